@@ -1,0 +1,194 @@
+"""Arrays as funcnet uses them: their types, locking, and the one form of check and message.
+
+Every array in a record is a locked (read-only), C-contiguous ``np.ndarray`` of float32 or float64 in native byte order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from funcnet.errors import DTypeError, LabelError, NonFiniteError, ShapeError
+
+DECAYED: Final = "decayed"
+FIXED: Final = "fixed"
+
+Array: TypeAlias = NDArray[np.floating]
+"""A float32 or float64 array; as the type of a record's field: a trained parameter."""
+
+Weight: TypeAlias = Annotated[Array, DECAYED]
+"""As the type of a record's field: a trained parameter that weight decay applies to."""
+
+Statistic: TypeAlias = Annotated[Array, FIXED]
+"""As the type of a record's field: rides along; never differentiated, updated or compared."""
+
+Labels: TypeAlias = NDArray[np.integer]
+"""Class ids, shape (B,), of any integer dtype."""
+
+FloatDType: TypeAlias = type[np.float32] | type[np.float64]
+"""The dtypes that a network can have."""
+
+FLOATS: Final = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def lock(array: Array) -> Array:
+    """Make an array that nobody else holds read-only, and return it."""
+    array.flags.writeable = False
+    return array
+
+
+def adopt(array: Array) -> Array:
+    """The array itself if it is locked and C-contiguous, else a locked C-contiguous copy.
+
+    A read-only view of memory that somebody else can write is copied, too.
+    """
+    if array.flags.c_contiguous and _is_locked(array):
+        return array
+    return lock(np.array(array, order="C"))
+
+
+def _is_locked(array: Array) -> bool:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return base is None or isinstance(base, bytes)
+
+
+def contiguous(x: Array) -> Array:
+    """``x`` in C order. Memory order changes bits in BLAS, so it is made canonical where arrays enter.
+
+    Anything but an array passes unchanged: the layer that gets it knows what to say.
+    """
+    return x if type(x) is not np.ndarray or x.flags.c_contiguous else np.ascontiguousarray(x)
+
+
+Pattern: TypeAlias = Sequence["int | str"]
+"""A shape in letters and numbers: ``("B", 784)``; a leading ``"..."`` stands for any number of axes."""
+
+
+def check_array(
+    subject: str,
+    name: str,
+    value: object,
+    pattern: Pattern,
+    *,
+    dtype: np.dtype[np.floating] | None = None,
+    match: tuple[str, Array] | None = None,
+) -> None:
+    """Check type, rank, shape and dtype, in this order.
+
+    Args:
+        subject: Who asks, such as ``"Dense"``.
+        name: The argument's name, such as ``"x"``.
+        value: The argument.
+        pattern: The shape that it must have; letters stand for any size.
+        dtype: The dtype that it must have; None for float32 or float64.
+        match: The name and the array that shape and dtype come from, for the message.
+
+    Raises:
+        DTypeError: If it is no plain array, or of another dtype.
+        ShapeError: If it has another shape.
+
+    Example:
+        >>> x, weight = np.zeros((32, 784)), np.zeros((100, 200))
+        >>> check_array("Dense", "x", x, ("B", 100), match=("weight", weight))
+        Traceback (most recent call last):
+        funcnet.errors.ShapeError: Dense: x must have shape (B, 100) to match weight (100, 200), got (32, 784)
+    """
+    if type(value) is not np.ndarray:
+        raise _not_an_array(subject, name, value)
+    if not _fits(value.shape, pattern):
+        raise _wrong_shape(subject, name, value.shape, pattern, match)
+    if value.dtype not in FLOATS or (dtype is not None and value.dtype != dtype):
+        raise _wrong_dtype(subject, name, value.dtype, dtype, match)
+
+
+def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
+    if pattern and pattern[0] == "...":
+        pattern = pattern[1:]
+        shape = shape[len(shape) - len(pattern) :] if len(shape) >= len(pattern) else ()
+    if len(shape) != len(pattern):
+        return False
+    return all(size == wanted or isinstance(wanted, str) for size, wanted in zip(shape, pattern, strict=True))
+
+
+def _wrong_shape(
+    subject: str, name: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array] | None
+) -> ShapeError:
+    wanted = f"({', '.join(map(str, pattern))}{',' if len(pattern) == 1 else ''})"
+    reason = f" to match {match[0]} {match[1].shape}" if match else ""
+    fix = f"; for a batch of one, use {name}[None]" if len(shape) == len(pattern) - 1 and pattern[0] == "B" else ""
+    return ShapeError(f"{name} must have shape {wanted}{reason}, got {shape}{fix}", subject=subject)
+
+
+def _not_an_array(subject: str, name: str, value: object) -> DTypeError:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    fix = f"np.asarray({name})" if isinstance(value, np.ndarray) else f"np.asarray({name}, dtype=np.float32)"
+    return DTypeError(f"{name} must be a plain NumPy array, got {kind}; use {fix}", subject=subject)
+
+
+def _wrong_dtype(
+    subject: str,
+    name: str,
+    got: np.dtype[np.generic],
+    wanted: np.dtype[np.floating] | None,
+    match: tuple[str, Array] | None,
+) -> DTypeError:
+    target = "float32 or float64" if wanted is None else str(wanted)
+    reason = f" to match {match[0]}" if match and wanted is not None else ""
+    cast = "np.float32" if wanted is None else f"np.{wanted}"
+    if got == np.uint8:
+        fix = f"; for images divide by 255: {name}.astype({cast}) / 255"
+    elif np.can_cast(got, np.float64, "same_kind"):
+        fix = f"; use {name}.astype({cast})"
+    else:
+        fix = ""
+    return DTypeError(f"{name} must be {target}{reason}, got {got}{fix}", subject=subject)
+
+
+def check_labels(subject: str, name: str, labels: object, count: int, classes: int | None = None) -> None:
+    """Check that labels are ``count`` class ids from 0 to ``classes`` - 1 (None: any number of classes).
+
+    Raises:
+        DTypeError: If they are no plain array of integers.
+        ShapeError: If they are not one label a row.
+        LabelError: If one is out of range; says which.
+    """
+    if type(labels) is not np.ndarray:
+        raise DTypeError(
+            f"{name} must be a plain NumPy array of class ids, got {type(labels).__name__}; use np.asarray({name})",
+            subject=subject,
+        )
+    if labels.shape != (count,):
+        fix = f"; use {name}.argmax(axis=1) if its rows are one-hot" if labels.ndim == 2 else ""
+        raise ShapeError(f"{name} must have shape ({count},), one class id a row, got {labels.shape}{fix}", subject=subject)
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"{name} must be integer class ids, got {labels.dtype}", subject=subject)
+    if count and (labels.min() < 0 or (classes is not None and labels.max() >= classes)):
+        bad = (labels < 0) | (labels >= (classes if classes is not None else np.inf))
+        first = int(bad.argmax())
+        span = f"in 0..{classes - 1}" if classes is not None else "0 or more"
+        raise LabelError(f"{name} must be {span}, got {name}[{first}] = {labels[first]}", subject=subject)
+
+
+def check_finite(subject: str, name: str, array: NDArray[np.number]) -> None:
+    """Check that no element is NaN or infinite.
+
+    Raises:
+        NonFiniteError: Names the first such element.
+    """
+    for start in range(0, len(array), FINITE_ROWS):
+        finite = np.isfinite(array[start : start + FINITE_ROWS])
+        if not finite.all():
+            row, *rest = np.unravel_index(int(finite.argmin()), finite.shape)
+            index = (int(row) + start, *map(int, rest))
+            where = ", ".join(map(str, index))
+            raise NonFiniteError(f"{name} must be finite, got {name}[{where}] = {array[index]}", subject=subject)
+
+
+FINITE_ROWS: Final = 256

@@ -1,0 +1,68 @@
+"""Keys: randomness as a value. A key names a stream of random numbers; it is never used up.
+
+``key.child(...)`` names another, independent stream. The path is NumPy's ``SeedSequence`` spawn key, so streams do not
+overlap; what is drawn from a key is in ``draws.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from operator import index
+
+import numpy as np
+from attrs import field, frozen
+from attrs.validators import instance_of
+
+from funcnet.errors import ConfigError
+
+
+@frozen
+class Key:
+    """A name for a stream of random numbers.
+
+    Args:
+        seed: An int from 0 to 2**64 - 1.
+        path: Where this key stands below the seed; use ``child`` to make it.
+
+    Example:
+        >>> key = Key(42)
+        >>> key.child("init", 0) == key.child("init").child(0)
+        True
+        >>> key.child("shuffle", 3)
+        Key(42, 3855104553, 3)
+    """
+
+    seed: int
+    path: tuple[int, ...] = field(default=(), validator=instance_of(tuple))
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.seed) is not int or not 0 <= self.seed < 2**64:
+            raise ConfigError(f"seed must be an int from 0 to 2**64 - 1, got {self.seed!r}", subject="Key")
+        for part in self.path:
+            _check_part(part)
+
+    def child(self, *path: int | str) -> Key:
+        """The key below this one: each part an int from 0 to 2**32 - 1, or a string.
+
+        A string stands for the first 4 bytes, big-endian, of the SHA-256 of its UTF-8.
+
+        Raises:
+            ConfigError: If a part is neither.
+        """
+        return Key(self.seed, (*self.path, *map(_part, path)))
+
+    def __repr__(self) -> str:
+        return f"Key({', '.join(map(str, (self.seed, *self.path)))})"
+
+
+def _part(part: int | str) -> int:
+    if isinstance(part, str):
+        return int.from_bytes(hashlib.sha256(part.encode()).digest()[:4], "big")
+    return _check_part(index(part) if isinstance(part, int | np.integer) and not isinstance(part, bool) else part)
+
+
+def _check_part(part: int) -> int:
+    # NumPy spells (2**32,) and (0, 1) alike, so a larger int would not be a name of its own.
+    if type(part) is not int or not 0 <= part < 2**32:
+        raise ConfigError(f"a part of a path must be a string or an int from 0 to 2**32 - 1, got {part!r}", subject="Key")
+    return part

@@ -1,0 +1,128 @@
+"""What a layer is: a record of parameters with a registered rule, its pure forward and backward functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from attrs import frozen
+
+from funcnet.arrays import Array
+from funcnet.errors import ConfigError, StructureError
+from funcnet.keys import Key
+from funcnet.records import Record, check_tree, fields_of, register_name
+
+
+@frozen(eq=False)
+class Layer(Record):
+    """The base of every layer: a frozen record whose fields' roles are their annotations."""
+
+
+Network: TypeAlias = "Layer | tuple[Network, ...]"
+"""A layer, or a tuple of networks."""
+
+N = TypeVar("N", bound=Network)
+L = TypeVar("L", bound=Layer)
+
+
+@frozen(eq=False)
+class Pullback(Generic[N]):
+    """What ``vjp`` returns beside y: a pure function ``g -> (grad_x, grad_params)``.
+
+    ``params_only(g)`` is the same without ``grad_x``, for the place where nobody needs it.
+    """
+
+    both: Callable[[Array], tuple[Array, N]]
+    params_only: Callable[[Array], N]
+
+    def __call__(self, g: Array) -> tuple[Array, N]:
+        """The gradients of ``<g, y>`` by x and by every parameter."""
+        return self.both(g)
+
+
+@frozen(eq=False)
+class Rule(Generic[L]):
+    """The functions of a record type; see ``register_layer``."""
+
+    forward: Callable[[L, Array], Array]
+    vjp: Callable[[L, Array], tuple[Array, Pullback[L]]]
+    with_key: Callable[[L, Key], L] | None
+
+
+_RULES: Final[dict[type[Layer], Rule[Any]]] = {}
+
+
+def register_layer(
+    record: type[L],
+    *,
+    forward: Callable[[L, Array], Array],
+    backward: Callable[[L, Array, Array], tuple[Array, L]],
+    vjp: Callable[[L, Array], tuple[Array, Pullback[L]]] | None = None,
+    with_key: Callable[[L, Key], L] | None = None,
+    name: str | None = None,
+) -> None:
+    """Make a record type a layer: the open door for layers of your own.
+
+    Forward and backward are all that an author must write; both are pure.
+
+    Args:
+        record: A class ``@frozen(eq=False) class Name(fn.Layer)``. A field annotated ``fn.Array`` or ``fn.Weight`` is trained.
+        forward: ``(params, x) -> y``; y is C-contiguous.
+        backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the record with its
+            trained fields replaced, ``evolve(params, ...)``.
+        vjp: ``(params, x) -> (y, pullback)``: optional, shares work between the two, with the same bits.
+        with_key: ``(params, key) -> params`` as it is in training: for layers that draw, with a field ``key: Key | None = None``.
+        name: The name in files; default module and qualified name.
+
+    Raises:
+        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already.
+
+    Example:
+        See ``examples/own_layer.py``.
+    """
+    _check_record(record)
+    register_name(record, name)
+    _RULES[record] = Rule(forward, vjp or _vjp_of(forward, backward), with_key)
+
+
+def _vjp_of(
+    forward: Callable[[L, Array], Array], backward: Callable[[L, Array, Array], tuple[Array, L]]
+) -> Callable[[L, Array], tuple[Array, Pullback[L]]]:
+    def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:
+        pull = Pullback(lambda g: backward(params, x, g), lambda g: backward(params, x, g)[1])
+        return forward(params, x), pull
+
+    return vjp
+
+
+def _check_record(record: type[Layer]) -> None:
+    fix = f"write @frozen(eq=False) class {getattr(record, '__name__', record)}(Layer)"
+    if not (isinstance(record, type) and issubclass(record, Layer)):
+        raise ConfigError(f"register_layer needs a subclass of Layer, got {record!r}; {fix}")
+    if "__attrs_attrs__" not in record.__dict__ or record.__setattr__ is object.__setattr__:
+        raise ConfigError(f"{record.__name__} must be a frozen attrs class; {fix}")
+    if record.__eq__ is not object.__eq__:
+        raise ConfigError(f"{record.__name__} must not compare by value, its fields may be arrays; {fix}")
+    fields_of(record)
+
+
+def rule_of(layer: L) -> Rule[L]:
+    """The rule of a layer's exact type.
+
+    Raises:
+        StructureError: If the value is no layer.
+        ConfigError: If its type is not registered.
+    """
+    rule = _RULES.get(type(layer))
+    if rule is None:
+        raise _no_rule(layer)
+    return rule
+
+
+def _no_rule(layer: Layer) -> ConfigError | StructureError:
+    try:
+        check_tree("", layer)
+    except StructureError as error:
+        return error
+    kind = type(layer).__name__
+    return ConfigError(f"{kind} has no rule; call register_layer({kind}, forward=..., backward=...)")

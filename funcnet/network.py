@@ -1,0 +1,166 @@
+"""Networks: forward and backward as mirror folds over a tuple of layers.
+
+A network is a layer or a tuple of networks; its gradient is a network of the same type.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+
+from funcnet.arrays import Array, check_array, contiguous
+from funcnet.errors import FuncnetError, NonFiniteError
+from funcnet.layer import N, Network, Pullback, rule_of
+from funcnet.trees import is_trained
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+def forward(params: Network, x: Array) -> Array:
+    """The network's output. Shapes: x (B, ...), result (B, ...).
+
+    ``forward(a + b, x)`` equals ``forward(b, forward(a, x))`` bit for bit, and ``forward((), x)`` is ``x``.
+
+    Raises:
+        FuncnetError: If an array does not fit a layer; the message says which.
+
+    Example:
+        >>> from funcnet.layers.dense import Dense
+        >>> forward(Dense(weight=np.array([[2.0]]), bias=np.array([1.0])), np.array([[3.0]]))
+        array([[7.]])
+    """
+    if not isinstance(params, tuple):
+        return rule_of(params).forward(params, contiguous(x))
+    for position, layer in enumerate(params):
+        try:
+            x = forward(layer, x)
+        except FuncnetError as error:
+            error.enter(position)
+            raise
+    return x
+
+
+def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
+    """The output of every top-level element, in order; the last one is the network's own.
+
+    Example:
+        >>> from funcnet.layers.activations import ReLU, Tanh
+        >>> activations((ReLU(), Tanh()), np.array([[-1.0, 0.0]]))
+        [array([[0., 0.]]), array([[0., 0.]])]
+    """
+    outputs = []
+    for position, layer in enumerate(params):
+        try:
+            x = forward(layer, x)
+        except FuncnetError as error:
+            error.enter(position)
+            raise
+        outputs.append(x)
+    return outputs
+
+
+def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
+    """The output and its pullback: ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
+
+    The pullback is pure; what the forward pass computed is shared, not computed again. It leaves out what nobody needs:
+    ``params_only(g)`` stops at the first layer that has something to train.
+
+    Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
+    """
+    x = contiguous(x)
+    y, pull = _vjp(params, x)
+
+    def checked(g: Array) -> Array:
+        check_array("backward", "g", g, y.shape, dtype=y.dtype, match=("the output", y))
+        # BLAS multiplies an array by itself with another kernel, so whether g is x must not be seen.
+        return g.copy() if np.may_share_memory(g, x) else contiguous(g)
+
+    return y, Pullback(lambda g: pull.both(checked(g)), lambda g: pull.params_only(checked(g)))
+
+
+def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
+    if not isinstance(params, tuple):
+        return cast("tuple[Array, Pullback[N]]", rule_of(params).vjp(params, contiguous(x)))
+    pulls: list[Pullback[Network]] = []
+    for position, layer in enumerate(params):
+        try:
+            x, pull = _vjp(layer, x)
+        except FuncnetError as error:
+            error.enter(position)
+            raise
+        pulls.append(pull)
+
+    def both(g: Array) -> tuple[Array, N]:
+        g, grads = _pull_all(pulls, 0, g)
+        return g, cast("N", tuple(grads))
+
+    def params_only(g: Array) -> N:
+        first = next((i for i, layer in enumerate(params) if is_trained(layer)), len(pulls))
+        if first == len(pulls):
+            return params
+        g, grads = _pull_all(pulls, first + 1, g)
+        return cast("N", (*params[:first], pulls[first].params_only(g), *grads))
+
+    return x, Pullback(both, params_only)
+
+
+def _pull_all(pulls: list[Pullback[Network]], first: int, g: Array) -> tuple[Array, list[Network]]:
+    grads: list[Network] = []
+    for position in range(len(pulls) - 1, first - 1, -1):
+        try:
+            g, grad = pulls[position].both(g)
+        except FuncnetError as error:
+            error.enter(position)
+            raise
+        grads.append(grad)
+    return g, grads[::-1]
+
+
+def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
+    """The gradients of ``<g, forward(params, x)>`` by x and by every parameter.
+
+    Shapes: x (B, ...), g like the output, grad_x like x; ``grad_params`` is a network of params' own type.
+
+    Raises:
+        FuncnetError: If x does not fit a layer, or g the output.
+
+    Example:
+        >>> from funcnet.layers.dense import Dense
+        >>> layer = Dense(weight=np.array([[2.0]]), bias=np.array([1.0]))
+        >>> grad_x, grad = backward(layer, np.array([[3.0]]), np.array([[1.0]]))
+        >>> grad_x, grad.weight, grad.bias
+        (array([[2.]]), array([[3.]]), array([1.]))
+    """
+    return vjp(params, x)[1](g)
+
+
+class Loss(Protocol[T_contra]):
+    """``(prediction, target) -> (mean over the batch, gradient of that mean by the prediction)``."""
+
+    def __call__(self, prediction: Array, target: T_contra, /) -> tuple[float, Array]: ...
+
+
+def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
+    """The loss of the network on one batch, and the loss's gradient by every parameter: a network of params' own type.
+
+    Shapes: x (B, ...), y (B, ...) as the loss wants it.
+
+    Raises:
+        NonFiniteError: If the loss is NaN or infinite.
+        FuncnetError: If something does not fit.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.mlp(fn.Key(0), (2, 3))
+        >>> x, y = np.zeros((1, 2), np.float32), np.array([1])
+        >>> loss, grad = value_and_grad(net, x, y, fn.softmax_cross_entropy)
+        >>> round(loss, 4), grad[0].bias.round(2)
+        (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
+    """
+    prediction, pull = vjp(params, x)
+    value, g = loss(prediction, y)
+    if not -float("inf") < value < float("inf"):
+        raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
+    return value, pull.params_only(g)

@@ -1,0 +1,196 @@
+"""Records: frozen attrs classes with roles. What every layer shares: locked arrays, short repr, pickling, a name.
+
+The role of a field is its annotation: ``Array`` is trained, ``Weight`` is trained and decayed, ``Statistic`` rides along,
+a type variable or a layer type holds a network, ``Annotated[..., "fixed"]`` around it takes it out of training; every other
+field is structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+from funcnet.arrays import DECAYED, FIXED, adopt, check_array
+from funcnet.errors import ConfigError, StructureError
+
+
+@frozen(eq=False)
+class Record:
+    """The base of every layer: its arrays are locked, its repr is short, and it pickles through its constructor."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__repr__" not in cls.__dict__:  # attrs writes a repr of whole arrays unless the class has its own
+            cls.__repr__ = Record.__repr__  # type: ignore[method-assign]  # per subclass, before attrs looks
+
+    def __attrs_post_init__(self) -> None:
+        fields = fields_of(type(self))
+        dtype = None
+        for name in fields.arrays:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
+            dtype = value.dtype
+            adopted = adopt(value)
+            if adopted is not value:
+                object.__setattr__(self, name, adopted)
+        for name in fields.networks + fields.fixed_networks:
+            check_tree(type(self).__name__, getattr(self, name))
+        self.check()
+
+    def check(self) -> None:
+        """Raise if the fields do not fit each other. Looks at ranks, shapes and structure, never at arrays' values."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return _rebuild, (type(self), {a.alias: getattr(self, a.name) for a in attrs.fields(type(self))})
+
+    def __repr__(self) -> str:
+        values = ((a.name, getattr(self, a.name)) for a in attrs.fields(type(self)) if a.repr)
+        inside = ", ".join(f"{name}={_short(value)}" for name, value in values)
+        return f"{type(self).__name__}({inside})"
+
+
+Tree: TypeAlias = "Record | tuple[Tree, ...]"
+"""A record or a tuple of trees: what every walk in ``trees.py`` goes over."""
+
+
+def _rebuild(record: type[Record], values: dict[str, object]) -> Record:
+    return record(**values)
+
+
+def _short(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def check_tree(subject: str, value: object) -> None:
+    """Check that a value is a record or a (nested) tuple of records.
+
+    Raises:
+        StructureError: Says what stands where no layer is.
+    """
+    if isinstance(value, tuple):
+        for position, inner in enumerate(value):
+            try:
+                check_tree(subject, inner)
+            except StructureError as error:
+                error.enter(position)
+                raise
+    elif not isinstance(value, Record):
+        fix = "; use a tuple" if isinstance(value, list) else ""
+        fix = f"; use {value.__name__}()" if isinstance(value, type) else fix
+        raise StructureError(f"a network is a layer or a tuple of networks, got {value!r:.80}{fix}", subject=subject)
+
+
+# ---------------------------------------------------------------------------------------------------- roles
+
+
+@frozen
+class Fields:
+    """The names of a record's fields by role."""
+
+    trained: tuple[str, ...]
+    decayed: frozenset[str]
+    statistics: tuple[str, ...]
+    networks: tuple[str, ...]
+    fixed_networks: tuple[str, ...]
+    structure: tuple[str, ...]
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Every array, trained or not."""
+        return self.trained + self.statistics
+
+
+_FIELDS: Final[dict[type[Record], Fields]] = {}
+
+
+def fields_of(record: type[Record]) -> Fields:
+    """Read the roles of a record's fields from their annotations, once a record.
+
+    Raises:
+        ConfigError: If an annotation cannot be read at run time.
+    """
+    if record not in _FIELDS:
+        _FIELDS[record] = _read_fields(record)
+    return _FIELDS[record]
+
+
+def _read_fields(record: type[Record]) -> Fields:
+    try:
+        hints = get_type_hints(record, include_extras=True)
+    except NameError as error:
+        raise ConfigError(f"import {error.name} at run time: roles are annotations", subject=record.__name__) from error
+    kinds = {a.name: _kind(hints[a.name]) for a in attrs.fields(record)}
+
+    def names(*wanted: tuple[str, str]) -> tuple[str, ...]:
+        return tuple(name for name, kind in kinds.items() if kind in wanted)
+
+    return Fields(
+        trained=names(("array", ""), ("array", DECAYED)),
+        decayed=frozenset(names(("array", DECAYED))),
+        statistics=names(("array", FIXED)),
+        networks=names(("network", "")),
+        fixed_networks=names(("network", FIXED)),
+        structure=tuple(name for name, kind in kinds.items() if kind[0] == "structure"),
+    )
+
+
+def _kind(hint: Any) -> tuple[str, str]:
+    """What a field holds ("array", "network", "structure") and its role ("", "decayed", "fixed")."""
+    role = ""
+    if get_origin(hint) is Annotated:
+        hint, *marks = get_args(hint)
+        role = next((mark for mark in marks if mark in (DECAYED, FIXED)), "")
+    if get_origin(hint) in (Union, UnionType):
+        inner = [_kind(part) for part in get_args(hint) if part is not type(None)]
+        kind, inner_role = next((found for found in inner if found[0] != "structure"), ("structure", ""))
+        return kind, role or inner_role
+    if get_origin(hint) is np.ndarray:
+        return "array", role
+    return ("network" if _holds_network(hint) else "structure"), role
+
+
+def _holds_network(hint: Any) -> bool:
+    if isinstance(hint, TypeVar):
+        return True
+    if get_origin(hint) is tuple:
+        return any(_holds_network(part) for part in get_args(hint))
+    kind = get_origin(hint) or hint
+    return isinstance(kind, type) and issubclass(kind, Record)
+
+
+# ---------------------------------------------------------------------------------------------------- names
+
+_NAMES: Final[dict[type[object], str]] = {}
+_RECORDS: Final[dict[str, type[object]]] = {}
+
+
+def register_name(record: type[object], name: str | None = None) -> None:
+    """Give a record type the name by which files know it (default: module and qualified name).
+
+    Raises:
+        ConfigError: If the type has a name already, or another type has this one.
+    """
+    name = name or f"{record.__module__}.{record.__qualname__}"
+    if record in _NAMES:
+        raise ConfigError(f"{record.__qualname__} is registered already, as {_NAMES[record]!r}")
+    if name in _RECORDS:
+        raise ConfigError(f"the name {name!r} is taken by {_RECORDS[name]!r}; give another with name=")
+    _NAMES[record], _RECORDS[name] = name, record
+
+
+def name_of(record: type[object]) -> str:
+    """The registered name of a record type.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    if record not in _NAMES:
+        raise ConfigError(f"{record.__qualname__} is not registered")
+    return _NAMES[record]
