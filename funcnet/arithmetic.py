@@ -1,7 +1,7 @@
 """The one door to arithmetic whose bits depend on how it is done: products, sums, exponentials, logarithms.
 
-IEEE addition, multiplication, division and square root give one result everywhere. A product's or a sum's bits depend on the
-order of its additions, an exponential's on its implementation. All of those that funcnet does are done here.
+IEEE addition, multiplication, division and square root give one result everywhere. A product's or a sum's bits depend
+on the order of its additions, an exponential's on its implementation. All that funcnet does of those is done here.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def tanh(x: Array) -> Array:
 
 
 def softmax(logits: Array) -> Array:
-    """Each row's exponentials as shares of their sum; the row's maximum is subtracted first. Shapes: (B, O) to (B, O).
+    """Each row's exponentials as shares of their sum, its maximum subtracted first. Shapes: (B, O) to (B, O).
 
     Example:
         >>> softmax(np.array([[1e4, 1e4]]))
@@ -103,8 +103,8 @@ def polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArr
 def portable_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The natural logarithm of finite positive numbers from IEEE operations alone: the same bits everywhere.
 
-    With ``x = 2**k * (1 + f)`` and ``s = f / (2 + f)``, ``log(1 + f) = 2 s + 2 s**3 / 3 + ...``, whose tail is a minimax
-    polynomial in ``s * s``. The error is below one unit in the last place.
+    With ``x = 2**k * (1 + f)`` and ``s = f / (2 + f)``, ``log(1 + f) = 2 s + 2 s**3 / 3 + ...``, whose tail is a
+    minimax polynomial in ``s * s``. The error is below one unit in the last place.
 
     Source: FreeBSD's ``e_log.c`` (Sun Microsystems, 1993), its constants and its order of operations.
 
@@ -120,4 +120,5 @@ def portable_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
     z = s * s
     tail = z * polynomial(_LOG_TERMS, z)
     half = 0.5 * f * f
-    return k * _LN2_HIGH - ((half - (s * (half + tail) + k * _LN2_LOW)) - f)
+    y: NDArray[np.float64] = k * _LN2_HIGH - ((half - (s * (half + tail) + k * _LN2_LOW)) - f)
+    return y

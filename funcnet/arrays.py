@@ -34,6 +34,15 @@ FloatDType: TypeAlias = type[np.float32] | type[np.float64]
 FLOATS: Final = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+AnyArray: TypeAlias = NDArray[np.generic]
+"""An array of anything: what is looked at before it is known to be an ``Array``."""
+
+
+def describe(array: AnyArray) -> str:
+    """An array in a word: ``float32 (784, 100)``."""
+    return f"{array.dtype} {array.shape}"
+
+
 def lock(array: Array) -> Array:
     """Make an array that nobody else holds read-only, and return it."""
     array.flags.writeable = False
@@ -68,7 +77,7 @@ def contiguous(x: Array) -> Array:
 
 
 Pattern: TypeAlias = Sequence["int | str"]
-"""A shape in letters and numbers: ``("B", 784)``; a leading ``"..."`` stands for any number of axes."""
+"""A shape in letters and numbers: ``("B", 784)``; ``"..."`` at its end stands for any number of axes."""
 
 
 def check_array(
@@ -109,9 +118,9 @@ def check_array(
 
 
 def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
-    if pattern and pattern[0] == "...":
-        pattern = pattern[1:]
-        shape = shape[len(shape) - len(pattern) :] if len(shape) >= len(pattern) else ()
+    if pattern and pattern[-1] == "...":
+        pattern = pattern[:-1]
+        shape = shape[: len(pattern)]
     if len(shape) != len(pattern):
         return False
     return all(size == wanted or isinstance(wanted, str) for size, wanted in zip(shape, pattern, strict=True))
@@ -166,7 +175,8 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
         )
     if labels.shape != (count,):
         fix = f"; use {name}.argmax(axis=1) if its rows are one-hot" if labels.ndim == 2 else ""
-        raise ShapeError(f"{name} must have shape ({count},), one class id a row, got {labels.shape}{fix}", subject=subject)
+        wanted = f"({count},), one class id a row"
+        raise ShapeError(f"{name} must have shape {wanted}, got {labels.shape}{fix}", subject=subject)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"{name} must be integer class ids, got {labels.dtype}", subject=subject)
     if count and (labels.min() < 0 or (classes is not None and labels.max() >= classes)):

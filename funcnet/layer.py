@@ -66,12 +66,14 @@ def register_layer(
     Forward and backward are all that an author must write; both are pure.
 
     Args:
-        record: A class ``@frozen(eq=False) class Name(fn.Layer)``. A field annotated ``fn.Array`` or ``fn.Weight`` is trained.
+        record: A class ``@frozen(eq=False) class Name(fn.Layer)``. A field annotated ``fn.Array`` or ``fn.Weight`` is
+            trained.
         forward: ``(params, x) -> y``; y is C-contiguous.
-        backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the record with its
-            trained fields replaced, ``evolve(params, ...)``.
+        backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the
+            record with its trained fields replaced, ``evolve(params, ...)``.
         vjp: ``(params, x) -> (y, pullback)``: optional, shares work between the two, with the same bits.
-        with_key: ``(params, key) -> params`` as it is in training: for layers that draw, with a field ``key: Key | None = None``.
+        with_key: ``(params, key) -> params`` as it is in training: for layers that draw, with a field
+            ``key: Key | None = None``.
         name: The name in files; default module and qualified name.
 
     Raises:

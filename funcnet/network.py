@@ -50,7 +50,7 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
         >>> activations((ReLU(), Tanh()), np.array([[-1.0, 0.0]]))
         [array([[0., 0.]]), array([[0., 0.]])]
     """
-    outputs = []
+    outputs: list[Array] = []
     for position, layer in enumerate(params):
         try:
             x = forward(layer, x)
@@ -62,7 +62,9 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
 
 
 def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
-    """The output and its pullback: ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
+    """Run the network, and return its output and its pullback (vector-Jacobian product).
+
+    ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
 
     The pullback is pure; what the forward pass computed is shared, not computed again. It leaves out what nobody needs:
     ``params_only(g)`` stops at the first layer that has something to train.
@@ -139,7 +141,9 @@ def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
 class Loss(Protocol[T_contra]):
     """``(prediction, target) -> (mean over the batch, gradient of that mean by the prediction)``."""
 
-    def __call__(self, prediction: Array, target: T_contra, /) -> tuple[float, Array]: ...
+    def __call__(self, prediction: Array, target: T_contra, /) -> tuple[float, Array]:
+        """The loss and its gradient, shaped like the prediction."""
+        ...
 
 
 def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:

@@ -1,22 +1,22 @@
 """Records: frozen attrs classes with roles. What every layer shares: locked arrays, short repr, pickling, a name.
 
-The role of a field is its annotation: ``Array`` is trained, ``Weight`` is trained and decayed, ``Statistic`` rides along,
-a type variable or a layer type holds a network, ``Annotated[..., "fixed"]`` around it takes it out of training; every other
-field is structure.
+The role of a field is its annotation. ``Array`` is trained, ``Weight`` is trained and decayed, ``Statistic`` rides
+along; a type variable or a layer type holds a network, and ``Annotated[..., "fixed"]`` around it takes it out of
+training; every other field is structure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import UnionType
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import attrs
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import DECAYED, FIXED, adopt, check_array
-from funcnet.errors import ConfigError, StructureError
+from funcnet.arrays import DECAYED, FIXED, AnyArray, adopt, check_array, describe
+from funcnet.errors import ConfigError, ShapeError, StructureError
 
 
 @frozen(eq=False)
@@ -26,7 +26,7 @@ class Record:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "__repr__" not in cls.__dict__:  # attrs writes a repr of whole arrays unless the class has its own
-            cls.__repr__ = Record.__repr__  # type: ignore[method-assign]  # per subclass, before attrs looks
+            type.__setattr__(cls, "__repr__", Record.__repr__)
 
     def __attrs_post_init__(self) -> None:
         fields = fields_of(type(self))
@@ -36,6 +36,9 @@ class Record:
             if value is None:
                 continue
             check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
+            if value.ndim == 0:
+                fix = "got a 0-d array; use shape (1,)"
+                raise ShapeError(f"{name} must have an axis, {fix}", subject=type(self).__name__)
             dtype = value.dtype
             adopted = adopt(value)
             if adopted is not value:
@@ -65,7 +68,7 @@ def _rebuild(record: type[Record], values: dict[str, object]) -> Record:
 
 
 def _short(value: object) -> str:
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+    return describe(cast("AnyArray", value)) if isinstance(value, np.ndarray) else repr(value)
 
 
 def check_tree(subject: str, value: object) -> None:
@@ -75,7 +78,7 @@ def check_tree(subject: str, value: object) -> None:
         StructureError: Says what stands where no layer is.
     """
     if isinstance(value, tuple):
-        for position, inner in enumerate(value):
+        for position, inner in enumerate(cast("tuple[object, ...]", value)):
             try:
                 check_tree(subject, inner)
             except StructureError as error:

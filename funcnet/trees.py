@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from attrs import evolve, frozen
 
-from funcnet.arrays import Array, FloatDType, check_finite, lock
+from funcnet.arrays import AnyArray, Array, FloatDType, check_finite, lock
 from funcnet.errors import ConfigError, FuncnetError, StructureError
 from funcnet.records import Record, Tree, check_tree, fields_of
 
@@ -162,13 +162,19 @@ def equal(a: Tree, b: Tree) -> bool:
     return _equal(a, b)
 
 
+def same_bits(a: AnyArray, b: AnyArray) -> bool:
+    """Whether two arrays have one dtype, one shape and the same bits in every element."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
 def _equal(a: object, b: object) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        return same_bits(as_type("AnyArray", a), as_type("AnyArray", b))
     if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+        first, second = as_type("tuple[object, ...]", a), as_type("tuple[object, ...]", b)
+        return len(first) == len(second) and all(_equal(x, y) for x, y in zip(first, second, strict=True))
     if isinstance(a, Record):
         return all(_equal(getattr(a, x.name), getattr(b, x.name)) for x in attrs.fields(type(a)))
     return a == b
@@ -222,5 +228,5 @@ def check_finite_parameters(tree: Tree) -> None:
         NonFiniteError: Names the first that is not.
     """
     for leaf in leaves(tree):
-        if leaf.trained and leaf.array.ndim:
+        if leaf.trained:
             check_finite("", leaf.path, leaf.array)

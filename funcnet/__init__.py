@@ -1,0 +1,134 @@
+"""funcnet: pure-function neural networks on NumPy and attrs.
+
+A layer is a frozen record of parameters, forward and backward are pure functions, the update is a function of its own,
+and an epoch is a fold. This page is the public API.
+"""
+
+from typing import TYPE_CHECKING
+
+from funcnet.arrays import Array as Array
+from funcnet.arrays import Statistic as Statistic
+from funcnet.arrays import Weight as Weight
+from funcnet.checking import check_gradients as check_gradients
+from funcnet.checking import numerical_gradient as numerical_gradient
+from funcnet.data import Batch as Batch
+from funcnet.data import minibatches as minibatches
+from funcnet.errors import CheckpointError as CheckpointError
+from funcnet.errors import ConfigError as ConfigError
+from funcnet.errors import DatasetFormatError as DatasetFormatError
+from funcnet.errors import DTypeError as DTypeError
+from funcnet.errors import FuncnetError as FuncnetError
+from funcnet.errors import GradientError as GradientError
+from funcnet.errors import LabelError as LabelError
+from funcnet.errors import NonFiniteError as NonFiniteError
+from funcnet.errors import ShapeError as ShapeError
+from funcnet.errors import StructureError as StructureError
+from funcnet.inference import outputs as outputs
+from funcnet.inference import predict as predict
+from funcnet.inference import predict_proba as predict_proba
+from funcnet.keys import Key as Key
+from funcnet.layer import Layer as Layer
+from funcnet.layer import Network as Network
+from funcnet.layer import Pullback as Pullback
+from funcnet.layer import register_layer as register_layer
+from funcnet.layers.activations import Identity as Identity
+from funcnet.layers.activations import ReLU as ReLU
+from funcnet.layers.activations import Sigmoid as Sigmoid
+from funcnet.layers.activations import Tanh as Tanh
+from funcnet.layers.activations import register_elementwise as register_elementwise
+from funcnet.layers.dense import Dense as Dense
+from funcnet.layers.dense import dense as dense
+from funcnet.layers.dropout import Dropout as Dropout
+from funcnet.layers.residual import Residual as Residual
+from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
+from funcnet.metrics import accuracy as accuracy
+from funcnet.models import mlp as mlp
+from funcnet.network import activations as activations
+from funcnet.network import backward as backward
+from funcnet.network import forward as forward
+from funcnet.network import value_and_grad as value_and_grad
+from funcnet.network import vjp as vjp
+from funcnet.optimizers import SGD as SGD
+from funcnet.optimizers import Momentum as Momentum
+from funcnet.optimizers import sgd_update as sgd_update
+from funcnet.training import EpochLog as EpochLog
+from funcnet.training import Step as Step
+from funcnet.training import TrainState as TrainState
+from funcnet.training import sgd_step as sgd_step
+from funcnet.training import train as train
+from funcnet.training import train_epoch as train_epoch
+from funcnet.training import train_step as train_step
+from funcnet.trees import cast as cast
+from funcnet.trees import equal as equal
+
+from funcnet.modes import training as training  # isort: skip  # last: the function, not the module of its name
+
+if TYPE_CHECKING:
+    from funcnet import datasets as datasets
+
+__all__ = [
+    "SGD",
+    "Array",
+    "Batch",
+    "CheckpointError",
+    "ConfigError",
+    "DTypeError",
+    "DatasetFormatError",
+    "Dense",
+    "Dropout",
+    "EpochLog",
+    "FuncnetError",
+    "GradientError",
+    "Identity",
+    "Key",
+    "LabelError",
+    "Layer",
+    "Momentum",
+    "Network",
+    "NonFiniteError",
+    "Pullback",
+    "ReLU",
+    "Residual",
+    "ShapeError",
+    "Sigmoid",
+    "Statistic",
+    "Step",
+    "StructureError",
+    "Tanh",
+    "TrainState",
+    "Weight",
+    "accuracy",
+    "activations",
+    "backward",
+    "cast",
+    "check_gradients",
+    "datasets",
+    "dense",
+    "equal",
+    "forward",
+    "minibatches",
+    "mlp",
+    "numerical_gradient",
+    "outputs",
+    "predict",
+    "predict_proba",
+    "register_elementwise",
+    "register_layer",
+    "sgd_step",
+    "sgd_update",
+    "softmax_cross_entropy",
+    "train",
+    "train_epoch",
+    "train_step",
+    "training",
+    "value_and_grad",
+    "vjp",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "datasets":  # loaded when asked for: its imports cost more than all the rest
+        from importlib import import_module  # noqa: PLC0415
+
+        return import_module("funcnet.datasets")
+    raise AttributeError(f"module 'funcnet' has no attribute {name!r}")

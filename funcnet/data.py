@@ -1,0 +1,128 @@
+"""Data as values: a batch, and minibatches as a sequence that can be counted, sliced and walked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, cast, overload
+
+import numpy as np
+from attrs import evolve, field, frozen
+from numpy.typing import NDArray
+
+from funcnet.arrays import Array, check_array, check_finite, check_labels, contiguous
+from funcnet.draws import permutation
+from funcnet.errors import ConfigError, DTypeError, ShapeError
+from funcnet.keys import Key
+from funcnet.settings import check_count
+
+T_co = TypeVar("T_co", covariant=True)
+Y = TypeVar("Y", bound=NDArray[Any])
+
+
+@frozen(eq=False)
+class Batch(Generic[T_co]):
+    """Examples that make one step. Shapes: x (B, ...), y (B, ...), weight (B,) or None."""
+
+    x: Array
+    y: T_co
+    weight: Array | None = None
+
+
+@frozen(eq=False)
+class Minibatches(Sequence[Batch[Y]]):
+    """A sequence of batches: sized, sliceable, and the same each time it is walked.
+
+    ``batches[k:]`` goes on in an epoch's middle. See ``minibatches``.
+    """
+
+    x: Array = field(repr=False)
+    y: Y = field(repr=False)
+    order: NDArray[np.intp] | None = field(repr=False)
+    rows: range
+    batch_size: int
+    transform: Callable[[Batch[Y]], Batch[Y]] | None = None
+
+    def __len__(self) -> int:
+        return (len(self.rows) + self.batch_size - 1) // self.batch_size
+
+    @overload
+    def __getitem__(self, position: int) -> Batch[Y]: ...
+    @overload
+    def __getitem__(self, position: slice) -> Minibatches[Y]: ...
+    def __getitem__(self, position: int | slice) -> Batch[Y] | Minibatches[Y]:
+        size = self.batch_size
+        if isinstance(position, slice):
+            start, stop, stride = position.indices(len(self))
+            if stride != 1:
+                raise ConfigError(f"batches are sliced with step 1, got {stride}", subject="Minibatches")
+            return evolve(self, rows=self.rows[start * size : max(start, stop) * size])
+        rows = self.rows[range(len(self))[position] * size :][:size]
+        if self.order is None:
+            batch = Batch(self.x[rows.start : rows.stop], cast("Y", self.y[rows.start : rows.stop]))
+        else:
+            chosen = self.order[rows.start : rows.stop]
+            batch = Batch(self.x.take(chosen, axis=0), cast("Y", self.y.take(chosen, axis=0)))
+        return batch if self.transform is None else self.transform(batch)
+
+    def __iter__(self) -> Iterator[Batch[Y]]:
+        return (self[position] for position in range(len(self)))
+
+
+def minibatches(
+    x: NDArray[np.floating] | NDArray[np.integer],
+    y: Y,
+    batch_size: int,
+    *,
+    key: Key | None = None,
+    drop_last: bool = False,
+    transform: Callable[[Batch[Y]], Batch[Y]] | None = None,
+) -> Minibatches[Y]:
+    """Cut examples into batches, in a random order if there is a key. Checks once what no step checks again.
+
+    Args:
+        x: Inputs, shape (N, ...), float32 or float64; of any number type if a transform makes them floats.
+        y: Targets, shape (N,) or (N, ...): class ids of any integer dtype, or floats.
+        batch_size: From 1 to N.
+        key: Names the order; None keeps the order of x.
+        drop_last: Leave out the last batch if it is smaller, as the post does; by default it is kept.
+        transform: A pure function of a batch, such as scaling uint8 images to floats.
+
+    Raises:
+        ShapeError: If x and y differ in length, or x has no rows or no features.
+        DTypeError: If x holds no floats and there is no transform, or y no numbers.
+        NonFiniteError, LabelError: If a value is NaN or infinite, or a label negative; says which.
+        ConfigError: If batch_size is not from 1 to N.
+
+    Example:
+        >>> batches = minibatches(np.zeros((10, 2)), np.arange(10), 4, key=Key(0))
+        >>> [batch.y.tolist() for batch in batches]
+        [[0, 8, 9, 3], [7, 5, 1, 2], [6, 4]]
+        >>> [batch.y.tolist() for batch in batches[2:]]
+        [[6, 4]]
+    """
+    name = "minibatches"
+    _check_examples(name, x, y, raw=transform is not None)
+    check_count(name, "batch_size", batch_size, high=len(x))
+    count = len(x) - len(x) % batch_size if drop_last else len(x)
+    order = None if key is None else permutation(key, len(x))
+    inputs = contiguous(cast("Array", x))
+    return Minibatches(inputs, y, order, range(count), int(batch_size), transform)
+
+
+def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:
+    for what, array in (("x", x), ("y", y)):
+        if type(array) is not np.ndarray:
+            check_array(name, what, array, ("...",))
+    if x.ndim == 0 or x.size == 0 or (x.ndim == 1 and not raw):
+        raise ShapeError(f"x must have shape (N, ...), at least one row and one feature, got {x.shape}", subject=name)
+    if len(y.shape) == 0 or len(y) != len(x):
+        raise ShapeError(f"x and y must have one length, got {x.shape} and {y.shape}", subject=name)
+    if not raw:
+        check_array(name, "x", x, ("N", "..."))
+    if y.dtype.kind not in "iuf":
+        raise DTypeError(f"y must hold class ids or floats, got {y.dtype}", subject=name)
+    for what, array in (("x", x), ("y", y)):
+        if array.dtype.kind == "f":
+            check_finite(name, what, array)
+    if y.dtype.kind == "i" and y.ndim == 1:
+        check_labels(name, "y", y, len(x))

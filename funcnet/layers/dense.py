@@ -1,0 +1,91 @@
+"""Dense: the fully connected layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import evolve, frozen
+
+from funcnet.arithmetic import matmul, sum_rows
+from funcnet.arrays import Array, FloatDType, Weight, check_array, lock
+from funcnet.initializers import Initializer, glorot_normal
+from funcnet.keys import Key
+from funcnet.layer import Layer, Pullback, register_layer
+from funcnet.settings import check_count
+from funcnet.trees import float_dtype
+
+
+@frozen(eq=False)
+class Dense(Layer):
+    """Affine map ``y = x @ weight + bias``. Shapes: x (B, I), weight (I, O), bias (O,), y (B, O).
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0, 2.0]]), bias=np.array([0.0, 1.0]))
+        >>> fn.forward(layer, np.array([[3.0]]))
+        array([[3., 7.]])
+    """
+
+    weight: Weight
+    bias: Array
+
+    def check(self) -> None:
+        """Weight is a matrix with at least one input and output, bias a vector that fits it."""
+        check_array("Dense", "weight", self.weight, ("I", "O"))
+        check_count("Dense", "weight's in_size", self.weight.shape[0])
+        check_count("Dense", "weight's out_size", self.weight.shape[1])
+        check_array("Dense", "bias", self.bias, (self.weight.shape[1],), match=("weight", self.weight))
+
+
+def dense_forward(params: Dense, x: Array) -> Array:
+    """``y = x @ weight + bias``: y[b, o] is the sum over i of x[b, i] weight[i, o], plus bias[o]."""
+    weight = params.weight
+    check_array("Dense", "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
+    return matmul(x, weight) + params.bias
+
+
+def dense_backward(params: Dense, x: Array, g: Array) -> tuple[Array, Dense]:
+    """The gradients of ``L = <g, y>``.
+
+    ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o]: ``g @ weight.T``; ``dL/dweight[i, o]`` the sum over b of
+    x[b, i] g[b, o]: ``x.T @ g``; ``dL/dbias[o]`` the sum over b of g[b, o].
+    """
+    return matmul(g, params.weight.T), dense_grad(params, x, g)
+
+
+def dense_grad(params: Dense, x: Array, g: Array) -> Dense:
+    """The parameters' part of ``dense_backward``."""
+    return evolve(params, weight=matmul(x.T, g), bias=sum_rows(g))
+
+
+def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
+    """Forward and backward; the pullback can leave out ``grad_x``, a third of a layer's products."""
+    pull = Pullback(lambda g: dense_backward(params, x, g), lambda g: dense_grad(params, x, g))
+    return dense_forward(params, x), pull
+
+
+register_layer(Dense, forward=dense_forward, backward=dense_backward, vjp=dense_vjp, name="funcnet.Dense")
+
+
+def dense(
+    key: Key, in_size: int, out_size: int, *, init: Initializer = glorot_normal, dtype: FloatDType = np.float32
+) -> Dense:
+    """A Dense layer with a drawn weight and a zero bias.
+
+    Args:
+        key: Names the draw.
+        in_size: I.
+        out_size: O.
+        init: Draws the weight; default Glorot's normal, as in the post.
+        dtype: np.float32 or np.float64.
+
+    Raises:
+        ConfigError: If a size is no positive int, or the dtype another.
+
+    Example:
+        >>> dense(Key(0), 784, 100)
+        Dense(weight=float32 (784, 100), bias=float32 (100,))
+    """
+    check_count("dense", "in_size", in_size)
+    check_count("dense", "out_size", out_size)
+    kind = float_dtype(dtype)
+    return Dense(weight=init(key, (int(in_size), int(out_size)), kind), bias=lock(np.zeros(int(out_size), kind)))

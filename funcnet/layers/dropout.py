@@ -1,0 +1,74 @@
+"""Dropout: a layer that draws, with its key as a field."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from funcnet.arrays import Array, check_array
+from funcnet.draws import uniform
+from funcnet.keys import Key
+from funcnet.layer import Layer, Pullback, register_layer
+from funcnet.settings import check_number
+
+
+@frozen(eq=False)
+class Dropout(Layer):
+    """With a key, sets a share ``rate`` of the elements to 0 and divides the rest by ``1 - rate``; else the identity.
+
+    ``rate`` is the share that is *dropped*. Shapes: x, y (B, ...). ``training(net, key)`` gives the layer its key; one
+    key is one mask.
+
+    Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014);
+    scaled in training instead of in evaluation ("inverted").
+
+    Example:
+        >>> import numpy as np
+        >>> import funcnet as fn
+        >>> x = np.ones((1, 6))
+        >>> fn.forward(Dropout(0.5), x)
+        array([[1., 1., 1., 1., 1., 1.]])
+        >>> fn.forward(Dropout(0.5, key=Key(0)), x)
+        array([[0., 0., 0., 0., 2., 0.]])
+    """
+
+    rate: float
+    key: Key | None = None
+
+    def check(self) -> None:
+        """A rate in [0, 1)."""
+        check_number("Dropout", "rate", self.rate, low=0, high=1, closed=True)
+
+
+def dropout_forward(params: Dropout, x: Array) -> Array:
+    """``y = x * scale``, scale being 0 or ``1 / (1 - rate)``."""
+    return dropout_vjp(params, x)[0]
+
+
+def dropout_backward(params: Dropout, x: Array, g: Array) -> tuple[Array, Dropout]:
+    """``grad_x = g * scale``: y is linear in x."""
+    return dropout_vjp(params, x)[1](g)
+
+
+def dropout_vjp(params: Dropout, x: Array) -> tuple[Array, Pullback[Dropout]]:
+    """Forward and backward, with the mask drawn once."""
+    check_array("Dropout", "x", x, ("B", "..."))
+    if params.key is None:
+        return x, Pullback(lambda g: (g, params), lambda _: params)
+    kept = uniform(params.key, x.shape) >= params.rate
+    scale = kept * x.dtype.type(1 / (1 - params.rate))
+    return x * scale, Pullback(lambda g: (g * scale, params), lambda _: params)
+
+
+def dropout_with_key(params: Dropout, key: Key) -> Dropout:
+    """The layer as it is in training."""
+    return evolve(params, key=key)
+
+
+register_layer(
+    Dropout,
+    forward=dropout_forward,
+    backward=dropout_backward,
+    vjp=dropout_vjp,
+    with_key=dropout_with_key,
+    name="funcnet.Dropout",
+)

@@ -1,0 +1,56 @@
+"""Residual: a combinator, a layer made of a network."""
+
+from __future__ import annotations
+
+from typing import Generic
+
+from attrs import evolve, frozen
+
+from funcnet.arrays import Array, check_array
+from funcnet.layer import Layer, N, Pullback, register_layer
+from funcnet.network import forward, vjp
+
+
+@frozen(eq=False)
+class Residual(Layer, Generic[N]):
+    """``y = x + net(x)``. Shapes: x, net(x), y (B, ...), all the same.
+
+    Source: He et al., "Deep residual learning for image recognition", CVPR 2016.
+
+    Example:
+        >>> import numpy as np
+        >>> import funcnet as fn
+        >>> fn.forward(Residual(fn.ReLU()), np.array([[-1.0, 2.0]]))
+        array([[-1.,  4.]])
+    """
+
+    net: N
+
+
+def residual_forward(params: Residual[N], x: Array) -> Array:
+    """``y = x + net(x)``."""
+    y = forward(params.net, x)
+    check_array("Residual", "net(x)", y, x.shape, match=("x", x))
+    return x + y
+
+
+def residual_backward(params: Residual[N], x: Array, g: Array) -> tuple[Array, Residual[N]]:
+    """``grad_x = g + net's grad_x``: both paths carry g."""
+    return residual_vjp(params, x)[1](g)
+
+
+def residual_vjp(params: Residual[N], x: Array) -> tuple[Array, Pullback[Residual[N]]]:
+    """Forward and backward with one pass through the inner network."""
+    y, pull = vjp(params.net, x)
+    check_array("Residual", "net(x)", y, x.shape, match=("x", x))
+
+    def both(g: Array) -> tuple[Array, Residual[N]]:
+        grad_x, grad_net = pull(g)
+        return g + grad_x, evolve(params, net=grad_net)
+
+    return x + y, Pullback(both, lambda g: evolve(params, net=pull.params_only(g)))
+
+
+register_layer(
+    Residual, forward=residual_forward, backward=residual_backward, vjp=residual_vjp, name="funcnet.Residual"
+)

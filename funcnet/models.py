@@ -1,0 +1,49 @@
+"""Models: functions that make whole networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from funcnet.arrays import FloatDType
+from funcnet.errors import ConfigError
+from funcnet.keys import Key
+from funcnet.layer import Layer
+from funcnet.layers.activations import ReLU
+from funcnet.layers.dense import dense
+
+
+def mlp(
+    key: Key,
+    sizes: Sequence[int],
+    *,
+    activation: Layer = ReLU(),
+    dtype: FloatDType = np.float32,  # noqa: B008  # a value
+) -> tuple[Layer, ...]:
+    """A multilayer perceptron: Dense layers with an activation between them, none after the last.
+
+    Layer i is drawn from ``key.child("init", i)``; the static type is ``tuple[Layer, ...]``.
+
+    Args:
+        key: Names the draws.
+        sizes: The inputs, every hidden layer's units, the outputs: at least two.
+        activation: The layer between two Dense ones.
+        dtype: np.float32 or np.float64.
+
+    Raises:
+        ConfigError: If there are fewer than two sizes, or one is no positive int.
+
+    Example:
+        >>> mlp(Key(42), (784, 100, 10))  # doctest: +NORMALIZE_WHITESPACE
+        (Dense(weight=float32 (784, 100), bias=float32 (100,)),
+         ReLU(),
+         Dense(weight=float32 (100, 10), bias=float32 (10,)))
+    """
+    if len(sizes) < 2:
+        raise ConfigError(f"sizes must have at least the inputs and the outputs, got {sizes!r}", subject="mlp")
+    layers: list[Layer] = []
+    for position, (in_size, out_size) in enumerate(pairwise(sizes)):
+        layers += [dense(key.child("init", position), in_size, out_size, dtype=dtype), activation]
+    return tuple(layers[:-1])

@@ -1,0 +1,108 @@
+"""The update, separate from the gradient: ``sgd_update``, and optimisers as records of two pure functions.
+
+An optimiser's state, its moments, is a tuple of networks: ``()`` for SGD, ``(velocity,)`` for Momentum.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arrays import Array, lock
+from funcnet.layer import N
+from funcnet.settings import check_number
+from funcnet.trees import map_parameters
+
+
+def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
+    """One step of gradient descent: ``p - learning_rate * g`` for every trained array p, in p's dtype.
+
+    Raises:
+        StructureError: If the gradients have another structure; the message has both.
+        ConfigError: If the learning rate is not above 0 and finite.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([1.0]))
+        >>> new = sgd_update(layer, grad, learning_rate=0.1)
+        >>> new.weight, new.bias, layer.weight
+        (array([[0.8]]), array([-0.1]), array([[1.]]))
+    """
+    check_number("sgd_update", "learning_rate", learning_rate, low=0, high=float("inf"))
+    rate = float(learning_rate)  # a NumPy scalar would promote float32 arrays
+
+    def descend(p: Array, g: Array) -> Array:
+        new = np.empty_like(p)
+        np.multiply(g, rate, out=new)
+        np.subtract(p, new, out=new)
+        return lock(new)
+
+    return map_parameters(descend, params, grads)
+
+
+def zeros_like(params: N) -> N:
+    """The network with every trained array zero: where moments begin."""
+    return map_parameters(lambda p: lock(np.zeros_like(p)), params)
+
+
+class Optimizer(Protocol):
+    """Two pure functions; the state between two updates is a tuple of networks and the number of updates done."""
+
+    def init(self, params: N, /) -> tuple[N, ...]:
+        """The moments before the first update."""
+        ...
+
+    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+        """The parameters and moments after one more update."""
+        ...
+
+
+@frozen
+class SGD:
+    """Gradient descent: ``p - learning_rate * g``. It has no moments.
+
+    Source: Robbins and Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951).
+    """
+
+    learning_rate: float
+
+    def __attrs_post_init__(self) -> None:
+        check_number("SGD", "learning_rate", self.learning_rate, low=0, high=float("inf"))
+
+    def init(self, params: N, /) -> tuple[N, ...]:  # noqa: ARG002  # the protocol's
+        """No moments."""
+        return ()
+
+    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:  # noqa: ARG002
+        """``sgd_update``."""
+        return sgd_update(params, grads, learning_rate=self.learning_rate), moments
+
+
+@frozen
+class Momentum:
+    """Gradient descent with a heavy ball: ``v' = momentum * v + g``, ``p - learning_rate * v'`` (PyTorch's form).
+
+    Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
+    importance of initialization and momentum in deep learning", ICML 2013, with the rate outside the velocity.
+    """
+
+    learning_rate: float
+    momentum: float = 0.9
+
+    def __attrs_post_init__(self) -> None:
+        check_number("Momentum", "learning_rate", self.learning_rate, low=0, high=float("inf"))
+        check_number("Momentum", "momentum", self.momentum, low=0, high=1, closed=True)
+
+    def init(self, params: N, /) -> tuple[N, ...]:
+        """A velocity of zero."""
+        return (zeros_like(params),)
+
+    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:  # noqa: ARG002
+        """One step with the new velocity."""
+        (velocity,) = moments
+        decay = float(self.momentum)
+        velocity = map_parameters(lambda v, g: lock(v * decay + g), velocity, grads)
+        return sgd_update(params, velocity, learning_rate=self.learning_rate), (velocity,)

@@ -1,0 +1,219 @@
+"""Training: steps as records, an epoch as a fold of a step over batches, a run as a lazy sequence of epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeAlias, TypeVar, cast
+
+import numpy as np
+from attrs import field, frozen
+from numpy.typing import NDArray
+
+from funcnet.arithmetic import mean
+from funcnet.data import Batch
+from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
+from funcnet.keys import Key
+from funcnet.layer import N, Network
+from funcnet.modes import check_keyed, training
+from funcnet.network import Loss, value_and_grad
+from funcnet.optimizers import Optimizer, sgd_update
+from funcnet.records import Record, Tree, check_tree
+from funcnet.settings import check_count, check_number
+from funcnet.trees import check_finite_parameters
+
+S = TypeVar("S")
+B = TypeVar("B")
+T = TypeVar("T")
+
+Step: TypeAlias = Callable[[S, B], tuple[S, float]]
+"""``(state, batch) -> (state, loss)``, a pure function: what ``train_epoch`` folds."""
+
+
+# --------------------------------------------------------------------------------------------------- steps
+
+
+@frozen
+class SGDStep(Generic[T]):
+    """``(network, batch) -> (network, loss)``; see ``sgd_step``. A record: it prints, pickles and compares."""
+
+    loss: Loss[T]
+    learning_rate: float
+
+    def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
+        """The network after one update, and the loss before it."""
+        check_keyed(params, "sgd_step")
+        loss, grads = value_and_grad(params, batch.x, batch.y, self.loss)
+        return sgd_update(params, grads, learning_rate=self.learning_rate), loss
+
+
+def sgd_step(loss: Loss[T], *, learning_rate: float) -> SGDStep[T]:
+    """A step of plain gradient descent, whose state is the network itself.
+
+    Raises:
+        ConfigError: If the learning rate is not above 0 and finite; and from the step, if a layer draws and has no key.
+
+    Example:
+        >>> import funcnet as fn
+        >>> sgd_step(fn.softmax_cross_entropy, learning_rate=0.1).learning_rate
+        0.1
+    """
+    check_number("sgd_step", "learning_rate", learning_rate, low=0, high=float("inf"))
+    return SGDStep(loss, learning_rate)
+
+
+@frozen(eq=False)
+class TrainState(Generic[N]):
+    """All that a run is, between two steps: network, optimiser and its moments, steps done, key."""
+
+    params: N
+    optimizer: Optimizer
+    moments: tuple[N, ...]
+    step: int
+    key: Key
+
+    @staticmethod
+    def create(params: N, optimizer: Optimizer, *, key: Key) -> TrainState[N]:
+        """The state before the first step.
+
+        Example:
+            >>> import funcnet as fn
+            >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), fn.Momentum(learning_rate=0.1), key=fn.Key(0))
+            >>> state.step, state.moments
+            (0, ((Dense(weight=float32 (2, 3), bias=float32 (3,)),),))
+        """
+        check_tree("TrainState", params)
+        return TrainState(params, optimizer, optimizer.init(params), 0, key)
+
+
+@frozen
+class TrainStep(Generic[T]):
+    """``(state, batch) -> (state, loss)`` for a ``TrainState``; see ``train_step``."""
+
+    loss: Loss[T]
+
+    def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
+        """The state after one update by its own optimiser, and the loss before it."""
+        net = training(state.params, state.key.child("step", state.step))
+        loss, grads = value_and_grad(net, batch.x, batch.y, self.loss)
+        params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
+        return TrainState(params, state.optimizer, moments, state.step + 1, state.key), loss
+
+
+def train_step(loss: Loss[T]) -> TrainStep[T]:
+    """A step for a ``TrainState``: the network in training mode, keyed by the step's number; the state's own optimiser.
+
+    Example:
+        >>> import funcnet as fn
+        >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), fn.SGD(learning_rate=0.1), key=fn.Key(0))
+        >>> batch = fn.Batch(np.zeros((1, 2), np.float32), np.array([1]))
+        >>> state, loss = train_step(fn.softmax_cross_entropy)(state, batch)
+        >>> state.step, round(loss, 4)
+        (1, 1.0986)
+    """
+    return TrainStep(loss)
+
+
+# --------------------------------------------------------------------------------------------------- folds
+
+
+@frozen(eq=False)
+class EpochLog:
+    """What an epoch leaves beside its state. Shapes: losses (steps,), float64, each before its step's update."""
+
+    losses: NDArray[np.float64] = field(repr=lambda losses: f"{losses.dtype} {losses.shape}")
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean over the steps.
+
+        Raises:
+            ConfigError: If there was no step.
+        """
+        check_count("EpochLog", "the number of steps", len(self.losses))
+        return mean(self.losses)
+
+
+def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, EpochLog]:
+    """Fold a step over batches: ``for batch in batches: state, loss = step(state, batch)``.
+
+    ``train_epoch(step, s, a + b)`` equals going on over b from where a ended, bit for bit; no batch, no change.
+
+    Raises:
+        NonFiniteError: If a loss, or a parameter at the end, is NaN or infinite; says which step.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.mlp(fn.Key(0), (2, 3))
+        >>> batches = fn.minibatches(np.eye(2, dtype=np.float32), np.array([0, 1]), 1)
+        >>> net, log = train_epoch(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), net, batches)
+        >>> log
+        EpochLog(losses=float64 (2,))
+    """
+    losses: list[float] = []
+    for batch in batches:
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused below
+                state, loss = step(state, batch)
+            if not -np.inf < loss < np.inf:
+                raise NonFiniteError(f"the loss is {loss}; the learning rate may be too high")
+        except FuncnetError as error:
+            if error.step is None:
+                error.at_step(len(losses))
+            raise
+        losses.append(loss)
+    _check_state(state, len(losses))
+    array = np.array(losses, np.float64)
+    array.flags.writeable = False
+    return state, EpochLog(array)
+
+
+def _check_state(state: object, steps: int) -> None:
+    params = cast("TrainState[Network]", state).params if isinstance(state, TrainState) else state
+    if isinstance(params, Record | tuple):
+        try:
+            check_finite_parameters(cast("Tree", params))
+        except NonFiniteError as error:
+            reason = f"{error.message}; the learning rate may be too high"
+            raise NonFiniteError(reason).at_step(steps - 1) from None
+
+
+def train(
+    step: Step[S, B], state: S, data: Callable[[int], Iterable[B]], *, epochs: Iterable[int]
+) -> Iterator[tuple[S, EpochLog]]:
+    """A run as a lazy sequence: after each epoch its state and log. It trains as far as it is asked for.
+
+    Args:
+        step: What an epoch folds.
+        state: Where the run begins.
+        data: The batches of an epoch, by its number.
+        epochs: The epochs' numbers: ``range(25)``; ``range(3, 25)`` goes on after three.
+
+    Raises:
+        ConfigError: If an epoch's number is no int of at least 0.
+
+    Example:
+        >>> import funcnet as fn
+        >>> x, y = np.eye(2, dtype=np.float32), np.array([0, 1])
+        >>> run = train(
+        ...     fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1),
+        ...     fn.mlp(fn.Key(0), (2, 2)),
+        ...     lambda epoch: fn.minibatches(x, y, 1, key=fn.Key(0).child("shuffle", epoch)),
+        ...     epochs=range(3),
+        ... )
+        >>> len([round(log.mean_loss, 2) for net, log in run])
+        3
+    """
+    if not isinstance(epochs, Iterable):
+        raise ConfigError(f"epochs must be numbers of epochs, got {epochs!r}; use range({epochs})", subject="train")
+    numbers = list(epochs)
+    for number in numbers:
+        check_count("train", "an epoch's number", number, low=0)
+    return _epochs(step, state, data, numbers)
+
+
+def _epochs(
+    step: Step[S, B], state: S, data: Callable[[int], Iterable[B]], numbers: list[int]
+) -> Iterator[tuple[S, EpochLog]]:
+    for number in numbers:
+        state, log = train_epoch(step, state, data(number))
+        yield state, log
