@@ -19,8 +19,8 @@ def mlp(
     key: Key,
     sizes: Sequence[int],
     *,
-    activation: Layer = ReLU(),
-    dtype: FloatDType = np.float32,  # noqa: B008  # a value
+    activation: Layer = ReLU(),  # noqa: B008  # a value
+    dtype: FloatDType = np.float32,
 ) -> tuple[Layer, ...]:
     """A multilayer perceptron: Dense layers with an activation between them, none after the last.
 

@@ -1,0 +1,64 @@
+"""The post's run: 784-100-200-10 on MNIST, batches of 32, rate 0.1, 25 epochs.
+
+Run: python examples/mnist.py [--data DIRECTORY] [--epochs 25] [--seed 0] [--batch-size 32] [--figure mnist.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
+from tqdm import tqdm
+
+import funcnet as fn
+
+
+def picture(path: Path, train_log: list[float], validation_log: list[float]) -> None:
+    """Both accuracies by epoch, as the post plots them."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    epochs = range(1, len(train_log) + 1)
+    axes.plot(epochs, train_log, marker=".", label="train accuracy")
+    axes.plot(epochs, validation_log, marker=".", label="validation accuracy")
+    axes.set(xlabel="epoch", ylabel="accuracy", title="784-100-200-10 on MNIST")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="best")
+    axes.grid(visible=True)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Train, print both accuracies an epoch, save the curve."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, help="where the four MNIST files are (default: look, then download)")
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--figure", type=Path, default=Path("mnist.png"))
+    arguments = parser.parse_args()
+    mpl.use("agg")
+
+    data = fn.datasets.load_mnist(arguments.data)
+    key = fn.Key(arguments.seed)
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    net = fn.mlp(key, (784, 100, 200, 10))
+    train_log: list[float] = []
+    validation_log: list[float] = []
+    for epoch in range(arguments.epochs):
+        order = key.child("shuffle", epoch)
+        batches = fn.minibatches(data.train.x, data.train.y, arguments.batch_size, key=order)
+        net, _ = fn.train_epoch(step, net, tqdm(batches, desc=f"Epoch {epoch}", leave=False))
+        train_log.append(fn.accuracy(fn.predict(net, data.train.x), data.train.y))
+        validation_log.append(fn.accuracy(fn.predict(net, data.validation.x), data.validation.y))
+        print(f"Epoch {epoch}\nTrain accuracy: {train_log[-1]}\nVal accuracy: {validation_log[-1]}", flush=True)
+    print(f"Test accuracy: {fn.accuracy(fn.predict(net, data.test.x), data.test.y)}")
+    picture(arguments.figure, train_log, validation_log)
+    print(f"Figure: {arguments.figure}")
+
+
+if __name__ == "__main__":
+    main()
