@@ -76,9 +76,7 @@ def check_loss() -> None:
 def check_network() -> None:
     """One activation a layer, the last one the logits."""
     net = fn.mlp(fn.Key(42), (784, 100, 200, 10))
-    activations = fn.activations(net, np.zeros((32, 784), np.float32))
-    assert len(activations) == len(net)
-    assert activations[-1].shape == (32, 10)
+    assert len(fn.activations(net, np.zeros((32, 784), np.float32))) == len(net)
 
 
 def check_minibatches() -> None:

@@ -7,6 +7,7 @@ and an epoch is a fold. This page is the public API.
 from typing import TYPE_CHECKING
 
 from funcnet.arrays import Array as Array
+from funcnet.arrays import FloatDType as FloatDType
 from funcnet.arrays import Statistic as Statistic
 from funcnet.arrays import Weight as Weight
 from funcnet.checking import check_gradients as check_gradients
@@ -77,6 +78,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "EpochLog",
+    "FloatDType",
     "FuncnetError",
     "GradientError",
     "Identity",

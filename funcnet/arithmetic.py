@@ -70,7 +70,8 @@ def softmax(logits: Array) -> Array:
         >>> softmax(np.array([[1e4, 1e4]]))
         array([[0.5, 0.5]])
     """
-    shares = exp(logits - logits.max(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):  # a difference of -inf has a share of 0
+        shares = exp(logits - logits.max(axis=-1, keepdims=True))
     shares /= sum_last(shares)
     return shares
 

@@ -137,7 +137,9 @@ def _wrong_shape(
 
 def _not_an_array(subject: str, name: str, value: object) -> DTypeError:
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    masked = hasattr(value, "filled")  # asarray would lose the mask
     fix = f"np.asarray({name})" if isinstance(value, np.ndarray) else f"np.asarray({name}, dtype=np.float32)"
+    fix = f"{name}.filled(...)" if masked else fix
     return DTypeError(f"{name} must be a plain NumPy array, got {kind}; use {fix}", subject=subject)
 
 
@@ -170,7 +172,8 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
     """
     if type(labels) is not np.ndarray:
         raise DTypeError(
-            f"{name} must be a plain NumPy array of class ids, got {type(labels).__name__}; use np.asarray({name})",
+            f"{name} must be a plain NumPy array of class ids, got {type(labels).__name__}; "
+            f"use {f'{name}.filled(...)' if hasattr(labels, 'filled') else f'np.asarray({name})'}",
             subject=subject,
         )
     if labels.shape != (count,):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from funcnet.arrays import Array, check_array, check_finite, check_labels, contiguous
 from funcnet.draws import permutation
 from funcnet.errors import ConfigError, DTypeError, ShapeError
-from funcnet.keys import Key
+from funcnet.keys import Key, check_key
 from funcnet.settings import check_count
 
 T_co = TypeVar("T_co", covariant=True)
@@ -102,6 +102,8 @@ def minibatches(
     """
     name = "minibatches"
     _check_examples(name, x, y, raw=transform is not None)
+    if key is not None:
+        check_key(name, key)
     check_count(name, "batch_size", batch_size, high=len(x))
     count = len(x) - len(x) % batch_size if drop_last else len(x)
     order = None if key is None else permutation(key, len(x))
@@ -117,8 +119,14 @@ def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -
         raise ShapeError(f"x must have shape (N, ...), at least one row and one feature, got {x.shape}", subject=name)
     if len(y.shape) == 0 or len(y) != len(x):
         raise ShapeError(f"x and y must have one length, got {x.shape} and {y.shape}", subject=name)
+    _check_values(name, x, y, raw=raw)
+
+
+def _check_values(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:
     if not raw:
         check_array(name, "x", x, ("N", "..."))
+    elif x.dtype.kind not in "biuf":
+        raise DTypeError(f"x must hold numbers, got {x.dtype}", subject=name)
     if y.dtype.kind not in "iuf":
         raise DTypeError(f"y must hold class ids or floats, got {y.dtype}", subject=name)
     for what, array in (("x", x), ("y", y)):

@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import zlib
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Final
 from urllib.request import urlopen
@@ -22,6 +23,7 @@ from funcnet.errors import DatasetFormatError
 
 _IDX_TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP: Final = b"\x1f\x8b"
+_MAX_RANK: Final = 32  # what every NumPy can hold
 IDX_LIMIT: Final = 2**31
 
 
@@ -41,7 +43,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.generic]:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """A file's content, unpacked if it is gzipped: one member, and never more than ``limit`` bytes of memory.
+    """A file's content, unpacked if it is gzipped: one member of at most ``limit`` bytes, in at most twice the memory.
 
     Raises:
         DatasetFormatError: If the gzip stream is damaged, or the content larger than ``limit``.
@@ -49,7 +51,10 @@ def read_file(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         head = file.read(2)
         file.seek(0)
-        data = _gunzip(file, path, limit) if head == _GZIP else file.read(limit + 1)
+        if head == _GZIP:
+            data = _gunzip(file, path, limit)
+        else:  # a read sets aside as much memory as it is told to
+            data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     if len(data) > limit:
         raise DatasetFormatError(f"{path} holds more than {limit} bytes")
     return data
@@ -82,8 +87,10 @@ def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
         raise DatasetFormatError(f"{name} has the unknown IDX element type 0x{kind:02x}")
     start = 4 + 4 * rank
     shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
-    if rank == 0 or len(data) < start or 0 in shape:
-        raise DatasetFormatError(f"{name} must have axes of at least one element, got {shape} from {len(data)} bytes")
+    if not 0 < rank <= _MAX_RANK or len(data) < start or 0 in shape:
+        raise DatasetFormatError(
+            f"{name} must have 1 to {_MAX_RANK} axes of at least one element, got {shape} from {len(data)} bytes"
+        )
     dtype = np.dtype(_IDX_TYPES[kind])
     expected = start + math.prod(shape) * dtype.itemsize
     if len(data) != expected:
@@ -150,6 +157,7 @@ def load_mnist(directory: str | os.PathLike[str] | None = None, *, flatten: bool
     train_images, train_labels, test_images, test_labels = arrays
 
     def images(raw: NDArray[np.generic]) -> Array:
+        raw.flags.writeable = False
         shaped = raw.reshape(len(raw), 784) if flatten else raw.reshape(len(raw), 28, 28, 1)
         return lock(shaped.astype(np.float32) / np.float32(255) if scale else shaped)  # type: ignore[arg-type]  # uint8
 
@@ -212,7 +220,7 @@ def _fetched(cache: Path, name: str) -> bytes:
     for mirror in _MIRRORS:
         try:
             return _download(f"{mirror}{name}.gz", cache, name)
-        except (OSError, DatasetFormatError) as error:
+        except (OSError, HTTPException, DatasetFormatError) as error:
             reasons.append(f"{mirror}: {error}")
     raise FileNotFoundError(
         f"MNIST's {name} is neither in $FUNCNET_DATA/mnist nor in {cache}, and it could not be downloaded "
@@ -229,7 +237,10 @@ def _download(url: str, cache: Path, name: str) -> bytes:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(packed)
-        data = _checked(Path(temporary), name)
+        try:
+            data = _checked(Path(temporary), name)
+        except DatasetFormatError:
+            raise DatasetFormatError(f"what it sent is not {name}.gz, by its SHA-256 or its format") from None
         Path(temporary).chmod(0o644)
         Path(temporary).replace(cache / f"{name}.gz")
     finally:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import polynomial, portable_log
-from funcnet.keys import Key
+from funcnet.keys import Key, check_key
 
 
 def words(key: Key, count: int) -> NDArray[np.uint64]:
@@ -25,6 +25,7 @@ def words(key: Key, count: int) -> NDArray[np.uint64]:
         >>> words(Key(42), 2)
         array([1587852024645073290, 2611271723512893552], dtype=uint64)
     """
+    check_key("words", key)
     from numpy.random import Philox, SeedSequence  # noqa: PLC0415  # 8 ms of import time
 
     return Philox(SeedSequence(key.seed, spawn_key=key.path)).random_raw(count)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import softmax
-from funcnet.arrays import Array, check_array
+from funcnet.arrays import Array, check_array, check_finite
 from funcnet.layer import Network
 from funcnet.network import forward
+from funcnet.settings import check_count
 
 CHUNK: Final = 256
 
@@ -40,25 +41,36 @@ def outputs(params: Network, x: Array) -> Array:
 def predict(params: Network, x: Array) -> NDArray[np.intp]:
     """The class of every row: the position of its largest logit, the first of equals. Shapes: x (N, ...), result (N,).
 
+    Raises:
+        NonFiniteError: If a logit is NaN or infinite; says which.
+
     Example:
         >>> import funcnet as fn
         >>> predict(fn.Identity(), np.array([[0.1, 0.9], [0.8, 0.2]]))
         array([1, 0])
     """
-    logits = outputs(params, x)
-    check_array("predict", "the output", logits, ("N", "O"))
-    ids: NDArray[np.intp] = logits.argmax(axis=1)
+    ids: NDArray[np.intp] = _logits("predict", params, x).argmax(axis=1)
     return ids
 
 
 def predict_proba(params: Network, x: Array) -> Array:
     """The probability of every class: softmax of the logits. Shapes: x (N, ...), result (N, O).
 
+    Raises:
+        NonFiniteError: If a logit is NaN or infinite; says which.
+
     Example:
         >>> import funcnet as fn
         >>> predict_proba(fn.Identity(), np.array([[0.0, 0.0]]))
         array([[0.5, 0.5]])
     """
-    logits = outputs(params, x)
-    check_array("predict_proba", "the output", logits, ("N", "O"))
-    return softmax(logits)
+    return softmax(_logits("predict_proba", params, x))
+
+
+def _logits(subject: str, params: Network, x: Array) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):  # an output that is not finite is refused below
+        logits = outputs(params, x)
+    check_array(subject, "the output", logits, ("N", "O"))
+    check_count(subject, "the number of classes", logits.shape[1])
+    check_finite(subject, "the output", logits)
+    return logits

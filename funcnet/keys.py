@@ -7,10 +7,9 @@ overlap; what is drawn from a key is in ``draws.py``.
 from __future__ import annotations
 
 from operator import index
+from typing import SupportsIndex
 
-import numpy as np
-from attrs import field, frozen
-from attrs.validators import instance_of
+from attrs import frozen
 
 from funcnet.errors import ConfigError
 
@@ -32,15 +31,17 @@ class Key:
     """
 
     seed: int
-    path: tuple[int, ...] = field(default=(), validator=instance_of(tuple))
+    path: tuple[int, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if type(self.seed) is not int or not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed must be an int from 0 to 2**64 - 1, got {self.seed!r}", subject="Key")
+        if type(self.path) is not tuple:
+            raise ConfigError(f"path must be a tuple of ints, got {self.path!r}", subject="Key")
         for part in self.path:
             _check_part(part)
 
-    def child(self, *path: int | str) -> Key:
+    def child(self, *path: SupportsIndex | str) -> Key:
         """The key below this one: each part an int from 0 to 2**32 - 1, or a string.
 
         A string stands for the first 4 bytes, big-endian, of the SHA-256 of its UTF-8.
@@ -54,17 +55,28 @@ class Key:
         return f"Key({', '.join(map(str, (self.seed, *self.path)))})"
 
 
-def _part(part: int | str) -> int:
+def _part(part: SupportsIndex | str) -> int:
     if isinstance(part, str):
         import hashlib  # noqa: PLC0415  # 4 ms of import time
 
         return int.from_bytes(hashlib.sha256(part.encode()).digest()[:4], "big")
-    return _check_part(index(part) if isinstance(part, int | np.integer) and not isinstance(part, bool) else part)
+    return _check_part(index(part) if isinstance(part, SupportsIndex) and not isinstance(part, bool) else part)
 
 
-def _check_part(part: int) -> int:
+def _check_part(part: object) -> int:
     # NumPy spells (2**32,) and (0, 1) alike, so a larger int would not be a name of its own.
     if type(part) is not int or not 0 <= part < 2**32:
         wanted = "a string or an int from 0 to 2**32 - 1"
         raise ConfigError(f"a part of a path must be {wanted}, got {part!r}", subject="Key")
     return part
+
+
+def check_key(subject: str, key: object) -> None:
+    """Check that a setting is a key.
+
+    Raises:
+        ConfigError: Says what it got.
+    """
+    if not isinstance(key, Key):
+        fix = f"; use Key({key})" if type(key) is int else ""
+        raise ConfigError(f"key must be a Key, got {key!r}{fix}", subject=subject)

@@ -37,6 +37,7 @@ def softmax_cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
     check_array(name, "logits", logits, ("B", "O"))
     count, classes = logits.shape
     check_count(name, "the batch's size", count)
+    check_count(name, "the number of classes", classes)
     check_labels(name, "labels", labels, count, classes)
     rows = np.arange(count, dtype=np.intp)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -9,10 +9,11 @@ import numpy as np
 
 from funcnet.arrays import FloatDType
 from funcnet.errors import ConfigError
-from funcnet.keys import Key
+from funcnet.keys import Key, check_key
 from funcnet.layer import Layer
 from funcnet.layers.activations import ReLU
 from funcnet.layers.dense import dense
+from funcnet.records import check_tree
 
 
 def mlp(
@@ -41,8 +42,10 @@ def mlp(
          ReLU(),
          Dense(weight=float32 (100, 10), bias=float32 (10,)))
     """
-    if len(sizes) < 2:
+    check_key("mlp", key)
+    if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
         raise ConfigError(f"sizes must have at least the inputs and the outputs, got {sizes!r}", subject="mlp")
+    check_tree("mlp's activation", activation)
     layers: list[Layer] = []
     for position, (in_size, out_size) in enumerate(pairwise(sizes)):
         layers += [dense(key.child("init", position), in_size, out_size, dtype=dtype), activation]

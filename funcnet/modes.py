@@ -6,8 +6,8 @@ from typing import cast
 
 from attrs import evolve
 
-from funcnet.errors import ConfigError
-from funcnet.keys import Key
+from funcnet.errors import ConfigError, FuncnetError
+from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network, rule_of
 from funcnet.records import fields_of
 
@@ -22,6 +22,7 @@ def training(params: N, key: Key) -> N:
         >>> fn.training((fn.ReLU(), fn.Dropout(0.5)), fn.Key(7))
         (ReLU(), Dropout(rate=0.5, key=Key(7, 1)))
     """
+    check_key("training", key)
     return cast("N", _training(params, key)) if draws(params) else params
 
 
@@ -37,10 +38,18 @@ def _training(params: Network, key: Key) -> Network:
 def draws(params: Network) -> bool:
     """Whether a layer of the network draws in training."""
     if isinstance(params, tuple):
-        return any(draws(layer) for layer in params)
+        return any(_draws_at(position, layer) for position, layer in enumerate(params))
     if rule_of(params).with_key is not None:
         return True
     return any(draws(getattr(params, name)) for name in fields_of(type(params)).networks)
+
+
+def _draws_at(position: int, layer: Network) -> bool:
+    try:
+        return draws(layer)
+    except FuncnetError as error:
+        error.enter(position)
+        raise
 
 
 def check_keyed(params: Network, subject: str) -> None:
@@ -53,7 +62,7 @@ def check_keyed(params: Network, subject: str) -> None:
         for position, layer in enumerate(params):
             try:
                 check_keyed(layer, subject)
-            except ConfigError as error:
+            except FuncnetError as error:
                 error.enter(position)
                 raise
         return

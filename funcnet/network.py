@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 
 from funcnet.arrays import Array, check_array, contiguous
-from funcnet.errors import FuncnetError, NonFiniteError
+from funcnet.errors import FuncnetError, NonFiniteError, StructureError
 from funcnet.layer import N, Network, Pullback, rule_of
 from funcnet.trees import is_trained
 
@@ -50,6 +50,8 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
         >>> activations((ReLU(), Tanh()), np.array([[-1.0, 0.0]]))
         [array([[0., 0.]]), array([[0., 0.]])]
     """
+    if not isinstance(params, tuple):
+        raise StructureError(f"params must be a tuple of networks, got {params!r:.80}", subject="activations")
     outputs: list[Array] = []
     for position, layer in enumerate(params):
         try:
@@ -70,6 +72,12 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
     ``params_only(g)`` stops at the first layer that has something to train.
 
     Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
+
+    Example:
+        >>> from funcnet.layers.activations import Tanh
+        >>> y, pull = vjp(Tanh(), np.array([[0.0]]))
+        >>> y, pull(np.array([[3.0]]))
+        (array([[0.]]), (array([[3.]]), Tanh()))
     """
     x = contiguous(x)
     y, pull = _vjp(params, x)
@@ -163,8 +171,9 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
         >>> round(loss, 4), grad[0].bias.round(2)
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
     """
-    prediction, pull = vjp(params, x)
-    value, g = loss(prediction, y)
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused below
+        prediction, pull = vjp(params, x)
+        value, g = loss(prediction, y)
     if not -float("inf") < value < float("inf"):
         raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
     return value, pull.params_only(g)

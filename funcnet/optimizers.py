@@ -5,12 +5,13 @@ An optimiser's state, its moments, is a tuple of networks: ``()`` for SGD, ``(ve
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, lock
+from funcnet.errors import StructureError
 from funcnet.layer import N
 from funcnet.settings import check_number
 from funcnet.trees import map_parameters
@@ -48,6 +49,12 @@ def zeros_like(params: N) -> N:
     return map_parameters(lambda p: lock(np.zeros_like(p)), params)
 
 
+def _check_moments(subject: str, moments: object, count: int) -> None:
+    if not isinstance(moments, tuple) or len(cast("tuple[object, ...]", moments)) != count:
+        reason = "a run goes on under the optimizer that it began with"
+        raise StructureError(f"moments must be a tuple of {count} networks, got {moments!r}; {reason}", subject=subject)
+
+
 class Optimizer(Protocol):
     """Two pure functions; the state between two updates is a tuple of networks and the number of updates done."""
 
@@ -78,6 +85,7 @@ class SGD:
 
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:  # noqa: ARG002
         """``sgd_update``."""
+        _check_moments("SGD", moments, 0)
         return sgd_update(params, grads, learning_rate=self.learning_rate), moments
 
 
@@ -102,6 +110,7 @@ class Momentum:
 
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:  # noqa: ARG002
         """One step with the new velocity."""
+        _check_moments("Momentum", moments, 1)
         (velocity,) = moments
         decay = float(self.momentum)
         velocity = map_parameters(lambda v, g: lock(v * decay + g), velocity, grads)

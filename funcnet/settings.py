@@ -21,7 +21,10 @@ def check_number(subject: str, name: str, value: object, *, low: float, high: fl
         Traceback (most recent call last):
         funcnet.errors.ConfigError: SGD: learning_rate must be a number in (0, inf), got -0.1
     """
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an int beyond every float
+        number = math.inf
     if not (low < number < high or (closed and number == low)):
         span = f"{'[' if closed else '('}{low}, {high})"
         raise ConfigError(f"{name} must be a number in {span}, got {value!r}", subject=subject)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import mean
 from funcnet.data import Batch
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
-from funcnet.keys import Key
+from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
 from funcnet.modes import check_keyed, training
 from funcnet.network import Loss, value_and_grad
@@ -24,6 +24,7 @@ from funcnet.trees import check_finite_parameters
 S = TypeVar("S")
 B = TypeVar("B")
 T = TypeVar("T")
+M = TypeVar("M", bound=Network)
 
 Step: TypeAlias = Callable[[S, B], tuple[S, float]]
 """``(state, batch) -> (state, loss)``, a pure function: what ``train_epoch`` folds."""
@@ -72,7 +73,7 @@ class TrainState(Generic[N]):
     key: Key
 
     @staticmethod
-    def create(params: N, optimizer: Optimizer, *, key: Key) -> TrainState[N]:
+    def create(params: M, optimizer: Optimizer, *, key: Key) -> TrainState[M]:
         """The state before the first step.
 
         Example:
@@ -82,6 +83,7 @@ class TrainState(Generic[N]):
             (0, ((Dense(weight=float32 (2, 3), bias=float32 (3,)),),))
         """
         check_tree("TrainState", params)
+        check_key("TrainState", key)
         return TrainState(params, optimizer, optimizer.init(params), 0, key)
 
 
@@ -173,6 +175,8 @@ def _check_state(state: object, steps: int) -> None:
         try:
             check_finite_parameters(cast("Tree", params))
         except NonFiniteError as error:
+            if not steps:
+                raise
             reason = f"{error.message}; the learning rate may be too high"
             raise NonFiniteError(reason).at_step(steps - 1) from None
 

@@ -55,7 +55,7 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
         if any(not isinstance(other, tuple) or len(other) != len(first) for other in rest):
             raise _Mismatch
         return tuple(_map(f, *group) for group in zip(first, *rest, strict=True))
-    if any(type(other) is not type(first) for other in rest):
+    if not isinstance(first, Record) or any(type(other) is not type(first) for other in rest):
         raise _Mismatch
     changes: dict[str, object] = {}
     fields = fields_of(type(first))
@@ -216,7 +216,7 @@ def float_dtype(dtype: FloatDType) -> np.dtype[np.floating]:
         ConfigError: If it is neither float32 nor float64.
     """
     for known in (np.float32, np.float64):
-        if dtype in (known, np.dtype(known)):
+        if dtype is not None and dtype in (known, np.dtype(known)):  # NumPy takes None for float64
             return np.dtype(known)
     raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}")
 

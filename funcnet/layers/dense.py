@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 from funcnet.arithmetic import matmul, sum_rows
 from funcnet.arrays import Array, FloatDType, Weight, check_array, lock
 from funcnet.initializers import Initializer, glorot_normal
-from funcnet.keys import Key
+from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, Pullback, register_layer
 from funcnet.settings import check_count
 from funcnet.trees import float_dtype
@@ -85,6 +85,7 @@ def dense(
         >>> dense(Key(0), 784, 100)
         Dense(weight=float32 (784, 100), bias=float32 (100,))
     """
+    check_key("dense", key)
     check_count("dense", "in_size", in_size)
     check_count("dense", "out_size", out_size)
     kind = float_dtype(dtype)

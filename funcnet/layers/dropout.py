@@ -6,7 +6,7 @@ from attrs import evolve, frozen
 
 from funcnet.arrays import Array, check_array
 from funcnet.draws import uniform
-from funcnet.keys import Key
+from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, Pullback, register_layer
 from funcnet.settings import check_number
 
@@ -35,8 +35,10 @@ class Dropout(Layer):
     key: Key | None = None
 
     def check(self) -> None:
-        """A rate in [0, 1)."""
+        """A rate in [0, 1), and a key or None."""
         check_number("Dropout", "rate", self.rate, low=0, high=1, closed=True)
+        if self.key is not None:
+            check_key("Dropout", self.key)
 
 
 def dropout_forward(params: Dropout, x: Array) -> Array:

@@ -1,0 +1,72 @@
+"""What the law tests run over: one row a layer, and random networks of them, nested and empty ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from attrs import frozen
+from hypothesis import strategies as st
+
+import funcnet as fn
+from funcnet.draws import normal
+
+
+@frozen
+class Case:
+    """A layer under test: how to make it for I inputs, and whether it keeps the shape."""
+
+    name: str
+    make: Callable[[fn.Key, int], fn.Layer]
+    keeps_shape: bool = True
+
+
+CASES = (
+    Case("Dense", lambda key, size: fn.dense(key, size, 3, dtype=np.float64), keeps_shape=False),
+    Case("Identity", lambda _, __: fn.Identity()),
+    Case("ReLU", lambda _, __: fn.ReLU()),
+    Case("Sigmoid", lambda _, __: fn.Sigmoid()),
+    Case("Tanh", lambda _, __: fn.Tanh()),
+    Case("Dropout", lambda _, __: fn.Dropout(0.4)),
+    Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask"))),
+    Case("Residual", lambda key, size: fn.Residual((fn.Tanh(), fn.dense(key, size, size, dtype=np.float64)))),
+    Case("Residual of nothing", lambda _, __: fn.Residual(())),
+)
+
+
+def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
+    """Normal numbers that keep a distance of 0.01 from 0, where ReLU has its kink; locked."""
+    z = normal(key, shape)
+    x: fn.Array = np.where(z < 0, z - 0.01, z + 0.01).astype(dtype)
+    x.flags.writeable = False
+    return x
+
+
+@st.composite
+def networks(draw: st.DrawFn, size: int = 4, depth: int = 2) -> tuple[fn.Network, ...]:
+    """A random network for (B, size) inputs: tuples in tuples, Residuals of networks, empty tuples."""
+    layers: list[fn.Network] = []
+    for position in range(draw(st.integers(0, 3))):
+        key = fn.Key(draw(st.integers(0, 2**16))).child(position)
+        kind = draw(st.sampled_from(["layer", "dense", "tuple", "residual"] if depth else ["layer", "dense"]))
+        if kind == "dense":
+            out_size = draw(st.integers(1, 5))
+            layers.append(fn.dense(key, size, out_size, dtype=np.float64))
+            size = out_size
+        elif kind == "tuple":
+            inner = draw(networks(size, depth - 1))
+            layers.append(inner)
+            size = width(inner, size)
+        elif kind == "residual":
+            inner = draw(networks(size, depth - 1))
+            back = width(inner, size)
+            layers.append(fn.Residual((inner, fn.dense(key, back, size, dtype=np.float64))))
+        else:
+            case = draw(st.sampled_from([case for case in CASES if case.keeps_shape]))
+            layers.append(case.make(key, size))
+    return tuple(layers)
+
+
+def width(net: fn.Network, size: int) -> int:
+    """The number of features that come out when ``size`` go in."""
+    return int(fn.forward(net, np.ones((1, size))).shape[1])

@@ -1,0 +1,85 @@
+"""Every example runs, prints what it says, and saves its picture."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not beside the tests")
+needs_extra = pytest.mark.skipif(
+    not all(map(find_spec, ("matplotlib", "tqdm", "sklearn"))), reason="the extra 'examples' is not installed"
+)
+MNIST = Path(os.environ.get("FUNCNET_DATA", "")) / "mnist"
+needs_mnist = pytest.mark.skipif(
+    "FUNCNET_DATA" not in os.environ or not MNIST.is_dir(), reason="FUNCNET_DATA has no mnist directory"
+)
+
+
+def run(name: str, *arguments: str, directory: Path) -> str:
+    """What an example prints."""
+    environment = os.environ | {"FUNCNET_DATA": str(MNIST.parent.absolute())}
+    result = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", EXAMPLES / name, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@needs_extra
+def test_digits_learns_and_repeats(tmp_path: Path) -> None:
+    """Held-out accuracy of at least 0.97, a figure, and the same numbers twice."""
+    first = run("digits.py", "--figure", "a.png", directory=tmp_path)
+    again = run("digits.py", "--figure", "b.png", directory=tmp_path)
+    found = re.search(r"Held-out accuracy: ([\d.]+)", first)
+    assert found
+    assert float(found[1]) >= 0.97
+    assert first.splitlines()[:-1] == again.splitlines()[:-1]
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+@needs_extra
+@needs_mnist
+def test_mnist_learns_and_repeats(tmp_path: Path) -> None:
+    """One epoch of the post's run: above 0.93, and the same digits twice."""
+    first = run("mnist.py", "--epochs", "1", "--seed", "3", directory=tmp_path)
+    again = run("mnist.py", "--epochs", "1", "--seed", "3", "--data", str(MNIST.absolute()), directory=tmp_path)
+    found = re.search(r"Val accuracy: ([\d.]+)", first)
+    assert found
+    assert float(found[1]) > 0.93
+    assert first == again
+    assert (tmp_path / "mnist.png").stat().st_size > 10_000
+
+
+def test_own_layer_learns(tmp_path: Path) -> None:
+    """The user's layer trains."""
+    assert "Accuracy: 1.0000" in run("own_layer.py", directory=tmp_path)
+
+
+def test_a_layer_of_ones_own_takes_twenty_lines() -> None:
+    """Record, forward, backward, registration."""
+    source = (EXAMPLES / "own_layer.py").read_text()
+    layer = source[source.index("@frozen") : source.index("def main")]
+    assert len([line for line in layer.splitlines() if line.strip()]) <= 20
+
+
+def test_from_the_post_holds(tmp_path: Path) -> None:
+    """Every assertion of the post."""
+    assert run("from_the_post.py", directory=tmp_path).count("holds:") == 7
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short(path: Path) -> None:
+    """At most 100 lines."""
+    assert len(path.read_text().splitlines()) <= 100

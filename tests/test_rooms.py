@@ -1,0 +1,169 @@
+"""The structure of the source: floors, one door to arithmetic, short functions, few comments."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import funcnet as fn
+
+PACKAGE = Path(str(fn.__file__)).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = {
+    1: ("errors", "settings", "arrays", "records", "keys"),
+    2: ("arithmetic", "draws", "trees"),
+    3: ("layer", "initializers", "network"),
+    4: ("layers", "losses", "metrics"),
+    5: ("models", "modes", "optimizers", "data", "datasets"),
+    6: ("training", "inference"),
+    7: ("checking",),
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+def room(path: Path) -> str:
+    """The room that a file is in: ``layers/dense.py`` is in ``layers``."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The rooms that a file imports from."""
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return {module.split(".")[1] for module in modules if module.startswith("funcnet.")}
+
+
+@every_file
+def test_every_file_has_a_room(path: Path) -> None:
+    """A new file takes its place in the table."""
+    assert room(path) in {*FLOOR, "__init__"}
+
+
+@every_file
+def test_no_arrow_runs_upward(path: Path) -> None:
+    """A room imports from its own floor and those below."""
+    if room(path) != "__init__":
+        upward = {name for name in imported(ast.parse(path.read_text())) if FLOOR[name] > FLOOR[room(path)]}
+        assert not upward
+
+
+def test_the_rooms_on_one_floor_have_an_order() -> None:
+    """No two files import each other, directly or around a corner."""
+    arrows = {room(path): set[str]() for path in FILES}
+    for path in FILES:
+        arrows[room(path)] |= imported(ast.parse(path.read_text())) - {room(path)}
+    while arrows:
+        free = [name for name, targets in arrows.items() if not targets & set(arrows)]
+        assert free, f"a circle among {sorted(arrows)}"
+        for name in free:
+            del arrows[name]
+
+
+ALLOWED_MATH = {"prod", "isfinite", "inf", "nan"}
+# fmt: off
+NUMPY_DOORS = {
+    "arctan", "arctanh", "average", "cbrt", "convolve", "cos", "cosh", "cumprod", "cumsum", "dot", "einsum",
+    "exp", "exp2", "expm1", "fft", "float_power", "inner", "linalg", "log", "log10", "log1p", "log2",
+    "logaddexp", "logaddexp2", "matmul", "matvec", "mean", "nanmean", "nansum", "outer", "power", "prod",
+    "random", "sin", "sinh", "std", "sum", "tan", "tanh", "tensordot", "trapezoid", "var", "vdot", "vecdot",
+}
+METHOD_DOORS = {
+    "cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "var",
+}
+# fmt: on
+
+
+def folded(node: ast.AST) -> bool:
+    """Whether a power is of a literal power of two, such as 2.0**-53, which is exact."""
+    return isinstance(node, ast.BinOp) and re.fullmatch(r"2(\.0)? \*\* \(?-?\d+\)?", ast.unparse(node)) is not None
+
+
+def past_the_door(source: str) -> list[str]:
+    """Products, sums and transcendentals that a source does itself."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
+            found.append("@")
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow) and not folded(node):
+            found.append("**")
+        if isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if owner == "math" and node.attr not in ALLOWED_MATH:
+                found.append(f"math.{node.attr}")
+            elif owner == "np" and node.attr in NUMPY_DOORS:
+                found.append(f"np.{node.attr}")
+            elif owner not in ("np", "math") and node.attr in METHOD_DOORS:
+                found.append(f".{node.attr}")
+            elif node.attr == "reduce":
+                found.append("reduce")
+        if isinstance(node, ast.ImportFrom) and node.module in ("math", "cmath", "numpy.linalg"):
+            found.append(f"from {node.module}")
+    return found
+
+
+@every_file
+def test_arithmetic_is_the_only_door(path: Path) -> None:
+    """No product, sum over a batch, exponential or power outside of arithmetic.py."""
+    if room(path) != "arithmetic":
+        assert not past_the_door(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "y = x @ w",
+        "x @= w",
+        "y = np.exp(x)",
+        "y = np.add.reduce(x)",
+        "y = x.sum(axis=0)",
+        "y = (x * x).mean()",
+        "y = x ** 2",
+        "y = 0.999 ** t",
+        "y = math.exp(x)",
+        "from math import exp",
+        "y = np.dot(x, w)",
+        "y = np.einsum('i,i', x, x)",
+        "f = np.log",
+    ],
+)
+def test_the_door_test_sees(source: str) -> None:
+    """Each way past the door is found."""
+    assert past_the_door(source)
+
+
+def functions(tree: ast.AST) -> list[ast.FunctionDef]:
+    """Every function and method."""
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+@every_file
+def test_functions_fit_a_screen(path: Path) -> None:
+    """At most 40 lines of code each, the docstring not counted."""
+    for function in functions(ast.parse(path.read_text())):
+        first = function.body[0]
+        documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+        assert lines - docstring <= 40, function.name
+
+
+@every_file
+def test_comments_are_few(path: Path) -> None:
+    """Under 5% of lines (headings and suppressions apart): names explain."""
+    source = path.read_text()
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = [t.string for t in tokens if t.type == tokenize.COMMENT and t.line.strip().startswith("#")]
+    said = [comment for comment in comments if not comment.startswith("# ---")]
+    assert len(said) <= max(1, 0.05 * len(source.splitlines()))
+
+
+@every_file
+def test_a_file_says_its_subject(path: Path) -> None:
+    """The first docstring line does."""
+    assert (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0].endswith((".", ":"))

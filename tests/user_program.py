@@ -1,0 +1,135 @@
+"""A program as users write it, in types: mypy and pyright accept all of it, and refuse every line of ``refused``.
+
+It runs, too: ``test_types.py`` calls ``main``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias, assert_type
+
+import numpy as np
+from attrs import evolve, frozen
+from numpy.typing import NDArray
+
+import funcnet as fn
+from funcnet.arithmetic import matmul
+from funcnet.arrays import Labels
+from funcnet.data import Minibatches
+from funcnet.draws import normal
+from funcnet.training import SGDStep, TrainStep
+
+Net: TypeAlias = tuple[fn.Dense, fn.ReLU, fn.Residual[tuple[fn.Dense, fn.Tanh]], tuple[fn.Dropout, fn.Dense]]
+
+
+@frozen(eq=False)
+class Scale(fn.Layer):
+    """A layer of the user's own: ``y = x * factor``."""
+
+    factor: fn.Array
+
+
+def scale_forward(params: Scale, x: fn.Array) -> fn.Array:
+    """``y = x * factor``."""
+    return x * params.factor
+
+
+def scale_backward(params: Scale, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Scale]:
+    """``grad_x = g * factor``, ``grad_factor`` the batch's sum of ``x * g``."""
+    ones = np.ones((1, len(x)), x.dtype)
+    return g * params.factor, evolve(params, factor=matmul(ones, x * g)[0])
+
+
+fn.register_layer(Scale, forward=scale_forward, backward=scale_backward)
+
+
+def network(key: fn.Key) -> Net:
+    """A network with one of each kind of layer."""
+    inner = (fn.dense(key.child(1), 8, 8), fn.Tanh())
+    net = (fn.dense(key.child(0), 6, 8), fn.ReLU(), fn.Residual(inner), (fn.Dropout(0.1), fn.dense(key.child(2), 8, 3)))
+    assert_type(net, Net)
+    return net
+
+
+def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
+    """A gradient's static type is the network's."""
+    y, pull = fn.vjp(net, x)
+    grad_x, grad = pull(y)
+    assert_type(grad_x, fn.Array)
+    assert_type(grad, Net)
+    assert_type(fn.backward(net, x, y)[1], Net)
+    loss, grad = fn.value_and_grad(net, x, labels, fn.softmax_cross_entropy)
+    assert_type(loss, float)
+    assert_type(grad, Net)
+    assert_type(fn.sgd_update(net, grad, learning_rate=0.1), Net)
+    assert_type(fn.cast(fn.training(net, fn.Key(0)), np.float64), Net)
+    assert_type((*net[:2], Scale(np.ones(8, np.float32))), tuple[fn.Dense, fn.ReLU, Scale])
+    assert_type(fn.mlp(fn.Key(0), (6, 3)), tuple[fn.Layer, ...])
+    assert_type(fn.predict(net, x), NDArray[np.intp])
+
+
+def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
+    """Steps in variables, folds, resumed folds, runs."""
+    batches = fn.minibatches(x, labels, 8, key=fn.Key(0))
+    assert_type(batches, Minibatches[NDArray[np.int64]])
+    assert_type(batches[2:], Minibatches[NDArray[np.int64]])
+    assert_type(batches[0], fn.Batch[NDArray[np.int64]])
+
+    plain = (net[0], net[1], net[3][1])
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    assert_type(step, SGDStep[Labels])
+    trained, log = fn.train_epoch(step, plain, batches)
+    assert_type(trained, tuple[fn.Dense, fn.ReLU, fn.Dense])
+    assert_type(log.mean_loss, float)
+
+    keyed = fn.train_step(fn.softmax_cross_entropy)
+    assert_type(keyed, TrainStep[Labels])
+    state = fn.TrainState.create(net, fn.Momentum(learning_rate=0.1), key=fn.Key(1))
+    assert_type(state, fn.TrainState[Net])
+    for later, log in fn.train(keyed, state, lambda _: batches, epochs=range(2)):
+        assert_type(later, fn.TrainState[Net])
+        assert_type(later.moments, tuple[Net, ...])
+        assert_type(log, fn.EpochLog)
+
+
+def any_step(step: fn.Step[int, str], words: Iterable[str]) -> int:
+    """The fold knows nothing of networks."""
+    return fn.train_epoch(step, 0, words)[0]
+
+
+def main() -> None:
+    """Run all of it on a few numbers."""
+    x = normal(fn.Key(5), (40, 6)).astype(np.float32)
+    labels = np.arange(40) % 3
+    net = network(fn.Key(0))
+    gradients(net, x, labels)
+    training(net, x, labels)
+    assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
+
+
+def refused(net: Net, x: fn.Array, labels: Labels, batches: Minibatches[Labels]) -> None:
+    """Each line must not type-check; an ignore that is not needed is an error in both checkers."""
+
+    def wrong_backward(params: fn.Dense, x: fn.Array, g: fn.Array) -> tuple[fn.Array, fn.ReLU]:  # noqa: ARG001
+        return g, fn.ReLU()
+
+    def mean_squared_error(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
+        return 0.0, prediction - target
+
+    def relu_forward(params: fn.ReLU, x: fn.Array) -> fn.Array:  # noqa: ARG001
+        return x
+
+    step = fn.sgd_step(mean_squared_error, learning_rate=0.1)
+    fn.forward((fn.ReLU(), 4), x)  # type: ignore[arg-type]  # an int is no layer
+    fn.backward((fn.ReLU(), 4), x, x)  # type: ignore[type-var]  # an int is no layer
+    fn.register_layer(Scale, forward=scale_forward, backward=wrong_backward)  # type: ignore[arg-type]  # another record
+    fn.register_layer(Scale, forward=relu_forward, backward=scale_backward)  # type: ignore[arg-type]  # another's forward
+    fn.softmax_cross_entropy(x, x)  # type: ignore[arg-type]  # logits where labels belong
+    fn.softmax_cross_entropy(labels, labels)  # type: ignore[arg-type]  # labels where logits belong
+    fn.value_and_grad(net, x, x, fn.softmax_cross_entropy)  # type: ignore[misc]  # float targets, a loss of labels
+    fn.train_epoch(step, net, batches)  # type: ignore[arg-type]  # labels, a loss of float targets
+    fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), net, batches)  # type: ignore[arg-type]  # no TrainState
+    fn.Residual(4)  # type: ignore[type-var]  # an int is no network
+    fn.Dense(weight="w", bias=x)  # type: ignore[arg-type]  # no converter takes strings
+    fn.mlp(4, (2, 3))  # type: ignore[arg-type]  # a seed is no key
+    fn.sgd_update(net, net, 0.1)  # type: ignore[call-arg]  # the learning rate goes by name
