@@ -125,10 +125,7 @@ def fields_of(record: type[Record]) -> Fields:
 
 
 def _read_fields(record: type[Record]) -> Fields:
-    try:
-        hints = get_type_hints(record, include_extras=True)
-    except NameError as error:
-        raise ConfigError(f"import {error.name} at run time: roles are annotations", subject=record.__name__) from error
+    hints = _hints(record)
     kinds = {a.name: _kind(hints[a.name]) for a in attrs.fields(record)}
 
     def names(*wanted: tuple[str, str]) -> tuple[str, ...]:
@@ -142,6 +139,16 @@ def _read_fields(record: type[Record]) -> Fields:
         fixed_networks=names(("network", FIXED)),
         structure=tuple(name for name, kind in kinds.items() if kind[0] == "structure"),
     )
+
+
+def _hints(record: type[Record]) -> dict[str, Any]:
+    # The alias Network spells itself and Layer by name, which the record's own module need not have.
+    for names in ({}, {"Layer": Record, "Network": Record}):
+        try:
+            return get_type_hints(record, localns=names, include_extras=True)
+        except NameError as error:
+            missing = error.name
+    raise ConfigError(f"import {missing} at run time: roles are annotations", subject=record.__name__)
 
 
 def _kind(hint: Any) -> tuple[str, str]:
