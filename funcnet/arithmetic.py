@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from funcnet.arrays import Array, lock
 
+# glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
+np.empty(2**24, np.uint8)
+
 
 def matmul(a: Array, b: Array) -> Array:
     """The matrix product. Shapes: a (B, I), b (I, O), result (B, O), locked.

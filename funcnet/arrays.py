@@ -54,13 +54,15 @@ def adopt(array: Array) -> Array:
 
     A read-only view of memory that somebody else can write is copied, too.
     """
-    if array.flags.c_contiguous and _is_locked(array):
-        return array
-    return lock(np.array(array, order="C"))
+    return array if is_canonical(array) else lock(np.array(array, order="C"))
 
 
-def _is_locked(array: Array) -> bool:
-    base: object = array
+def is_canonical(array: Array) -> bool:
+    """Whether an array can stand in a record as it is: read-only, and nobody can write its memory; C-contiguous."""
+    flags = array.flags
+    if flags.writeable or not flags.c_contiguous:
+        return False
+    base = array.base
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
             return False
@@ -123,7 +125,10 @@ def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
         shape = shape[: len(pattern)]
     if len(shape) != len(pattern):
         return False
-    return all(size == wanted or isinstance(wanted, str) for size, wanted in zip(shape, pattern, strict=True))
+    for size, wanted in zip(shape, pattern, strict=True):  # all() would cost more than the check
+        if size != wanted and not isinstance(wanted, str):
+            return False
+    return True
 
 
 def _wrong_shape(

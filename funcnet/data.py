@@ -58,7 +58,10 @@ class Minibatches(Sequence[Batch[Y]]):
             return evolve(self, rows=self.rows[start * size : max(start, stop) * size])
         rows = self.rows[range(len(self))[position] * size :][:size]
         if self.order is None:
-            batch = Batch(self.x[rows.start : rows.stop], cast("Y", self.y[rows.start : rows.stop]))
+            part = self.x[rows.start : rows.stop], self.y[rows.start : rows.stop]
+            for view in part:
+                view.flags.writeable = False
+            batch = Batch(part[0], cast("Y", part[1]))
         else:
             chosen = self.order[rows.start : rows.stop]
             batch = Batch(self.x.take(chosen, axis=0), cast("Y", self.y.take(chosen, axis=0)))

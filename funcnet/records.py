@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import UnionType
-from typing import Annotated, Any, Final, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import DECAYED, FIXED, AnyArray, adopt, check_array, describe
+from funcnet.arrays import DECAYED, FIXED, AnyArray, adopt, check_array, describe, is_canonical
 from funcnet.errors import ConfigError, ShapeError, StructureError
 
 
@@ -25,8 +37,12 @@ class Record:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "__repr__" not in cls.__dict__:  # attrs writes a repr of whole arrays unless the class has its own
-            type.__setattr__(cls, "__repr__", Record.__repr__)
+
+        def short(self: Record) -> str:
+            return _record_repr(self)
+
+        if "__repr__" not in cls.__dict__:  # attrs writes a repr of whole arrays unless the class has one of its own
+            type.__setattr__(cls, "__repr__", short)
 
     def __attrs_post_init__(self) -> None:
         fields = fields_of(type(self))
@@ -40,9 +56,8 @@ class Record:
                 fix = "got a 0-d array; use shape (1,)"
                 raise ShapeError(f"{name} must have an axis, {fix}", subject=type(self).__name__)
             dtype = value.dtype
-            adopted = adopt(value)
-            if adopted is not value:
-                object.__setattr__(self, name, adopted)
+            if not is_canonical(value):
+                object.__setattr__(self, name, adopt(value))
         for name in fields.networks + fields.fixed_networks:
             check_tree(type(self).__name__, getattr(self, name))
         self.check()
@@ -54,17 +69,47 @@ class Record:
         return _rebuild, (type(self), {a.alias: getattr(self, a.name) for a in attrs.fields(type(self))})
 
     def __repr__(self) -> str:
-        values = ((a.name, getattr(self, a.name)) for a in attrs.fields(type(self)) if a.repr)
-        inside = ", ".join(f"{name}={_short(value)}" for name, value in values)
-        return f"{type(self).__name__}({inside})"
+        return _record_repr(self)
 
 
 Tree: TypeAlias = "Record | tuple[Tree, ...]"
 """A record or a tuple of trees: what every walk in ``trees.py`` goes over."""
 
 
+if TYPE_CHECKING:
+    from attrs import evolve as evolve  # noqa: PLC0414  # for others
+else:
+
+    def evolve(record: Record, **changes: object) -> Record:
+        """``attrs.evolve``, faster where arrays take the place of arrays.
+
+        A constructor checks types, ranks, shapes and dtypes. An array that can be adopted, and agrees in them with the
+        one in whose place it comes, needs no check; and no other field needs one again.
+        """
+        fields = fields_of(type(record))
+        for name, new in changes.items():
+            old = getattr(record, name, None)
+            if name not in fields.arrays or type(new) is not np.ndarray or old is None:
+                return attrs.evolve(record, **changes)
+            if new.shape != old.shape or new.dtype != old.dtype or not is_canonical(new):
+                return attrs.evolve(record, **changes)
+        clone = object.__new__(type(record))
+        for name in fields.names:
+            _set(clone, name, changes[name] if name in changes else getattr(record, name))
+        return clone
+
+
+_set = object.__setattr__
+
+
 def _rebuild(record: type[Record], values: dict[str, object]) -> Record:
     return record(**values)
+
+
+def _record_repr(record: Record) -> str:
+    values = ((a.name, getattr(record, a.name)) for a in attrs.fields(type(record)) if a.repr)
+    inside = ", ".join(f"{name}={_short(value)}" for name, value in values)
+    return f"{type(record).__name__}({inside})"
 
 
 def _short(value: object) -> str:
@@ -95,19 +140,16 @@ def check_tree(subject: str, value: object) -> None:
 
 @frozen
 class Fields:
-    """The names of a record's fields by role."""
+    """The names of a record's fields, all and by role."""
 
+    names: tuple[str, ...]
     trained: tuple[str, ...]
     decayed: frozenset[str]
     statistics: tuple[str, ...]
     networks: tuple[str, ...]
     fixed_networks: tuple[str, ...]
     structure: tuple[str, ...]
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """Every array, trained or not."""
-        return self.trained + self.statistics
+    arrays: tuple[str, ...]
 
 
 _FIELDS: Final[dict[type[Record], Fields]] = {}
@@ -119,9 +161,10 @@ def fields_of(record: type[Record]) -> Fields:
     Raises:
         ConfigError: If an annotation cannot be read at run time.
     """
-    if record not in _FIELDS:
-        _FIELDS[record] = _read_fields(record)
-    return _FIELDS[record]
+    fields = _FIELDS.get(record)
+    if fields is None:
+        fields = _FIELDS[record] = _read_fields(record)
+    return fields
 
 
 def _read_fields(record: type[Record]) -> Fields:
@@ -132,12 +175,14 @@ def _read_fields(record: type[Record]) -> Fields:
         return tuple(name for name, kind in kinds.items() if kind in wanted)
 
     return Fields(
+        names=tuple(kinds),
         trained=names(("array", ""), ("array", DECAYED)),
         decayed=frozenset(names(("array", DECAYED))),
         statistics=names(("array", FIXED)),
         networks=names(("network", "")),
         fixed_networks=names(("network", FIXED)),
         structure=tuple(name for name, kind in kinds.items() if kind[0] == "structure"),
+        arrays=tuple(name for name, kind in kinds.items() if kind[0] == "array"),
     )
 
 

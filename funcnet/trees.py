@@ -11,11 +11,11 @@ from typing import cast as as_type
 
 import attrs
 import numpy as np
-from attrs import evolve, frozen
+from attrs import frozen
 
 from funcnet.arrays import AnyArray, Array, FloatDType, check_finite, lock
 from funcnet.errors import ConfigError, FuncnetError, StructureError
-from funcnet.records import Record, Tree, check_tree, fields_of
+from funcnet.records import Record, Tree, check_tree, evolve, fields_of
 
 T = TypeVar("T", bound=Tree)
 
@@ -55,8 +55,11 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
         if any(not isinstance(other, tuple) or len(other) != len(first) for other in rest):
             raise _Mismatch
         return tuple(_map(f, *group) for group in zip(first, *rest, strict=True))
-    if not isinstance(first, Record) or any(type(other) is not type(first) for other in rest):
+    if not isinstance(first, Record):
         raise _Mismatch
+    for other in rest:
+        if type(other) is not type(first):
+            raise _Mismatch
     changes: dict[str, object] = {}
     fields = fields_of(type(first))
     for name in fields.trained:
@@ -71,10 +74,14 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
 
 
 def _alike(arrays: list[Any]) -> bool:
-    first, *rest = arrays
-    if first is None:
-        return all(other is None for other in rest)
-    return all(other is not None and other.shape == first.shape and other.dtype == first.dtype for other in rest)
+    first = arrays[0]
+    for other in arrays[1:]:
+        if first is None or other is None:
+            if first is not other:
+                return False
+        elif other.shape != first.shape or other.dtype != first.dtype:
+            return False
+    return True
 
 
 def _different(first: Tree, *rest: Tree) -> FuncnetError:

@@ -179,7 +179,7 @@ NO_ARRAYS: dict[str, tuple[object, str]] = {
     "number": (1.0, "got float; use np.asarray(x, dtype=np.float32)"),
     "NumPy number": (np.float32(1), "got numpy.float32; use np.asarray(x, dtype=np.float32)"),
     "string": ("x", "got str"),
-    "masked array": (np.ma.masked_less(X, 0), "got numpy.ma.MaskedArray; use x.filled(...)"),
+    "masked array": (np.ma.masked_less(X, 0), "MaskedArray; use x.filled(...)"),
     "subclass": (X.view(np.recarray), "use np.asarray(x)"),
     "memory map": (X.view(np.memmap), "got numpy.memmap; use np.asarray(x)"),
 }

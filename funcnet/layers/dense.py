@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from attrs import evolve, frozen
+from attrs import frozen
 
 from funcnet.arithmetic import matmul, sum_rows
 from funcnet.arrays import Array, FloatDType, Weight, check_array, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, Pullback, register_layer
+from funcnet.records import evolve
 from funcnet.settings import check_count
 from funcnet.trees import float_dtype
 

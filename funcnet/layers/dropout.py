@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from funcnet.arrays import Array, check_array
 from funcnet.draws import uniform
 from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, Pullback, register_layer
+from funcnet.records import evolve
 from funcnet.settings import check_number
 
 

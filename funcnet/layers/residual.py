@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Generic
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from funcnet.arrays import Array, check_array
 from funcnet.layer import Layer, N, Pullback, register_layer
 from funcnet.network import forward, vjp
+from funcnet.records import evolve
 
 
 @frozen(eq=False)
