@@ -202,6 +202,9 @@ def _kind(hint: Any) -> tuple[str, str]:
     if get_origin(hint) is Annotated:
         hint, *marks = get_args(hint)
         role = next((mark for mark in marks if mark in (DECAYED, FIXED)), "")
+    hint = getattr(
+        get_origin(hint) or hint, "__value__", hint
+    )  # from NumPy 2.5 on, NDArray is a "type" statement's alias
     if get_origin(hint) in (Union, UnionType):
         inner = [_kind(part) for part in get_args(hint) if part is not type(None)]
         kind, inner_role = next((found for found in inner if found[0] != "structure"), ("structure", ""))
