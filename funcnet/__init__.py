@@ -52,6 +52,7 @@ from funcnet.network import vjp as vjp
 from funcnet.optimizers import SGD as SGD
 from funcnet.optimizers import Momentum as Momentum
 from funcnet.optimizers import sgd_update as sgd_update
+from funcnet.records import register_name as register_name
 from funcnet.training import EpochLog as EpochLog
 from funcnet.training import Step as Step
 from funcnet.training import TrainState as TrainState
@@ -66,6 +67,11 @@ from funcnet.modes import training as training  # isort: skip  # last: the funct
 
 if TYPE_CHECKING:
     from funcnet import datasets as datasets
+    from funcnet.checkpoints import load as load
+    from funcnet.checkpoints import save as save
+    from funcnet.fingerprints import Environment as Environment
+    from funcnet.fingerprints import environment as environment
+    from funcnet.fingerprints import fingerprint as fingerprint
 
 __all__ = [
     "SGD",
@@ -77,6 +83,7 @@ __all__ = [
     "DatasetFormatError",
     "Dense",
     "Dropout",
+    "Environment",
     "EpochLog",
     "FloatDType",
     "FuncnetError",
@@ -106,8 +113,11 @@ __all__ = [
     "check_gradients",
     "datasets",
     "dense",
+    "environment",
     "equal",
+    "fingerprint",
     "forward",
+    "load",
     "minibatches",
     "mlp",
     "numerical_gradient",
@@ -116,6 +126,8 @@ __all__ = [
     "predict_proba",
     "register_elementwise",
     "register_layer",
+    "register_name",
+    "save",
     "sgd_step",
     "sgd_update",
     "softmax_cross_entropy",
@@ -128,9 +140,20 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    "datasets": "datasets",
+    "load": "checkpoints",
+    "save": "checkpoints",
+    "Environment": "fingerprints",
+    "environment": "fingerprints",
+    "fingerprint": "fingerprints",
+}
+
+
 def __getattr__(name: str) -> object:
-    if name == "datasets":  # loaded when asked for: its imports cost more than all the rest
+    if name in _LAZY:  # loaded when asked for: their imports cost more than all the rest
         from importlib import import_module  # noqa: PLC0415
 
-        return import_module("funcnet.datasets")
+        module = import_module(f"funcnet.{_LAZY[name]}")
+        return module if name == "datasets" else getattr(module, name)
     raise AttributeError(f"module 'funcnet' has no attribute {name!r}")

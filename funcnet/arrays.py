@@ -119,6 +119,19 @@ def check_array(
         raise _wrong_dtype(subject, name, value.dtype, dtype, match)
 
 
+def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
+    """Check a layer's input: (B, I) of the weight's dtype for a weight (I, ...), else (B, ...) of floats.
+
+    Raises:
+        DTypeError, ShapeError: As ``check_array`` says it.
+    """
+    if weight is None:
+        if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in FLOATS:
+            check_array(subject, "x", x, ("B", "..."))
+    elif type(x) is not np.ndarray or x.ndim != 2 or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype:
+        check_array(subject, "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
+
+
 def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
     if pattern and pattern[-1] == "...":
         pattern = pattern[:-1]
@@ -187,7 +200,9 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
         raise ShapeError(f"{name} must have shape {wanted}, got {labels.shape}{fix}", subject=subject)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"{name} must be integer class ids, got {labels.dtype}", subject=subject)
-    if count and (labels.min() < 0 or (classes is not None and labels.max() >= classes)):
+    # As an unsigned number a negative label is a large one: one pass finds both ends.
+    unsigned = labels.view(labels.dtype.str.replace("i", "u"))
+    if count and np.maximum.reduce(unsigned) >= (1 << (8 * labels.itemsize - 1) if classes is None else classes):
         bad = (labels < 0) | (labels >= (classes if classes is not None else np.inf))
         first = int(bad.argmax())
         span = f"in 0..{classes - 1}" if classes is not None else "0 or more"

@@ -13,6 +13,7 @@ from funcnet.arrays import Array, check_array, check_finite, check_labels, conti
 from funcnet.draws import permutation
 from funcnet.errors import ConfigError, DTypeError, ShapeError
 from funcnet.keys import Key, check_key
+from funcnet.records import register_name
 from funcnet.settings import check_count
 
 T_co = TypeVar("T_co", covariant=True)
@@ -56,19 +57,21 @@ class Minibatches(Sequence[Batch[Y]]):
             if stride != 1:
                 raise ConfigError(f"batches are sliced with step 1, got {stride}", subject="Minibatches")
             return evolve(self, rows=self.rows[start * size : max(start, stop) * size])
-        rows = self.rows[range(len(self))[position] * size :][:size]
-        if self.order is None:
-            part = self.x[rows.start : rows.stop], self.y[rows.start : rows.stop]
-            for view in part:
-                view.flags.writeable = False
-            batch = Batch(part[0], cast("Y", part[1]))
-        else:
-            chosen = self.order[rows.start : rows.stop]
-            batch = Batch(self.x.take(chosen, axis=0), cast("Y", self.y.take(chosen, axis=0)))
-        return batch if self.transform is None else self.transform(batch)
+        return self._cut(self.rows.start + range(len(self))[position] * size)
 
     def __iter__(self) -> Iterator[Batch[Y]]:
-        return (self[position] for position in range(len(self)))
+        return map(self._cut, self.rows[:: self.batch_size])
+
+    def _cut(self, start: int) -> Batch[Y]:
+        stop = min(start + self.batch_size, self.rows.stop)
+        if self.order is None:
+            x, y = self.x[start:stop], self.y[start:stop]
+            x.flags.writeable = y.flags.writeable = False
+        else:
+            chosen = self.order[start:stop]
+            x, y = self.x.take(chosen, axis=0), self.y.take(chosen, axis=0)
+        batch = Batch(x, cast("Y", y))
+        return batch if self.transform is None else self.transform(batch)
 
 
 def minibatches(
@@ -137,3 +140,6 @@ def _check_values(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> 
             check_finite(name, what, array)
     if y.dtype.kind == "i" and y.ndim == 1:
         check_labels(name, "y", y, len(x))
+
+
+register_name(Batch, "funcnet.Batch")

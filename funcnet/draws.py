@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import polynomial, portable_log
+from funcnet.arithmetic.elementary import log, polynomial
 from funcnet.keys import Key, check_key
 
 
@@ -145,7 +145,7 @@ def _normal_quantile(p: NDArray[np.float64]) -> NDArray[np.float64]:
     middle = q[centre]
     z[centre] = middle * _ratio(_CENTRE, 0.180625 - middle * middle)
     outside = q[~centre]
-    r = np.sqrt(-portable_log(np.where(outside < 0, p[~centre], 1 - p[~centre])))
+    r = np.sqrt(-log(np.where(outside < 0, p[~centre], 1 - p[~centre])))
     size = np.where(r <= 5, _ratio(_TAIL, r - 1.6), _ratio(_FAR_TAIL, r - 5))
     z[~centre] = np.where(outside < 0, -size, size)
     return z

@@ -12,6 +12,7 @@ from typing import SupportsIndex
 from attrs import frozen
 
 from funcnet.errors import ConfigError
+from funcnet.records import register_name
 
 
 @frozen
@@ -53,6 +54,9 @@ class Key:
 
     def __repr__(self) -> str:
         return f"Key({', '.join(map(str, (self.seed, *self.path)))})"
+
+
+register_name(Key, "funcnet.Key")
 
 
 def _part(part: SupportsIndex | str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -40,6 +40,23 @@ class Pullback(Generic[N]):
         return self.both(g)
 
 
+Operation: TypeAlias = Callable[[], object]
+"""A computation bound to the buffers that it reads and writes."""
+
+
+@frozen(eq=False)
+class Plan(Generic[N]):
+    """A network bound to buffers, for a fold over batches of one shape.
+
+    ``forward`` computes ``output`` from the buffer of the input. ``backward(g, grads, into)`` gives the operations that
+    compute the parameters' gradients into ``grads`` and, unless ``into`` is None, the input's gradient into ``into``.
+    """
+
+    output: Array
+    forward: Sequence[Operation]
+    backward: Callable[[Array, N, Array | None], Sequence[Operation]]
+
+
 @frozen(eq=False)
 class Rule(Generic[L]):
     """The functions of a record type; see ``register_layer``."""
@@ -47,6 +64,7 @@ class Rule(Generic[L]):
     forward: Callable[[L, Array], Array]
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]]
     with_key: Callable[[L, Key], L] | None
+    plan: Callable[[L, Array], Plan[L]] | None
 
 
 _RULES: Final[dict[type[Layer], Rule[Any]]] = {}
@@ -59,6 +77,7 @@ def register_layer(
     backward: Callable[[L, Array, Array], tuple[Array, L]],
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]] | None = None,
     with_key: Callable[[L, Key], L] | None = None,
+    plan: Callable[[L, Array], Plan[L]] | None = None,
     name: str | None = None,
 ) -> None:
     """Make a record type a layer: the open door for layers of your own.
@@ -74,6 +93,8 @@ def register_layer(
         vjp: ``(params, x) -> (y, pullback)``: optional, shares work between the two, with the same bits.
         with_key: ``(params, key) -> params`` as it is in training: for layers that draw, with a field
             ``key: Key | None = None``.
+        plan: ``(params, x) -> Plan`` for the buffers params and x: optional, saves a fold the making of arrays, with
+            the same bits.
         name: The name in files; default module and qualified name.
 
     Raises:
@@ -84,7 +105,7 @@ def register_layer(
     """
     _check_record(record)
     register_name(record, name)
-    _RULES[record] = Rule(forward, vjp or _vjp_of(forward, backward), with_key)
+    _RULES[record] = Rule(forward, vjp or _vjp_of(forward, backward), with_key, plan)
 
 
 def _vjp_of(

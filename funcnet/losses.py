@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from funcnet.arithmetic import exp, log, mean, sum_last
 from funcnet.arrays import Array, Labels, check_array, check_labels, lock
 from funcnet.errors import NonFiniteError
+from funcnet.network import INFINITY, register_loss_plan
+from funcnet.records import register_name
 from funcnet.settings import check_count
 
 
@@ -39,15 +43,47 @@ def softmax_cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
     check_count(name, "the batch's size", count)
     check_count(name, "the number of classes", classes)
     check_labels(name, "labels", labels, count, classes)
-    rows = np.arange(count, dtype=np.intp)
+    rows = np.arange(count)
     with np.errstate(over="ignore", invalid="ignore"):
         shifted = logits - logits.max(axis=1, keepdims=True)
         shares = exp(shifted)
         sums = sum_last(shares)
         value = mean(log(sums[:, 0]) - shifted[rows, labels])
         shares /= sums
-    if not np.isfinite(value):
-        raise NonFiniteError(f"the loss is {value}; the logits are too large or not finite", subject=name)
+    _check_value(name, value)
     shares[rows, labels] -= 1
     shares /= count
     return value, lock(shares)
+
+
+def _check_value(name: str, value: float) -> None:
+    if not -INFINITY < value < INFINITY:
+        raise NonFiniteError(f"the loss is {value}; the logits are too large or not finite", subject=name)
+
+
+def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Labels], float]:
+    """The same operations, on buffers."""
+    count, classes = logits.shape
+    shifted, column = np.empty_like(logits), np.empty((count, 1), logits.dtype)
+    starts, index = np.arange(0, count * classes, classes), np.empty(count, np.intp)
+    all_shifted, all_g, sums = shifted.reshape(-1), g.reshape(-1), column.reshape(-1)
+
+    def run(labels: Labels) -> float:
+        check_labels("softmax_cross_entropy", "labels", labels, count, classes)
+        np.maximum.reduce(logits, axis=1, out=column, keepdims=True)
+        np.subtract(logits, column, shifted)
+        exp(shifted, g)
+        sum_last(g, column)
+        np.add(starts, labels, index, casting="unsafe")
+        np.divide(g, column, g)
+        value = mean(log(sums, sums) - all_shifted.take(index))
+        all_g[index] -= 1
+        np.divide(g, count, g)
+        _check_value("softmax_cross_entropy", value)
+        return value
+
+    return run
+
+
+register_loss_plan(softmax_cross_entropy, planned_softmax_cross_entropy)
+register_name(softmax_cross_entropy, "funcnet.softmax_cross_entropy")

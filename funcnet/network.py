@@ -5,7 +5,9 @@ A network is a layer or a tuple of networks; its gradient is a network of the sa
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from funcnet.trees import is_trained
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
+
+INFINITY: Final = float("inf")
 
 
 def forward(params: Network, x: Array) -> Array:
@@ -31,14 +35,19 @@ def forward(params: Network, x: Array) -> Array:
         >>> forward(Dense(weight=np.array([[2.0]]), bias=np.array([1.0])), np.array([[3.0]]))
         array([[7.]])
     """
+    return _forward(params, contiguous(x))
+
+
+def _forward(params: Network, x: Array) -> Array:
     if not isinstance(params, tuple):
-        return rule_of(params).forward(params, contiguous(x))
-    for position, layer in enumerate(params):
-        try:
-            x = forward(layer, x)
-        except FuncnetError as error:
-            error.enter(position)
-            raise
+        return rule_of(params).forward(params, x)
+    position = 0
+    try:
+        for position, layer in enumerate(params):  # noqa: B007  # for the error
+            x = _forward(layer, x)
+    except FuncnetError as error:
+        error.enter(position)
+        raise
     return x
 
 
@@ -92,40 +101,44 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
 
 def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
     if not isinstance(params, tuple):
-        return cast("tuple[Array, Pullback[N]]", rule_of(params).vjp(params, contiguous(x)))
+        return cast("tuple[Array, Pullback[N]]", rule_of(params).vjp(params, x))
     pulls: list[Pullback[Network]] = []
-    for position, layer in enumerate(params):
-        try:
+    position = 0
+    try:
+        for position, layer in enumerate(params):  # noqa: B007  # for the error
             x, pull = _vjp(layer, x)
-        except FuncnetError as error:
-            error.enter(position)
-            raise
-        pulls.append(pull)
+            pulls.append(pull)
+    except FuncnetError as error:
+        error.enter(position)
+        raise
 
     def both(g: Array) -> tuple[Array, N]:
-        g, grads = _pull_all(pulls, 0, g)
+        g, grads = _pull_back(pulls, 0, g)
         return g, cast("N", tuple(grads))
 
     def params_only(g: Array) -> N:
         first = next((i for i, layer in enumerate(params) if is_trained(layer)), len(pulls))
         if first == len(pulls):
             return params
-        g, grads = _pull_all(pulls, first + 1, g)
+        g, grads = _pull_back(pulls, first + 1, g)
         return cast("N", (*params[:first], pulls[first].params_only(g), *grads))
 
     return x, Pullback(both, params_only)
 
 
-def _pull_all(pulls: list[Pullback[Network]], first: int, g: Array) -> tuple[Array, list[Network]]:
+def _pull_back(pulls: list[Pullback[Network]], first: int, g: Array) -> tuple[Array, list[Network]]:
     grads: list[Network] = []
-    for position in range(len(pulls) - 1, first - 1, -1):
-        try:
-            g, grad = pulls[position].both(g)
-        except FuncnetError as error:
-            error.enter(position)
-            raise
-        grads.append(grad)
-    return g, grads[::-1]
+    position = len(pulls)
+    try:
+        for pull in pulls[: None if not first else first - 1 : -1]:
+            position -= 1
+            g, grad = pull.both(g)
+            grads.append(grad)
+    except FuncnetError as error:
+        error.enter(position)
+        raise
+    grads.reverse()
+    return g, grads
 
 
 def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
@@ -154,6 +167,31 @@ class Loss(Protocol[T_contra]):
         ...
 
 
+PlannedLoss: TypeAlias = Callable[[Array, Array], Callable[[Any], float]]
+"""``(prediction, g) -> (target -> loss)``: a loss bound to buffers; each call also computes the gradient into g."""
+
+_LOSS_PLANS: Final[dict[object, PlannedLoss]] = {}
+
+
+def register_loss_plan(loss: Loss[Any], plan: PlannedLoss) -> None:
+    """Give a loss a form on buffers, with the same bits, for a fold over batches of one shape."""
+    _LOSS_PLANS[loss] = plan
+
+
+def plan_loss(loss: Loss[T], prediction: Array, g: Array) -> Callable[[T], float]:
+    """Bind a loss to buffers: its registered form, or else the loss itself and a copy."""
+    plan = _LOSS_PLANS.get(loss) if isinstance(loss, FunctionType) else None
+    if plan is not None:
+        return plan(prediction, g)
+
+    def run(target: T) -> float:
+        value, gradient = loss(prediction, target)
+        np.copyto(g, gradient)
+        return value
+
+    return run
+
+
 def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
     """The loss of the network on one batch, and the loss's gradient by every parameter: a network of params' own type.
 
@@ -171,9 +209,16 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
         >>> round(loss, 4), grad[0].bias.round(2)
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused below
-        prediction, pull = vjp(params, x)
-        value, g = loss(prediction, y)
-    if not -float("inf") < value < float("inf"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused
+        return loss_and_grad(params, x, y, loss)
+
+
+def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
+    """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
+    prediction, pull = _vjp(params, contiguous(x))
+    value, g = loss(prediction, y)
+    if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
-    return value, pull.params_only(g)
+    if type(g) is not np.ndarray or g.shape != prediction.shape or g.dtype != prediction.dtype:
+        check_array("the loss", "its gradient", g, prediction.shape, dtype=prediction.dtype)
+    return value, pull.params_only(contiguous(g))

@@ -5,7 +5,8 @@ An optimiser's state, its moments, is a tuple of networks: ``()`` for SGD, ``(ve
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from attrs import frozen
@@ -13,6 +14,7 @@ from attrs import frozen
 from funcnet.arrays import Array, lock
 from funcnet.errors import StructureError
 from funcnet.layer import N
+from funcnet.records import register_name
 from funcnet.settings import check_number
 from funcnet.trees import map_parameters
 
@@ -67,6 +69,26 @@ class Optimizer(Protocol):
         ...
 
 
+@runtime_checkable
+class PlannedOptimizer(Optimizer, Protocol):
+    """An optimiser that also works on buffers."""
+
+    def plan(self, p: Array, g: Array, moments: tuple[Array, ...], /) -> Callable[[int], None]:
+        """The update of all parameters, as one flat buffer, in place: a function of the steps done. May overwrite g."""
+        ...
+
+
+def planned_sgd(p: Array, g: Array, learning_rate: float) -> Callable[[int], None]:
+    """``sgd_update`` in place."""
+    rate = float(learning_rate)
+
+    def update(_: int) -> None:
+        np.multiply(g, rate, out=g)
+        np.subtract(p, g, out=p)
+
+    return update
+
+
 @frozen
 class SGD:
     """Gradient descent: ``p - learning_rate * g``. It has no moments.
@@ -87,6 +109,10 @@ class SGD:
         """``sgd_update``."""
         _check_moments("SGD", moments, 0)
         return sgd_update(params, grads, learning_rate=self.learning_rate), moments
+
+    def plan(self, p: Array, g: Array, moments: tuple[Array, ...], /) -> Callable[[int], None]:  # noqa: ARG002
+        """``update`` in place."""
+        return planned_sgd(p, g, self.learning_rate)
 
 
 @frozen
@@ -115,3 +141,20 @@ class Momentum:
         decay = float(self.momentum)
         velocity = map_parameters(lambda v, g: lock(v * decay + g), velocity, grads)
         return sgd_update(params, velocity, learning_rate=self.learning_rate), (velocity,)
+
+    def plan(self, p: Array, g: Array, moments: tuple[Array, ...], /) -> Callable[[int], None]:
+        """``update`` in place."""
+        (velocity,) = moments
+        decay, rate = float(self.momentum), float(self.learning_rate)
+
+        def update(_: int) -> None:
+            np.multiply(velocity, decay, out=velocity)
+            np.add(velocity, g, out=velocity)
+            np.multiply(velocity, rate, out=g)
+            np.subtract(p, g, out=p)
+
+        return update
+
+
+register_name(SGD, "funcnet.SGD")
+register_name(Momentum, "funcnet.Momentum")

@@ -72,6 +72,8 @@ class Record:
         return _record_repr(self)
 
 
+R = TypeVar("R", bound=Record)
+
 Tree: TypeAlias = "Record | tuple[Tree, ...]"
 """A record or a tuple of trees: what every walk in ``trees.py`` goes over."""
 
@@ -93,13 +95,15 @@ else:
                 return attrs.evolve(record, **changes)
             if new.shape != old.shape or new.dtype != old.dtype or not is_canonical(new):
                 return attrs.evolve(record, **changes)
-        clone = object.__new__(type(record))
-        for name in fields.names:
-            _set(clone, name, changes[name] if name in changes else getattr(record, name))
-        return clone
+        return replace_unchecked(record, changes)
 
 
-_set = object.__setattr__
+def replace_unchecked(record: R, changes: dict[str, Any]) -> R:
+    """The record with other values in some fields, as they are: nothing is checked, adopted or locked."""
+    clone = object.__new__(type(record))
+    for name in fields_of(type(record)).names:
+        object.__setattr__(clone, name, changes[name] if name in changes else getattr(record, name))
+    return clone
 
 
 def _rebuild(record: type[Record], values: dict[str, object]) -> Record:
@@ -225,30 +229,62 @@ def _holds_network(hint: Any) -> bool:
 
 # ---------------------------------------------------------------------------------------------------- names
 
-_NAMES: Final[dict[type[object], str]] = {}
-_RECORDS: Final[dict[str, type[object]]] = {}
+Named: TypeAlias = Callable[..., object]
+"""What can have a name: a record type, or a function such as a loss."""
+
+_NAMES: Final[dict[Named, str]] = {}
+_NAMED: Final[dict[str, Named]] = {}
 
 
-def register_name(record: type[object], name: str | None = None) -> None:
-    """Give a record type the name by which files know it (default: module and qualified name).
+def register_name(thing: Named, name: str | None = None) -> None:
+    """Give a record type or a function the name by which fingerprints and files know it.
+
+    A name stands for what it names: give a function that computes something else another name. ``register_layer``
+    names layers; this is for losses, optimizers and steps of your own.
+
+    Args:
+        thing: A frozen attrs class or a function.
+        name: Default module and qualified name. With a name of its own, it can move to another module.
 
     Raises:
-        ConfigError: If the type has a name already, or another type has this one.
+        ConfigError: If it has a name already, or another has this one.
+
+    Example:
+        >>> import funcnet as fn
+        >>> @frozen
+        ... class Halving:
+        ...     rate: float
+        >>> fn.register_name(Halving, "example.Halving")
+        >>> fn.fingerprint(Halving(0.5))[:8]
+        '5d4abbeb'
     """
-    name = name or f"{record.__module__}.{record.__qualname__}"
-    if record in _NAMES:
-        raise ConfigError(f"{record.__qualname__} is registered already, as {_NAMES[record]!r}")
-    if name in _RECORDS:
-        raise ConfigError(f"the name {name!r} is taken by {_RECORDS[name]!r}; give another with name=")
-    _NAMES[record], _RECORDS[name] = name, record
+    name = name or f"{thing.__module__}.{thing.__qualname__}"
+    if thing in _NAMES:
+        raise ConfigError(f"{thing.__qualname__} is registered already, as {_NAMES[thing]!r}")
+    if name in _NAMED:
+        raise ConfigError(f"the name {name!r} is taken by {_NAMED[name]!r}; give another with name=")
+    _NAMES[thing], _NAMED[name] = name, thing
 
 
-def name_of(record: type[object]) -> str:
-    """The registered name of a record type.
+def name_of(thing: Named) -> str:
+    """The registered name of a record type or a function.
 
     Raises:
         ConfigError: If it has none.
     """
-    if record not in _NAMES:
-        raise ConfigError(f"{record.__qualname__} is not registered")
-    return _NAMES[record]
+    if thing not in _NAMES:
+        kind = thing.__qualname__
+        fix = f"register_layer({kind}, ...)" if isinstance(thing, type) and issubclass(thing, Record) else ""
+        raise ConfigError(f"{kind} is not registered; call {fix or f'register_name({kind})'}")
+    return _NAMES[thing]
+
+
+def named(name: str) -> Named:
+    """The record type or function of a registered name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if name not in _NAMED:
+        raise ConfigError(f"the name {name!r} is not registered; import the module that registers it first")
+    return _NAMED[name]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
@@ -14,10 +14,11 @@ from funcnet.data import Batch
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
 from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
-from funcnet.modes import check_keyed, training
-from funcnet.network import Loss, value_and_grad
-from funcnet.optimizers import Optimizer, sgd_update
-from funcnet.records import Record, Tree, check_tree
+from funcnet.modes import check_keyed, draws, training
+from funcnet.network import INFINITY, Loss, loss_and_grad
+from funcnet.optimizers import Optimizer, PlannedOptimizer, planned_sgd, sgd_update
+from funcnet.plans import PlannedFold
+from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.settings import check_count, check_number
 from funcnet.trees import check_finite_parameters
 
@@ -43,8 +44,21 @@ class SGDStep(Generic[T]):
     def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
         """The network after one update, and the loss before it."""
         check_keyed(params, "sgd_step")
-        loss, grads = value_and_grad(params, batch.x, batch.y, self.loss)
-        return sgd_update(params, grads, learning_rate=self.learning_rate), loss
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
+            loss, grads = loss_and_grad(params, batch.x, batch.y, self.loss)
+            return sgd_update(params, grads, learning_rate=self.learning_rate), loss
+
+    def planned(self, params: N) -> PlannedFold[N, N, T] | None:
+        """The fold of this step on buffers, for ``train_epoch``; None if the network draws."""
+        if draws(params):
+            return None
+        return PlannedFold(
+            self,
+            self.loss,
+            update=lambda p, g, _: planned_sgd(p, g, self.learning_rate),
+            split=lambda params: (params, (), 0),
+            join=lambda _, params, __, ___: params,
+        )
 
 
 def sgd_step(loss: Loss[T], *, learning_rate: float) -> SGDStep[T]:
@@ -95,10 +109,28 @@ class TrainStep(Generic[T]):
 
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
         """The state after one update by its own optimiser, and the loss before it."""
-        net = training(state.params, state.key.child("step", state.step))
-        loss, grads = value_and_grad(net, batch.x, batch.y, self.loss)
-        params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
+        net = state.params
+        if draws(net):
+            net = training(net, state.key.child("step", state.step))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
+            loss, grads = loss_and_grad(net, batch.x, batch.y, self.loss)
+            params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
         return TrainState(params, state.optimizer, moments, state.step + 1, state.key), loss
+
+    def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
+        """The fold of this step on buffers, for ``train_epoch``; None if the network draws or the optimiser cannot."""
+        optimizer = state.optimizer
+        if draws(state.params) or not isinstance(optimizer, PlannedOptimizer):
+            return None
+        return PlannedFold(
+            self,
+            self.loss,
+            update=optimizer.plan,
+            split=lambda state: (state.params, state.moments, state.step),
+            join=lambda state, params, moments, steps: evolve(
+                state, params=params, moments=moments, step=state.step + steps
+            ),
+        )
 
 
 def train_step(loss: Loss[T]) -> TrainStep[T]:
@@ -152,21 +184,35 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
         EpochLog(losses=float64 (2,))
     """
     losses: list[float] = []
-    for batch in batches:
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused below
-                state, loss = step(state, batch)
-            if not -np.inf < loss < np.inf:
-                raise NonFiniteError(f"the loss is {loss}; the learning rate may be too high")
-        except FuncnetError as error:
-            if error.step is None:
-                error.at_step(len(losses))
-            raise
-        losses.append(loss)
+    try:
+        planned = _planned(step, state)
+        state = (
+            planned.run(state, cast("Iterable[Batch[Any]]", batches), losses)
+            if planned
+            else _fold(step, state, batches, losses)
+        )
+    except FuncnetError as error:
+        if error.step is None:
+            error.at_step(len(losses))
+        raise
     _check_state(state, len(losses))
     array = np.array(losses, np.float64)
     array.flags.writeable = False
     return state, EpochLog(array)
+
+
+def _planned(step: Step[S, B], state: S) -> PlannedFold[S, Any, Any] | None:
+    kind: Any = step
+    return kind.planned(state) if isinstance(step, SGDStep | TrainStep) else None
+
+
+def _fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
+    for batch in batches:
+        state, loss = step(state, batch)
+        if not -INFINITY < loss < INFINITY:
+            raise NonFiniteError(f"the loss is {loss}; the learning rate may be too high")
+        losses.append(loss)
+    return state
 
 
 def _check_state(state: object, steps: int) -> None:
@@ -221,3 +267,9 @@ def _epochs(
     for number in numbers:
         state, log = train_epoch(step, state, data(number))
         yield state, log
+
+
+register_name(SGDStep, "funcnet.SGDStep")
+register_name(TrainStep, "funcnet.TrainStep")
+register_name(TrainState, "funcnet.TrainState")
+register_name(EpochLog, "funcnet.EpochLog")

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from funcnet.arrays import AnyArray, Array, FloatDType, check_finite, lock
 from funcnet.errors import ConfigError, FuncnetError, StructureError
-from funcnet.records import Record, Tree, check_tree, evolve, fields_of
+from funcnet.records import Record, Tree, check_tree, evolve, fields_of, replace_unchecked
 
 T = TypeVar("T", bound=Tree)
 
@@ -71,6 +71,33 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
     for name in fields.networks:
         changes[name] = _map(f, *(getattr(record, name) for record in (first, *rest)))
     return evolve(first, **changes) if changes else first
+
+
+def on_arrays(tree: T, arrays: Iterator[Array]) -> T:
+    """The network with these arrays in the place of its trained ones, in the order of ``leaves``, as they are.
+
+    Nothing is checked, copied or locked: for a fold's own buffers.
+    """
+    return as_type("T", _on_arrays(tree, arrays))
+
+
+def _on_arrays(tree: Tree, arrays: Iterator[Array]) -> Tree:
+    if isinstance(tree, tuple):
+        return tuple(_on_arrays(inner, arrays) for inner in tree)
+    fields = fields_of(type(tree))
+    changes: dict[str, Any] = {}
+    for name in fields.names:
+        value = getattr(tree, name)
+        if name in fields.trained and value is not None:
+            changes[name] = next(arrays)
+        elif name in fields.networks:
+            changes[name] = _on_arrays(value, arrays)
+    return replace_unchecked(tree, changes) if changes else tree
+
+
+def trained_arrays(tree: Tree) -> list[Array]:
+    """The arrays that an update may change, in the order of ``leaves``."""
+    return [leaf.array for leaf in leaves(tree) if leaf.trained]
 
 
 def _alike(arrays: list[Any]) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import funcnet as fn
-from funcnet.arithmetic import portable_log
+from funcnet.arithmetic.elementary import log
 from funcnet.draws import normal, permutation, uniform, words
 
 KEY = fn.Key(42).child("init", 3)
@@ -96,9 +96,9 @@ def test_draws_are_of_any_shape() -> None:
 
 
 @given(st.floats(min_value=5e-324, max_value=1.7e308))
-def test_portable_log_is_right_to_one_unit(x: float) -> None:
+def test_log_is_right_to_one_unit(x: float) -> None:
     """Within one unit in the last place of the platform's own."""
-    ours, theirs = float(portable_log(np.array([x]))[0]), float(np.log(np.array([x]))[0])
+    ours, theirs = float(log(np.array([x]))[0]), float(np.log(np.array([x]))[0])
     assert abs(ours - theirs) <= np.spacing(abs(theirs))
 
 
@@ -110,9 +110,9 @@ def test_portable_log_is_right_to_one_unit(x: float) -> None:
         (Fraction(10), Fraction(23025850929940456840179914546843642076011, 10**40)),
     ],
 )
-def test_portable_log_of_known_numbers(x: Fraction, wanted: Fraction) -> None:
+def test_log_of_known_numbers(x: Fraction, wanted: Fraction) -> None:
     """Against 40 decimals."""
-    assert float(portable_log(np.array([float(x)]))[0]) == float(wanted)
+    assert float(log(np.array([float(x)]))[0]) == float(wanted)
 
 
 # ---------------------------------------------------------------------------------------------------- keys

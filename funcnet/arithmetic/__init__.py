@@ -6,13 +6,18 @@ on the order of its additions, an exponential's on its implementation. All that 
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from funcnet.arrays import Array, lock
+import numpy as np
+
+from funcnet.arrays import Array
 
 # glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
 np.empty(2**24, np.uint8)
+
+SMALL: Final = 2**13
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -22,8 +27,31 @@ def matmul(a: Array, b: Array) -> Array:
         >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
         array([[11.]])
     """
-    product: Array = np.matmul(a, b)
-    return lock(product)
+    # Both call the same BLAS routine: dot sets a large result to zero first, matmul takes longer over a small one.
+    product: Array = a.dot(b) if len(a) * b.shape[1] < SMALL else np.matmul(a, b)
+    product.flags.writeable = False
+    return product
+
+
+def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
+    """``matmul`` as an operation on buffers, with the same bits."""
+    return partial(np.dot if out.size < SMALL else np.matmul, a, b, out)
+
+
+def planned_sum_rows(a: Array, out: Array) -> Callable[[], object]:
+    """``sum_rows`` as an operation on buffers, with the same bits."""
+    return partial(np.add.reduce, a, 0, None, out)
+
+
+def sum_outer(x: Array, g: Array) -> Array:
+    """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
+
+    Example:
+        >>> sum_outer(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0], [10.0]]))
+        array([[31.],
+               [42.]])
+    """
+    return matmul(x.T, g)
 
 
 def sum_rows(a: Array) -> Array:
@@ -34,12 +62,13 @@ def sum_rows(a: Array) -> Array:
         array([4., 6.])
     """
     total: Array = np.add.reduce(a, axis=0)
-    return lock(total)
+    total.flags.writeable = False
+    return total
 
 
-def sum_last(a: Array) -> Array:
+def sum_last(a: Array, out: Array | None = None) -> Array:
     """The sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1)."""
-    total: Array = np.add.reduce(a, axis=-1, keepdims=True)
+    total: Array = np.add.reduce(a, axis=-1, out=out, keepdims=True)
     return total
 
 
@@ -48,21 +77,21 @@ def mean(a: Array) -> float:
     return float(np.add.reduce(a, axis=None, dtype=np.float64)) / a.size
 
 
-def exp(x: Array) -> Array:
+def exp(x: Array, out: Array | None = None) -> Array:
     """The exponential, element by element."""
-    y: Array = np.exp(x)
+    y: Array = np.exp(x, out=out)
     return y
 
 
-def log(x: Array) -> Array:
+def log(x: Array, out: Array | None = None) -> Array:
     """The natural logarithm, element by element."""
-    y: Array = np.log(x)
+    y: Array = np.log(x, out=out)
     return y
 
 
-def tanh(x: Array) -> Array:
+def tanh(x: Array, out: Array | None = None) -> Array:
     """The hyperbolic tangent, element by element."""
-    y: Array = np.tanh(x)
+    y: Array = np.tanh(x, out=out)
     return y
 
 
@@ -77,52 +106,3 @@ def softmax(logits: Array) -> Array:
         shares = exp(logits - logits.max(axis=-1, keepdims=True))
     shares /= sum_last(shares)
     return shares
-
-
-# ------------------------------------------------------------------------------------ the same bits everywhere
-
-_LN2_HIGH = 6.93147180369123816490e-01  # 32 bits, so that its product with an exponent is exact
-_LN2_LOW = 1.90821492927058770002e-10
-_SQRT_HALF = 0.70710678118654752440
-_LOG_TERMS = (
-    6.666666666666735130e-01,
-    3.999999999940941908e-01,
-    2.857142874366239149e-01,
-    2.222219843214978396e-01,
-    1.818357216161805012e-01,
-    1.531383769920937332e-01,
-    1.479819860511658591e-01,
-)
-
-
-def polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``coefficients[0] + coefficients[1] * x + ...`` by Horner's rule: one multiplication and one addition a term."""
-    total = np.full_like(x, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        total *= x
-        total += coefficient
-    return total
-
-
-def portable_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The natural logarithm of finite positive numbers from IEEE operations alone: the same bits everywhere.
-
-    With ``x = 2**k * (1 + f)`` and ``s = f / (2 + f)``, ``log(1 + f) = 2 s + 2 s**3 / 3 + ...``, whose tail is a
-    minimax polynomial in ``s * s``. The error is below one unit in the last place.
-
-    Source: FreeBSD's ``e_log.c`` (Sun Microsystems, 1993), its constants and its order of operations.
-
-    Example:
-        >>> portable_log(np.array([1.0, 2.0, 10.0]))
-        array([0.        , 0.69314718, 2.30258509])
-    """
-    mantissa, exponent = np.frexp(x)
-    low = mantissa < _SQRT_HALF
-    f = np.where(low, 2 * mantissa, mantissa) - 1
-    k = (exponent - low).astype(np.float64)
-    s = f / (2 + f)
-    z = s * s
-    tail = z * polynomial(_LOG_TERMS, z)
-    half = 0.5 * f * f
-    y: NDArray[np.float64] = k * _LN2_HIGH - ((half - (s * (half + tail) + k * _LN2_LOW)) - f)
-    return y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -10,9 +11,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import exp, tanh
-from funcnet.arrays import Array, check_array
+from funcnet.arrays import Array, check_batch
 from funcnet.errors import ConfigError
-from funcnet.layer import L, Layer, Pullback, register_layer
+from funcnet.layer import L, Layer, Operation, Plan, Pullback, register_layer
 from funcnet.records import fields_of
 
 Slope: TypeAlias = "Array | NDArray[np.bool_]"
@@ -23,6 +24,7 @@ def register_elementwise(
     *,
     value: Callable[[L, Array], Array],
     slope: Callable[[L, Array, Array], Slope],
+    value_into: Callable[[L, Array, Array], Operation] | None = None,
     name: str | None = None,
 ) -> None:
     """Register a layer without trained parameters that maps each element by itself.
@@ -31,6 +33,7 @@ def register_elementwise(
         record: As for ``register_layer``, without trained fields.
         value: ``(params, x) -> y``, elementwise, C-contiguous.
         slope: ``(params, x, y) -> dy/dx``, elementwise; y is ``value(params, x)``. Booleans stand for 0 and 1.
+        value_into: ``(params, x, y) -> operation`` that computes ``value(params, x)`` into the buffer y: optional.
         name: The name in files; default module and qualified name.
 
     Raises:
@@ -47,7 +50,7 @@ def register_elementwise(
     """
 
     def forward(params: L, x: Array) -> Array:
-        check_array(record.__name__, "x", x, ("B", "..."))
+        check_batch(record.__name__, x)
         return value(params, x)
 
     def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
@@ -57,9 +60,18 @@ def register_elementwise(
         y = forward(params, x)
         return y, Pullback(lambda g: (g * slope(params, x, y), params), lambda _: params)
 
+    def plan(params: L, x: Array) -> Plan[L]:
+        y = np.empty_like(x)
+
+        def backward(g: Array, _: L, into: Array | None) -> list[Operation]:
+            return [] if into is None else [lambda: np.multiply(g, slope(params, x, y), into)]
+
+        compute = value_into(params, x, y) if value_into else lambda: np.copyto(y, value(params, x))
+        return Plan(y, [compute], backward)
+
     if isinstance(record, type) and issubclass(record, Layer) and fields_of(record).trained:
         raise ConfigError(f"{record.__name__} has trained fields; use register_layer")
-    register_layer(record, forward=forward, backward=backward, vjp=vjp, name=name)
+    register_layer(record, forward=forward, backward=backward, vjp=vjp, plan=plan, name=name)
 
 
 @frozen(eq=False)
@@ -85,7 +97,13 @@ class ReLU(Layer):
     """
 
 
-register_elementwise(ReLU, value=lambda _, x: np.maximum(x, 0), slope=lambda _, x, __: x > 0, name="funcnet.ReLU")
+register_elementwise(
+    ReLU,
+    value=lambda _, x: np.maximum(x, 0),
+    slope=lambda _, x, __: x > 0,
+    value_into=lambda _, x, y: partial(np.maximum, x, 0, out=y),
+    name="funcnet.ReLU",
+)
 
 
 @frozen(eq=False)
@@ -122,4 +140,10 @@ class Tanh(Layer):
     """
 
 
-register_elementwise(Tanh, value=lambda _, x: tanh(x), slope=lambda _, __, y: 1 - y * y, name="funcnet.Tanh")
+register_elementwise(
+    Tanh,
+    value=lambda _, x: tanh(x),
+    slope=lambda _, __, y: 1 - y * y,
+    value_into=lambda _, x, y: partial(tanh, x, y),
+    name="funcnet.Tanh",
+)

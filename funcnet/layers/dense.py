@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import matmul, sum_rows
-from funcnet.arrays import Array, FloatDType, Weight, check_array, lock
+from funcnet.arithmetic import matmul, planned_matmul, planned_sum_rows, sum_outer, sum_rows
+from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Pullback, register_layer
+from funcnet.layer import Layer, Operation, Plan, Pullback, register_layer
 from funcnet.records import evolve
 from funcnet.settings import check_count
 from funcnet.trees import float_dtype
@@ -39,23 +41,22 @@ class Dense(Layer):
 
 def dense_forward(params: Dense, x: Array) -> Array:
     """``y = x @ weight + bias``: y[b, o] is the sum over i of x[b, i] weight[i, o], plus bias[o]."""
-    weight = params.weight
-    check_array("Dense", "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
-    return matmul(x, weight) + params.bias
+    check_batch("Dense", x, params.weight)
+    return matmul(x, params.weight) + params.bias
 
 
 def dense_backward(params: Dense, x: Array, g: Array) -> tuple[Array, Dense]:
     """The gradients of ``L = <g, y>``.
 
     ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o]: ``g @ weight.T``; ``dL/dweight[i, o]`` the sum over b of
-    x[b, i] g[b, o]: ``x.T @ g``; ``dL/dbias[o]`` the sum over b of g[b, o].
+    x[b, i] g[b, o]: the sum of the rows' outer products, ``x.T @ g``; ``dL/dbias[o]`` the sum over b of g[b, o].
     """
     return matmul(g, params.weight.T), dense_grad(params, x, g)
 
 
 def dense_grad(params: Dense, x: Array, g: Array) -> Dense:
     """The parameters' part of ``dense_backward``."""
-    return evolve(params, weight=matmul(x.T, g), bias=sum_rows(g))
+    return evolve(params, weight=sum_outer(x, g), bias=sum_rows(g))
 
 
 def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
@@ -64,7 +65,20 @@ def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
     return dense_forward(params, x), pull
 
 
-register_layer(Dense, forward=dense_forward, backward=dense_backward, vjp=dense_vjp, name="funcnet.Dense")
+def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
+    """The same operations, on buffers."""
+    y = np.empty((len(x), params.bias.size), x.dtype)
+
+    def backward(g: Array, grads: Dense, into: Array | None) -> list[Operation]:
+        operations = [planned_matmul(x.T, g, grads.weight), planned_sum_rows(g, grads.bias)]
+        return operations if into is None else [*operations, planned_matmul(g, params.weight.T, into)]
+
+    return Plan(y, [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)], backward)
+
+
+register_layer(
+    Dense, forward=dense_forward, backward=dense_backward, vjp=dense_vjp, plan=dense_plan, name="funcnet.Dense"
+)
 
 
 def dense(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from funcnet.arrays import Array, check_array
+from funcnet.arrays import Array, check_batch
 from funcnet.draws import uniform
 from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, Pullback, register_layer
@@ -54,7 +54,7 @@ def dropout_backward(params: Dropout, x: Array, g: Array) -> tuple[Array, Dropou
 
 def dropout_vjp(params: Dropout, x: Array) -> tuple[Array, Pullback[Dropout]]:
     """Forward and backward, with the mask drawn once."""
-    check_array("Dropout", "x", x, ("B", "..."))
+    check_batch("Dropout", x)
     if params.key is None:
         return x, Pullback(lambda g: (g, params), lambda _: params)
     kept = uniform(params.key, x.shape) >= params.rate

@@ -1,0 +1,354 @@
+"""Portable arithmetic: float32 products, sums and functions with the same bits on every machine.
+
+A product is the same everywhere if no addition in it rounds: then neither order nor blocking nor fused multiplication
+can matter. So the operands are rounded first, to integers of at most 22 bits times a power of two. A product of two of
+them has 44 bits, 512 of those sum to 53 at most, and a float64 holds 53: BLAS, however it goes about it, is exact.
+Longer sums are added block by block, elementwise and in order. Sums of numbers alone are done in the same way, with the
+bits that are left. The elementary functions are ours, see ``elementary``.
+
+Rounding goes without multiplication: next to ``1.5 * 2**k``, float32 numbers lie ``2**(k - 23)`` and float64 numbers
+``2**(k - 52)`` apart, so that adding that number and subtracting it again rounds to a multiple of the distance.
+
+An activation is rounded relative to its own row's largest element, and its result depends on no other row. A weight is
+rounded relative to its largest element, once for ``x @ weight`` and ``g @ weight.T``. Numbers must be finite.
+
+Source: Ozaki, Ogita, Oishi and Rump, "Error-free transformations of matrix multiplication by using fast routines of
+matrix multiplication", Numerical Algorithms 59 (2012), with one slice; Demmel and Nguyen, "Fast reproducible
+floating-point summation", ARITH 21 (2013), for pre-rounded sums, which XGBoost uses for its gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from funcnet.arithmetic import elementary
+from funcnet.arrays import Array, describe, lock
+from funcnet.errors import DTypeError, NonFiniteError
+
+BITS: Final = 22
+BLOCK: Final = 512  # products that sum exactly: 2 * BITS + log2(BLOCK) = 53
+
+_ROUNDER: Final = 1.5 * 2.0 ** (24 - BITS)  # times the largest power of two in the data
+_ROUNDER64: Final = 1.5 * 2.0 ** (53 - BITS)
+_SMALLEST: Final = np.float32(2.0**-126)
+_LARGE: Final = 2.0**124  # from here on float32 cannot hold the sum with the rounder
+_EXPONENT: Final = 0x7F800000
+
+Double: TypeAlias = NDArray[np.float64]
+
+
+@frozen(eq=False)
+class Rounded:
+    """A float32 matrix rounded for exact products: multiples of a power of two, one for all or one a row.
+
+    Shapes: values (B, I), powers (B, 1) or (1, 1).
+
+    Args:
+        values: Multiples of ``2**-21`` times ``powers``, not above ``2**22`` times that.
+        powers: The largest power of two that is not above the row's (or the matrix') largest element.
+    """
+
+    values: Double
+    powers: Double
+
+    @property
+    def T(self) -> Rounded:  # noqa: N802  # as NumPy calls it
+        """The transpose, which shares the rounding."""
+        return Rounded(self.values.T, self.powers.T)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The matrix' shape."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """What was rounded, and what comes out of a product: float32."""
+        return np.dtype(np.float32)
+
+
+def operand(weight: Array) -> Rounded:
+    """A weight rounded relative to its largest element. Shape: (I, O).
+
+    A step does this once for the product forward and the product backward.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> operand(np.array([[1.0, 1e-9]], np.float32)).values
+        array([[1., 0.]])
+    """
+    _check_float32("matmul", "weight", weight)
+    highest = np.maximum.reduce(weight, axis=None, initial=_SMALLEST)
+    lowest = np.minimum.reduce(weight, axis=None, initial=-_SMALLEST)
+    top = max(float(highest), -float(lowest))
+    _check_finite("matmul", "weight", weight, top)
+    power = math.ldexp(0.5, math.frexp(top)[1])
+    return Rounded(_rounded(weight, power, top), np.full((1, 1), power))
+
+
+def rows(x: Array) -> Rounded:
+    """Activations or gradients, each row rounded relative to its largest element. Shape: (B, I).
+
+    A step does this once for the product forward and the sum of outer products backward.
+
+    Raises:
+        DTypeError: If they are not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> rows(np.array([[1.0, 1e-9], [0.0, 2.0**-30]], np.float32)).values[:, 1] == [0, 2**-30]
+        array([ True,  True])
+    """
+    _check_float32("matmul", "x", x)
+    powers, top = _powers("matmul", "x", x, 1)
+    return Rounded(_rounded(x, powers, top), powers)
+
+
+def matmul(x: Array | Rounded, weight: Array | Rounded) -> Array:
+    """The matrix product. Shapes: x (B, I), weight (I, O), result (B, O), locked.
+
+    A row of the result depends on that row of ``x`` alone. Arrays are rounded first, by ``rows`` and ``operand``.
+
+    Raises:
+        DTypeError: If an array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> matmul(np.array([[1.0, 2.0]], np.float32), np.array([[3.0], [4.0]], np.float32))
+        array([[11.]], dtype=float32)
+    """
+    left = x if isinstance(x, Rounded) else rows(x)
+    right = weight if isinstance(weight, Rounded) else operand(weight)
+    return _product(left.values, right.values)
+
+
+def sum_outer(x: Array | Rounded, g: Array) -> Array:
+    """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
+
+    ``x`` has a power of two a row. All products must be multiples of one: so each row of ``g`` is rounded to multiples
+    of what is that one for the row. Both errors are relative to the largest product of a row's largest elements.
+
+    Raises:
+        DTypeError: If an array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> x, g = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), np.array([[1.0], [10.0]], np.float32)
+        >>> sum_outer(x, g)
+        array([[31.],
+               [42.]], dtype=float32)
+    """
+    left = x if isinstance(x, Rounded) else rows(x)
+    _check_float32("sum_outer", "g", g)
+    powers, _ = _powers("sum_outer", "g", g, 1)
+    powers *= left.powers
+    top = np.maximum.reduce(powers, axis=None, initial=0.0)
+    np.divide(top, left.powers, out=powers)
+    powers *= _ROUNDER64
+    values = g.astype(np.float64)
+    values += powers
+    values -= powers
+    return _product(left.values.T, values)
+
+
+def _product(a: Double, b: Double) -> Array:
+    total: Double = np.matmul(a[:, :BLOCK], b[:BLOCK])
+    for start in range(BLOCK, len(b), BLOCK):
+        total += np.matmul(a[:, start : start + BLOCK], b[start : start + BLOCK])
+    product = total.astype(np.float32)
+    product += 0.0  # a sum of zeros is -0.0 in some kernels
+    return lock(product)
+
+
+def _rounded(a: Array, power: Double | float, top: float) -> Double:
+    if top >= _LARGE:
+        values = a.astype(np.float64)
+        values += power * _ROUNDER64
+        values -= power * _ROUNDER64
+        return values
+    rounder = np.float32(power * _ROUNDER) if isinstance(power, float) else (power * _ROUNDER).astype(np.float32)
+    rounded = a + rounder
+    rounded -= rounder
+    return rounded.astype(np.float64)
+
+
+def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Double, float]:
+    """The largest power of two not above the largest element along an axis, which is kept, and the largest of all."""
+    sizes = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=_SMALLEST)
+    top = float(np.maximum.reduce(sizes, axis=None, initial=_SMALLEST))
+    _check_finite(subject, name, a, top)
+    return (sizes.view(np.int32) & _EXPONENT).view(np.float32).astype(np.float64), top
+
+
+# -------------------------------------------------------------------------------------------------------- sums
+
+
+def sum_rows(a: Array) -> Array:
+    """The sum over the batch. Shapes: a (B, ...), result (...), locked.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
+        array([4., 6.], dtype=float32)
+    """
+    return lock(_sum("sum_rows", a, 0)[0])
+
+
+def sum_last(a: Array) -> Array:
+    """The sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1).
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> sum_last(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
+        array([[3.],
+               [7.]], dtype=float32)
+    """
+    return _sum("sum_last", a, -1)
+
+
+def mean(a: Array) -> float:
+    """The mean of all elements, float32 or float64, summed in float64.
+
+    Raises:
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> mean(np.array([1e30, 1.0, -1e30, 2.0]))
+        0.0
+        >>> mean(np.array([1.0, 2.0], np.float32))
+        1.5
+    """
+    top = float(np.maximum.reduce(np.abs(a), axis=None, initial=0.0))
+    _check_finite("mean", "a", a, top)
+    exponent = math.frexp(top)[1]
+    values = np.ldexp(a.astype(np.float64), -exponent)
+    rounder = 0.5 * _sum_rounder(a.size)
+    values += rounder
+    values -= rounder
+    return math.ldexp(float(np.add.reduce(values, axis=None)) / a.size, exponent)
+
+
+def _sum(subject: str, a: Array, axis: int) -> Array:
+    _check_float32(subject, "a", a)
+    powers, _ = _powers(subject, "a", a, axis)
+    powers *= _sum_rounder(a.shape[axis])
+    values = a.astype(np.float64)
+    values += powers
+    values -= powers
+    total: Array = np.add.reduce(values, axis=axis, keepdims=True).astype(np.float32)
+    return total
+
+
+def _sum_rounder(count: int) -> float:
+    """What rounds numbers below 2 to so many bits that ``count`` of them sum to 53 bits, and to 51 at most."""
+    return math.ldexp(1.5, max(2, (count - 1).bit_length()))
+
+
+# --------------------------------------------------------------------------------------------------- functions
+
+
+def exp(x: Array) -> Array:
+    """The exponential, element by element; beyond float32's range infinite, with NumPy's usual warning.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> exp(np.array([0.0, 1.0, -200.0], np.float32))
+        array([1.       , 2.7182817, 0.       ], dtype=float32)
+    """
+    return _apply("exp", elementary.exp, x)
+
+
+def log(x: Array) -> Array:
+    """The natural logarithm of positive numbers, element by element.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN, infinite, zero or negative.
+
+    Example:
+        >>> log(np.array([1.0, 10.0], np.float32))
+        array([0.       , 2.3025851], dtype=float32)
+    """
+    if x.size and x.min() <= 0:
+        first = x[x <= 0][0]
+        raise NonFiniteError(f"portable arithmetic needs finite numbers, got log({first})", subject="log")
+    return _apply("log", elementary.log, x)
+
+
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent, element by element.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> tanh(np.array([-1.0, 0.0, 1.0], np.float32))
+        array([-0.7615942,  0.       ,  0.7615942], dtype=float32)
+    """
+    return _apply("tanh", elementary.tanh, x)
+
+
+def erf(x: Array) -> Array:
+    """The error function, element by element.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> erf(np.array([-0.5, 0.0, 2.0], np.float32))
+        array([-0.5204999,  0.       ,  0.9953223], dtype=float32)
+    """
+    return _apply("erf", elementary.erf, x)
+
+
+def _apply(subject: str, function: Callable[[Double], Double], x: Array) -> Array:
+    _check_float32(subject, "x", x)
+    if not np.isfinite(x).all():
+        raise _non_finite(subject, "x", x)
+    y: Array = function(x.astype(np.float64)).astype(np.float32)
+    return y
+
+
+# ------------------------------------------------------------------------------------------------------ checks
+
+
+def _check_float32(subject: str, name: str, a: Array) -> None:
+    if a.dtype != np.float32:
+        raise DTypeError(
+            f"portable arithmetic is for float32: {name} is {describe(a)}; use {name}.astype(np.float32)",
+            subject=subject,
+        )
+
+
+def _check_finite(subject: str, name: str, a: Array, top: float) -> None:
+    if not top < math.inf:
+        raise _non_finite(subject, name, a)
+
+
+def _non_finite(subject: str, name: str, a: Array) -> NonFiniteError:
+    index = np.unravel_index(int(np.isfinite(a).argmin()), a.shape)
+    where = ", ".join(map(str, index))
+    return NonFiniteError(
+        f"portable arithmetic needs finite numbers, got {name}[{where}] = {a[index]}",
+        subject=subject,
+    )

@@ -1,0 +1,89 @@
+"""funcnet, through its public API: ``train_epoch`` over ``minibatches``, with a key for every epoch's order."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+import funcnet as fn
+from benchmarks.contenders import Predictor
+from benchmarks.workloads import LEARNING_RATE, Floats, Precision, Problem
+
+S = TypeVar("S", tuple[fn.Layer, ...], fn.TrainState[tuple[fn.Layer, ...]])
+Labels = NDArray[np.int64]
+
+
+def network(problem: Problem, precision: Precision) -> tuple[fn.Layer, ...]:
+    """The problem's initial network."""
+    layers: list[fn.Layer] = []
+    for weight in problem.weights:
+        bias = np.zeros(weight.shape[1], precision)
+        layers += [fn.Dense(weight=weight.astype(precision), bias=bias), fn.ReLU()]
+    return tuple(layers[:-1])
+
+
+class Fold(Generic[S]):
+    """An epoch as a fold of a step over batches."""
+
+    def __init__(self, problem: Problem, precision: Precision, step: fn.Step[S, fn.Batch[Labels]], state: S) -> None:
+        self.x = problem.x(precision)
+        self.problem, self.step, self.initial, self.state = problem, step, state, state
+        self.epochs = 0
+
+    def start(self) -> None:
+        """The initial state is still there."""
+        self.state = self.initial
+
+    def epoch(self) -> float:
+        """Each epoch has a key of its own."""
+        key = fn.Key(0).child("shuffle", self.epochs) if self.problem.shuffle else None
+        batches = fn.minibatches(self.x, self.problem.labels, self.problem.batch_size, key=key)
+        self.state, log = fn.train_epoch(self.step, self.state, batches)
+        self.epochs += 1
+        return log.mean_loss
+
+    def weights(self) -> list[Floats]:
+        """Those of the Dense layers."""
+        net = self.state.params if isinstance(self.state, fn.TrainState) else self.state
+        return [layer.weight for layer in net if isinstance(layer, fn.Dense)]
+
+
+def train(problem: Problem, precision: Precision) -> Fold[tuple[fn.Layer, ...]]:
+    """``sgd_step``."""
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=LEARNING_RATE)
+    return Fold(problem, precision, step, network(problem, precision))
+
+
+def train32(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
+    """``sgd_step`` in float32."""
+    return train(problem, "float32")
+
+
+def train64(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
+    """``sgd_step`` in float64."""
+    return train(problem, "float64")
+
+
+def train_momentum(problem: Problem) -> Fold[fn.TrainState[tuple[fn.Layer, ...]]]:
+    """``train_step`` with Momentum in float32, its rate a tenth."""
+    optimizer = fn.Momentum(learning_rate=LEARNING_RATE / 10)
+    state = fn.TrainState.create(network(problem, "float32"), optimizer, key=fn.Key(0))
+    return Fold(problem, "float32", fn.train_step(fn.softmax_cross_entropy), state)
+
+
+def predict(problem: Problem, precision: Precision) -> Predictor:
+    """``fn.predict``."""
+    net, x = network(problem, precision), problem.x(precision)
+    return lambda: fn.predict(net, x)
+
+
+def predict32(problem: Problem) -> Predictor:
+    """``fn.predict`` in float32."""
+    return predict(problem, "float32")
+
+
+def predict64(problem: Problem) -> Predictor:
+    """``fn.predict`` in float64."""
+    return predict(problem, "float64")

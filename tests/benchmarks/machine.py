@@ -1,0 +1,62 @@
+"""The machine as the figures depend on it: processor, threads, NumPy and the kernels that its BLAS has chosen."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+
+def limit_processors(threads: int) -> None:
+    """Keep the process, and every thread that a library starts, on this many processors: the last ones."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def processor() -> str:
+    """The processor's name."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def blas() -> str:
+    """The kernels of NumPy's BLAS, which only threadpoolctl can tell."""
+    if find_spec("threadpoolctl") is None:
+        return "unknown (threadpoolctl is not installed)"
+    from threadpoolctl import threadpool_info  # noqa: PLC0415  # may be missing
+
+    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    kernels = {f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', 'unknown')}" for pool in found}
+    forced = os.environ.get("OPENBLAS_CORETYPE")
+    return "; ".join(sorted(kernels)) + (f" (OPENBLAS_CORETYPE={forced})" if forced else "")
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what is compared with; those that are missing are left out."""
+    versions: dict[str, str] = {}
+    for name in ("torch", "jax", "scikit-learn"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def facts(threads: int) -> dict[str, str]:
+    """What to print above a table."""
+    return {
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "threads": str(threads),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": blas(),
+        **libraries(),
+    }

@@ -1,0 +1,36 @@
+"""The command: set the number of threads while nothing is loaded, then run ``benchmarks.main`` in a new process.
+
+Run: python tests/benchmarks/run.py --threads 1 [--workloads W1,W4] [--rounds 7] [--json out.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment in which BLAS, OpenMP and XLA start with this many threads."""
+    count = str(threads)
+    variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
+    paths = os.pathsep.join(filter(None, (str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH"))))
+    fixed = {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    return os.environ | dict.fromkeys(variables, count) | fixed
+
+
+def main() -> None:
+    """Read the thread count, leave the rest to ``benchmarks.main``."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--threads", type=int, default=1)
+    threads = parser.parse_known_args()[0].threads
+    command = [sys.executable, "-P", "-m", "benchmarks.main", *sys.argv[1:]]
+    os.execve(sys.executable, command, environment(threads))  # noqa: S606  # this very program
+
+
+if __name__ == "__main__":
+    main()

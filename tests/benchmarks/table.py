@@ -1,0 +1,91 @@
+"""The table: rows of figures and their ratios, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from benchmarks.timing import Timing
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender in one workload.
+
+    ``to_funcnet`` and ``to_floor`` say how many times funcnet's (in float32) and the floor's (in the row's own
+    precision) figure this one is; ``spread`` is the middle half of the rounds, ``processors`` how many were busy.
+    """
+
+    workload: str
+    contender: str
+    value: float
+    unit: str
+    to_funcnet: float
+    to_floor: float
+    best: float
+    spread: float
+    processors: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of one contender, and which other contender is its floor."""
+
+    contender: str
+    timing: Timing
+    floor: str
+
+
+def rows(workload: str, figures: Sequence[Figure], *, scale: float, unit: str, own: str) -> list[Row]:
+    """The figures in a unit, ``scale`` of which are a second's worth of one run, beside their ratios."""
+    medians = {figure.contender: figure.timing.median for figure in figures}
+    return [
+        Row(
+            workload=workload,
+            contender=figure.contender,
+            value=figure.timing.median * scale,
+            unit=unit,
+            to_funcnet=figure.timing.median / medians[own],
+            to_floor=figure.timing.median / medians[figure.floor],
+            best=min(figure.timing.rounds) * scale,
+            spread=figure.timing.spread,
+            processors=figure.timing.processors,
+        )
+        for figure in figures
+    ]
+
+
+HEADINGS: Final = ("workload", "contender", "median", "unit", "x funcnet", "x floor", "best", "spread", "busy")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as text."""
+    ratios = f"{row.to_funcnet:.2f}", f"{row.to_floor:.2f}"
+    return (
+        *(row.workload, row.contender, f"{row.value:,.1f}", row.unit, *ratios),
+        *(f"{row.best:,.1f}", f"{row.spread:.0%}", f"{row.processors:.2f}"),
+    )
+
+
+def text(found: Sequence[Row]) -> str:
+    """A Markdown table, its columns aligned."""
+    lines = [HEADINGS, *map(cells, found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    numbers = {position for position, name in enumerate(HEADINGS) if name not in {"workload", "contender", "unit"}}
+
+    def line(parts: Sequence[str]) -> str:
+        padded = [
+            part.rjust(width) if position in numbers else part.ljust(width)
+            for position, (part, width) in enumerate(zip(parts, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * (width - 1) + (":" if position in numbers else "-") for position, width in enumerate(widths)]
+    return "\n".join([line(lines[0]), line(rule), *map(line, lines[1:])])
+
+
+def as_json(facts: dict[str, str], workloads: dict[str, str], found: Sequence[Row]) -> str:
+    """Machine, workloads and rows."""
+    return json.dumps({"machine": facts, "workloads": workloads, "rows": [asdict(row) for row in found]}, indent=2)

@@ -1,0 +1,74 @@
+"""The workloads: their sizes, and the data and initial weights that every contender of one starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+Precision: TypeAlias = Literal["float32", "float64"]
+LEARNING_RATE: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is measured: a training epoch, or predicting all rows, of an MLP with ReLU between its layers."""
+
+    name: str
+    sizes: tuple[int, ...]
+    batch_size: int
+    rows: int
+    kind: Literal["training", "prediction", "footprint"] = "training"
+
+    @property
+    def title(self) -> str:
+        """The network and what is done with it."""
+        network = "-".join(map(str, self.sizes))
+        if self.kind == "footprint":
+            return "import time, installed size"
+        return f"{network}, " + (f"batch {self.batch_size}" if self.kind == "training" else f"predict {self.rows} rows")
+
+
+WORKLOADS: Final = (
+    Workload("W1", (784, 100, 200, 10), 32, 50_000),
+    Workload("W2", (784, 100, 200, 10), 128, 50_000),
+    Workload("W3", (784, 512, 512, 10), 64, 10_000),
+    Workload("W4", (16, 32, 32, 10), 16, 50_000),
+    Workload("W5", (784, 1024, 1024, 10), 256, 2_560),
+    Workload("W6", (784, 100, 200, 10), 256, 50_000, "prediction"),
+    Workload("W7", (), 0, 0, "footprint"),
+)
+
+
+class Problem:
+    """One workload's data: a fifth of the inputs in (0, 1), the others 0, as in MNIST; labels of a fixed linear map.
+
+    Weights are Glorot's normal, biases zero. Shapes: x (N, I), labels (N,), N a multiple of the batch size.
+    """
+
+    def __init__(self, workload: Workload, *, rows: int | None = None, shuffle: bool = True) -> None:
+        wanted = workload.rows if rows is None else rows
+        rng = np.random.default_rng(0)
+        self.sizes = workload.sizes
+        self.batch_size = min(workload.batch_size, wanted)
+        self.steps = wanted // self.batch_size
+        self.shuffle = shuffle
+        shape = (self.steps * self.batch_size, self.sizes[0])
+        drawn = rng.random(shape, np.float32)
+        self.x32: Floats = np.maximum(drawn * 5 - 4, np.float32(0))
+        self.labels: NDArray[np.int64] = (self.x32 @ rng.standard_normal((shape[1], self.sizes[-1]))).argmax(axis=1)
+        self.weights = [rng.standard_normal(pair) * np.sqrt(2 / sum(pair)) for pair in pairwise(self.sizes)]
+
+    @cached_property
+    def x64(self) -> Floats:
+        """The same inputs in float64."""
+        return self.x32.astype(np.float64)
+
+    def x(self, precision: Precision) -> Floats:
+        """The inputs in one precision."""
+        return self.x32 if precision == "float32" else self.x64
