@@ -261,7 +261,10 @@ def _read(file: IO[bytes]) -> tuple[Node, dict[str, Array]]:
     blank = _encode(_with_hash(header, _NO_HASH))
     if _hash(blank, map(raw, arrays.values())) != header[_METADATA]["sha256"]:
         raise CheckpointError("its content does not have the SHA-256 that it says; the file is damaged")
-    structure = cast("Node", _parse(header[_METADATA]["structure"].encode()))
+    said = header[_METADATA]["structure"].encode()
+    structure = cast("Node", _parse(said))
+    if canonical(structure) != said:
+        raise CheckpointError("its structure is not in the one form that funcnet writes")
     return structure, {name: lock(array) for name, array in arrays.items()}
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from funcnet.arithmetic import exp, log, mean, sum_last
 from funcnet.arrays import Array, Labels, check_array, check_labels, lock
 from funcnet.errors import NonFiniteError
-from funcnet.network import INFINITY, register_loss_plan
+from funcnet.network import INFINITY
+from funcnet.plans import register_loss_plan
 from funcnet.records import register_name
 from funcnet.settings import check_count
 

@@ -5,9 +5,7 @@ A network is a layer or a tuple of networks; its gradient is a network of the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -165,31 +163,6 @@ class Loss(Protocol[T_contra]):
     def __call__(self, prediction: Array, target: T_contra, /) -> tuple[float, Array]:
         """The loss and its gradient, shaped like the prediction."""
         ...
-
-
-PlannedLoss: TypeAlias = Callable[[Array, Array], Callable[[Any], float]]
-"""``(prediction, g) -> (target -> loss)``: a loss bound to buffers; each call also computes the gradient into g."""
-
-_LOSS_PLANS: Final[dict[object, PlannedLoss]] = {}
-
-
-def register_loss_plan(loss: Loss[Any], plan: PlannedLoss) -> None:
-    """Give a loss a form on buffers, with the same bits, for a fold over batches of one shape."""
-    _LOSS_PLANS[loss] = plan
-
-
-def plan_loss(loss: Loss[T], prediction: Array, g: Array) -> Callable[[T], float]:
-    """Bind a loss to buffers: its registered form, or else the loss itself and a copy."""
-    plan = _LOSS_PLANS.get(loss) if isinstance(loss, FunctionType) else None
-    if plan is not None:
-        return plan(prediction, g)
-
-    def run(target: T) -> float:
-        value, gradient = loss(prediction, target)
-        np.copyto(g, gradient)
-        return value
-
-    return run
 
 
 def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:

@@ -1,67 +1,35 @@
-"""Plans: a fold over batches of one shape, its buffers made once and every operation bound to them.
+"""Plans: a network or a loss bound to buffers, for folds over batches of one shape.
 
-Nobody sees the buffers: a fold begins with a copy of the parameters and ends with another. Its bits are the plain
-fold's.
+A plan has the bits of the pure functions. Layers and losses without one of their own get copies and never see a buffer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from itertools import accumulate
-from typing import Generic, TypeAlias, TypeVar, cast
+from types import FunctionType
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
-from attrs import frozen
 
 from funcnet.arrays import Array, lock
-from funcnet.data import Batch
-from funcnet.errors import NonFiniteError
 from funcnet.layer import L, N, Network, Operation, Plan, Pullback, rule_of
-from funcnet.network import INFINITY, Loss, plan_loss
+from funcnet.network import Loss
 from funcnet.trees import is_trained, on_arrays, trained_arrays
 
-S = TypeVar("S")
 T = TypeVar("T")
-ALIGNMENT = 64
 
 
-class Buffer(Generic[N]):
-    """One piece of memory for all trained arrays of a network: ``flat`` is all of it, ``net`` the network on it."""
-
-    def __init__(self, like: N, *, locked: bool) -> None:
-        arrays = trained_arrays(like)
-        dtype = arrays[0].dtype
-        unit = ALIGNMENT // dtype.itemsize
-        starts = [0, *accumulate(-(-array.size // unit) * unit for array in arrays)]
-        self.flat: Array = np.zeros(starts[-1], dtype)
-        self.parts = [
-            self.flat[start : start + array.size].reshape(array.shape)
-            for start, array in zip(starts, arrays, strict=False)
-        ]
-        self.read(like)
-        self.net = on_arrays(like, iter([locked_view(part) if locked else part for part in self.parts]))
-
-    def read(self, net: N) -> None:
-        """Copy a network's trained arrays into the buffer."""
-        for part, array in zip(self.parts, trained_arrays(net), strict=True):
-            part[...] = array
-
-    def value(self) -> N:
-        """The network as a value, on memory of its own."""
-        return on_arrays(self.net, iter([lock(part.copy()) for part in self.parts]))
-
-
-def locked_view(array: Array) -> Array:
-    """The array for those who may only read it."""
-    return lock(array.view())
+def copy(array: Array) -> Array:
+    """A locked copy."""
+    return lock(array.copy())
 
 
 def plan_network(params: N, x: Array) -> Plan[N]:
     """Bind a network to the buffers of its parameters and of its input."""
     if not isinstance(params, tuple):
         plan = rule_of(params).plan
-        return cast("Plan[N]", plan(params, x) if plan else _plain_plan(params, locked_view(x)))
+        return cast("Plan[N]", plan(params, x) if plan else _plain_plan(params, x))
     plans: list[Plan[Network]] = []
     for layer in params:
         plans.append(plan_network(layer, plans[-1].output if plans else x))
@@ -84,13 +52,15 @@ def first_trained(params: tuple[Network, ...]) -> int:
 
 
 def _plain_plan(params: L, x: Array) -> Plan[L]:
-    """For a layer without a plan of its own: its pure functions, and copies."""
+    """For a layer without a plan of its own: its pure functions, and copies, so that they see no buffer."""
     rule = rule_of(params)
-    output = np.array(rule.forward(params, x))
     pulls: list[Pullback[L]] = []
 
+    def values() -> tuple[L, Array]:
+        return on_arrays(params, iter([copy(array) for array in trained_arrays(params)])), copy(x)
+
     def forward() -> None:
-        y, pull = rule.vjp(params, x)
+        y, pull = rule.vjp(*values())
         np.copyto(output, y)
         pulls[:] = [pull]
 
@@ -99,113 +69,39 @@ def _plain_plan(params: L, x: Array) -> Plan[L]:
 
         def pull_back() -> None:
             if into is None:
-                grad = pulls[0].params_only(locked_view(g))
+                grad = pulls[0].params_only(copy(g))
             else:
-                grad_x, grad = pulls[0](locked_view(g))
+                grad_x, grad = pulls[0](copy(g))
                 np.copyto(into, grad_x)
             for target, array in zip(targets, trained_arrays(grad), strict=True):
                 np.copyto(target, array)
 
         return [pull_back]
 
+    output = np.array(rule.forward(*values()))
     return Plan(output, [forward], backward)
 
 
-PlannedUpdate: TypeAlias = Callable[[Array, Array, tuple[Array, ...]], Callable[[int], None]]
-"""``(p, g, moments) -> update``: binds an update to flat buffers; it is called with the number of steps done."""
+PlannedLoss: TypeAlias = Callable[[Array, Array], Callable[[Any], float]]
+"""``(prediction, g) -> (target -> loss)``: a loss bound to buffers; each call also computes the gradient into g."""
+
+_LOSS_PLANS: Final[dict[object, PlannedLoss]] = {}
 
 
-class PlannedSteps(Generic[N, T]):
-    """The network, its moments and one batch as buffers, and the operations of a step on them."""
-
-    def __init__(
-        self, params: N, moments: tuple[N, ...], update: PlannedUpdate, loss: Loss[T], batch: Batch[T]
-    ) -> None:
-        self.params = Buffer(params, locked=True)
-        self.moments = [Buffer(moment, locked=True) for moment in moments]
-        self.x: Array = np.array(batch.x, order="C")
-        grads = Buffer(params, locked=False)
-        plan = plan_network(self.params.net, self.x)
-        g = np.empty_like(plan.output)
-        self.forward = plan.forward
-        self.loss = plan_loss(loss, locked_view(plan.output), g)
-        self.backward = plan.backward(g, grads.net, None)
-        self.update = update(self.params.flat, grads.flat, tuple(moment.flat for moment in self.moments))
-
-    def fits(self, batch: Batch[T]) -> bool:
-        """Whether the batch has the shape and dtype that the buffers were made for."""
-        return fit(batch.x, self.x) and batch.weight is None
-
-    def run(self, batch: Batch[T], step: int) -> float:
-        """One step on a batch that fits: the loss before the update."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
-            np.copyto(self.x, batch.x)
-            for operation in self.forward:
-                operation()
-            value = self.loss(batch.y)
-            if not -INFINITY < value < INFINITY:
-                raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
-            for operation in self.backward:
-                operation()
-            self.update(step)
-            return value
-
-    def read(self, params: N, moments: tuple[N, ...]) -> None:
-        """Go on from these values."""
-        self.params.read(params)
-        for buffer, moment in zip(self.moments, moments, strict=True):
-            buffer.read(moment)
-
-    def values(self) -> tuple[N, tuple[N, ...]]:
-        """The network and its moments as values."""
-        return self.params.value(), tuple(moment.value() for moment in self.moments)
+def register_loss_plan(loss: Loss[Any], plan: PlannedLoss) -> None:
+    """Give a loss a form on buffers, with the same bits, for a fold over batches of one shape."""
+    _LOSS_PLANS[loss] = plan
 
 
-def fit(x: object, other: Array) -> bool:
-    """Whether x is an array of the other's shape and dtype."""
-    return type(x) is np.ndarray and x.shape == other.shape and x.dtype == other.dtype
+def plan_loss(loss: Loss[T], prediction: Array, g: Array) -> Callable[[T], float]:
+    """Bind a loss to buffers: its registered form, or else the loss itself and copies, so that it sees no buffer."""
+    plan = _LOSS_PLANS.get(loss) if isinstance(loss, FunctionType) else None
+    if plan is not None:
+        return plan(prediction, g)
 
+    def run(target: T) -> float:
+        value, gradient = loss(copy(prediction), target)
+        np.copyto(g, gradient)
+        return value
 
-@frozen(eq=False)
-class PlannedFold(Generic[S, N, T]):
-    """What a step must give so that its fold can run on buffers.
-
-    ``split(state)`` is its network, its moments and the steps done; ``join(state, params, moments, steps)`` the state
-    after so many more.
-    """
-
-    step: Callable[[S, Batch[T]], tuple[S, float]]
-    loss: Loss[T]
-    update: PlannedUpdate
-    split: Callable[[S], tuple[N, tuple[N, ...], int]]
-    join: Callable[[S, N, tuple[N, ...], int], S]
-
-    def plan(self, state: S, batch: Batch[T]) -> PlannedSteps[N, T] | None:
-        """The buffers for a state and batches like this one, if they have one dtype and something to train."""
-        params, moments, _ = self.split(state)
-        dtypes = {array.dtype for array in trained_arrays(params)}
-        if dtypes != {batch.x.dtype} or batch.weight is not None:
-            return None
-        return PlannedSteps(params, moments, self.update, self.loss, batch)
-
-    def run(self, state: S, batches: Iterable[Batch[T]], losses: list[float]) -> S:
-        """Fold the step over batches, on buffers from the second batch of a shape on; losses are appended."""
-        planned: PlannedSteps[N, T] | None = None
-        last: Batch[T] | None = None
-        ahead, done = 0, 0
-        for batch in batches:
-            if planned is None and last is not None and fit(batch.x, last.x):
-                planned = self.plan(state, batch)
-            if planned is not None and planned.fits(batch):
-                if not ahead:
-                    params, moments, done = self.split(state)
-                    planned.read(params, moments)
-                loss = planned.run(batch, done + ahead)
-                ahead += 1
-            else:
-                if planned is not None and ahead:
-                    state, ahead = self.join(state, *planned.values(), ahead), 0
-                state, loss = self.step(state, batch)
-            losses.append(loss)
-            last = batch
-        return state if planned is None or not ahead else self.join(state, *planned.values(), ahead)
+    return run

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import mean
 from funcnet.data import Batch
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
+from funcnet.folds import PlannedFold
 from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
 from funcnet.modes import check_keyed, draws, training
 from funcnet.network import INFINITY, Loss, loss_and_grad
 from funcnet.optimizers import Optimizer, PlannedOptimizer, planned_sgd, sgd_update
-from funcnet.plans import PlannedFold
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.settings import check_count, check_number
 from funcnet.trees import check_finite_parameters

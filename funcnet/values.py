@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from funcnet.arrays import AnyArray
-from funcnet.errors import CheckpointError, ConfigError
+from funcnet.errors import CheckpointError, ConfigError, FuncnetError
 from funcnet.records import Named, name_of, named
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ def _put_together(node: object, path: Path, arrays: Mapping[str, AnyArray]) -> o
         return _MAKERS[tag](content, path, arrays)
     except CheckpointError:
         raise
+    except FuncnetError as error:
+        raise CheckpointError(f"{place(path)}: {error}") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{place(path)} is no {tag}: {error}") from error
 

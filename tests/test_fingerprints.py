@@ -10,6 +10,7 @@ import pickle
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def unnamed(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
     return 0.0, prediction - target
 
 
-LAMBDA: Any = lambda x: x  # noqa: E731
+LAMBDA: Callable[[int], int] = lambda x: x  # noqa: E731
 
 
 def nested(depth: int) -> tuple[object, ...]:

@@ -17,10 +17,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     1: ("errors", "settings", "arrays", "records", "keys"),
     2: ("arithmetic", "draws", "trees"),
-    3: ("layer", "initializers", "network"),
+    3: ("layer", "initializers", "network", "plans"),
     4: ("layers", "losses", "metrics"),
     5: ("models", "modes", "optimizers", "data", "datasets"),
-    6: ("plans", "training", "inference"),
+    6: ("folds", "training", "inference"),
     7: (
         "checking",
         "values",

@@ -34,12 +34,15 @@ from funcnet.errors import DTypeError, NonFiniteError
 BITS: Final = 22
 BLOCK: Final = 512  # products that sum exactly: 2 * BITS + log2(BLOCK) = 53
 
-_ROUNDER: Final = 1.5 * 2.0 ** (24 - BITS)  # times the largest power of two in the data
-_ROUNDER64: Final = 1.5 * 2.0 ** (53 - BITS)
+_ROUNDER: Final = np.float32(1.5 * 2.0 ** (24 - BITS))  # times the largest power of two in the data
+_ROUNDER64: Final = np.float64(1.5 * 2.0 ** (53 - BITS))
 _SMALLEST: Final = np.float32(2.0**-126)
+_ZERO: Final = np.float32(0.0)
 _LARGE: Final = 2.0**124  # from here on float32 cannot hold the sum with the rounder
-_EXPONENT: Final = 0x7F800000
+_EXPONENT: Final = np.int32(0x7F800000)
+_FLOAT32: Final = np.dtype(np.float32)
 
+Single: TypeAlias = NDArray[np.float32]
 Double: TypeAlias = NDArray[np.float64]
 
 
@@ -52,15 +55,17 @@ class Rounded:
     Args:
         values: Multiples of ``2**-21`` times ``powers``, not above ``2**22`` times that.
         powers: The largest power of two that is not above the row's (or the matrix') largest element.
+        top: The largest of them.
     """
 
     values: Double
-    powers: Double
+    powers: Single
+    top: float
 
     @property
     def T(self) -> Rounded:  # noqa: N802  # as NumPy calls it
         """The transpose, which shares the rounding."""
-        return Rounded(self.values.T, self.powers.T)
+        return Rounded(self.values.T, self.powers.T, self.top)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,7 +75,7 @@ class Rounded:
     @property
     def dtype(self) -> np.dtype[np.float32]:
         """What was rounded, and what comes out of a product: float32."""
-        return np.dtype(np.float32)
+        return _FLOAT32
 
 
 def operand(weight: Array) -> Rounded:
@@ -88,11 +93,13 @@ def operand(weight: Array) -> Rounded:
     """
     _check_float32("matmul", "weight", weight)
     highest = np.maximum.reduce(weight, axis=None, initial=_SMALLEST)
-    lowest = np.minimum.reduce(weight, axis=None, initial=-_SMALLEST)
+    lowest = np.minimum.reduce(weight, axis=None, initial=_SMALLEST)
     top = max(float(highest), -float(lowest))
-    _check_finite("matmul", "weight", weight, top)
+    if not top < math.inf:
+        raise _non_finite("matmul", "weight", weight)
     power = math.ldexp(0.5, math.frexp(top)[1])
-    return Rounded(_rounded(weight, power, top), np.full((1, 1), power))
+    powers = np.array([[power]], np.float32)
+    return Rounded(_rounded(weight, powers, power), powers, power)
 
 
 def rows(x: Array) -> Rounded:
@@ -110,7 +117,7 @@ def rows(x: Array) -> Rounded:
     """
     _check_float32("matmul", "x", x)
     powers, top = _powers("matmul", "x", x, 1)
-    return Rounded(_rounded(x, powers, top), powers)
+    return Rounded(_rounded(x, powers, top), powers, top)
 
 
 def matmul(x: Array | Rounded, weight: Array | Rounded) -> Array:
@@ -131,11 +138,12 @@ def matmul(x: Array | Rounded, weight: Array | Rounded) -> Array:
     return _product(left.values, right.values)
 
 
-def sum_outer(x: Array | Rounded, g: Array) -> Array:
+def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
     """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
 
-    ``x`` has a power of two a row. All products must be multiples of one: so each row of ``g`` is rounded to multiples
-    of what is that one for the row. Both errors are relative to the largest product of a row's largest elements.
+    Each has a power of two a row, and what is summed must be multiples of one. So each row of ``g`` is rounded again:
+    to multiples of that one, divided by the row's of ``x``. Both errors are relative to the largest element that an
+    outer product has.
 
     Raises:
         DTypeError: If an array is not float32.
@@ -148,15 +156,12 @@ def sum_outer(x: Array | Rounded, g: Array) -> Array:
                [42.]], dtype=float32)
     """
     left = x if isinstance(x, Rounded) else rows(x)
-    _check_float32("sum_outer", "g", g)
-    powers, _ = _powers("sum_outer", "g", g, 1)
-    powers *= left.powers
-    top = np.maximum.reduce(powers, axis=None, initial=0.0)
-    np.divide(top, left.powers, out=powers)
-    powers *= _ROUNDER64
-    values = g.astype(np.float64)
-    values += powers
-    values -= powers
+    right = g if isinstance(g, Rounded) else rows(g)
+    powers = left.powers.astype(np.float64)
+    largest = np.maximum.reduce(powers * right.powers, None, None, None, False, 0.0)  # noqa: FBT003  # names cost more
+    rounder = (largest * _ROUNDER64) / powers
+    values = right.values + rounder
+    values -= rounder
     return _product(left.values.T, values)
 
 
@@ -165,35 +170,41 @@ def _product(a: Double, b: Double) -> Array:
     for start in range(BLOCK, len(b), BLOCK):
         total += np.matmul(a[:, start : start + BLOCK], b[start : start + BLOCK])
     product = total.astype(np.float32)
-    product += 0.0  # a sum of zeros is -0.0 in some kernels
-    return lock(product)
+    product += _ZERO  # a sum of zeros is -0.0 in some kernels
+    product.flags.writeable = False
+    return product
 
 
-def _rounded(a: Array, power: Double | float, top: float) -> Double:
-    if top >= _LARGE:
-        values = a.astype(np.float64)
-        values += power * _ROUNDER64
-        values -= power * _ROUNDER64
-        return values
-    rounder = np.float32(power * _ROUNDER) if isinstance(power, float) else (power * _ROUNDER).astype(np.float32)
-    rounded = a + rounder
-    rounded -= rounder
-    return rounded.astype(np.float64)
+def _rounded(a: Array, powers: Single, top: float) -> Double:
+    if top < _LARGE:
+        rounder = powers * _ROUNDER
+        rounded = a + rounder
+        rounded -= rounder
+        return rounded.astype(np.float64)
+    wide = powers * _ROUNDER64
+    values = a + wide
+    values -= wide
+    return values
 
 
-def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Double, float]:
+def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, float]:
     """The largest power of two not above the largest element along an axis, which is kept, and the largest of all."""
-    sizes = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=_SMALLEST)
-    top = float(np.maximum.reduce(sizes, axis=None, initial=_SMALLEST))
-    _check_finite(subject, name, a, top)
-    return (sizes.view(np.int32) & _EXPONENT).view(np.float32).astype(np.float64), top
+    sizes = np.maximum.reduce(np.abs(a), axis, None, None, True, _SMALLEST)  # noqa: FBT003  # names cost more
+    powers: Single = np.bitwise_and(sizes.view(np.int32), _EXPONENT).view(np.float32)
+    top = float(np.maximum.reduce(powers, None, None, None, False, _SMALLEST))  # noqa: FBT003  # names cost more
+    if top == math.inf:
+        raise _non_finite(subject, name, a)
+    return powers, top
 
 
 # -------------------------------------------------------------------------------------------------------- sums
 
 
-def sum_rows(a: Array) -> Array:
+def sum_rows(a: Array | Rounded) -> Array:
     """The sum over the batch. Shapes: a (B, ...), result (...), locked.
+
+    An array is rounded to what its columns' sums can hold, 53 bits. What ``rows`` has rounded to fewer bits is summed as
+    it is, relative to its largest element.
 
     Raises:
         DTypeError: If it is not float32.
@@ -203,6 +214,11 @@ def sum_rows(a: Array) -> Array:
         >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
         array([4., 6.], dtype=float32)
     """
+    if isinstance(a, Rounded):
+        rounder = a.top * _sum_rounder(len(a.values))
+        values = a.values + rounder
+        values -= rounder
+        return lock(np.add.reduce(values, axis=0).astype(np.float32))
     return lock(_sum("sum_rows", a, 0)[0])
 
 
@@ -234,7 +250,8 @@ def mean(a: Array) -> float:
         1.5
     """
     top = float(np.maximum.reduce(np.abs(a), axis=None, initial=0.0))
-    _check_finite("mean", "a", a, top)
+    if not top < math.inf:
+        raise _non_finite("mean", "a", a)
     exponent = math.frexp(top)[1]
     values = np.ldexp(a.astype(np.float64), -exponent)
     rounder = 0.5 * _sum_rounder(a.size)
@@ -246,10 +263,9 @@ def mean(a: Array) -> float:
 def _sum(subject: str, a: Array, axis: int) -> Array:
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)
-    powers *= _sum_rounder(a.shape[axis])
-    values = a.astype(np.float64)
-    values += powers
-    values -= powers
+    rounder = powers * np.float64(_sum_rounder(a.shape[axis]))
+    values = a + rounder
+    values -= rounder
     total: Array = np.add.reduce(values, axis=axis, keepdims=True).astype(np.float32)
     return total
 
@@ -333,16 +349,11 @@ def _apply(subject: str, function: Callable[[Double], Double], x: Array) -> Arra
 
 
 def _check_float32(subject: str, name: str, a: Array) -> None:
-    if a.dtype != np.float32:
+    if a.dtype != _FLOAT32:
         raise DTypeError(
             f"portable arithmetic is for float32: {name} is {describe(a)}; use {name}.astype(np.float32)",
             subject=subject,
         )
-
-
-def _check_finite(subject: str, name: str, a: Array, top: float) -> None:
-    if not top < math.inf:
-        raise _non_finite(subject, name, a)
 
 
 def _non_finite(subject: str, name: str, a: Array) -> NonFiniteError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Generic
 
+import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, check_array
-from funcnet.layer import Layer, N, Pullback, register_layer
+from funcnet.layer import Layer, N, Operation, Plan, Pullback, register_layer
 from funcnet.network import forward, vjp
+from funcnet.plans import plan_network
 from funcnet.records import evolve
 
 
@@ -52,6 +55,23 @@ def residual_vjp(params: Residual[N], x: Array) -> tuple[Array, Pullback[Residua
     return x + y, Pullback(both, lambda g: evolve(params, net=pull.params_only(g)))
 
 
+def residual_plan(params: Residual[N], x: Array) -> Plan[Residual[N]]:
+    """The same operations, on buffers."""
+    inner = plan_network(params.net, x)
+    y = np.empty_like(x)
+
+    def backward(g: Array, grads: Residual[N], into: Array | None) -> list[Operation]:
+        operations = list(inner.backward(g, grads.net, into))
+        return operations if into is None else [*operations, partial(np.add, g, into, into)]
+
+    return Plan(y, [*inner.forward, partial(np.add, x, inner.output, y)], backward)
+
+
 register_layer(
-    Residual, forward=residual_forward, backward=residual_backward, vjp=residual_vjp, name="funcnet.Residual"
+    Residual,
+    forward=residual_forward,
+    backward=residual_backward,
+    vjp=residual_vjp,
+    plan=residual_plan,
+    name="funcnet.Residual",
 )

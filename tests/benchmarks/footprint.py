@@ -49,7 +49,7 @@ def import_times(libraries: list[Library], rounds: int) -> list[Timing]:
     for library in libraries:
         seconds_to_import(library.module)
     times = [[seconds_to_import(library.module) for library in libraries] for _ in range(rounds)]
-    return [Timing(column, 1.0) for column in zip(*times, strict=True)]
+    return [Timing(column) for column in zip(*times, strict=True)]
 
 
 def requirements(found: Distribution) -> list[str]:

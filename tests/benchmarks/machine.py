@@ -11,12 +11,6 @@ from pathlib import Path
 import numpy as np
 
 
-def limit_processors(threads: int) -> None:
-    """Keep the process, and every thread that a library starts, on this many processors: the last ones."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-
-
 def processor() -> str:
     """The processor's name."""
     information = Path("/proc/cpuinfo")
@@ -34,6 +28,7 @@ def blas() -> str:
     from threadpoolctl import threadpool_info  # noqa: PLC0415  # may be missing
 
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    found = [pool for pool in found if "numpy" in pool["filepath"]] or found  # SciPy brings one of its own
     kernels = {f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', 'unknown')}" for pool in found}
     forced = os.environ.get("OPENBLAS_CORETYPE")
     return "; ".join(sorted(kernels)) + (f" (OPENBLAS_CORETYPE={forced})" if forced else "")

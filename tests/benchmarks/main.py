@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.agreement import check_prediction, check_training
 from benchmarks.contenders import FLOOR, FUNCNET, PREDICTORS, TRAINERS, Entry
 from benchmarks.footprint import LIBRARIES, import_times, installed_bytes
-from benchmarks.machine import facts, limit_processors
+from benchmarks.machine import facts
 from benchmarks.table import Figure, Row, as_json, rows, text
 from benchmarks.timing import ROUND, Task, Timing, measure
 from benchmarks.workloads import WORKLOADS, Problem, Workload
@@ -60,7 +60,7 @@ def footprint(workload: Workload, options: argparse.Namespace) -> list[Row]:
     libraries = [library for library in LIBRARIES if library.installed]
     floor, name = libraries[0].name, workload.name
     times = import_times(libraries, options.rounds)
-    sizes = [Timing((float(installed_bytes(library)),), 0.0) for library in libraries]
+    sizes = [Timing((float(installed_bytes(library)),)) for library in libraries]
     imports = [Figure(library.name, timing, floor) for library, timing in zip(libraries, times, strict=True)]
     installs = [Figure(library.name, size, floor) for library, size in zip(libraries, sizes, strict=True)]
     return [
@@ -79,12 +79,11 @@ def main() -> None:
     chosen = {workload.name: workload for workload in WORKLOADS if workload.name in options.workloads.split(",")}
     if unknown := set(options.workloads.split(",")) - set(chosen):
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
-    limit_processors(options.threads)
     found: list[Row] = []
     for workload in chosen.values():
         print(f"{workload.name}: {workload.title} ...", file=sys.stderr, flush=True)
         found += KINDS[workload.kind](workload, options)
-    about = facts(options.threads)
+    about = facts(options.threads) | ({} if options.rows is None else {"rows": f"{options.rows} instead of each own"})
     titles = {name: workload.title for name, workload in chosen.items()}
     print("\n".join(f"{name}: {value}" for name, value in (about | titles).items()), end="\n\n")
     print(text(found))

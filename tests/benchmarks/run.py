@@ -23,11 +23,20 @@ def environment(threads: int) -> dict[str, str]:
     return os.environ | dict.fromkeys(variables, count) | fixed
 
 
+def limit_processors(threads: int) -> None:
+    """Keep this process, and every thread that a library will start, on this many processors: the last ones."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
 def main() -> None:
     """Read the thread count, leave the rest to ``benchmarks.main``."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(prog="run.py", add_help=False)
     parser.add_argument("--threads", type=int, default=1)
     threads = parser.parse_known_args()[0].threads
+    if not 1 <= threads <= (os.cpu_count() or 1):
+        parser.error(f"--threads must be from 1 to {os.cpu_count()}, got {threads}")
+    limit_processors(threads)
     command = [sys.executable, "-P", "-m", "benchmarks.main", *sys.argv[1:]]
     os.execve(sys.executable, command, environment(threads))  # noqa: S606  # this very program
 

@@ -26,7 +26,7 @@ class Row:
     to_floor: float
     best: float
     spread: float
-    processors: float
+    processors: float | None
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ HEADINGS: Final = ("workload", "contender", "median", "unit", "x funcnet", "x fl
 def cells(row: Row) -> tuple[str, ...]:
     """A row as text."""
     ratios = f"{row.to_funcnet:.2f}", f"{row.to_floor:.2f}"
+    busy = "" if row.processors is None else f"{row.processors:.2f}"
     return (
         *(row.workload, row.contender, f"{row.value:,.1f}", row.unit, *ratios),
-        *(f"{row.best:,.1f}", f"{row.spread:.0%}", f"{row.processors:.2f}"),
+        *(f"{row.best:,.1f}", f"{row.spread:.0%}", busy),
     )
 
 

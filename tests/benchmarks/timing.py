@@ -29,10 +29,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Timing:
-    """One task's rounds: seconds a run in each, and the processors that it kept busy."""
+    """One task's rounds: seconds a run in each, and the processors that it kept busy, if that was measured."""
 
     rounds: tuple[float, ...]
-    processors: float
+    processors: float | None = None
 
     @property
     def median(self) -> float:
@@ -64,7 +64,8 @@ def measure(tasks: Sequence[Task], rounds: int, *, seconds: float = ROUND) -> li
         for position in range(len(tasks)):
             chosen = (position + turn) % len(tasks)
             runs = [tasks[chosen].seconds() for _ in range(repeats[chosen])]
-            clocks[chosen].append((statistics.fmean(wall for wall, _ in runs), statistics.fmean(cpu for _, cpu in runs)))
+            walls, cpus = zip(*runs, strict=True)
+            clocks[chosen].append((statistics.fmean(walls), statistics.fmean(cpus)))
     gc.unfreeze()
     return [
         Timing(tuple(wall for wall, _ in clock), sum(cpu for _, cpu in clock) / sum(wall for wall, _ in clock))

@@ -28,18 +28,18 @@ class Workload:
     @property
     def title(self) -> str:
         """The network and what is done with it."""
-        network = "-".join(map(str, self.sizes))
         if self.kind == "footprint":
             return "import time, installed size"
-        return f"{network}, " + (f"batch {self.batch_size}" if self.kind == "training" else f"predict {self.rows} rows")
+        task = f"batch {self.batch_size}" if self.kind == "training" else f"predict {self.rows:,} rows"
+        return f"{'-'.join(map(str, self.sizes))}, {task}"
 
 
 WORKLOADS: Final = (
-    Workload("W1", (784, 100, 200, 10), 32, 50_000),
-    Workload("W2", (784, 100, 200, 10), 128, 50_000),
-    Workload("W3", (784, 512, 512, 10), 64, 10_000),
-    Workload("W4", (16, 32, 32, 10), 16, 50_000),
-    Workload("W5", (784, 1024, 1024, 10), 256, 2_560),
+    Workload("W1", (784, 100, 200, 10), 32, 16_000),
+    Workload("W2", (784, 100, 200, 10), 128, 16_000),
+    Workload("W3", (784, 512, 512, 10), 64, 5_120),
+    Workload("W4", (16, 32, 32, 10), 16, 8_000),
+    Workload("W5", (784, 1024, 1024, 10), 256, 1_280),
     Workload("W6", (784, 100, 200, 10), 256, 50_000, "prediction"),
     Workload("W7", (), 0, 0, "footprint"),
 )

@@ -1,4 +1,4 @@
-"""JAX, compiled a step at a time and a whole epoch at a time: data on its device, parameters donated, one wait an epoch.
+"""JAX, compiled a step at a time and an epoch at a time: data on its device, parameters donated, one wait an epoch.
 
 A batch is gathered inside the compiled step. The order is drawn by NumPy, which is quicker at it than JAX on a CPU.
 """

@@ -28,8 +28,10 @@ class Fold(Generic[S]):
     """An epoch as a fold of a step over batches."""
 
     def __init__(self, problem: Problem, precision: Precision, step: fn.Step[S, fn.Batch[Labels]], state: S) -> None:
-        self.x = problem.x(precision)
-        self.problem, self.step, self.initial, self.state = problem, step, state, state
+        self.problem, self.x = problem, problem.x(precision)
+        self.step: fn.Step[S, fn.Batch[Labels]] = step
+        self.initial: S = state
+        self.state: S = state
         self.epochs = 0
 
     def start(self) -> None:

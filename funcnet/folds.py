@@ -1,0 +1,157 @@
+"""Folds on buffers: the fold of a step with its buffers made once and every operation bound to them.
+
+Nobody sees the buffers: a fold begins with a copy of the parameters and ends with another. Its bits are the plain
+fold's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arrays import Array, lock
+from funcnet.data import Batch
+from funcnet.errors import NonFiniteError
+from funcnet.layer import N
+from funcnet.network import INFINITY, Loss
+from funcnet.plans import copy, plan_loss, plan_network
+from funcnet.trees import on_arrays, trained_arrays
+
+S = TypeVar("S")
+T = TypeVar("T")
+ALIGNMENT = 64
+
+
+class Buffer(Generic[N]):
+    """One piece of memory for all trained arrays of a network: ``flat`` is all of it, ``net`` the network on it."""
+
+    def __init__(self, like: N, *, locked: bool) -> None:
+        arrays = trained_arrays(like)
+        dtype = arrays[0].dtype
+        unit = ALIGNMENT // dtype.itemsize
+        starts = [0, *accumulate(-(-array.size // unit) * unit for array in arrays)]
+        self.flat: Array = np.zeros(starts[-1], dtype)
+        self.parts = [
+            self.flat[start : start + array.size].reshape(array.shape)
+            for start, array in zip(starts, arrays, strict=False)
+        ]
+        self.read(like)
+        self.net = on_arrays(like, iter([locked_view(part) if locked else part for part in self.parts]))
+
+    def read(self, net: N) -> None:
+        """Copy a network's trained arrays into the buffer."""
+        for part, array in zip(self.parts, trained_arrays(net), strict=True):
+            part[...] = array
+
+    def value(self) -> N:
+        """The network as a value, on memory of its own."""
+        return on_arrays(self.net, iter([copy(part) for part in self.parts]))
+
+
+def locked_view(array: Array) -> Array:
+    """The array for those who may only read it."""
+    return lock(array.view())
+
+
+PlannedUpdate: TypeAlias = Callable[[Array, Array, tuple[Array, ...]], Callable[[int], None]]
+"""``(p, g, moments) -> update``: binds an update to flat buffers; it is called with the number of steps done."""
+
+
+class PlannedSteps(Generic[N, T]):
+    """The network, its moments and one batch as buffers, and the operations of a step on them."""
+
+    def __init__(
+        self, params: N, moments: tuple[N, ...], update: PlannedUpdate, loss: Loss[T], batch: Batch[T]
+    ) -> None:
+        self.params = Buffer(params, locked=True)
+        self.moments = [Buffer(moment, locked=True) for moment in moments]
+        self.x: Array = np.array(batch.x, order="C")
+        grads = Buffer(params, locked=False)
+        plan = plan_network(self.params.net, self.x)
+        g = np.empty_like(plan.output)
+        self.forward = plan.forward
+        self.loss = plan_loss(loss, locked_view(plan.output), g)
+        self.backward = plan.backward(g, grads.net, None)
+        self.update = update(self.params.flat, grads.flat, tuple(moment.flat for moment in self.moments))
+
+    def fits(self, batch: Batch[T]) -> bool:
+        """Whether the batch has the shape and dtype that the buffers were made for."""
+        return fit(batch.x, self.x) and batch.weight is None
+
+    def run(self, batch: Batch[T], step: int) -> float:
+        """One step on a batch that fits: the loss before the update."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
+            np.copyto(self.x, batch.x)
+            for operation in self.forward:
+                operation()
+            value = self.loss(batch.y)
+            if not -INFINITY < value < INFINITY:
+                raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
+            for operation in self.backward:
+                operation()
+            self.update(step)
+            return value
+
+    def read(self, params: N, moments: tuple[N, ...]) -> None:
+        """Go on from these values."""
+        self.params.read(params)
+        for buffer, moment in zip(self.moments, moments, strict=True):
+            buffer.read(moment)
+
+    def values(self) -> tuple[N, tuple[N, ...]]:
+        """The network and its moments as values."""
+        return self.params.value(), tuple(moment.value() for moment in self.moments)
+
+
+def fit(x: object, other: Array) -> bool:
+    """Whether x is an array of the other's shape and dtype."""
+    return type(x) is np.ndarray and x.shape == other.shape and x.dtype == other.dtype
+
+
+@frozen(eq=False)
+class PlannedFold(Generic[S, N, T]):
+    """What a step must give so that its fold can run on buffers.
+
+    ``split(state)`` is its network, its moments and the steps done; ``join(state, params, moments, steps)`` the state
+    after so many more.
+    """
+
+    step: Callable[[S, Batch[T]], tuple[S, float]]
+    loss: Loss[T]
+    update: PlannedUpdate
+    split: Callable[[S], tuple[N, tuple[N, ...], int]]
+    join: Callable[[S, N, tuple[N, ...], int], S]
+
+    def plan(self, state: S, batch: Batch[T]) -> PlannedSteps[N, T] | None:
+        """The buffers for a state and batches like this one, if they have one dtype and something to train."""
+        params, moments, _ = self.split(state)
+        dtypes = {array.dtype for array in trained_arrays(params)}
+        if dtypes != {batch.x.dtype} or batch.weight is not None:
+            return None
+        return PlannedSteps(params, moments, self.update, self.loss, batch)
+
+    def run(self, state: S, batches: Iterable[Batch[T]], losses: list[float]) -> S:
+        """Fold the step over batches, on buffers from the second batch of a shape on; losses are appended."""
+        planned: PlannedSteps[N, T] | None = None
+        last: Batch[T] | None = None
+        ahead, done = 0, 0
+        for batch in batches:
+            if planned is None and last is not None and fit(batch.x, last.x):
+                planned = self.plan(state, batch)
+            if planned is not None and planned.fits(batch):
+                if not ahead:
+                    params, moments, done = self.split(state)
+                    planned.read(params, moments)
+                loss = planned.run(batch, done + ahead)
+                ahead += 1
+            else:
+                if planned is not None and ahead:
+                    state, ahead = self.join(state, *planned.values(), ahead), 0
+                state, loss = self.step(state, batch)
+            losses.append(loss)
+            last = batch
+        return state if planned is None or not ahead else self.join(state, *planned.values(), ahead)

@@ -1,0 +1,110 @@
+"""The benchmark: it runs with whatever is installed, its contenders compute the same, its figures are arithmetic."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.agreement import check_training
+from benchmarks.contenders import FLOOR, FUNCNET, PREDICTORS, TRAINERS, Entry
+from benchmarks.footprint import LIBRARIES, distributions, installed_bytes
+from benchmarks.table import Figure, rows, text
+from benchmarks.timing import Task, Timing, measure
+from benchmarks.workloads import WORKLOADS, Problem, Workload
+
+COMMAND = Path(__file__).parent / "benchmarks" / "run.py"
+SMALL = Workload("small", (6, 5, 4, 3), 4, 32)
+OURS = [entry for entry in TRAINERS if entry.library in {"numpy", "funcnet"}]
+
+
+def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
+    """A row a contender that is installed, in the table and in the JSON."""
+    saved = tmp_path / "out.json"
+    sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001")
+    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6", *sizes, "--json", str(saved)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(saved.read_text())
+    expected = [(name, entry.name) for name, many in (("W4", TRAINERS), ("W6", PREDICTORS)) for entry in installed(many)]
+    assert [(row["workload"], row["contender"]) for row in found["rows"]] == expected
+    lines = [line for line in result.stdout.splitlines() if line.startswith("| W")]
+    assert [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines] == expected
+    assert {"processor", "threads", "python", "numpy", "blas"} <= set(found["machine"])
+    assert all(row["value"] > 0 and row["to_floor"] > 0 for row in found["rows"])
+
+
+def installed(entries: tuple[Entry, ...]) -> list[Entry]:
+    """Those whose libraries are there."""
+    return [entry for entry in entries if entry.installed]
+
+
+def test_the_command_refuses_what_is_not_there() -> None:
+    """A workload that does not exist, no thread."""
+    for arguments, reason in ((["--workloads", "W9"], "no such workload: W9"), (["--threads", "0"], "--threads")):
+        command = [sys.executable, str(COMMAND), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert reason in result.stderr
+
+
+def test_funcnet_and_the_post_compute_the_same() -> None:
+    """The losses and weights of an epoch without shuffling; in W1's sizes too."""
+    check_training(SMALL, OURS)
+    check_training(WORKLOADS[0], OURS)
+
+
+def test_another_computation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contender that trains at another rate does not pass."""
+    monkeypatch.setattr("benchmarks.contenders.functional.LEARNING_RATE", 0.11)
+    with pytest.raises(AssertionError, match="funcnet float32 computes another"):
+        check_training(SMALL, OURS)
+
+
+def test_starting_again_gives_the_initial_weights() -> None:
+    """What an epoch did is undone."""
+    problem = Problem(SMALL)
+    for entry in OURS:
+        trainer = entry.trainer(problem)
+        trainer.epoch()
+        trainer.start()
+        for got, weight in zip(trainer.weights(), problem.weights, strict=True):
+            assert np.array_equal(got, weight.astype(entry.precision)), entry.name
+
+
+def test_an_epoch_has_whole_batches_only() -> None:
+    """Nobody has a smaller last batch, and labels are learnable."""
+    problem = Problem(SMALL, rows=30)
+    assert (problem.steps, problem.x32.shape, problem.x64.dtype) == (7, (28, 6), np.float64)
+    assert len(np.unique(problem.labels)) > 1
+
+
+def test_rounds_are_interleaved() -> None:
+    """Two runs to warm up; then each round runs every task, beginning with another one."""
+    order: list[str] = []
+    tasks = [Task(lambda: None, lambda name=name: order.append(name)) for name in "abc"]
+    timings = measure(tasks, 2, seconds=0.0)
+    assert "".join(order) == "abcabc" + "abc" + "bca"
+    assert [len(timing.rounds) for timing in timings] == [2, 2, 2]
+
+
+def test_ratios_are_to_funcnet_and_to_the_floor() -> None:
+    """Medians, scaled; the floor is that of the row's own precision."""
+    floor = FLOOR["float32"]
+    timings = {floor: (1.0, 2.0, 9.0), FUNCNET: (4.0, 4.0, 4.0)}
+    figures = [Figure(name, Timing(rounds), floor) for name, rounds in timings.items()]
+    first, second = rows("W1", figures, scale=10, unit="µs/step", own=FUNCNET)
+    assert (first.value, first.best, first.to_funcnet, first.to_floor) == (20, 10, 0.5, 1)
+    assert (second.value, second.to_funcnet, second.to_floor, second.spread) == (40, 1, 2, 0)
+    assert len({len(line) for line in text([first, second]).splitlines()}) == 1
+
+
+def test_an_install_counts_what_it_needs() -> None:
+    """funcnet is NumPy, attrs and itself."""
+    libraries = {library.name: library for library in LIBRARIES}
+    assert set(distributions(libraries["funcnet"].roots)) == {"numpy", "attrs"}
+    own = installed_bytes(libraries["funcnet"]) - installed_bytes(libraries["NumPy alone"])
+    assert 200_000 < own < 5_000_000

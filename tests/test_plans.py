@@ -1,0 +1,264 @@
+"""Folds on buffers: the bits of the plain fold, whatever the network, and nobody sees a buffer. What a step costs."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import CASES, Case, inputs, networks, width
+
+import funcnet as fn
+from funcnet import arithmetic, losses, plans
+from funcnet.data import Minibatches
+from funcnet.layers import activations, dense
+from funcnet.training import TrainStep
+from funcnet.trees import leaves, same_bits, trained_arrays
+
+KEY = fn.Key(12)
+LABELS = np.arange(30) % 3
+OPTIMIZERS: list[fn.SGD | fn.Momentum] = [fn.SGD(learning_rate=0.1), fn.Momentum(learning_rate=0.05)]
+
+
+def data(rows: int = 30, size: int = 4, dtype: fn.FloatDType = np.float64) -> Minibatches[Any]:
+    """Batches of seven rows, the last one smaller."""
+    return fn.minibatches(inputs(KEY.child("x"), rows, size, dtype=dtype), LABELS[:rows], 7, key=KEY.child("order"))
+
+
+def plain(step: fn.Step[Any, Any], state: Any, batches: Iterable[Any]) -> tuple[Any, list[float]]:
+    """The for loop that a fold is."""
+    values: list[float] = []
+    for batch in batches:
+        state, loss = step(state, batch)
+        values.append(loss)
+    return state, values
+
+
+def classifier(net: fn.Network) -> tuple[fn.Network, ...]:
+    """The network, brought to three classes."""
+    return (net, fn.dense(KEY.child("last"), width(net, 4), 3, dtype=np.float64))
+
+
+def check_fold(step: fn.Step[Any, Any], state: Any, batches: Minibatches[Any]) -> None:
+    """train_epoch and the for loop end in the same bits, and change nothing that went in."""
+    params = state.params if isinstance(state, fn.TrainState) else state
+    before = [leaf.array.tobytes() for leaf in leaves(params)]
+    slow, values = plain(step, state, batches)
+    fast, log = fn.train_epoch(step, state, batches)
+    assert log.losses.tolist() == values
+    assert [leaf.array.tobytes() for leaf in leaves(params)] == before
+    if isinstance(fast, fn.TrainState):
+        assert fn.equal((slow.params, *slow.moments), (fast.params, *fast.moments))
+        assert (slow.step, slow.key) == (fast.step, fast.key)
+        fast = fast.params
+    else:
+        assert fn.equal(slow, fast)
+    assert not any(leaf.array.flags.writeable for leaf in leaves(fast))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_every_layer_and_optimizer_fold_to_the_plain_bits(case: Case, optimizer: fn.SGD | fn.Momentum) -> None:
+    """On buffers and not, for one epoch with a smaller last batch."""
+    state = fn.TrainState.create(classifier(case.make(KEY, 4)), optimizer, key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, data())
+
+
+@given(net=networks())
+def test_random_networks_fold_to_the_plain_bits(net: tuple[fn.Network, ...]) -> None:
+    """Nested, empty, residual; sgd_step refuses what draws, so Dropout is left out."""
+    if "Dropout" not in repr(net):
+        check_fold(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), classifier(net), data())
+
+
+@given(cuts=st.lists(st.integers(0, 5), max_size=3))
+def test_a_fold_in_pieces_is_the_fold(cuts: list[int]) -> None:
+    """Wherever it is cut, with momentum."""
+    step = fn.train_step(fn.softmax_cross_entropy)
+    whole = fn.TrainState.create(classifier((fn.Tanh(),)), OPTIMIZERS[1], key=KEY)
+    pieces = whole
+    bounds = [0, *sorted(cuts), 5]
+    for start, stop in pairwise(bounds):
+        pieces, _ = fn.train_epoch(step, pieces, data()[start:stop])
+    whole, _ = fn.train_epoch(step, whole, data())
+    assert fn.equal((whole.params, *whole.moments), (pieces.params, *pieces.moments))
+
+
+def test_batches_of_changing_shapes_fold_to_the_plain_bits() -> None:
+    """Buffers are left for a batch that does not fit, and taken up again."""
+    x = inputs(KEY, 40, 4)
+    sizes = [5, 5, 5, 3, 5, 5, 1, 1, 5, 2, 2]
+    starts = np.cumsum([0, *sizes])
+    batches = [fn.Batch(x[a : a + n], LABELS[:n]) for a, n in zip(starts, sizes, strict=False)]
+    step = fn.train_step(fn.softmax_cross_entropy)
+    state = fn.TrainState.create(classifier(()), OPTIMIZERS[1], key=KEY)
+    slow, values = plain(step, state, batches)
+    fast, log = fn.train_epoch(step, state, batches)
+    assert fn.equal(slow.params, fast.params)
+    assert log.losses.tolist() == values
+
+
+def half_square(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
+    """A user's loss, which gives back the prediction's own memory where the target is 0."""
+    difference = prediction - target if target.any() else prediction
+    return float((difference * difference).sum() / 2), difference
+
+
+def test_a_users_loss_and_optimizer_fold_to_the_plain_bits() -> None:
+    """Without forms on buffers of their own."""
+
+    @frozen
+    class Halving:
+        def init(self, _: Any, /) -> tuple[Any, ...]:
+            return ()
+
+        def update(
+            self, params: Any, grads: Any, moments: tuple[Any, ...], step: int, /
+        ) -> tuple[Any, tuple[Any, ...]]:
+            return fn.sgd_update(params, grads, learning_rate=0.01 / (step + 1)), moments
+
+    net = (fn.dense(KEY, 4, 4, dtype=np.float64), fn.Tanh(), fn.Residual((fn.dense(KEY, 4, 4, dtype=np.float64),)))
+    x = inputs(KEY, 30, 4)
+    for target in (np.zeros((30, 4)), inputs(KEY.child("y"), 30, 4)):
+        check_fold(fn.sgd_step(half_square, learning_rate=0.001), net, fn.minibatches(x, target, 5))
+        step: TrainStep[Any] = fn.train_step(half_square)
+        check_fold(step, fn.TrainState.create(net, Halving(), key=KEY), fn.minibatches(x, target, 5))
+
+
+def test_what_a_user_keeps_never_changes() -> None:
+    """A layer and a loss that keep what passes by keep it as it was: they are given copies, not buffers."""
+    kept: list[tuple[fn.Array, bytes]] = []
+
+    def keep(*arrays: fn.Array) -> None:
+        kept.extend((array, array.tobytes()) for array in arrays)
+
+    @frozen(eq=False)
+    class Spy(fn.Layer):
+        scale: fn.Array
+
+    def forward(params: Spy, x: fn.Array) -> fn.Array:
+        keep(x, params.scale)
+        return x * params.scale
+
+    def backward(params: Spy, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Spy]:
+        keep(x, g, params.scale)
+        return g * params.scale, Spy(arithmetic.sum_rows(x * g))
+
+    def loss(prediction: fn.Array, target: Any) -> tuple[float, fn.Array]:
+        keep(prediction)
+        return fn.softmax_cross_entropy(prediction, target)
+
+    fn.register_layer(Spy, forward=forward, backward=backward)
+    net = (fn.dense(KEY, 4, 4, dtype=np.float64), Spy(np.ones(4)), fn.dense(KEY, 4, 3, dtype=np.float64))
+    fn.train_epoch(fn.sgd_step(loss, learning_rate=0.1), net, data())
+    assert len(kept) > 5 * 6
+    assert all(array.tobytes() == then for array, then in kept)
+
+
+# ------------------------------------------------------------------------------------------- what a step costs
+
+
+SIZES, BATCH = (784, 100, 200, 10), 32
+PARAMETERS = sum(i * o + o for i, o in pairwise(SIZES))
+
+
+def post_network() -> tuple[fn.Network, Minibatches[Any]]:
+    """The post's network and 20 batches."""
+    x = inputs(KEY, 20 * BATCH, SIZES[0], dtype=np.float32)
+    return fn.mlp(KEY, SIZES), fn.minibatches(x, np.arange(len(x)) % 10, BATCH)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
+    """Count calls of arithmetic's door, where the layers and the loss have it."""
+
+    def counting(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any) -> Any:
+            counts[name] += 1
+            return f(*arguments)
+
+        return count
+
+    def planning(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: counting(name, f(*arguments))
+
+    for room in (dense, activations, losses):
+        for name in ("matmul", "exp", "log", "tanh"):
+            monkeypatch.setattr(room, name, counting(name, getattr(arithmetic, name)), raising=False)
+    monkeypatch.setattr(dense, "sum_outer", counting("matmul", arithmetic.sum_outer))
+    monkeypatch.setattr(dense, "planned_matmul", planning("matmul", arithmetic.planned_matmul))
+
+
+def test_a_step_takes_eight_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three forward, three for the weights, two for the inputs: none for the first layer's. One exp, one log."""
+    net, batches = post_network()
+    counts: Counter[str] = Counter()
+    counted(monkeypatch, counts)
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    step(net, batches[0])
+    assert counts == {"matmul": 8, "exp": 1, "log": 1}
+    counts.clear()
+    fn.train_epoch(step, net, batches)
+    assert counts == {"matmul": 8 * 20, "exp": 20, "log": 20}
+
+
+def test_a_step_makes_its_gradients_and_new_weights_and_little_else() -> None:
+    """The traced peak above the state is two networks of memory and at most 64 KB beside the batch's activations."""
+    net, batches = post_network()
+    step, batch = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), batches[0]
+    step(net, batch)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    step(net, batch)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    activations_of_a_batch = 2 * 4 * BATCH * sum(SIZES[1:])
+    assert peak <= 2 * 4 * PARAMETERS + activations_of_a_batch + 65_536
+
+
+def test_a_fold_makes_its_buffers_once() -> None:
+    """The traced peak of an epoch does not grow with its steps: four networks of memory, and the batches' own."""
+    net, batches = post_network()
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    fn.train_epoch(step, net, batches)
+    peaks = []
+    for part in (batches[:4], batches):
+        tracemalloc.start()
+        fn.train_epoch(step, net, part)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] <= 5 * 4 * PARAMETERS + 65_536 * 4
+    assert peaks[1] <= peaks[0] + 65_536
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="minor page faults are counted on Linux")
+def test_a_step_takes_few_page_faults() -> None:
+    """A fold touches memory that it has: under five new pages a step, where fresh arrays would take two hundred."""
+    net, batches = post_network()
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    fn.train_epoch(step, net, batches)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        net, _log = fn.train_epoch(step, net, batches)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults / (5 * len(batches)) < 5
+
+
+def test_a_loss_plan_is_found_by_its_function() -> None:
+    """The registered form and the loss itself have one value and one gradient, bit for bit."""
+    logits, labels = inputs(KEY, 6, 4), np.array([0, 1, 2, 3, 0, 1], np.uint8)
+    g = np.empty_like(logits)
+    value = plans.plan_loss(fn.softmax_cross_entropy, logits, g)(labels)
+    wanted, gradient = fn.softmax_cross_entropy(logits, labels)
+    assert value == wanted
+    assert same_bits(g, gradient)
+    assert trained_arrays(fn.ReLU()) == []
