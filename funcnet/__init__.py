@@ -6,6 +6,7 @@ and an epoch is a fold. This page is the public API.
 
 from typing import TYPE_CHECKING
 
+from funcnet.arithmetic import portable_bits as portable
 from funcnet.arrays import Array as Array
 from funcnet.arrays import FloatDType as FloatDType
 from funcnet.arrays import Statistic as Statistic
@@ -122,6 +123,7 @@ __all__ = [
     "mlp",
     "numerical_gradient",
     "outputs",
+    "portable",
     "predict",
     "predict_proba",
     "register_elementwise",

@@ -13,6 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 from attrs import frozen
 
+from funcnet.arithmetic import in_force
 from funcnet.arrays import Array, lock
 from funcnet.data import Batch
 from funcnet.errors import NonFiniteError
@@ -127,10 +128,10 @@ class PlannedFold(Generic[S, N, T]):
     join: Callable[[S, N, tuple[N, ...], int], S]
 
     def plan(self, state: S, batch: Batch[T]) -> PlannedSteps[N, T] | None:
-        """The buffers for a state and batches like this one, if they have one dtype and something to train."""
+        """The buffers for a state and batches like this one: native ones of one dtype, with something to train."""
         params, moments, _ = self.split(state)
         dtypes = {array.dtype for array in trained_arrays(params)}
-        if dtypes != {batch.x.dtype} or batch.weight is not None:
+        if dtypes != {batch.x.dtype} or batch.weight is not None or in_force() != "native":
             return None
         return PlannedSteps(params, moments, self.update, self.loss, batch)
 

@@ -7,17 +7,25 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import softmax
+from funcnet.arithmetic import in_force, softmax
 from funcnet.arrays import Array, check_array, check_finite
 from funcnet.layer import Network
 from funcnet.network import forward
+from funcnet.plans import plan_network
 from funcnet.settings import check_count
 
 CHUNK: Final = 256
+TILE: Final = 8
 
 
-def outputs(params: Network, x: Array) -> Array:
+def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
     """The network's output for every row, 256 rows at a time. Shapes: x (N, ...), result (N, ...).
+
+    Args:
+        params: The network.
+        x: The inputs.
+        rowwise: Compute 8 rows at a time, the last ones filled up: BLAS then rounds a row in the same way whatever rows
+            are around it, which in larger batches it does not. Portable arithmetic does so always.
 
     Raises:
         FuncnetError: If x does not fit; the message says which layer.
@@ -28,17 +36,28 @@ def outputs(params: Network, x: Array) -> Array:
         array([[0., 2.]])
     """
     check_array("outputs", "x", x, ("N", "..."))
-    first = forward(params, x[:CHUNK])
-    if len(x) <= CHUNK:
-        return first
+    first = forward(params, x[:1] if rowwise else x[:CHUNK])
     result = np.empty((len(x), *first.shape[1:]), first.dtype)
-    result[:CHUNK] = first
-    for start in range(CHUNK, len(x), CHUNK):
+    if rowwise and in_force() == "native":
+        _tiles(params, x, result)
+        return result
+    for start in range(0, len(x), CHUNK):
         result[start : start + CHUNK] = forward(params, x[start : start + CHUNK])
     return result
 
 
-def predict(params: Network, x: Array) -> NDArray[np.intp]:
+def _tiles(params: Network, x: Array, result: Array) -> None:
+    tile = np.zeros((TILE, *x.shape[1:]), x.dtype)
+    plan = plan_network(params, tile)
+    for start in range(0, len(x), TILE):
+        part = x[start : start + TILE]
+        tile[: len(part)] = part
+        for operation in plan.forward:
+            operation()
+        result[start : start + TILE] = plan.output[: len(part)]
+
+
+def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.intp]:
     """The class of every row: the position of its largest logit, the first of equals. Shapes: x (N, ...), result (N,).
 
     Raises:
@@ -49,11 +68,11 @@ def predict(params: Network, x: Array) -> NDArray[np.intp]:
         >>> predict(fn.Identity(), np.array([[0.1, 0.9], [0.8, 0.2]]))
         array([1, 0])
     """
-    ids: NDArray[np.intp] = _logits("predict", params, x).argmax(axis=1)
+    ids: NDArray[np.intp] = _logits("predict", params, x, rowwise=rowwise).argmax(axis=1)
     return ids
 
 
-def predict_proba(params: Network, x: Array) -> Array:
+def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
     """The probability of every class: softmax of the logits. Shapes: x (N, ...), result (N, O).
 
     Raises:
@@ -64,12 +83,12 @@ def predict_proba(params: Network, x: Array) -> Array:
         >>> predict_proba(fn.Identity(), np.array([[0.0, 0.0]]))
         array([[0.5, 0.5]])
     """
-    return softmax(_logits("predict_proba", params, x))
+    return softmax(_logits("predict_proba", params, x, rowwise=rowwise))
 
 
-def _logits(subject: str, params: Network, x: Array) -> Array:
+def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):  # an output that is not finite is refused below
-        logits = outputs(params, x)
+        logits = outputs(params, x, rowwise=rowwise)
     check_array(subject, "the output", logits, ("N", "O"))
     check_count(subject, "the number of classes", logits.shape[1])
     check_finite(subject, "the output", logits)

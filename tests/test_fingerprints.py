@@ -245,7 +245,7 @@ NOT_VALUES: dict[str, tuple[object, tuple[str, ...]]] = {
     "an array of strings": (np.array(["a"]), ("got <U1",)),
     "an array of records": (np.zeros(1, [("a", np.float32)]), ("bools, ints or floats",)),
     "an array of times": (np.zeros(1, "M8[s]"), ("got datetime64[s]",)),
-    "a string of NumPy's": (np.str_("a"), ("np.str_('a')",)),
+    "a string of NumPy's": (np.str_("a"), ("use str(...)",)),
     "a huge int": (1 << INT_BITS, (f"use one of at most {INT_BITS} bits",)),
     "too deep": (nested(DEPTH + 1), (f"at most {DEPTH} levels deep",)),
     "far too deep": (nested(100_000), (f"at most {DEPTH} levels deep",)),

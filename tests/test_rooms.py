@@ -20,7 +20,7 @@ FLOORS = {
     3: ("layer", "initializers", "network", "plans"),
     4: ("layers", "losses", "metrics"),
     5: ("models", "modes", "optimizers", "data", "datasets"),
-    6: ("folds", "training", "inference"),
+    6: ("shards", "folds", "training", "inference"),
     7: (
         "checking",
         "values",

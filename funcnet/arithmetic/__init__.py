@@ -1,49 +1,105 @@
 """The one door to arithmetic whose bits depend on how it is done: products, sums, exponentials, logarithms.
 
 IEEE addition, multiplication, division and square root give one result everywhere. A product's or a sum's bits depend
-on the order of its additions, an exponential's on its implementation. All that funcnet does of those is done here.
+on the order of its additions, an exponential's on its implementation. All that funcnet does of those is done here: by
+NumPy and its BLAS (native), or, inside ``with portable_bits()``, with the same bits on every machine (portable).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from funcnet.arithmetic import portable
+from funcnet.arithmetic.portable import Rounded
 from funcnet.arrays import Array
+from funcnet.errors import ConfigError
 
 # glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
 np.empty(2**24, np.uint8)
 
 SMALL: Final = 2**13
 
+# ------------------------------------------------------------------------------------------------ which one
 
-def matmul(a: Array, b: Array) -> Array:
+Name: TypeAlias = Literal["native", "portable"]
+
+_portable: Final[ContextVar[bool]] = ContextVar("funcnet.arithmetic.portable", default=False)
+
+
+def in_force() -> Name:
+    """The arithmetic that this thread or task computes in."""
+    return "portable" if _portable.get() else "native"
+
+
+@contextmanager
+def using(name: Name) -> Iterator[None]:
+    """Compute in the arithmetic of this name inside the ``with`` block.
+
+    Raises:
+        ConfigError: If there is no such arithmetic.
+    """
+    if name not in ("native", "portable"):
+        raise ConfigError(f"arithmetic must be 'native' or 'portable', got {name!r}", subject="using")
+    token = _portable.set(name == "portable")
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def portable_bits() -> AbstractContextManager[None]:
+    """Compute with the same bits on every machine inside the ``with`` block; ``funcnet.portable``.
+
+    For float32 networks. It holds for the thread or task that enters it, for the pullbacks that ``vjp`` makes inside,
+    and for the runs that ``train`` begins inside.
+
+    Example:
+        >>> import funcnet as fn
+        >>> with fn.portable():
+        ...     y = fn.forward(fn.mlp(fn.Key(0), (3, 2)), np.ones((1, 3), np.float32))
+        >>> y[0, 0].item().hex()
+        '-0x1.778f600000000p-1'
+    """
+    return using("portable")
+
+
+# ------------------------------------------------------------------------------------------------- products
+
+Operand: TypeAlias = "Array | Rounded"
+
+
+def rows(x: Array) -> Operand:
+    """Activations or gradients as products take them: to be used in more than one. Shape: (B, I)."""
+    return portable.rows(x) if _portable.get() else x
+
+
+def operand(weight: Array) -> Operand:
+    """A weight as products take it: to be used forward and, as ``.T``, backward. Shape: (I, O)."""
+    return portable.operand(weight) if _portable.get() else weight
+
+
+def matmul(a: Operand, b: Operand) -> Array:
     """The matrix product. Shapes: a (B, I), b (I, O), result (B, O), locked.
 
     Example:
         >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
         array([[11.]])
     """
+    if _portable.get() or isinstance(a, Rounded) or isinstance(b, Rounded):
+        return portable.matmul(a, b)
     # Both call the same BLAS routine: dot sets a large result to zero first, matmul takes longer over a small one.
     product: Array = a.dot(b) if len(a) * b.shape[1] < SMALL else np.matmul(a, b)
     product.flags.writeable = False
     return product
 
 
-def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
-    """``matmul`` as an operation on buffers, with the same bits."""
-    return partial(np.dot if out.size < SMALL else np.matmul, a, b, out)
-
-
-def planned_sum_rows(a: Array, out: Array) -> Callable[[], object]:
-    """``sum_rows`` as an operation on buffers, with the same bits."""
-    return partial(np.add.reduce, a, 0, None, out)
-
-
-def sum_outer(x: Array, g: Array) -> Array:
+def sum_outer(x: Operand, g: Operand) -> Array:
     """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
 
     Example:
@@ -51,7 +107,22 @@ def sum_outer(x: Array, g: Array) -> Array:
         array([[31.],
                [42.]])
     """
+    if _portable.get() or isinstance(x, Rounded) or isinstance(g, Rounded):
+        return portable.sum_outer(x, g)
     return matmul(x.T, g)
+
+
+def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
+    """Native ``matmul`` as an operation on buffers, with the same bits."""
+    return partial(np.dot if out.size < SMALL else np.matmul, a, b, out)
+
+
+def planned_sum_rows(a: Array, out: Array) -> Callable[[], object]:
+    """Native ``sum_rows`` as an operation on buffers, with the same bits."""
+    return partial(np.add.reduce, a, 0, None, out)
+
+
+# ----------------------------------------------------------------------------------------------------- sums
 
 
 def sum_rows(a: Array) -> Array:
@@ -61,6 +132,8 @@ def sum_rows(a: Array) -> Array:
         >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]]))
         array([4., 6.])
     """
+    if _portable.get():
+        return portable.sum_rows(a)
     total: Array = np.add.reduce(a, axis=0)
     total.flags.writeable = False
     return total
@@ -68,29 +141,42 @@ def sum_rows(a: Array) -> Array:
 
 def sum_last(a: Array, out: Array | None = None) -> Array:
     """The sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1)."""
+    if _portable.get():
+        return _into(out, portable.sum_last(a))
     total: Array = np.add.reduce(a, axis=-1, out=out, keepdims=True)
     return total
 
 
 def mean(a: Array) -> float:
     """The mean of all elements, summed in float64."""
+    if _portable.get():
+        return portable.mean(a)
     return float(np.add.reduce(a, axis=None, dtype=np.float64)) / a.size
+
+
+# ------------------------------------------------------------------------------------------------ functions
 
 
 def exp(x: Array, out: Array | None = None) -> Array:
     """The exponential, element by element."""
+    if _portable.get():
+        return _into(out, portable.exp(x))
     y: Array = np.exp(x, out=out)
     return y
 
 
 def log(x: Array, out: Array | None = None) -> Array:
     """The natural logarithm, element by element."""
+    if _portable.get():
+        return _into(out, portable.log(x))
     y: Array = np.log(x, out=out)
     return y
 
 
 def tanh(x: Array, out: Array | None = None) -> Array:
     """The hyperbolic tangent, element by element."""
+    if _portable.get():
+        return _into(out, portable.tanh(x))
     y: Array = np.tanh(x, out=out)
     return y
 
@@ -102,7 +188,13 @@ def softmax(logits: Array) -> Array:
         >>> softmax(np.array([[1e4, 1e4]]))
         array([[0.5, 0.5]])
     """
-    with np.errstate(over="ignore"):  # a difference of -inf has a share of 0
+    with np.errstate(over="ignore"):  # a difference beyond every float is a share of 0
         shares = exp(logits - logits.max(axis=-1, keepdims=True))
-    shares /= sum_last(shares)
-    return shares
+    return shares / sum_last(shares)
+
+
+def _into(out: Array | None, result: Array) -> Array:
+    if out is None:
+        return result
+    out[...] = result
+    return out

@@ -114,8 +114,8 @@ def exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
     The error is below one unit in the last place.
 
-    Source: Cody and Waite, "Software manual for the elementary functions", 1980, chapter 6, for the reduction; FreeBSD's
-    ``e_exp.c`` (Sun Microsystems, 2004) for the constants and the order of operations.
+    Source: Cody and Waite, "Software manual for the elementary functions", 1980, chapter 6, for the reduction of the
+    argument; FreeBSD's ``e_exp.c`` (Sun Microsystems, 2004) for the rational function and its constants.
 
     Example:
         >>> exp(np.array([0.0, 1.0, -10.0]))

@@ -158,7 +158,7 @@ def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
     left = x if isinstance(x, Rounded) else rows(x)
     right = g if isinstance(g, Rounded) else rows(g)
     powers = left.powers.astype(np.float64)
-    largest = np.maximum.reduce(powers * right.powers, None, None, None, False, 0.0)  # noqa: FBT003  # names cost more
+    largest = float(np.maximum.reduce(powers * right.powers, axis=None, initial=0.0))
     rounder = (largest * _ROUNDER64) / powers
     values = right.values + rounder
     values -= rounder
@@ -176,22 +176,24 @@ def _product(a: Double, b: Double) -> Array:
 
 
 def _rounded(a: Array, powers: Single, top: float) -> Double:
+    """Multiples of ``2**-21`` times the powers: computed in float32, unless the numbers are too large for that."""
     if top < _LARGE:
         rounder = powers * _ROUNDER
         rounded = a + rounder
         rounded -= rounder
         return rounded.astype(np.float64)
-    wide = powers * _ROUNDER64
-    values = a + wide
-    values -= wide
-    return values
+    wide_rounder = powers.astype(np.float64)
+    wide_rounder *= _ROUNDER64
+    wide = a + wide_rounder
+    wide -= wide_rounder
+    return wide
 
 
 def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, float]:
     """The largest power of two not above the largest element along an axis, which is kept, and the largest of all."""
-    sizes = np.maximum.reduce(np.abs(a), axis, None, None, True, _SMALLEST)  # noqa: FBT003  # names cost more
+    sizes: Single = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=_SMALLEST)
     powers: Single = np.bitwise_and(sizes.view(np.int32), _EXPONENT).view(np.float32)
-    top = float(np.maximum.reduce(powers, None, None, None, False, _SMALLEST))  # noqa: FBT003  # names cost more
+    top = float(np.maximum.reduce(powers, axis=None, initial=_SMALLEST))
     if top == math.inf:
         raise _non_finite(subject, name, a)
     return powers, top
@@ -203,8 +205,8 @@ def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, float
 def sum_rows(a: Array | Rounded) -> Array:
     """The sum over the batch. Shapes: a (B, ...), result (...), locked.
 
-    An array is rounded to what its columns' sums can hold, 53 bits. What ``rows`` has rounded to fewer bits is summed as
-    it is, relative to its largest element.
+    An array is rounded to what a column's sum can hold, 53 bits. What ``rows`` has rounded already is summed as it is,
+    relative to its largest element: cheaper, with other last bits.
 
     Raises:
         DTypeError: If it is not float32.
@@ -219,7 +221,7 @@ def sum_rows(a: Array | Rounded) -> Array:
         values = a.values + rounder
         values -= rounder
         return lock(np.add.reduce(values, axis=0).astype(np.float32))
-    return lock(_sum("sum_rows", a, 0)[0])
+    return lock(_sum("sum_rows", a, 0, keepdims=False))
 
 
 def sum_last(a: Array) -> Array:
@@ -234,7 +236,7 @@ def sum_last(a: Array) -> Array:
         array([[3.],
                [7.]], dtype=float32)
     """
-    return _sum("sum_last", a, -1)
+    return _sum("sum_last", a, -1, keepdims=True)
 
 
 def mean(a: Array) -> float:
@@ -260,14 +262,15 @@ def mean(a: Array) -> float:
     return math.ldexp(float(np.add.reduce(values, axis=None)) / a.size, exponent)
 
 
-def _sum(subject: str, a: Array, axis: int) -> Array:
+def _sum(subject: str, a: Array, axis: int, *, keepdims: bool) -> Array:
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)
-    rounder = powers * np.float64(_sum_rounder(a.shape[axis]))
+    rounder = powers.astype(np.float64)
+    rounder *= _sum_rounder(a.shape[axis])
     values = a + rounder
     values -= rounder
-    total: Array = np.add.reduce(values, axis=axis, keepdims=True).astype(np.float32)
-    return total
+    total = np.add.reduce(values, axis=axis, keepdims=True) if keepdims else np.add.reduce(values, axis=axis)
+    return np.asarray(total, np.float32)
 
 
 def _sum_rounder(count: int) -> float:
@@ -303,7 +306,8 @@ def log(x: Array) -> Array:
         >>> log(np.array([1.0, 10.0], np.float32))
         array([0.       , 2.3025851], dtype=float32)
     """
-    if x.size and x.min() <= 0:
+    _check_float32("log", "x", x)
+    if np.minimum.reduce(x, axis=None, initial=1.0) <= 0:
         first = x[x <= 0][0]
         raise NonFiniteError(f"portable arithmetic needs finite numbers, got log({first})", subject="log")
     return _apply("log", elementary.log, x)

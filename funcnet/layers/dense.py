@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import matmul, planned_matmul, planned_sum_rows, sum_outer, sum_rows
+from funcnet.arithmetic import matmul, operand, planned_matmul, planned_sum_rows, rows, sum_outer, sum_rows
 from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
@@ -51,18 +51,22 @@ def dense_backward(params: Dense, x: Array, g: Array) -> tuple[Array, Dense]:
     ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o]: ``g @ weight.T``; ``dL/dweight[i, o]`` the sum over b of
     x[b, i] g[b, o]: the sum of the rows' outer products, ``x.T @ g``; ``dL/dbias[o]`` the sum over b of g[b, o].
     """
-    return matmul(g, params.weight.T), dense_grad(params, x, g)
-
-
-def dense_grad(params: Dense, x: Array, g: Array) -> Dense:
-    """The parameters' part of ``dense_backward``."""
-    return evolve(params, weight=sum_outer(x, g), bias=sum_rows(g))
+    return matmul(g, params.weight.T), evolve(params, weight=sum_outer(x, g), bias=sum_rows(g))
 
 
 def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
-    """Forward and backward; the pullback can leave out ``grad_x``, a third of a layer's products."""
-    pull = Pullback(lambda g: dense_backward(params, x, g), lambda g: dense_grad(params, x, g))
-    return dense_forward(params, x), pull
+    """Forward and backward; x and the weight are prepared for products once, and ``grad_x`` can be left out."""
+    check_batch("Dense", x, params.weight)
+    left, weight = rows(x), operand(params.weight)
+
+    def both(g: Array) -> tuple[Array, Dense]:
+        right = rows(g)
+        return matmul(right, weight.T), evolve(params, weight=sum_outer(left, right), bias=sum_rows(g))
+
+    def params_only(g: Array) -> Dense:
+        return evolve(params, weight=sum_outer(left, rows(g)), bias=sum_rows(g))
+
+    return matmul(left, weight) + params.bias, Pullback(both, params_only)
 
 
 def dense_plan(params: Dense, x: Array) -> Plan[Dense]:

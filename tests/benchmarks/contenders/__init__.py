@@ -65,6 +65,7 @@ class Entry:
 
 
 FUNCNET: Final = "funcnet float32"
+POST: Final = "the post's NumPy"
 FLOOR: Final = {"float32": "products alone float32", "float64": "products alone float64"}
 
 TRAINERS: Final = (
@@ -73,7 +74,7 @@ TRAINERS: Final = (
     Entry(FUNCNET, "float32", "functional:train32", "funcnet"),
     Entry("funcnet float64", "float64", "functional:train64", "funcnet"),
     Entry("funcnet float32, Momentum", "float32", "functional:train_momentum", "funcnet", same_result=False),
-    Entry("the post's NumPy", "float64", "post:train"),
+    Entry(POST, "float64", "post:train"),
     Entry("PyTorch eager", "float32", "pytorch:train", "torch"),
     Entry("JAX, jit a step", "float32", "compiled:train_steps", "jax"),
     Entry("JAX, jit an epoch", "float32", "compiled:train_epochs", "jax"),
@@ -84,7 +85,7 @@ PREDICTORS: Final = (
     Entry(FLOOR["float64"], "float64", "products:predict64", same_result=False),
     Entry(FUNCNET, "float32", "functional:predict32", "funcnet"),
     Entry("funcnet float64", "float64", "functional:predict64", "funcnet"),
-    Entry("the post's NumPy", "float64", "post:predict"),
+    Entry(POST, "float64", "post:predict"),
     Entry("PyTorch eager", "float32", "pytorch:predict", "torch"),
     Entry("JAX, jit", "float32", "compiled:predict", "jax"),
     Entry("scikit-learn", "float32", "estimator:predict", "sklearn"),

@@ -14,7 +14,8 @@ from benchmarks.workloads import LEARNING_RATE, Floats, Problem
 
 def classifier(problem: Problem) -> Any:
     """The problem's initial network; the first partial fit makes the arrays, its weights are replaced."""
-    model: Any = MLPClassifier(
+    make: Any = MLPClassifier  # its stub has one type of batch_size only
+    model: Any = make(
         problem.sizes[1:-1],
         solver="sgd",
         alpha=0.0,
