@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
+    from funcnet.selftest import selftest as selftest
 
 __all__ = [
     "SGD",
@@ -130,6 +131,7 @@ __all__ = [
     "register_layer",
     "register_name",
     "save",
+    "selftest",
     "sgd_step",
     "sgd_update",
     "softmax_cross_entropy",
@@ -149,6 +151,7 @@ _LAZY = {
     "Environment": "fingerprints",
     "environment": "fingerprints",
     "fingerprint": "fingerprints",
+    "selftest": "selftest",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from funcnet import arithmetic
+from funcnet.arithmetic import in_force
 from funcnet.records import register_name
 from funcnet.values import canonical, raw, take_apart
 
@@ -84,7 +84,7 @@ def environment() -> Environment:
         blas_threads=threads,
         simd=_simd(),
         platform=_platform(),
-        arithmetic=_arithmetic(),
+        arithmetic=in_force(),
     )
 
 
@@ -124,9 +124,3 @@ def _simd() -> str:
         features: dict[str, bool] = getattr(module, "__cpu_features__", {})
         return " ".join(level for level in levels if features.get(level)) or _UNKNOWN
     return _UNKNOWN
-
-
-def _arithmetic() -> str:
-    """The name of the arithmetic in force."""
-    current = getattr(arithmetic, "current_name", None)
-    return str(current()) if callable(current) else "native"

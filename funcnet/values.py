@@ -2,7 +2,8 @@
 
 A value is None, a bool, an int, a float, a string, a NumPy number, an array, a tuple of values, a registered record of
 values, or a registered name. In a structure, None, bools, ints and strings stand as they are, a tuple as a list, and
-everything else as an object of one entry, whose key says what it is.
+everything else as an object of one entry, whose key says what it is. A field that is declared ``field(eq=False)`` is no
+part of a value: such as who computes, which changes nothing.
 """
 
 from __future__ import annotations
@@ -81,10 +82,14 @@ def _take_apart(value: object, path: Path, arrays: dict[str, AnyArray]) -> Node:
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return {"name": _name(value, path)}
     if attrs.has(kind):
-        names = [a.name for a in attrs.fields(kind)]
+        names = [a.name for a in _fields(kind)]
         inside = {name: _take_apart(getattr(value, name), (*path, name), arrays) for name in names}
         return {"record": [_name(kind, path), inside]}
     return _plain(value, path)
+
+
+def _fields(kind: type[attrs.AttrsInstance]) -> list[attrs.Attribute[object]]:
+    return [a for a in attrs.fields(kind) if a.eq]
 
 
 def _plain(value: object, path: Path) -> Node:
@@ -183,11 +188,11 @@ def _make_record(content: Any, path: Path, arrays: Mapping[str, AnyArray]) -> ob
     kind = named(name)
     if not isinstance(kind, type) or not attrs.has(kind):
         raise CheckpointError(f"{place(path)}: the name {name!r} is that of no record")
-    fields = attrs.fields(kind)
+    fields = _fields(kind)
     if list(inside) != [a.name for a in fields]:
         wanted = ", ".join(a.name for a in fields)
         raise CheckpointError(f"{place(path)}: {name} must have the fields ({wanted}), got ({', '.join(inside)})")
-    made = {a.alias: _put_together(inside[a.name], (*path, a.name), arrays) for a in fields}
+    made = {a.alias or a.name: _put_together(inside[a.name], (*path, a.name), arrays) for a in fields}
     return kind(**made)
 
 

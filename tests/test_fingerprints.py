@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from networks import CASES, networks
 
 import funcnet as fn
-from funcnet import arithmetic
 from funcnet.records import named
 from funcnet.values import DEPTH, INT_BITS, put_together, take_apart
 
@@ -39,9 +38,9 @@ GOLDENS: dict[str, tuple[object, str]] = {
     "an array": (ONES, "89f087b75e868e74f5808ec406e603424e5b9e7984691bfd623b65cc7c6d1164"),
     "a key": (fn.Key(7).child("init", 0), "789926ea5e80beb1e9f3f8cd2186e73ab303b07c31e1d0c976f005fd1688e994"),
     "a function": (fn.softmax_cross_entropy, "e7eaee3a61f2a3536718dcaa495e707f3b2005e83c62b69bfd942044fa84c860"),
-    "a step": (
-        fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1),
-        "a448813ba9206b3d799bd47d4755e6c5ebf8b20f3cbc6d63b4dd8ab6cfe14bdb",
+    "an optimizer": (
+        fn.Momentum(learning_rate=0.1),
+        "87484288c06b8ebd24c1ba3c54e8a80d1b82f985d559a03b94aa3c8c38755065",
     ),
     "a network": (NET, "51c9b362379a76618502191c7054b40cab72dbc517b4e76726f496e776901727"),
     "a state": (STATE, "51910ebc54adc6377e84f8aad5fa5640e4198f841d94e55ed7ffa3ee6017da89"),
@@ -284,7 +283,7 @@ def test_a_name_makes_a_value() -> None:
     fn.register_name(loss, "test_fingerprints.loss")
     fn.register_name(Rate)
     assert named("test_fingerprints.loss") is loss
-    assert fn.fingerprint(fn.sgd_step(loss, learning_rate=0.1)) != GOLDENS["a step"][1]
+    assert fn.fingerprint(fn.train_step(loss)) != fn.fingerprint(fn.train_step(fn.softmax_cross_entropy))
     assert fn.fingerprint(Rate(0.5)) != fn.fingerprint(Rate(0.25))
     with pytest.raises(fn.ConfigError, match=r"registered already, as 'test_fingerprints\.loss'"):
         fn.register_name(loss, "another")
@@ -292,6 +291,20 @@ def test_a_name_makes_a_value() -> None:
         fn.register_name(unnamed, "funcnet.SGD")
     with pytest.raises(fn.ConfigError, match=r"'no\.such' is not registered; import the module"):
         named("no.such")
+
+
+def test_what_does_not_compare_is_no_part_of_a_value() -> None:
+    """A field that its record leaves out of comparing is left out here, and may be anything."""
+
+    @attrs.frozen
+    class Worker:
+        rate: float
+        who: object = attrs.field(default=None, eq=False)
+
+    fn.register_name(Worker, "test_fingerprints.Worker")
+    worker = Worker(0.5, who=LAMBDA)
+    assert fn.fingerprint(worker) == fn.fingerprint(Worker(0.5)) != fn.fingerprint(Worker(0.25))
+    assert put_together(*take_apart(worker, "test")) == worker
 
 
 # ------------------------------------------------------------------------------------------- environment
@@ -316,10 +329,11 @@ def test_what_cannot_be_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     assert fn.environment().blas == fn.environment().blas_threads == "not checked"
 
 
-def test_the_arithmetic_in_force_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_arithmetic_in_force_is_named() -> None:
     """By the arithmetic itself."""
-    monkeypatch.setattr(arithmetic, "current_name", lambda: "portable", raising=False)
-    assert fn.environment().arithmetic == "portable"
+    with fn.portable():
+        assert fn.environment().arithmetic == "portable"
+    assert fn.environment().arithmetic == "native"
 
 
 def test_the_environment_sees_threads_and_kernels() -> None:

@@ -21,7 +21,7 @@ FLOORS = {
     4: ("layers", "losses", "metrics"),
     5: ("models", "modes", "optimizers", "data", "datasets"),
     6: ("shards", "folds", "training", "inference"),
-    7: (
+    7: ("selftest", "__main__", 
         "checking",
         "values",
         "fingerprints",

@@ -115,9 +115,7 @@ def rows(x: Array) -> Rounded:
         >>> rows(np.array([[1.0, 1e-9], [0.0, 2.0**-30]], np.float32)).values[:, 1] == [0, 2**-30]
         array([ True,  True])
     """
-    _check_float32("matmul", "x", x)
-    powers, top = _powers("matmul", "x", x, 1)
-    return Rounded(_rounded(x, powers, top), powers, top)
+    return _rows("matmul", "x", x)
 
 
 def matmul(x: Array | Rounded, weight: Array | Rounded) -> Array:
@@ -155,14 +153,20 @@ def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
         array([[31.],
                [42.]], dtype=float32)
     """
-    left = x if isinstance(x, Rounded) else rows(x)
-    right = g if isinstance(g, Rounded) else rows(g)
+    left = x if isinstance(x, Rounded) else _rows("sum_outer", "x", x)
+    right = g if isinstance(g, Rounded) else _rows("sum_outer", "g", g)
     powers = left.powers.astype(np.float64)
     largest = float(np.maximum.reduce(powers * right.powers, axis=None, initial=0.0))
     rounder = (largest * _ROUNDER64) / powers
     values = right.values + rounder
     values -= rounder
     return _product(left.values.T, values)
+
+
+def _rows(subject: str, name: str, a: Array) -> Rounded:
+    _check_float32(subject, name, a)
+    powers, top = _powers(subject, name, a, 1)
+    return Rounded(_rounded(a, powers, top), powers, top)
 
 
 def _product(a: Double, b: Double) -> Array:

@@ -54,7 +54,7 @@ def import_times(libraries: list[Library], rounds: int) -> list[Timing]:
 
 def requirements(found: Distribution) -> list[str]:
     """The names of what a distribution needs, extras left out."""
-    needed = [line for line in found.requires or [] if "extra ==" not in line]
+    needed = [line for line in found.requires or [] if not re.search(r";.*\bextra\s*==", line)]
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
 
 

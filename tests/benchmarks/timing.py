@@ -6,10 +6,11 @@ import gc
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter, process_time
+from time import perf_counter, process_time, sleep
 from typing import Final
 
 ROUND: Final = 0.3
+SETTLE: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def measure(tasks: Sequence[Task], rounds: int, *, seconds: float = ROUND) -> li
     """Time the tasks in turns, each round beginning with another one.
 
     Two untimed runs come first; the second says how many runs make a round of about ``seconds``. Objects that exist by
-    then are left out of garbage collection: one library's modules must not slow another library's allocations.
+    then are left out of garbage collection: one library's modules must not slow another library's allocations. A turn
+    begins after a pause: by then the threads that another library left spinning sleep.
     """
     for task in tasks:
         task.seconds()
@@ -63,6 +65,7 @@ def measure(tasks: Sequence[Task], rounds: int, *, seconds: float = ROUND) -> li
     for turn in range(rounds):
         for position in range(len(tasks)):
             chosen = (position + turn) % len(tasks)
+            sleep(SETTLE)
             runs = [tasks[chosen].seconds() for _ in range(repeats[chosen])]
             walls, cpus = zip(*runs, strict=True)
             clocks[chosen].append((statistics.fmean(walls), statistics.fmean(cpus)))
