@@ -73,6 +73,14 @@ if TYPE_CHECKING:
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
+    from funcnet.runs import Divergence as Divergence
+    from funcnet.runs import Recheck as Recheck
+    from funcnet.runs import Run as Run
+    from funcnet.runs import RunRow as RunRow
+    from funcnet.runs import audited_run as audited_run
+    from funcnet.runs import first_divergence as first_divergence
+    from funcnet.runs import load_run as load_run
+    from funcnet.runs import recheck as recheck
     from funcnet.selftest import selftest as selftest
 
 __all__ = [
@@ -84,6 +92,7 @@ __all__ = [
     "DTypeError",
     "DatasetFormatError",
     "Dense",
+    "Divergence",
     "Dropout",
     "Environment",
     "EpochLog",
@@ -99,7 +108,10 @@ __all__ = [
     "NonFiniteError",
     "Pullback",
     "ReLU",
+    "Recheck",
     "Residual",
+    "Run",
+    "RunRow",
     "ShapeError",
     "Sigmoid",
     "Statistic",
@@ -110,6 +122,7 @@ __all__ = [
     "Weight",
     "accuracy",
     "activations",
+    "audited_run",
     "backward",
     "cast",
     "check_gradients",
@@ -118,8 +131,10 @@ __all__ = [
     "environment",
     "equal",
     "fingerprint",
+    "first_divergence",
     "forward",
     "load",
+    "load_run",
     "minibatches",
     "mlp",
     "numerical_gradient",
@@ -127,6 +142,7 @@ __all__ = [
     "portable",
     "predict",
     "predict_proba",
+    "recheck",
     "register_elementwise",
     "register_layer",
     "register_name",
@@ -152,6 +168,14 @@ _LAZY = {
     "environment": "fingerprints",
     "fingerprint": "fingerprints",
     "selftest": "selftest",
+    "Divergence": "runs",
+    "Recheck": "runs",
+    "Run": "runs",
+    "RunRow": "runs",
+    "audited_run": "runs",
+    "first_divergence": "runs",
+    "load_run": "runs",
+    "recheck": "runs",
 }
 
 

@@ -151,8 +151,14 @@ class PlannedFold(Generic[S, N, T]):
                 ahead += 1
             else:
                 if planned is not None and ahead:
-                    state, ahead = self.join(state, *planned.values(), ahead), 0
+                    state = self.advanced(state, planned, ahead)
+                    ahead = 0
                 state, loss = self.step(state, batch)
             losses.append(loss)
             last = batch
-        return state if planned is None or not ahead else self.join(state, *planned.values(), ahead)
+        return state if planned is None or not ahead else self.advanced(state, planned, ahead)
+
+    def advanced(self, state: S, planned: PlannedSteps[N, T], steps: int) -> S:
+        """The state after so many steps on the buffers."""
+        params, moments = planned.values()
+        return self.join(state, params, moments, steps)

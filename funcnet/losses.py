@@ -44,7 +44,7 @@ def softmax_cross_entropy(logits: Array, labels: Labels) -> tuple[float, Array]:
     check_count(name, "the batch's size", count)
     check_count(name, "the number of classes", classes)
     check_labels(name, "labels", labels, count, classes)
-    rows = np.arange(count)
+    rows = np.arange(count, dtype=np.intp)
     with np.errstate(over="ignore", invalid="ignore"):
         shifted = logits - logits.max(axis=1, keepdims=True)
         shares = exp(shifted)
@@ -66,7 +66,7 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Labels],
     """The same operations, on buffers."""
     count, classes = logits.shape
     shifted, column = np.empty_like(logits), np.empty((count, 1), logits.dtype)
-    starts, index = np.arange(0, count * classes, classes), np.empty(count, np.intp)
+    starts, index = np.arange(0, count * classes, classes, dtype=np.intp), np.empty(count, np.intp)
     all_shifted, all_g, sums = shifted.reshape(-1), g.reshape(-1), column.reshape(-1)
 
     def run(labels: Labels) -> float:

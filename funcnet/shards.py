@@ -63,15 +63,20 @@ def sharded_value_and_grad(
     nets = [params if key is None else training(params, key.child("shard", i)) for i in range(len(starts))]
     xs = [lock(x[start : start + shard_size].copy()) for start in starts]
     ys = [cast("T", targets[start : start + shard_size]) for start in starts]
-    names, losses = [in_force()] * len(starts), [loss] * len(starts)
-    results = (executor.map if executor else map)(_shard, nets, xs, ys, losses, names)
-    total, value = None, 0.0
+    arithmetic: list[Name] = [in_force()] * len(starts)
+    results = (executor.map if executor else map)(_shard, nets, xs, ys, [loss] * len(starts), arithmetic)
+    total: N | None = None
+    value = 0.0
     for part, (shard_value, grads) in zip(xs, results, strict=True):
         share = len(part) / len(x) if len(x) else 1.0
         value += share * shard_value
-        scaled = map_parameters(lambda g, share=share: lock(g * share), grads)  # type: ignore[misc]  # a default's type
+        scaled = _scaled(grads, share)
         total = scaled if total is None else map_parameters(lambda a, b: lock(a + b), total, scaled)
     return value, cast("N", total)
+
+
+def _scaled(grads: N, share: float) -> N:
+    return map_parameters(lambda g: lock(g * share), grads)
 
 
 def _shard(params: N, x: Array, y: T, loss: Loss[T], arithmetic: Name) -> tuple[float, N]:

@@ -93,17 +93,21 @@ def sgd_step(
 
 @frozen(eq=False)
 class TrainState(Generic[N]):
-    """All that a run is, between two steps: network, optimiser and its moments, steps done, key."""
+    """All that a run is, between two steps: network, optimiser and its moments, steps done, key, arithmetic.
+
+    So it cannot go on under another optimiser or in another arithmetic.
+    """
 
     params: N
     optimizer: Optimizer
     moments: tuple[N, ...]
     step: int
     key: Key
+    arithmetic: Name = "native"
 
     @staticmethod
     def create(params: M, optimizer: Optimizer, *, key: Key) -> TrainState[M]:
-        """The state before the first step.
+        """The state before the first step of a run in the arithmetic that is in force.
 
         Example:
             >>> import funcnet as fn
@@ -113,7 +117,7 @@ class TrainState(Generic[N]):
         """
         check_tree("TrainState", params)
         check_key("TrainState", key)
-        return TrainState(params, optimizer, optimizer.init(params), 0, key)
+        return TrainState(params, optimizer, optimizer.init(params), 0, key, in_force())
 
 
 @frozen
@@ -126,11 +130,14 @@ class TrainStep(Generic[T]):
 
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
         """The state after one update by its own optimiser, and the loss before it."""
+        if state.arithmetic != in_force():
+            fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
+            raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
         key = state.key.child("step", state.step) if draws(state.params) else None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, state.params, batch, key)
             params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
-        return TrainState(params, state.optimizer, moments, state.step + 1, state.key), loss
+        return evolve(state, params=params, moments=moments, step=state.step + 1), loss
 
     def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
         """The fold of this step on buffers, for ``train_epoch``; None if the network draws or the optimiser cannot."""

@@ -87,11 +87,10 @@ def _on_arrays(tree: Tree, arrays: Iterator[Array]) -> Tree:
     fields = fields_of(type(tree))
     changes: dict[str, Any] = {}
     for name in fields.names:
-        value = getattr(tree, name)
-        if name in fields.trained and value is not None:
+        if name in fields.networks:
+            changes[name] = _on_arrays(getattr(tree, name), arrays)
+        elif name in fields.trained and getattr(tree, name) is not None:
             changes[name] = next(arrays)
-        elif name in fields.networks:
-            changes[name] = _on_arrays(value, arrays)
     return replace_unchecked(tree, changes) if changes else tree
 
 

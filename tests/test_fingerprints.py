@@ -43,7 +43,7 @@ GOLDENS: dict[str, tuple[object, str]] = {
         "87484288c06b8ebd24c1ba3c54e8a80d1b82f985d559a03b94aa3c8c38755065",
     ),
     "a network": (NET, "51c9b362379a76618502191c7054b40cab72dbc517b4e76726f496e776901727"),
-    "a state": (STATE, "51910ebc54adc6377e84f8aad5fa5640e4198f841d94e55ed7ffa3ee6017da89"),
+    "a state": (STATE, "8737e9475ece235d133a7a5576dc63ef2fe91bb820333ccd871e00f4201e63e2"),
 }
 
 

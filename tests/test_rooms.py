@@ -21,11 +21,14 @@ FLOORS = {
     4: ("layers", "losses", "metrics"),
     5: ("models", "modes", "optimizers", "data", "datasets"),
     6: ("shards", "folds", "training", "inference"),
-    7: ("selftest", "__main__", 
+    7: (
+        "selftest",
+        "__main__",
         "checking",
         "values",
         "fingerprints",
         "checkpoints",
+        "runs",
     ),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -7,11 +7,11 @@ NumPy and its BLAS (native), or, inside ``with portable_bits()``, with the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def in_force() -> Name:
 
 
 @contextmanager
-def using(name: Name) -> Iterator[None]:
+def using(name: Name) -> Generator[None]:
     """Compute in the arithmetic of this name inside the ``with`` block.
 
     Raises:
@@ -114,12 +114,13 @@ def sum_outer(x: Operand, g: Operand) -> Array:
 
 def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
     """Native ``matmul`` as an operation on buffers, with the same bits."""
-    return partial(np.dot if out.size < SMALL else np.matmul, a, b, out)
+    product = partial(np.dot, a, b, out) if out.size < SMALL else partial(np.matmul, a, b, out)
+    return cast("Callable[[], object]", product)
 
 
 def planned_sum_rows(a: Array, out: Array) -> Callable[[], object]:
     """Native ``sum_rows`` as an operation on buffers, with the same bits."""
-    return partial(np.add.reduce, a, 0, None, out)
+    return cast("Callable[[], object]", partial(np.add.reduce, a, 0, None, out))
 
 
 # ----------------------------------------------------------------------------------------------------- sums
