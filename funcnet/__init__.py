@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from funcnet import datasets as datasets
     from funcnet.checkpoints import load as load
     from funcnet.checkpoints import save as save
+    from funcnet.contract import selftest as selftest
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
@@ -81,7 +82,6 @@ if TYPE_CHECKING:
     from funcnet.runs import first_divergence as first_divergence
     from funcnet.runs import load_run as load_run
     from funcnet.runs import recheck as recheck
-    from funcnet.selftest import selftest as selftest
 
 __all__ = [
     "SGD",
@@ -167,7 +167,7 @@ _LAZY = {
     "Environment": "fingerprints",
     "environment": "fingerprints",
     "fingerprint": "fingerprints",
-    "selftest": "selftest",
+    "selftest": "contract",
     "Divergence": "runs",
     "Recheck": "runs",
     "Run": "runs",

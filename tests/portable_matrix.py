@@ -23,7 +23,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from funcnet.selftest import REFERENCE
+from funcnet.contract import REFERENCE
 
 SOURCE = Path(__file__).parent.parent
 KERNELS = {"Haswell": "Haswell", "SkylakeX": "SkylakeX", "Sandybridge": "Sandybridge", "Prescott": "Katmai|Prescott"}
@@ -38,7 +38,7 @@ import json, math, os, sys
 from importlib import import_module
 import numpy as np
 from threadpoolctl import threadpool_info
-from funcnet.selftest import reference_run
+from funcnet.contract import reference_run
 core = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
 features = import_module(core + "._multiarray_umath").__cpu_features__
 blas = next(each for each in threadpool_info() if each["user_api"] == "blas")

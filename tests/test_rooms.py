@@ -22,7 +22,7 @@ FLOORS = {
     5: ("models", "modes", "optimizers", "data", "datasets"),
     6: ("shards", "folds", "training", "inference"),
     7: (
-        "selftest",
+        "contract",
         "__main__",
         "checking",
         "values",

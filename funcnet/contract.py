@@ -129,7 +129,7 @@ def _level(name: str, tried: str, check: Callable[[], bool]) -> Level:
 
 def _elsewhere(arithmetic: Name, epochs: int, **environment: str) -> str:
     """The reference run's fingerprint in a new process; empty if it cannot run there."""
-    program = f"from funcnet.selftest import reference_run; print(reference_run({arithmetic!r}, epochs={epochs}))"
+    program = f"from funcnet.contract import reference_run; print(reference_run({arithmetic!r}, epochs={epochs}))"
     settings = {key: value for key, value in os.environ.items() if not key.startswith("OPENBLAS_")}
     path = os.pathsep.join(part for part in sys.path if part)
     done = subprocess.run(  # noqa: S603  # this Python, our own program

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import funcnet as fn
-from funcnet import selftest
+from funcnet import contract
 from funcnet.trees import leaves
 
 MNIST = Path(os.environ.get("FUNCNET_DATA", "")) / "mnist"
@@ -20,12 +20,12 @@ MNIST_REFERENCE = "d63f4e244179a3783aa951a42803da79293febd869763f9d5508de890c4a7
 
 def test_the_reference_run_is_golden() -> None:
     """300 portable steps with dropout and momentum, for ever."""
-    assert selftest.reference_run() == selftest.REFERENCE
+    assert contract.reference_run() == contract.REFERENCE
 
 
 def test_native_arithmetic_has_other_bits() -> None:
     """The reference is of portable arithmetic, not of the training alone."""
-    assert selftest.reference_run("native", epochs=1) != selftest.reference_run("portable", epochs=1)
+    assert contract.reference_run("native", epochs=1) != contract.reference_run("portable", epochs=1)
 
 
 @pytest.mark.skipif(
@@ -55,13 +55,13 @@ def test_every_level_holds_here() -> None:
 
 def test_a_level_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another reference: D5 fails, and so does the whole; another copy of a row: D2."""
-    monkeypatch.setattr(selftest, "REFERENCE", "0" * 64)
-    monkeypatch.setattr(selftest, "_elsewhere", lambda *_, **__: selftest.reference_run("portable", epochs=2))
-    machines = selftest._machines()  # noqa: SLF001  # one level, without the others' time
+    monkeypatch.setattr(contract, "REFERENCE", "0" * 64)
+    monkeypatch.setattr(contract, "_elsewhere", lambda *_, **__: contract.reference_run("portable", epochs=2))
+    machines = contract._machines()  # noqa: SLF001  # one level, without the others' time
     assert machines.outcome == "fails"
-    assert not selftest.SelfTest((machines,)).passed
-    monkeypatch.setattr(selftest, "outputs", lambda _, x, **__: np.full((len(x), 10), len(x), np.float32))
-    assert selftest._rows().outcome == "fails"  # noqa: SLF001
+    assert not contract.SelfTest((machines,)).passed
+    monkeypatch.setattr(contract, "outputs", lambda _, x, **__: np.full((len(x), 10), len(x), np.float32))
+    assert contract._rows().outcome == "fails"  # noqa: SLF001
 
 
 def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:
