@@ -6,7 +6,7 @@ An optimiser's state, its moments, is a tuple of networks: ``()`` for SGD, ``(ve
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeGuard, cast
 
 import numpy as np
 from attrs import frozen
@@ -69,13 +69,18 @@ class Optimizer(Protocol):
         ...
 
 
-@runtime_checkable
 class PlannedOptimizer(Optimizer, Protocol):
     """An optimiser that also works on buffers."""
 
     def plan(self, p: Array, g: Array, moments: tuple[Array, ...], /) -> Callable[[int], None]:
         """The update of all parameters, as one flat buffer, in place: a function of the steps done. May overwrite g."""
         ...
+
+
+def is_planned(optimizer: Optimizer) -> TypeGuard[PlannedOptimizer]:
+    """Whether an optimiser has a plan for its own update: a subclass with another update needs another plan."""
+    owner = next(kind for kind in type(optimizer).__mro__ if "update" in vars(kind))
+    return "plan" in vars(owner)
 
 
 def planned_sgd(p: Array, g: Array, learning_rate: float) -> Callable[[int], None]:

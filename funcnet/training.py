@@ -17,7 +17,7 @@ from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
 from funcnet.modes import check_keyed, draws, training
 from funcnet.network import INFINITY, Loss, loss_and_grad
-from funcnet.optimizers import Optimizer, PlannedOptimizer, planned_sgd, sgd_update
+from funcnet.optimizers import Optimizer, is_planned, planned_sgd, sgd_update
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.settings import check_count, check_number
 from funcnet.shards import sharded_value_and_grad
@@ -142,7 +142,7 @@ class TrainStep(Generic[T]):
     def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
         """The fold of this step on buffers, for ``train_epoch``; None if the network draws or the optimiser cannot."""
         optimizer = state.optimizer
-        if draws(state.params) or self.shard_size is not None or not isinstance(optimizer, PlannedOptimizer):
+        if draws(state.params) or self.shard_size is not None or not is_planned(optimizer):
             return None
         return PlannedFold(
             self,
@@ -243,8 +243,8 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
 
 
 def _planned(step: Step[S, B], state: S) -> PlannedFold[S, Any, Any] | None:
-    kind: Any = step
-    return kind.planned(state) if isinstance(step, SGDStep | TrainStep) else None
+    kind: Any = step  # a subclass may compute another step
+    return kind.planned(state) if type(step) in (SGDStep, TrainStep) else None
 
 
 def _fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:

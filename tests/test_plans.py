@@ -137,6 +137,28 @@ def test_a_users_loss_and_optimizer_fold_to_the_plain_bits() -> None:
         check_fold(step, fn.TrainState.create(net, Halving(), key=KEY), fn.minibatches(x, target, 5))
 
 
+def test_a_subclass_with_another_update_is_not_planned() -> None:
+    """It inherits the plan of another update: the fold does what the step does."""
+
+    @frozen
+    class Faster(fn.Momentum):
+        def update(
+            self, params: Any, grads: Any, moments: tuple[Any, ...], step: int, /
+        ) -> tuple[Any, tuple[Any, ...]]:
+            params, moments = fn.Momentum.update(self, params, grads, moments, step)
+            return fn.sgd_update(params, grads, learning_rate=0.01), moments
+
+    @frozen
+    class Twice(TrainStep[Any]):
+        def __call__(self, state: Any, batch: Any, /) -> tuple[Any, float]:
+            state, _ = TrainStep.__call__(self, state, batch)
+            return TrainStep.__call__(self, state, batch)
+
+    state = fn.TrainState.create(classifier((fn.Tanh(),)), Faster(learning_rate=0.1), key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, data())
+    check_fold(Twice(fn.softmax_cross_entropy), state, data())
+
+
 def test_what_a_user_keeps_never_changes() -> None:
     """A layer and a loss that keep what passes by keep it as it was: they are given copies, not buffers."""
     kept: list[tuple[fn.Array, bytes]] = []
