@@ -11,8 +11,6 @@ from funcnet.arrays import Array as Array
 from funcnet.arrays import FloatDType as FloatDType
 from funcnet.arrays import Statistic as Statistic
 from funcnet.arrays import Weight as Weight
-from funcnet.checking import check_gradients as check_gradients
-from funcnet.checking import numerical_gradient as numerical_gradient
 from funcnet.data import Batch as Batch
 from funcnet.data import minibatches as minibatches
 from funcnet.errors import CheckpointError as CheckpointError
@@ -68,20 +66,14 @@ from funcnet.modes import training as training  # isort: skip  # last: the funct
 
 if TYPE_CHECKING:
     from funcnet import datasets as datasets
+    from funcnet.checking import check_gradients as check_gradients
+    from funcnet.checking import numerical_gradient as numerical_gradient
     from funcnet.checkpoints import load as load
     from funcnet.checkpoints import save as save
     from funcnet.contract import selftest as selftest
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
-    from funcnet.runs import Divergence as Divergence
-    from funcnet.runs import Recheck as Recheck
-    from funcnet.runs import Run as Run
-    from funcnet.runs import RunRow as RunRow
-    from funcnet.runs import audited_run as audited_run
-    from funcnet.runs import first_divergence as first_divergence
-    from funcnet.runs import load_run as load_run
-    from funcnet.runs import recheck as recheck
 
 __all__ = [
     "SGD",
@@ -92,7 +84,6 @@ __all__ = [
     "DTypeError",
     "DatasetFormatError",
     "Dense",
-    "Divergence",
     "Dropout",
     "Environment",
     "EpochLog",
@@ -108,10 +99,7 @@ __all__ = [
     "NonFiniteError",
     "Pullback",
     "ReLU",
-    "Recheck",
     "Residual",
-    "Run",
-    "RunRow",
     "ShapeError",
     "Sigmoid",
     "Statistic",
@@ -122,7 +110,6 @@ __all__ = [
     "Weight",
     "accuracy",
     "activations",
-    "audited_run",
     "backward",
     "cast",
     "check_gradients",
@@ -131,10 +118,8 @@ __all__ = [
     "environment",
     "equal",
     "fingerprint",
-    "first_divergence",
     "forward",
     "load",
-    "load_run",
     "minibatches",
     "mlp",
     "numerical_gradient",
@@ -142,7 +127,6 @@ __all__ = [
     "portable",
     "predict",
     "predict_proba",
-    "recheck",
     "register_elementwise",
     "register_layer",
     "register_name",
@@ -161,21 +145,15 @@ __all__ = [
 
 
 _LAZY = {
+    "check_gradients": "checking",
     "datasets": "datasets",
     "load": "checkpoints",
     "save": "checkpoints",
     "Environment": "fingerprints",
     "environment": "fingerprints",
     "fingerprint": "fingerprints",
+    "numerical_gradient": "checking",
     "selftest": "contract",
-    "Divergence": "runs",
-    "Recheck": "runs",
-    "Run": "runs",
-    "RunRow": "runs",
-    "audited_run": "runs",
-    "first_divergence": "runs",
-    "load_run": "runs",
-    "recheck": "runs",
 }
 
 

@@ -28,7 +28,6 @@ FLOORS = {
         "values",
         "fingerprints",
         "checkpoints",
-        "runs",
     ),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -11,17 +11,20 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Final, Literal, TypeAlias, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
-from funcnet.arithmetic import portable
-from funcnet.arithmetic.portable import Rounded
 from funcnet.arrays import Array
 from funcnet.errors import ConfigError
 
 # glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
 np.empty(2**24, np.uint8)
+
+if TYPE_CHECKING:
+    from funcnet.arithmetic import portable
+    from funcnet.arithmetic.portable import Rounded
 
 SMALL: Final = 2**13
 
@@ -46,6 +49,8 @@ def using(name: Name) -> Generator[None]:
     """
     if name not in ("native", "portable"):
         raise ConfigError(f"arithmetic must be 'native' or 'portable', got {name!r}", subject="using")
+    if name == "portable":  # loaded when asked for; as a module of this package, it is then known here by its name
+        import_module("funcnet.arithmetic.portable")
     token = _portable.set(name == "portable")
     try:
         yield
@@ -72,6 +77,7 @@ def portable_bits() -> AbstractContextManager[None]:
 # ------------------------------------------------------------------------------------------------- products
 
 Operand: TypeAlias = "Array | Rounded"
+"""What a product takes: an array, or in portable arithmetic one that is rounded already."""
 
 
 def rows(x: Array) -> Operand:
@@ -91,8 +97,9 @@ def matmul(a: Operand, b: Operand) -> Array:
         >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
         array([[11.]])
     """
-    if _portable.get() or isinstance(a, Rounded) or isinstance(b, Rounded):
+    if _portable.get():
         return portable.matmul(a, b)
+    a, b = cast("Array", a), cast("Array", b)
     # Both call the same BLAS routine: dot sets a large result to zero first, matmul takes longer over a small one.
     product: Array = a.dot(b) if len(a) * b.shape[1] < SMALL else np.matmul(a, b)
     product.flags.writeable = False
@@ -107,9 +114,9 @@ def sum_outer(x: Operand, g: Operand) -> Array:
         array([[31.],
                [42.]])
     """
-    if _portable.get() or isinstance(x, Rounded) or isinstance(g, Rounded):
+    if _portable.get():
         return portable.sum_outer(x, g)
-    return matmul(x.T, g)
+    return matmul(cast("Array", x).T, g)
 
 
 def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
