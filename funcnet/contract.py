@@ -117,7 +117,10 @@ def selftest() -> SelfTest:
         An outcome a level, D0 to D5; ``print`` it.
 
     Example:
-        See ``python -m funcnet``, which prints it.
+        ``python -m funcnet`` prints it; a line is such as
+
+        >>> print(Level("D0 repeat", "holds", "native run twice here and once in a new process"))
+        D0 repeat    holds       native run twice here and once in a new process
     """
     checks = (_repeat, _resume, _rows, _workers, _threads, _machines)
     return SelfTest(tuple(check() for check in checks))

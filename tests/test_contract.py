@@ -44,7 +44,8 @@ def test_a_run_on_mnist_is_golden() -> None:
 
 
 def test_every_level_holds_here() -> None:
-    """The command prints the environment and six lines."""
+    """The command prints the environment and six lines, of ``fn.selftest``."""
+    assert fn.selftest is contract.selftest
     done = subprocess.run([sys.executable, "-m", "funcnet"], capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Environment(")
