@@ -122,7 +122,7 @@ def selftest() -> SelfTest:
         >>> print(Level("D0 repeat", "holds", "native run twice here and once in a new process"))
         D0 repeat    holds       native run twice here and once in a new process
     """
-    checks = (_repeat, _resume, _rows, _workers, _threads, _machines)
+    checks = (_repeat, _resume, rows_level, _workers, _threads, machines_level)
     return SelfTest(tuple(check() for check in checks))
 
 
@@ -171,7 +171,8 @@ def _resume() -> Level:
     return _level("D1 resume", "native run saved after 7 steps, loaded, gone on with", check)
 
 
-def _rows() -> Level:
+def rows_level() -> Level:
+    """D2, on a batch of the reference run."""
     net, x = reference_state().params, reference_batches(0)[0].x
 
     def check() -> bool:
@@ -206,7 +207,8 @@ def _threads() -> Level:
     return _level("D4 threads", "portable run with 1 and 2 BLAS threads", check)
 
 
-def _machines() -> Level:
+def machines_level() -> Level:
+    """D5, on the BLAS kernels that this processor can run."""
     kernels = [kernel for kernel in _KERNELS if kernel != "SkylakeX" or _has_avx512()]
 
     def check() -> bool:

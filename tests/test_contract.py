@@ -56,13 +56,20 @@ def test_every_level_holds_here() -> None:
 
 def test_a_level_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another reference: D5 fails, and so does the whole; another copy of a row: D2."""
+
+    def elsewhere(*_: object, **__: object) -> str:
+        return contract.reference_run("portable", epochs=2)
+
+    def batch_size(_: object, x: fn.Array, **__: object) -> fn.Array:
+        return np.full((len(x), 10), len(x), np.float32)
+
     monkeypatch.setattr(contract, "REFERENCE", "0" * 64)
-    monkeypatch.setattr(contract, "_elsewhere", lambda *_, **__: contract.reference_run("portable", epochs=2))
-    machines = contract._machines()  # noqa: SLF001  # one level, without the others' time
+    monkeypatch.setattr(contract, "_elsewhere", elsewhere)
+    machines = contract.machines_level()
     assert machines.outcome == "fails"
     assert not contract.SelfTest((machines,)).passed
-    monkeypatch.setattr(contract, "outputs", lambda _, x, **__: np.full((len(x), 10), len(x), np.float32))
-    assert contract._rows().outcome == "fails"  # noqa: SLF001
+    monkeypatch.setattr(contract, "outputs", batch_size)
+    assert contract.rows_level().outcome == "fails"
 
 
 def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:
