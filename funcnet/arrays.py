@@ -6,6 +6,7 @@ Every array in a record is a locked (read-only), C-contiguous ``np.ndarray`` of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Final, TypeAlias
 
 import numpy as np
@@ -201,12 +202,18 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"{name} must be integer class ids, got {labels.dtype}", subject=subject)
     # As an unsigned number a negative label is a large one: one pass finds both ends.
-    unsigned = labels.view(labels.dtype.str.replace("i", "u"))
+    unsigned = labels.view(_unsigned(labels.dtype))
     if count and np.maximum.reduce(unsigned) >= (1 << (8 * labels.itemsize - 1) if classes is None else classes):
         bad = (labels < 0) | (labels >= (classes if classes is not None else np.inf))
         first = int(bad.argmax())
         span = f"in 0..{classes - 1}" if classes is not None else "0 or more"
         raise LabelError(f"{name} must be {span}, got {name}[{first}] = {labels[first]}", subject=subject)
+
+
+@lru_cache(maxsize=16)
+def _unsigned(dtype: np.dtype[np.integer]) -> np.dtype[np.unsignedinteger]:
+    """The unsigned integers of this size and byte order."""
+    return np.dtype(dtype.str.replace("i", "u"))
 
 
 def check_finite(subject: str, name: str, array: NDArray[np.number]) -> None:

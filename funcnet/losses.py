@@ -10,7 +10,7 @@ from funcnet.arithmetic import exp, log, mean, sum_last
 from funcnet.arrays import Array, Labels, check_array, check_labels, lock
 from funcnet.errors import NonFiniteError
 from funcnet.network import INFINITY
-from funcnet.plans import register_loss_plan
+from funcnet.plans import register_loss_plan, scalar
 from funcnet.records import register_name
 from funcnet.settings import check_count
 
@@ -68,6 +68,7 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Labels],
     shifted, column = np.empty_like(logits), np.empty((count, 1), logits.dtype)
     starts, index = np.arange(0, count * classes, classes, dtype=np.intp), np.empty(count, np.intp)
     all_shifted, all_g, sums = shifted.reshape(-1), g.reshape(-1), column.reshape(-1)
+    chosen, one, size = np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
 
     def run(labels: Labels) -> float:
         check_labels("softmax_cross_entropy", "labels", labels, count, classes)
@@ -77,9 +78,11 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Labels],
         sum_last(g, column)
         np.add(starts, labels, index, casting="unsafe")
         np.divide(g, column, g)
-        value = mean(log(sums, sums) - all_shifted.take(index))
-        all_g[index] -= 1
-        np.divide(g, count, g)
+        all_shifted.take(index, None, chosen, "clip")  # "raise", the default, would take a copy first
+        value = mean(np.subtract(log(sums, sums), chosen, chosen))
+        all_g.take(index, None, chosen, "clip")
+        all_g.put(index, np.subtract(chosen, one, chosen), "clip")
+        np.divide(g, size, g)
         _check_value("softmax_cross_entropy", value)
         return value
 

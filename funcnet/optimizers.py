@@ -14,6 +14,7 @@ from attrs import frozen
 from funcnet.arrays import Array, lock
 from funcnet.errors import StructureError
 from funcnet.layer import N
+from funcnet.plans import scalar
 from funcnet.records import register_name
 from funcnet.settings import check_number
 from funcnet.trees import map_parameters
@@ -85,11 +86,11 @@ def is_planned(optimizer: Optimizer) -> TypeGuard[PlannedOptimizer]:
 
 def planned_sgd(p: Array, g: Array, learning_rate: float) -> Callable[[int], None]:
     """``sgd_update`` in place."""
-    rate = float(learning_rate)
+    rate = scalar(learning_rate, p)
 
     def update(_: int) -> None:
-        np.multiply(g, rate, out=g)
-        np.subtract(p, g, out=p)
+        np.multiply(g, rate, g)
+        np.subtract(p, g, p)
 
     return update
 
@@ -150,13 +151,13 @@ class Momentum:
     def plan(self, p: Array, g: Array, moments: tuple[Array, ...], /) -> Callable[[int], None]:
         """``update`` in place."""
         (velocity,) = moments
-        decay, rate = float(self.momentum), float(self.learning_rate)
+        decay, rate = scalar(self.momentum, p), scalar(self.learning_rate, p)
 
         def update(_: int) -> None:
-            np.multiply(velocity, decay, out=velocity)
-            np.add(velocity, g, out=velocity)
-            np.multiply(velocity, rate, out=g)
-            np.subtract(p, g, out=p)
+            np.multiply(velocity, decay, velocity)
+            np.add(velocity, g, velocity)
+            np.multiply(velocity, rate, g)
+            np.subtract(p, g, p)
 
         return update
 

@@ -25,6 +25,12 @@ def copy(array: Array) -> Array:
     return lock(array.copy())
 
 
+def scalar(value: float, like: Array) -> Array:
+    """A number as an operation on buffers takes it soonest: an array of no axes, in the dtype of its neighbours."""
+    with np.errstate(over="ignore"):  # a step that is too long shows in what it computes
+        return lock(np.array(value, like.dtype))
+
+
 def plan_network(params: N, x: Array) -> Plan[N]:
     """Bind a network to the buffers of its parameters and of its input."""
     if not isinstance(params, tuple):

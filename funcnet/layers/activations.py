@@ -14,6 +14,7 @@ from funcnet.arithmetic import exp, tanh
 from funcnet.arrays import Array, check_batch
 from funcnet.errors import ConfigError
 from funcnet.layer import L, Layer, Operation, Plan, Pullback, register_layer
+from funcnet.plans import scalar
 from funcnet.records import fields_of
 
 Slope: TypeAlias = "Array | NDArray[np.bool_]"
@@ -25,6 +26,7 @@ def register_elementwise(
     value: Callable[[L, Array], Array],
     slope: Callable[[L, Array, Array], Slope],
     value_into: Callable[[L, Array, Array], Operation] | None = None,
+    slope_into: Callable[[L, Array, Array, Array], list[Operation]] | None = None,
     name: str | None = None,
 ) -> None:
     """Register a layer without trained parameters that maps each element by itself.
@@ -34,6 +36,7 @@ def register_elementwise(
         value: ``(params, x) -> y``, elementwise, C-contiguous.
         slope: ``(params, x, y) -> dy/dx``, elementwise; y is ``value(params, x)``. Booleans stand for 0 and 1.
         value_into: ``(params, x, y) -> operation`` that computes ``value(params, x)`` into the buffer y: optional.
+        slope_into: ``(params, x, y, s) -> operations`` that compute the slope, as floats, into the buffer s: optional.
         name: The name in files; default module and qualified name.
 
     Raises:
@@ -64,7 +67,11 @@ def register_elementwise(
         y = np.empty_like(x)
 
         def backward(g: Array, _: L, into: Array | None) -> list[Operation]:
-            return [] if into is None else [lambda: np.multiply(g, slope(params, x, y), into)]
+            if into is None:
+                return []
+            if slope_into is None:
+                return [lambda: np.multiply(g, slope(params, x, y), into)]
+            return [*slope_into(params, x, y, into), partial(np.multiply, g, into, into)]
 
         compute = value_into(params, x, y) if value_into else lambda: np.copyto(y, value(params, x))
         return Plan(y, [compute], backward)
@@ -97,11 +104,18 @@ class ReLU(Layer):
     """
 
 
+def _positive(x: Array, s: Array) -> list[Operation]:
+    """Two conversions are cheaper than one product of floats and booleans."""
+    mask = np.empty(x.shape, np.bool_)
+    return [partial(np.greater, x, scalar(0, x), mask), partial(np.copyto, s, mask)]
+
+
 register_elementwise(
     ReLU,
     value=lambda _, x: np.maximum(x, 0),
     slope=lambda _, x, __: x > 0,
     value_into=lambda _, x, y: partial(np.maximum, x, 0, out=y),
+    slope_into=lambda _, x, __, s: _positive(x, s),
     name="funcnet.ReLU",
 )
 
@@ -145,5 +159,6 @@ register_elementwise(
     value=lambda _, x: tanh(x),
     slope=lambda _, __, y: 1 - y * y,
     value_into=lambda _, x, y: partial(tanh, x, y),
+    slope_into=lambda _, x, y, s: [partial(np.multiply, y, y, s), partial(np.subtract, scalar(1, x), s, s)],
     name="funcnet.Tanh",
 )
