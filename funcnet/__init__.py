@@ -40,12 +40,15 @@ from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
 from funcnet.layers.residual import Residual as Residual
+from funcnet.layers.shapes import Flatten as Flatten
+from funcnet.layers.shapes import Reshape as Reshape
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
 from funcnet.network import activations as activations
 from funcnet.network import backward as backward
 from funcnet.network import forward as forward
+from funcnet.network import output_shape as output_shape
 from funcnet.network import value_and_grad as value_and_grad
 from funcnet.network import vjp as vjp
 from funcnet.optimizers import SGD as SGD
@@ -87,6 +90,7 @@ __all__ = [
     "Dropout",
     "Environment",
     "EpochLog",
+    "Flatten",
     "FloatDType",
     "FuncnetError",
     "GradientError",
@@ -99,6 +103,7 @@ __all__ = [
     "NonFiniteError",
     "Pullback",
     "ReLU",
+    "Reshape",
     "Residual",
     "ShapeError",
     "Sigmoid",
@@ -123,6 +128,7 @@ __all__ = [
     "minibatches",
     "mlp",
     "numerical_gradient",
+    "output_shape",
     "outputs",
     "portable",
     "predict",

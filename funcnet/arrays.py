@@ -133,6 +133,16 @@ def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
         check_array(subject, "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
 
 
+def check_row_shape(subject: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array]) -> None:
+    """Check the shape of a row, as ``check_array`` checks the batch.
+
+    Raises:
+        ShapeError: If the row has another shape.
+    """
+    if not _fits(shape, pattern):
+        raise _wrong_shape(subject, "x", ("B", *shape), ("B", *pattern), match)
+
+
 def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
     if pattern and pattern[-1] == "...":
         pattern = pattern[:-1]
@@ -146,12 +156,16 @@ def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
 
 
 def _wrong_shape(
-    subject: str, name: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array] | None
+    subject: str, name: str, shape: Pattern, pattern: Pattern, match: tuple[str, Array] | None
 ) -> ShapeError:
-    wanted = f"({', '.join(map(str, pattern))}{',' if len(pattern) == 1 else ''})"
+    wanted = _in_letters(pattern)
     reason = f" to match {match[0]} {match[1].shape}" if match else ""
     fix = f"; for a batch of one, use {name}[None]" if len(shape) == len(pattern) - 1 and pattern[0] == "B" else ""
-    return ShapeError(f"{name} must have shape {wanted}{reason}, got {shape}{fix}", subject=subject)
+    return ShapeError(f"{name} must have shape {wanted}{reason}, got {_in_letters(shape)}{fix}", subject=subject)
+
+
+def _in_letters(pattern: Pattern) -> str:
+    return f"({', '.join(map(str, pattern))}{',' if len(pattern) == 1 else ''})"
 
 
 def _not_an_array(subject: str, name: str, value: object) -> DTypeError:

@@ -40,6 +40,9 @@ class Pullback(Generic[N]):
         return self.both(g)
 
 
+Shape: TypeAlias = tuple[int, ...]
+"""The shape of a row, an array's without the batch: ``(784,)``, ``(28, 28, 1)``."""
+
 Operation: TypeAlias = Callable[[], object]
 """A computation bound to the buffers that it reads and writes."""
 
@@ -65,6 +68,7 @@ class Rule(Generic[L]):
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]]
     with_key: Callable[[L, Key], L] | None
     plan: Callable[[L, Array], Plan[L]] | None
+    output_shape: Callable[[L, Shape], Shape] | None
 
 
 _RULES: Final[dict[type[Layer], Rule[Any]]] = {}
@@ -78,6 +82,7 @@ def register_layer(
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]] | None = None,
     with_key: Callable[[L, Key], L] | None = None,
     plan: Callable[[L, Array], Plan[L]] | None = None,
+    output_shape: Callable[[L, Shape], Shape] | None = None,
     name: str | None = None,
 ) -> None:
     """Make a record type a layer: the open door for layers of your own.
@@ -95,6 +100,7 @@ def register_layer(
             ``key: Key | None = None``.
         plan: ``(params, x) -> Plan`` for the buffers params and x: optional, saves a fold the making of arrays, with
             the same bits.
+        output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError: optional, saves running it.
         name: The name in files; default module and qualified name.
 
     Raises:
@@ -105,7 +111,7 @@ def register_layer(
     """
     _check_record(record)
     register_name(record, name)
-    _RULES[record] = Rule(forward, vjp or _vjp_of(forward, backward), with_key, plan)
+    _RULES[record] = Rule(forward, vjp or _vjp_of(forward, backward), with_key, plan, output_shape)
 
 
 def _vjp_of(

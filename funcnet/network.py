@@ -12,8 +12,8 @@ import numpy as np
 from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
 from funcnet.errors import FuncnetError, NonFiniteError, StructureError
-from funcnet.layer import N, Network, Pullback, rule_of
-from funcnet.trees import is_trained
+from funcnet.layer import N, Network, Pullback, Shape, rule_of
+from funcnet.trees import is_trained, leaves
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -148,6 +148,33 @@ def _pull_back(pulls: list[Pullback[Network]], first: int, g: Array) -> tuple[Ar
         raise
     grads.reverse()
     return g, grads
+
+
+def output_shape(params: Network, shape: Shape) -> Shape:
+    """The shape of the network's output for one row, without running it. Shapes are without the batch.
+
+    Raises:
+        ShapeError: Names the first layer that such a row does not fit.
+
+    Example:
+        >>> import funcnet as fn
+        >>> output_shape(fn.mlp(fn.Key(0), (784, 100, 10)), (784,))
+        (10,)
+    """
+    if isinstance(params, tuple):
+        position = 0
+        try:
+            for position, layer in enumerate(params):  # noqa: B007  # for the error
+                shape = output_shape(layer, shape)
+        except FuncnetError as error:
+            error.enter(position)
+            raise
+        return shape
+    rule = rule_of(params)
+    if rule.output_shape is not None:
+        return rule.output_shape(params, shape)
+    dtype = next((leaf.array.dtype for leaf in leaves(params)), np.dtype(np.float32))
+    return rule.forward(params, np.zeros((0, *shape), dtype)).shape[1:]  # no row, no arithmetic
 
 
 def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:

@@ -14,24 +14,37 @@ from funcnet.draws import normal
 
 @frozen
 class Case:
-    """A layer under test: how to make it for I inputs, and whether it keeps the shape."""
+    """A layer under test: how to make it for rows of a shape, the shape, and whether it keeps it."""
 
     name: str
-    make: Callable[[fn.Key, int], fn.Layer]
+    make: Callable[[fn.Key, tuple[int, ...]], fn.Layer]
+    shape: tuple[int, ...] = (4,)
     keeps_shape: bool = True
 
+    def layer(self) -> fn.Layer:
+        """The layer, in float64."""
+        return self.make(KEY, self.shape)
 
+    def x(self, batch: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
+        """A batch that it takes."""
+        return inputs(KEY.child("x"), batch, *self.shape, dtype=dtype)
+
+
+KEY = fn.Key(20)
 CASES = (
-    Case("Dense", lambda key, size: fn.dense(key, size, 3, dtype=np.float64), keeps_shape=False),
+    Case("Dense", lambda key, shape: fn.dense(key, shape[0], 3, dtype=np.float64), keeps_shape=False),
     Case("Identity", lambda _, __: fn.Identity()),
     Case("ReLU", lambda _, __: fn.ReLU()),
     Case("Sigmoid", lambda _, __: fn.Sigmoid()),
     Case("Tanh", lambda _, __: fn.Tanh()),
     Case("Dropout", lambda _, __: fn.Dropout(0.4)),
     Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask"))),
-    Case("Residual", lambda key, size: fn.Residual((fn.Tanh(), fn.dense(key, size, size, dtype=np.float64)))),
+    Case("Residual", lambda key, shape: fn.Residual((fn.Tanh(), fn.dense(key, shape[0], shape[0], dtype=np.float64)))),
     Case("Residual of nothing", lambda _, __: fn.Residual(())),
+    Case("Flatten", lambda _, __: fn.Flatten(), (2, 3, 2), keeps_shape=False),
+    Case("Reshape", lambda _, __: fn.Reshape((3, 2)), (6,), keeps_shape=False),
 )
+VECTOR_CASES = tuple(case for case in CASES if case.keeps_shape and len(case.shape) == 1)
 
 
 def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
@@ -62,8 +75,7 @@ def networks(draw: st.DrawFn, size: int = 4, depth: int = 2) -> tuple[fn.Network
             back = width(inner, size)
             layers.append(fn.Residual((inner, fn.dense(key, back, size, dtype=np.float64))))
         else:
-            case = draw(st.sampled_from([case for case in CASES if case.keeps_shape]))
-            layers.append(case.make(key, size))
+            layers.append(draw(st.sampled_from(VECTOR_CASES)).make(key, (size,)))
     return tuple(layers)
 
 

@@ -78,7 +78,7 @@ def refuse(path: Path, content: bytes, *facts: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_layer_comes_back(case: Any, dtype: fn.FloatDType, path: Path) -> None:
     """Alone, with its settings, key and bits; and locked."""
-    layer: fn.Layer = fn.cast(case.make(KEY, 4), dtype)
+    layer: fn.Layer = fn.cast(case.layer(), dtype)
     fn.save(path, layer)
     loaded = fn.load(path, like=layer)
     assert fn.equal(loaded, layer)

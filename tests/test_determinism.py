@@ -72,12 +72,12 @@ def test_without_it_some_row_differs() -> None:
 @pytest.mark.parametrize("portable", [False, True])
 def test_every_layer_is_row_independent(case: Case, portable: bool) -> None:  # noqa: FBT001  # a parameter
     """Row by row or all at once, where nothing is drawn by position."""
-    layer = fn.cast(case.make(KEY, 6), np.float32)
+    layer, x = fn.cast(case.layer(), np.float32), case.x(50, np.float32)
     if "key=Key" in repr(layer):
         pytest.skip("a mask is drawn by position")
     with arithmetic("portable" if portable else "native"):
-        whole = fn.outputs(layer, X, rowwise=not portable)
-        parts = [fn.outputs(layer, X[i : i + 1], rowwise=not portable) for i in range(len(X))]
+        whole = fn.outputs(layer, x, rowwise=not portable)
+        parts = [fn.outputs(layer, x[i : i + 1], rowwise=not portable) for i in range(len(x))]
     assert same_bits(whole, np.concatenate(parts))
 
 

@@ -23,7 +23,7 @@ KEY = fn.Key(3)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_every_layer_agrees_with_central_differences(case: Case, batch: int) -> None:
     """Input and every parameter, to 1e-7 relative."""
-    report = fn.check_gradients(case.make(KEY, 4), inputs(KEY.child("x"), batch, 4))
+    report = fn.check_gradients(case.layer(), case.x(batch))
     assert all(check.passed and check.tolerance <= 1e-9 + 1e-7 * abs(check.expected) for check in report.checks)
 
 

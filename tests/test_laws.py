@@ -117,7 +117,13 @@ def check_dtype(net: fn.Network, x: fn.Array) -> None:
     assert {y.dtype, grad_x.dtype, *(leaf.array.dtype for leaf in leaves((grads, updated)))} == {np.dtype(np.float32)}
 
 
+def check_output_shape(net: fn.Network, x: fn.Array) -> None:
+    """The shape that is told without running the network is the output's."""
+    assert fn.output_shape(net, x.shape[1:]) == fn.forward(net, x).shape[1:]
+
+
 CHECKS = (
+    check_output_shape,
     check_purity,
     check_memory_order,
     check_gradient_is_a_network,
@@ -134,7 +140,7 @@ every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check._
 @pytest.mark.parametrize("batch", [1, 5])
 def test_every_layer_keeps_the_laws(check: Callable[[fn.Network, fn.Array], None], case: Case, batch: int) -> None:
     """Each law, for each layer, alone and in a batch."""
-    check(case.make(KEY, 4), inputs(KEY.child("x"), batch, 4))
+    check(case.layer(), case.x(batch))
 
 
 @every_check

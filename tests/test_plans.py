@@ -72,8 +72,11 @@ def networks_of(state: Any) -> tuple[fn.Network, ...]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_every_layer_and_optimizer_fold_to_the_plain_bits(case: Case, optimizer: fn.SGD | fn.Momentum) -> None:
     """On buffers and not, for one epoch with a smaller last batch."""
-    state = fn.TrainState.create(classifier(case.make(KEY, 4)), optimizer, key=KEY)
-    check_fold(fn.train_step(fn.softmax_cross_entropy), state, data())
+    net = (case.layer(), fn.Flatten())
+    features = fn.forward(net, case.x(1)).shape[1]
+    classes = (net, fn.dense(KEY.child("last"), features, 3, dtype=np.float64))
+    batches = fn.minibatches(case.x(30), LABELS, 7, key=KEY.child("order"))
+    check_fold(fn.train_step(fn.softmax_cross_entropy), fn.TrainState.create(classes, optimizer, key=KEY), batches)
 
 
 @given(net=networks())

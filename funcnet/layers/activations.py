@@ -78,7 +78,15 @@ def register_elementwise(
 
     if isinstance(record, type) and issubclass(record, Layer) and fields_of(record).trained:
         raise ConfigError(f"{record.__name__} has trained fields; use register_layer")
-    register_layer(record, forward=forward, backward=backward, vjp=vjp, plan=plan, name=name)
+    register_layer(
+        record,
+        forward=forward,
+        backward=backward,
+        vjp=vjp,
+        plan=plan,
+        output_shape=lambda _, shape: shape,
+        name=name,
+    )
 
 
 @frozen(eq=False)

@@ -8,10 +8,10 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import matmul, operand, planned_matmul, planned_sum_rows, rows, sum_outer, sum_rows
-from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, lock
+from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, check_row_shape, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Operation, Plan, Pullback, register_layer
+from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.records import evolve
 from funcnet.settings import check_count
 from funcnet.trees import float_dtype
@@ -80,8 +80,20 @@ def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
     return Plan(y, [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)], backward)
 
 
+def dense_output_shape(params: Dense, shape: Shape) -> Shape:
+    """(I,) to (O,)."""
+    check_row_shape("Dense", shape, params.weight.shape[:1], ("weight", params.weight))
+    return params.weight.shape[1:]
+
+
 register_layer(
-    Dense, forward=dense_forward, backward=dense_backward, vjp=dense_vjp, plan=dense_plan, name="funcnet.Dense"
+    Dense,
+    forward=dense_forward,
+    backward=dense_backward,
+    vjp=dense_vjp,
+    plan=dense_plan,
+    output_shape=dense_output_shape,
+    name="funcnet.Dense",
 )
 
 

@@ -73,5 +73,6 @@ register_layer(
     backward=dropout_backward,
     vjp=dropout_vjp,
     with_key=dropout_with_key,
+    output_shape=lambda _, shape: shape,
     name="funcnet.Dropout",
 )

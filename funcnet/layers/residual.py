@@ -9,8 +9,9 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, check_array
-from funcnet.layer import Layer, N, Operation, Plan, Pullback, register_layer
-from funcnet.network import forward, vjp
+from funcnet.errors import ShapeError
+from funcnet.layer import Layer, N, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.network import forward, output_shape, vjp
 from funcnet.plans import plan_network
 from funcnet.records import evolve
 
@@ -67,11 +68,20 @@ def residual_plan(params: Residual[N], x: Array) -> Plan[Residual[N]]:
     return Plan(y, [*inner.forward, partial(np.add, x, inner.output, y)], backward)
 
 
+def residual_output_shape(params: Residual[N], shape: Shape) -> Shape:
+    """The shape of x, which is net(x)'s."""
+    inner = output_shape(params.net, shape)
+    if inner != shape:
+        raise ShapeError(f"net(x) must have the shape of x, {shape}, got {inner}", subject="Residual")
+    return shape
+
+
 register_layer(
     Residual,
     forward=residual_forward,
     backward=residual_backward,
     vjp=residual_vjp,
     plan=residual_plan,
+    output_shape=residual_output_shape,
     name="funcnet.Residual",
 )

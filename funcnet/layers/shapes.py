@@ -1,0 +1,85 @@
+"""Layers that give the same numbers another shape: Flatten, Reshape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arrays import Array, check_batch
+from funcnet.errors import ConfigError, ShapeError
+from funcnet.layer import L, Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.settings import check_count
+
+
+def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], name: str) -> None:
+    """Register a layer that keeps each row's numbers in their order: ``shape(params, row's shape)`` is the new one."""
+
+    def forward(params: L, x: Array) -> Array:
+        check_batch(record.__name__, x)
+        return x.reshape(len(x), *shape(params, x.shape[1:]))
+
+    def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
+        return g.reshape(x.shape), params
+
+    def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:
+        return forward(params, x), Pullback(lambda g: (g.reshape(x.shape), params), lambda _: params)
+
+    def plan(params: L, x: Array) -> Plan[L]:
+        y = forward(params, x)
+
+        def backward(g: Array, _: L, into: Array | None) -> list[Operation]:
+            return [] if into is None else [partial(np.copyto, into, g.reshape(x.shape))]
+
+        return Plan(y, [], backward)  # y is a view of the buffer x
+
+    register_layer(record, forward=forward, backward=backward, vjp=vjp, plan=plan, output_shape=shape, name=name)
+
+
+@frozen(eq=False)
+class Flatten(Layer):
+    """Each row as a vector, in C order: what stands between images and Dense. Shapes: x (B, ...), y (B, O).
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Flatten(), np.zeros((2, 28, 28, 1))).shape
+        (2, 784)
+    """
+
+
+register_reshaping(Flatten, shape=lambda _, shape: (math.prod(shape),), name="funcnet.Flatten")
+
+
+@frozen(eq=False)
+class Reshape(Layer):
+    """Each row in another shape, in C order. Shapes: x (B, ...), y (B, *shape).
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Reshape((28, 28, 1)), np.zeros((2, 784))).shape
+        (2, 28, 28, 1)
+    """
+
+    shape: Shape
+
+    def check(self) -> None:
+        """A tuple of positive sizes."""
+        if not isinstance(self.shape, tuple):
+            raise ConfigError(
+                f"shape must be a tuple of sizes without the batch, got {self.shape!r}", subject="Reshape"
+            )
+        for size in self.shape:
+            check_count("Reshape", "a size", size)
+
+
+def _reshaped(params: Reshape, shape: Shape) -> Shape:
+    if math.prod(shape) != math.prod(params.shape):
+        sizes = f"{math.prod(params.shape)} numbers to fit {params.shape}"
+        raise ShapeError(f"x must have rows of {sizes}, got {shape}, which are {math.prod(shape)}", subject="Reshape")
+    return params.shape
+
+
+register_reshaping(Reshape, shape=_reshaped, name="funcnet.Reshape")
