@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import exp, tanh
 from funcnet.arrays import Array, check_batch
 from funcnet.errors import ConfigError
-from funcnet.layer import L, Layer, Operation, Plan, Pullback, register_layer
+from funcnet.layer import L, Layer, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.plans import scalar
 from funcnet.records import fields_of
 
 Slope: TypeAlias = "Array | NDArray[np.bool_]"
+
+
+def _same(_: Layer, shape: Shape) -> Shape:
+    return shape
 
 
 def register_elementwise(
@@ -78,15 +82,7 @@ def register_elementwise(
 
     if isinstance(record, type) and issubclass(record, Layer) and fields_of(record).trained:
         raise ConfigError(f"{record.__name__} has trained fields; use register_layer")
-    register_layer(
-        record,
-        forward=forward,
-        backward=backward,
-        vjp=vjp,
-        plan=plan,
-        output_shape=lambda _, shape: shape,
-        name=name,
-    )
+    register_layer(record, forward=forward, backward=backward, vjp=vjp, plan=plan, output_shape=_same, name=name)
 
 
 @frozen(eq=False)
