@@ -66,13 +66,22 @@ class PlannedSteps(Generic[N, T]):
     """The network, its moments and one batch as buffers, and the operations of a step on them."""
 
     def __init__(
-        self, params: N, moments: tuple[N, ...], update: PlannedUpdate, loss: Loss[T], batch: Batch[T]
+        self,
+        params: N,
+        moments: tuple[N, ...],
+        update: PlannedUpdate,
+        loss: Loss[T],
+        batch: Batch[T],
+        *,
+        keyed: Callable[[N, int], N] | None,
     ) -> None:
         self.params = Buffer(params, locked=True)
+        self.keyed = keyed
         self.moments = [Buffer(moment, locked=True) for moment in moments]
         self.x: Array = np.array(batch.x, order="C")
         grads = Buffer(params, locked=False)
-        plan = plan_network(self.params.net, self.x)
+        plan = plan_network(self.params.net if keyed is None else keyed(self.params.net, 0), self.x)
+        self.enter = plan.enter
         g = np.empty_like(plan.output)
         self.forward = plan.forward
         self.loss = plan_loss(loss, locked_view(plan.output), g)
@@ -87,6 +96,8 @@ class PlannedSteps(Generic[N, T]):
         """One step on a batch that fits: the loss before the update."""
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
             np.copyto(self.x, batch.x)
+            if self.keyed is not None:
+                self.enter(self.keyed(self.params.net, step))
             for operation in self.forward:
                 operation()
             value = self.loss(batch.y)
@@ -118,7 +129,7 @@ class PlannedFold(Generic[S, N, T]):
     """What a step must give so that its fold can run on buffers.
 
     ``split(state)`` is its network, its moments and the steps done; ``join(state, params, moments, steps)`` the state
-    after so many more.
+    after so many more; ``keyed(params, steps)`` the network as it is in the step after so many, if it draws.
     """
 
     step: Callable[[S, Batch[T]], tuple[S, float]]
@@ -126,6 +137,7 @@ class PlannedFold(Generic[S, N, T]):
     update: PlannedUpdate
     split: Callable[[S], tuple[N, tuple[N, ...], int]]
     join: Callable[[S, N, tuple[N, ...], int], S]
+    keyed: Callable[[N, int], N] | None = None
 
     def plan(self, state: S, batch: Batch[T]) -> PlannedSteps[N, T] | None:
         """The buffers for a state and batches like this one: native ones of one dtype, with something to train."""
@@ -133,7 +145,7 @@ class PlannedFold(Generic[S, N, T]):
         dtypes = {array.dtype for array in trained_arrays(params)}
         if dtypes != {batch.x.dtype} or batch.weight is not None or in_force() != "native":
             return None
-        return PlannedSteps(params, moments, self.update, self.loss, batch)
+        return PlannedSteps(params, moments, self.update, self.loss, batch, keyed=self.keyed)
 
     def run(self, state: S, batches: Iterable[Batch[T]], losses: list[float]) -> S:
         """Fold the step over batches, on buffers from the second batch of a shape on; losses are appended."""

@@ -53,11 +53,13 @@ class Plan(Generic[N]):
 
     ``forward`` computes ``output`` from the buffer of the input. ``backward(g, grads, into)`` gives the operations that
     compute the parameters' gradients into ``grads`` and, unless ``into`` is None, the input's gradient into ``into``.
+    ``enter(params)`` begins a step with the network as it is in that step: the same arrays, other keys.
     """
 
     output: Array
     forward: Sequence[Operation]
     backward: Callable[[Array, N, Array | None], Sequence[Operation]]
+    enter: Callable[[N], None] = lambda _: None
 
 
 @frozen(eq=False)

@@ -49,7 +49,11 @@ def plan_network(params: N, x: Array) -> Plan[N]:
             g = g if target is None else target
         return operations if plans or into is None else [partial(np.copyto, into, g)]
 
-    return Plan(plans[-1].output if plans else x, [run for plan in plans for run in plan.forward], backward)
+    def enter(params: N) -> None:
+        for plan, layer in zip(plans, cast("tuple[Network, ...]", params), strict=True):
+            plan.enter(layer)
+
+    return Plan(plans[-1].output if plans else x, [run for plan in plans for run in plan.forward], backward, enter)
 
 
 def first_trained(params: tuple[Network, ...]) -> int:
@@ -59,11 +63,14 @@ def first_trained(params: tuple[Network, ...]) -> int:
 
 def _plain_plan(params: L, x: Array) -> Plan[L]:
     """For a layer without a plan of its own: its pure functions, and copies, so that they see no buffer."""
-    rule = rule_of(params)
+    rule, current = rule_of(params), [params]
     pulls: list[Pullback[L]] = []
 
+    def enter(params: L) -> None:
+        current[:] = [params]
+
     def values() -> tuple[L, Array]:
-        return on_arrays(params, iter([copy(array) for array in trained_arrays(params)])), copy(x)
+        return on_arrays(current[0], iter([copy(array) for array in trained_arrays(params)])), copy(x)
 
     def forward() -> None:
         y, pull = rule.vjp(*values())
@@ -85,7 +92,7 @@ def _plain_plan(params: L, x: Array) -> Plan[L]:
         return [pull_back]
 
     output = np.array(rule.forward(*values()))
-    return Plan(output, [forward], backward)
+    return Plan(output, [forward], backward, enter)
 
 
 PlannedLoss: TypeAlias = Callable[[Array, Array], Callable[[Any], float]]

@@ -54,9 +54,9 @@ class SGDStep(Generic[T]):
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
 
-    def planned(self, params: N) -> PlannedFold[N, N, T] | None:
-        """The fold of this step on buffers, for ``train_epoch``; None if the network draws."""
-        if draws(params) or self.shard_size is not None:
+    def planned(self, params: N) -> PlannedFold[N, N, T] | None:  # noqa: ARG002  # as TrainStep has it
+        """The fold of this step on buffers, for ``train_epoch``; None if it computes shards."""
+        if self.shard_size is not None:
             return None
         return PlannedFold(
             self,
@@ -140,9 +140,9 @@ class TrainStep(Generic[T]):
         return evolve(state, params=params, moments=moments, step=state.step + 1), loss
 
     def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
-        """The fold of this step on buffers, for ``train_epoch``; None if the network draws or the optimiser cannot."""
-        optimizer = state.optimizer
-        if draws(state.params) or self.shard_size is not None or not is_planned(optimizer):
+        """The fold of this step on buffers, for ``train_epoch``; None if it computes shards or the optimiser cannot."""
+        optimizer, key = state.optimizer, state.key
+        if self.shard_size is not None or not is_planned(optimizer):
             return None
         return PlannedFold(
             self,
@@ -152,6 +152,7 @@ class TrainStep(Generic[T]):
             join=lambda state, params, moments, steps: evolve(
                 state, params=params, moments=moments, step=state.step + steps
             ),
+            keyed=(lambda params, steps: training(params, key.child("step", steps))) if draws(state.params) else None,
         )
 
 

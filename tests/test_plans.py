@@ -81,9 +81,11 @@ def test_every_layer_and_optimizer_fold_to_the_plain_bits(case: Case, optimizer:
 
 @given(net=networks())
 def test_random_networks_fold_to_the_plain_bits(net: tuple[fn.Network, ...]) -> None:
-    """Nested, empty, residual; sgd_step refuses what draws, so Dropout is left out."""
-    if "Dropout" not in repr(net):
-        check_fold(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), classifier(net), data())
+    """Nested, empty, residual; with a mask a step, and with the one that sgd_step is given."""
+    state = fn.TrainState.create(classifier(net), OPTIMIZERS[1], key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, data())
+    keyed = fn.training(classifier(net), KEY)
+    check_fold(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), keyed, data())
 
 
 @given(cuts=st.lists(st.integers(0, 5), max_size=3))

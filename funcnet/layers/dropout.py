@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, check_batch
 from funcnet.draws import uniform
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Pullback, register_layer
+from funcnet.layer import Layer, Operation, Plan, Pullback, register_layer
 from funcnet.records import evolve
 from funcnet.settings import check_number
 
@@ -57,9 +60,28 @@ def dropout_vjp(params: Dropout, x: Array) -> tuple[Array, Pullback[Dropout]]:
     check_batch("Dropout", x)
     if params.key is None:
         return x, Pullback(lambda g: (g, params), lambda _: params)
-    kept = uniform(params.key, x.shape) >= params.rate
-    scale = kept * x.dtype.type(1 / (1 - params.rate))
+    scale = np.empty_like(x)
+    draw_scale(params, scale)
     return x * scale, Pullback(lambda g: (g * scale, params), lambda _: params)
+
+
+def draw_scale(params: Dropout, scale: Array) -> None:
+    """Fill ``scale`` with 0 and ``1 / (1 - rate)`` as the key says; with 1 if there is none."""
+    if params.key is None:
+        scale.fill(1)
+    else:
+        np.multiply(uniform(params.key, scale.shape) >= params.rate, scale.dtype.type(1 / (1 - params.rate)), scale)
+
+
+def dropout_plan(params: Dropout, x: Array) -> Plan[Dropout]:
+    """The same operations, on buffers; the mask is drawn as a step begins."""
+    y, scale = np.empty_like(x), np.empty_like(x)
+    draw_scale(params, scale)
+
+    def backward(g: Array, _: Dropout, into: Array | None) -> list[Operation]:
+        return [] if into is None else [partial(np.multiply, g, scale, into)]
+
+    return Plan(y, [partial(np.multiply, x, scale, y)], backward, lambda params: draw_scale(params, scale))
 
 
 def dropout_with_key(params: Dropout, key: Key) -> Dropout:
@@ -72,6 +94,7 @@ register_layer(
     forward=dropout_forward,
     backward=dropout_backward,
     vjp=dropout_vjp,
+    plan=dropout_plan,
     with_key=dropout_with_key,
     output_shape=lambda _, shape: shape,
     name="funcnet.Dropout",

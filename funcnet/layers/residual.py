@@ -65,7 +65,8 @@ def residual_plan(params: Residual[N], x: Array) -> Plan[Residual[N]]:
         operations = list(inner.backward(g, grads.net, into))
         return operations if into is None else [*operations, partial(np.add, g, into, into)]
 
-    return Plan(y, [*inner.forward, partial(np.add, x, inner.output, y)], backward)
+    forward: list[Operation] = [*inner.forward, partial(np.add, x, inner.output, y)]
+    return Plan(y, forward, backward, lambda params: inner.enter(params.net))
 
 
 def residual_output_shape(params: Residual[N], shape: Shape) -> Shape:
