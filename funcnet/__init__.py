@@ -69,6 +69,10 @@ from funcnet.modes import training as training  # isort: skip  # last: the funct
 
 if TYPE_CHECKING:
     from funcnet import datasets as datasets
+    from funcnet.audits import Divergence as Divergence
+    from funcnet.audits import Recheck as Recheck
+    from funcnet.audits import first_divergence as first_divergence
+    from funcnet.audits import recheck as recheck
     from funcnet.checking import check_gradients as check_gradients
     from funcnet.checking import numerical_gradient as numerical_gradient
     from funcnet.checkpoints import load as load
@@ -77,6 +81,10 @@ if TYPE_CHECKING:
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
+    from funcnet.runs import Run as Run
+    from funcnet.runs import RunRow as RunRow
+    from funcnet.runs import audited_train as audited_train
+    from funcnet.runs import load_run as load_run
 
 __all__ = [
     "SGD",
@@ -87,6 +95,7 @@ __all__ = [
     "DTypeError",
     "DatasetFormatError",
     "Dense",
+    "Divergence",
     "Dropout",
     "Environment",
     "EpochLog",
@@ -103,8 +112,11 @@ __all__ = [
     "NonFiniteError",
     "Pullback",
     "ReLU",
+    "Recheck",
     "Reshape",
     "Residual",
+    "Run",
+    "RunRow",
     "ShapeError",
     "Sigmoid",
     "Statistic",
@@ -115,6 +127,7 @@ __all__ = [
     "Weight",
     "accuracy",
     "activations",
+    "audited_train",
     "backward",
     "cast",
     "check_gradients",
@@ -123,8 +136,10 @@ __all__ = [
     "environment",
     "equal",
     "fingerprint",
+    "first_divergence",
     "forward",
     "load",
+    "load_run",
     "minibatches",
     "mlp",
     "numerical_gradient",
@@ -133,6 +148,7 @@ __all__ = [
     "portable",
     "predict",
     "predict_proba",
+    "recheck",
     "register_elementwise",
     "register_layer",
     "register_name",
@@ -151,6 +167,14 @@ __all__ = [
 
 
 _LAZY = {
+    "recheck": "audits",
+    "load_run": "runs",
+    "first_divergence": "audits",
+    "audited_train": "runs",
+    "RunRow": "runs",
+    "Run": "runs",
+    "Recheck": "audits",
+    "Divergence": "audits",
     "check_gradients": "checking",
     "datasets": "datasets",
     "load": "checkpoints",

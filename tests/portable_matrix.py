@@ -85,6 +85,14 @@ def cells() -> Iterator[Cell]:
     return (Cell(*values) for values in product(kernels, (1, 2), simds, TUNABLES))
 
 
+def has_old_names(python: Path) -> bool:
+    """Whether an interpreter's NumPy has the names of CPU features that it had before 2.4."""
+    program = "import numpy; print(numpy.__version__)"
+    version = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) < (2, 4)
+
+
 def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15) -> dict[str, object]:
     """What a cell says, once its settings have been seen to be in effect."""
     names = {
@@ -143,9 +151,9 @@ def interpreters(directory: Path) -> Iterator[tuple[str, Path]]:
 def run_all(name: str, python: Path, libm: dict[str, set[str]]) -> set[object]:
     """Every cell of one interpreter: the native fingerprints; raises at the first portable one that differs."""
     native: set[object] = set()
-    count = 0
+    count, old_names = 0, has_old_names(python)
     for cell in cells():
-        said = run_cell(python, cell, old_names="1.26" in name)
+        said = run_cell(python, cell, old_names=old_names)
         if said["portable"] != REFERENCE:
             raise RuntimeError(f"{name}, {cell}: portable arithmetic differs: {said['portable']}")
         libm.setdefault(cell.libm, set()).add(json.dumps(said["libm"]))

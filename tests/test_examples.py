@@ -62,6 +62,17 @@ def test_mnist_learns_and_repeats(tmp_path: Path) -> None:
     assert (tmp_path / "mnist.png").stat().st_size > 10_000
 
 
+@needs_extra
+def test_a_run_resumes_in_another_process(tmp_path: Path) -> None:
+    """One fingerprint at once and in two processes, a clean replay, and the wrong label found."""
+    lines = run("resume.py", directory=tmp_path).splitlines()
+    first, second = (line.split()[-1] for line in lines[:2])
+    assert first == second
+    assert lines[2].endswith("every state and every batch has the bytes of its row")
+    assert lines[3].endswith("None")
+    assert re.search(r"in epoch 2, step \d+: data, y\[\d+\] is \d in one and \d in the other", lines[4])
+
+
 def test_own_layer_learns(tmp_path: Path) -> None:
     """The user's layer trains."""
     assert "Accuracy: 1.0000" in run("own_layer.py", directory=tmp_path)

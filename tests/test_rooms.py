@@ -28,6 +28,8 @@ FLOORS = {
         "values",
         "fingerprints",
         "checkpoints",
+        "runs",
+        "audits",
     ),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

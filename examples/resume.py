@@ -1,0 +1,92 @@
+"""Train with a record of every epoch, stop, go on in another process, and find the one label that two runs differ in.
+
+Run: python examples/resume.py [--directory runs]
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+import funcnet as fn
+from funcnet.data import Minibatches
+
+EPOCHS, STOP = 6, 3
+KEY: Final = fn.Key(2026)
+STEP: Final = fn.train_step(fn.softmax_cross_entropy)
+Labels = NDArray[np.int64]
+
+
+def digits() -> tuple[fn.Array, Labels]:
+    """The images from 0 to 1, and their digits."""
+    x, y = cast("tuple[NDArray[np.float64], Labels]", load_digits(return_X_y=True))
+    return (x / 16).astype(np.float32), y
+
+
+def batches(epoch: int) -> Minibatches[Labels]:
+    """An epoch's batches, in an order that its number names."""
+    x, y = digits()
+    return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
+
+
+def mislabelled(epoch: int) -> Minibatches[Labels]:
+    """The same, with one wrong label in epoch 2."""
+    x, y = digits()
+    y[1000] = (y[1000] + (epoch == 2)) % 10
+    return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
+
+
+def start() -> fn.TrainState[tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]]:
+    """A network with dropout, under momentum."""
+    net = (fn.dense(KEY.child(0), 64, 48), fn.ReLU(), fn.Dropout(0.2), fn.dense(KEY.child(1), 48, 10))
+    return fn.TrainState.create(net, fn.Momentum(learning_rate=0.05), key=KEY.child("run"))
+
+
+def train(directory: Path, state: Any, first: int, last: int, data: Any = batches) -> str:
+    """Train some epochs, and return the fingerprint of the state after them."""
+    *_, (last_state, _) = fn.audited_train(directory, STEP, state, data, epochs=range(first, last), every=2)
+    fn.save(directory / "last.safetensors", last_state)
+    return fn.fingerprint(last_state)
+
+
+def main() -> None:
+    """Train whole, in two processes, and on a wrong label; compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--directory", type=Path, default=None, help="where to keep the runs (default: nowhere)")
+    parser.add_argument("--go-on", type=Path, default=None, help="go on with the run in this directory")
+    arguments = parser.parse_args()
+    if arguments.go_on:
+        state = fn.load(arguments.go_on / "last.safetensors", like=start())
+        print(train(arguments.go_on, state, STOP, EPOCHS))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        home: Path = arguments.directory or Path(temporary)
+        whole = train(home / "whole", start(), 0, EPOCHS)
+        print(f"{EPOCHS} epochs at once:                   {whole}")
+
+        train(home / "stopped", start(), 0, STOP)
+        command = [sys.executable, __file__, "--go-on", str(home / "stopped")]
+        resumed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+        print(f"{STOP}, and {EPOCHS - STOP} more in another process:    {resumed}")
+        assert resumed == whole
+
+        run = fn.load_run(home / "stopped")
+        print(f"replayed: {fn.recheck(run, range(4, 6), step=STEP, data=batches)}")
+        same = fn.first_divergence(fn.load_run(home / "whole"), run, step=STEP, data=batches)
+        print(f"where the first two part: {same}")
+
+        train(home / "mislabelled", start(), 0, EPOCHS, mislabelled)
+        other = fn.load_run(home / "mislabelled")
+        print(f"with one wrong label: {fn.first_divergence(run, other, step=STEP, data=(batches, mislabelled))}")
+
+
+if __name__ == "__main__":
+    main()
