@@ -70,12 +70,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home: Path = arguments.directory or Path(temporary)
         whole = train(home / "whole", start(), 0, EPOCHS)
-        print(f"{EPOCHS} epochs at once:                   {whole}")
+        print(f"{f'{EPOCHS} epochs at once:':36}{whole}")
 
         train(home / "stopped", start(), 0, STOP)
         command = [sys.executable, __file__, "--go-on", str(home / "stopped")]
         resumed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
-        print(f"{STOP}, and {EPOCHS - STOP} more in another process:    {resumed}")
+        print(f"{f'{STOP}, and {EPOCHS - STOP} more in another process:':36}{resumed}")
         assert resumed == whole
 
         run = fn.load_run(home / "stopped")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -178,20 +179,19 @@ def test_no_byte_of_the_rows_can_change_unseen(kept: fn.Run, tmp_path: Path) -> 
     assert found > len(whole) // 10
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda rows: rows[:2] + rows[3:], "line 3 does not follow the row before it"),
-        (lambda rows: [*rows[:2], rows[3], rows[2], *rows[4:]], "line 3 does not follow the row before it"),
-        (lambda rows: rows[1:], "line 1 does not follow the row before it"),
-        (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9), *rows[3:]], "line 3 was changed"),
-        (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9).sealed(), *rows[3:]], "line 4 does not follow"),
-        (lambda _: [], "it has no row"),
-    ],
-)
-def test_no_row_can_change_unseen(
-    change: Callable[[list[fn.RunRow]], list[fn.RunRow]], reason: str, kept: fn.Run, tmp_path: Path
-) -> None:
+Change = Callable[[list[fn.RunRow]], list[fn.RunRow]]
+CHANGES: list[tuple[Change, str]] = [
+    (lambda rows: rows[:2] + rows[3:], "line 3 does not follow the row before it"),
+    (lambda rows: [*rows[:2], rows[3], rows[2], *rows[4:]], "line 3 does not follow the row before it"),
+    (lambda rows: rows[1:], "line 1 does not follow the row before it"),
+    (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9), *rows[3:]], "line 3 was changed"),
+    (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9).sealed(), *rows[3:]], "line 4 does not follow"),
+    (lambda _: [], "it has no row"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), CHANGES)
+def test_no_row_can_change_unseen(change: Change, reason: str, kept: fn.Run, tmp_path: Path) -> None:
     """Left out, swapped, rewritten with a hash of its own."""
     rows = change(list(kept.rows))
     (tmp_path / ROWS).write_text("".join(json.dumps(attrs.asdict(row)) + "\n" for row in rows))
@@ -407,33 +407,34 @@ def test_another_start_setting_or_length_is_found(kept: fn.Run, tmp_path: Path) 
 
 GO_ON = """
 import sys
+import numpy as np
 import funcnet as fn
-from test_runs import STEP, steps
-state = fn.load(sys.argv[1])
-state, _ = fn.train_epoch(STEP, state, steps()[state.step:])
+state, key = fn.load(sys.argv[1]), fn.Key(41)
+batches = fn.minibatches(np.load("x.npy"), np.load("labels.npy"), 4, key=key)
+state, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches[state.step:])
 print(state.step, fn.fingerprint(state))
 """
-
-
-def steps() -> Minibatches[Any]:
-    """Thirty batches."""
-    return fn.minibatches(np.concatenate([X] * 3), np.concatenate([LABELS] * 3), 4, key=KEY)
 
 
 @pytest.mark.parametrize("portable", [False, True])
 def test_a_run_resumes_at_every_step_in_a_new_process(tmp_path: Path, portable: bool) -> None:  # noqa: FBT001
     """Thirty steps with momentum and dropout: one fingerprint, wherever it stopped."""
     program = GO_ON.replace("state, _ =", "with fn.portable(): state, _ =") if portable else GO_ON
+    x, labels = np.concatenate([X] * 3), np.concatenate([LABELS] * 3)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "labels.npy", labels)
     with fn.portable() if portable else nullcontext():
         states = [start()]
-        for batch in steps():
+        for batch in fn.minibatches(x, labels, 4, key=KEY):
             states.append(STEP(states[-1], batch)[0])
 
     def resumed(position: int) -> str:
         path = tmp_path / f"{position}.safetensors"
         fn.save(path, states[position])
         command = [sys.executable, "-c", program, str(path)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout
+        settings = os.environ | {"PYTHONPATH": str(Path(str(fn.__file__)).parent.parent)}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=settings)
+        return done.stdout
 
     with ThreadPoolExecutor(4) as executor:
         said = set(executor.map(resumed, range(30)))
