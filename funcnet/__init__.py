@@ -23,6 +23,9 @@ from funcnet.errors import LabelError as LabelError
 from funcnet.errors import NonFiniteError as NonFiniteError
 from funcnet.errors import ShapeError as ShapeError
 from funcnet.errors import StructureError as StructureError
+from funcnet.fitting import Fit as Fit
+from funcnet.fitting import evaluate as evaluate
+from funcnet.fitting import fit as fit
 from funcnet.inference import outputs as outputs
 from funcnet.inference import predict as predict
 from funcnet.inference import predict_proba as predict_proba
@@ -54,6 +57,9 @@ from funcnet.network import vjp as vjp
 from funcnet.optimizers import SGD as SGD
 from funcnet.optimizers import Momentum as Momentum
 from funcnet.optimizers import sgd_update as sgd_update
+from funcnet.preparation import one_hot as one_hot
+from funcnet.preparation import scale_images as scale_images
+from funcnet.preparation import split as split
 from funcnet.records import register_name as register_name
 from funcnet.training import EpochLog as EpochLog
 from funcnet.training import Step as Step
@@ -73,6 +79,9 @@ if TYPE_CHECKING:
     from funcnet.audits import Recheck as Recheck
     from funcnet.audits import first_divergence as first_divergence
     from funcnet.audits import recheck as recheck
+    from funcnet.augmentation import RandomFlip as RandomFlip
+    from funcnet.augmentation import RandomNoise as RandomNoise
+    from funcnet.augmentation import RandomShift as RandomShift
     from funcnet.checking import check_gradients as check_gradients
     from funcnet.checking import numerical_gradient as numerical_gradient
     from funcnet.checkpoints import load as load
@@ -99,6 +108,7 @@ __all__ = [
     "Dropout",
     "Environment",
     "EpochLog",
+    "Fit",
     "Flatten",
     "FloatDType",
     "FuncnetError",
@@ -111,6 +121,9 @@ __all__ = [
     "Network",
     "NonFiniteError",
     "Pullback",
+    "RandomFlip",
+    "RandomNoise",
+    "RandomShift",
     "ReLU",
     "Recheck",
     "Reshape",
@@ -135,14 +148,17 @@ __all__ = [
     "dense",
     "environment",
     "equal",
+    "evaluate",
     "fingerprint",
     "first_divergence",
+    "fit",
     "forward",
     "load",
     "load_run",
     "minibatches",
     "mlp",
     "numerical_gradient",
+    "one_hot",
     "output_shape",
     "outputs",
     "portable",
@@ -153,10 +169,12 @@ __all__ = [
     "register_layer",
     "register_name",
     "save",
+    "scale_images",
     "selftest",
     "sgd_step",
     "sgd_update",
     "softmax_cross_entropy",
+    "split",
     "train",
     "train_epoch",
     "train_step",
@@ -167,6 +185,9 @@ __all__ = [
 
 
 _LAZY = {
+    "RandomNoise": "augmentation",
+    "RandomFlip": "augmentation",
+    "RandomShift": "augmentation",
     "recheck": "audits",
     "load_run": "runs",
     "first_divergence": "audits",

@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias, cast, overload
+from typing import IO, Any, Final, TypeAlias, TypeVar, cast, overload
 
 import attrs
 import numpy as np
@@ -27,6 +27,7 @@ from attrs import frozen
 from funcnet.arrays import AnyArray, Array, check_finite, lock
 from funcnet.errors import CheckpointError, ConfigError, FuncnetError, StructureError
 from funcnet.fingerprints import environment
+from funcnet.fitting import Fit
 from funcnet.keys import check_key
 from funcnet.layer import N, Network
 from funcnet.records import Record, check_tree, fields_of
@@ -48,20 +49,22 @@ _TEMPORARY: Final = re.compile(r"\.funcnet-[0-9a-f]{16}\.tmp")
 _STALE: Final = 3600.0
 _MAX_DIGITS: Final = 1300
 Header: TypeAlias = dict[str, Any]
+V = TypeVar("V")
+
 Filename: TypeAlias = "str | os.PathLike[str]"
 
 # ------------------------------------------------------------------------------------------------- writing
 
 
-def save(path: Filename, value: N | TrainState[N]) -> None:
-    """Write a network, or the state of a run, to a file. Whatever happens, the path holds the old file or the new one.
+def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]]) -> None:
+    """Write a network, a run's state, or a fit to a file. Whatever happens, the path holds the old file or the new one.
 
     The safetensors library of any framework opens the file and finds each array under its path, such as
     ``params.2.net.0.weight``.
 
     Args:
         path: Where; a file that is there is replaced, and keeps its permissions.
-        value: A network, or a ``TrainState``: parameters, optimizer, moments, step and key.
+        value: A network; a ``TrainState``: parameters, optimizer, moments, step and key; or a ``Fit`` of either.
 
     Raises:
         ConfigError: If something in it is not registered; says what, where and what to do.
@@ -189,14 +192,12 @@ def _sync(directory: Path) -> None:
 
 
 @overload
-def load(path: Filename, *, allow_nonfinite: bool = False) -> Network | TrainState[Network]: ...
-@overload
-def load(path: Filename, *, like: TrainState[N], allow_nonfinite: bool = False) -> TrainState[N]: ...
-@overload
-def load(path: Filename, *, like: N, allow_nonfinite: bool = False) -> N: ...
 def load(
-    path: Filename, *, like: Network | TrainState[Any] | None = None, allow_nonfinite: bool = False
-) -> Network | TrainState[Any]:
+    path: Filename, *, allow_nonfinite: bool = False
+) -> Network | TrainState[Network] | Fit[Network] | Fit[TrainState[Network]]: ...
+@overload
+def load(path: Filename, *, like: V, allow_nonfinite: bool = False) -> V: ...
+def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) -> object:
     """Read what ``save`` wrote: exactly that value, or an error; its arrays are locked.
 
     Only registered records and functions are made, by their own constructors. No byte is taken on trust: a file that is
@@ -388,11 +389,16 @@ def _read_array(file: IO[bytes], entry: _Entry) -> Array:
 # ------------------------------------------------------------------------------------------------ checking
 
 
-def _check_value(value: object, subject: str) -> Network | TrainState[Any]:
-    """Check that a value is a network, or a state whose parts fit each other."""
+def _check_value(value: object, subject: str) -> object:
+    """Check that a value is a network, a state whose parts fit each other, or a fit of one of them."""
+    if isinstance(value, Fit):
+        fitted = cast("Fit[object]", value)
+        _check_value(fitted.state, subject)
+        _check_value(fitted.best, subject)
+        return fitted
     if not isinstance(value, TrainState):
         check_tree(subject, value)
-        return cast("Network", value)
+        return value
     state = cast("TrainState[Network]", value)
     check_tree(subject, state.params)
     if not all(callable(getattr(state.optimizer, name, None)) for name in ("init", "update")):
@@ -423,6 +429,8 @@ def _alike(a: object, b: object) -> bool:
 def _compared(kind: type) -> tuple[str, ...]:
     if issubclass(kind, TrainState):
         return "params", "optimizer", "moments"
+    if issubclass(kind, Fit):
+        return "state", "best"
     if not issubclass(kind, Record):
         return ()
     fields = fields_of(kind)

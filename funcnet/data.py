@@ -42,6 +42,8 @@ class Minibatches(Sequence[Batch[Y]]):
     rows: range
     batch_size: int
     transform: Callable[[Batch[Y]], Batch[Y]] | None = None
+    augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None
+    key: Key | None = None
 
     def __len__(self) -> int:
         return (len(self.rows) + self.batch_size - 1) // self.batch_size
@@ -71,7 +73,11 @@ class Minibatches(Sequence[Batch[Y]]):
             chosen = self.order[start:stop]
             x, y = self.x.take(chosen, axis=0), self.y.take(chosen, axis=0)
         batch = Batch(x, cast("Y", y))
-        return batch if self.transform is None else self.transform(batch)
+        if self.transform is not None:
+            batch = self.transform(batch)
+        if self.augment is not None and self.key is not None:
+            batch = self.augment(self.key.child("augment", start), batch)
+        return batch
 
 
 def minibatches(
@@ -82,6 +88,7 @@ def minibatches(
     key: Key | None = None,
     drop_last: bool = False,
     transform: Callable[[Batch[Y]], Batch[Y]] | None = None,
+    augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None,
 ) -> Minibatches[Y]:
     """Cut examples into batches, in a random order if there is a key. Checks once what no step checks again.
 
@@ -91,13 +98,15 @@ def minibatches(
         batch_size: From 1 to N.
         key: Names the order; None keeps the order of x.
         drop_last: Leave out the last batch if it is smaller, as the post does; by default it is kept.
-        transform: A pure function of a batch, such as scaling uint8 images to floats.
+        transform: A pure function of a batch, such as ``scale_images``.
+        augment: A pure function of a key and a batch, such as ``RandomShift(2)``; each batch has a key of its own, a
+            child of ``key``.
 
     Raises:
         ShapeError: If x and y differ in length, or x has no rows or no features.
         DTypeError: If x holds no floats and there is no transform, or y no numbers.
         NonFiniteError, LabelError: If a value is NaN or infinite, or a label negative; says which.
-        ConfigError: If batch_size is not from 1 to N.
+        ConfigError: If batch_size is not from 1 to N, or there is something to draw and no key.
 
     Example:
         >>> batches = minibatches(np.zeros((10, 2)), np.arange(10), 4, key=Key(0))
@@ -110,11 +119,13 @@ def minibatches(
     _check_examples(name, x, y, raw=transform is not None)
     if key is not None:
         check_key(name, key)
+    elif augment is not None:
+        raise ConfigError("augment draws; give a key", subject=name)
     check_count(name, "batch_size", batch_size, high=len(x))
     count = len(x) - len(x) % batch_size if drop_last else len(x)
     order = None if key is None else permutation(key, len(x))
     inputs = contiguous(cast("Array", x))
-    return Minibatches(inputs, y, order, range(count), int(batch_size), transform)
+    return Minibatches(inputs, y, order, range(count), int(batch_size), transform, augment, key)
 
 
 def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:

@@ -164,10 +164,10 @@ def test_users_records_come_back(path: Path) -> None:
 
 
 def test_the_static_types(path: Path) -> None:
-    """Without ``like`` one of two, which save takes; with it, the value's own."""
+    """Without ``like`` one of four, which save takes; with it, the value's own."""
     fn.save(path, STATE)
     loaded = fn.load(path)
-    assert_type(loaded, fn.Network | fn.TrainState[fn.Network])
+    assert_type(loaded, fn.Network | fn.TrainState[fn.Network] | fn.Fit[fn.Network] | fn.Fit[fn.TrainState[fn.Network]])
     fn.save(path, loaded)
     assert_type(fn.load(path, like=STATE), fn.TrainState[Net])
     fn.save(path, NET)

@@ -19,8 +19,8 @@ FLOORS = {
     2: ("arithmetic", "draws", "trees"),
     3: ("layer", "initializers", "network", "plans"),
     4: ("layers", "losses", "metrics"),
-    5: ("models", "modes", "optimizers", "data", "datasets"),
-    6: ("shards", "folds", "training", "inference"),
+    5: ("models", "modes", "optimizers", "data", "datasets", "preparation", "augmentation"),
+    6: ("shards", "folds", "training", "inference", "fitting"),
     7: (
         "contract",
         "__main__",

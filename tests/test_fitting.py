@@ -1,0 +1,152 @@
+"""Fitting: validation, early stopping, the best state, going on with a fit as if it had never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs
+
+import funcnet as fn
+from funcnet.data import Minibatches
+
+KEY = fn.Key(51)
+X = inputs(KEY.child("x"), 40, 4, dtype=np.float32)
+LABELS = (X[:, 0] > X[:, 1]).astype(np.int64)
+STEP = fn.train_step(fn.softmax_cross_entropy)
+Net = tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]
+State = fn.TrainState[Net]
+
+
+def start() -> fn.Fit[State]:
+    """A small network with dropout, under momentum."""
+    net = (fn.dense(KEY.child(0), 4, 8), fn.ReLU(), fn.Dropout(0.2), fn.dense(KEY.child(1), 8, 2))
+    return fn.Fit.create(fn.TrainState.create(net, fn.Momentum(learning_rate=0.1), key=KEY.child("run")))
+
+
+def data(epoch: int) -> Minibatches[Any]:
+    """Three batches of the first 30 rows."""
+    return fn.minibatches(X[:30], LABELS[:30], 10, key=KEY.child("shuffle", epoch))
+
+
+def held_out_loss(state: State) -> float:
+    """On the last ten rows."""
+    return fn.evaluate(state.params, X[30:], LABELS[30:], fn.softmax_cross_entropy)
+
+
+def scripted(values: list[float]) -> Any:
+    """A validation that says what it is told, by the state's epochs."""
+    return lambda state: values[state.step // 3 - 1]
+
+
+def test_a_fit_trains_as_train_does() -> None:
+    """The same states, losses and a validation value of each."""
+    fits = list(fn.fit(STEP, start(), data, held_out_loss, epochs=4))
+    plain = list(fn.train(STEP, start().state, data, epochs=range(4)))
+    assert [fn.fingerprint(each.state) for each in fits] == [fn.fingerprint(state) for state, _ in plain]
+    assert fits[-1].losses == tuple(log.mean_loss for _, log in plain)
+    assert fits[-1].values == tuple(held_out_loss(state) for state, _ in plain)
+
+
+@given(values=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12), patience=st.integers(1, 4))
+def test_it_stops_when_the_best_is_as_old_as_patience(values: list[float], patience: int) -> None:
+    """Against a plain loop over the values; the best state is the one of the best epoch, the first of equals."""
+    fits = list(fn.fit(STEP, start(), data, scripted(values), epochs=len(values), patience=patience))
+    best, done = 0, 0
+    for epoch, value in enumerate(values):
+        done = epoch + 1
+        best = epoch if value < values[best] else best
+        if epoch - best >= patience:
+            break
+    assert (len(fits), fits[-1].best_epoch, fits[-1].waited) == (done, best, done - 1 - best)
+    assert fits[-1].best.step == 3 * (best + 1)
+
+
+def test_the_goal_and_the_least_step_are_settings() -> None:
+    """Highest instead of lowest; better by more than ``min_delta``."""
+    values = [1.0, 1.05, 2.0, 1.9, 1.8]
+    *_, last = fn.fit(STEP, start(), data, scripted(values), epochs=5, goal="highest")
+    assert last.best_epoch == 2
+    *_, last = fn.fit(STEP, start(), data, scripted(values), epochs=2, goal="highest", min_delta=0.1)
+    assert last.best_epoch == 0
+
+
+@pytest.mark.parametrize("stop", range(8))
+def test_a_saved_fit_goes_on_with_the_same_bits(stop: int, tmp_path: Path) -> None:
+    """Counters, best state and history included, wherever it was stopped: one fingerprint."""
+    settings: dict[str, Any] = {"epochs": 8, "patience": 3}
+    whole = start()
+    for whole in fn.fit(STEP, whole, data, held_out_loss, **settings):  # noqa: B020
+        if whole.epoch == stop:
+            fn.save(tmp_path / "fit.safetensors", whole)
+    if stop == 0:
+        fn.save(tmp_path / "fit.safetensors", start())
+    if not (tmp_path / "fit.safetensors").exists():
+        assert whole.epoch < stop
+        return
+    resumed = fn.load(tmp_path / "fit.safetensors", like=start())
+    for resumed in fn.fit(STEP, resumed, data, held_out_loss, **settings):  # noqa: B020
+        pass
+    assert fn.fingerprint(resumed) == fn.fingerprint(whole)
+
+
+def test_a_fit_that_has_ended_stays_ended() -> None:
+    """Given again, it yields nothing."""
+    *_, last = fn.fit(STEP, start(), data, scripted([1.0, 2.0, 3.0]), epochs=3, patience=2)
+    assert list(fn.fit(STEP, last, data, held_out_loss, epochs=3, patience=2)) == []
+    assert list(fn.fit(STEP, last, data, held_out_loss, epochs=9, patience=2)) == []
+
+
+def test_the_history_is_a_plain_table() -> None:
+    """A column a quantity, of one length."""
+    *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
+    assert {name: (column.dtype.name, column.shape) for name, column in last.history.items()} == {
+        "epoch": ("int64", (3,)),
+        "loss": ("float64", (3,)),
+        "validation": ("float64", (3,)),
+    }
+
+
+def test_the_arithmetic_is_bound_when_called() -> None:
+    """As in ``train``."""
+    with fn.portable():
+        portable = start()
+        run = fn.fit(STEP, portable, data, held_out_loss, epochs=2)
+    first = list(run)[-1]
+    with fn.portable():
+        second = list(fn.fit(STEP, portable, data, held_out_loss, epochs=2))[-1]
+    assert fn.fingerprint(first) == fn.fingerprint(second)
+    assert first.state.arithmetic == "portable"
+
+
+def test_bad_settings_are_refused_when_called() -> None:
+    """Before an epoch is trained."""
+    for settings, message in (
+        ({"epochs": -1}, "epochs must be"),
+        ({"epochs": 2, "patience": 0}, "patience must be"),
+        ({"epochs": 2, "goal": "best"}, "goal must be 'lowest' or 'highest', got 'best'"),
+        ({"epochs": 2, "min_delta": -0.1}, "min_delta must be"),
+    ):
+        keywords: dict[str, Any] = settings
+        with pytest.raises(fn.ConfigError, match=message):
+            fn.fit(STEP, start(), data, held_out_loss, **keywords)
+    bare: Any = start().state
+    with pytest.raises(fn.ConfigError, match=r"start must be a Fit, .*; use Fit.create\(state\)"):
+        fn.fit(STEP, bare, data, held_out_loss, epochs=1)
+
+
+def test_a_validation_that_is_not_finite_is_refused() -> None:
+    """With the epoch's number."""
+    with pytest.raises(fn.NonFiniteError, match="the validation value after epoch 1 is nan"):
+        list(fn.fit(STEP, start(), data, scripted([1.0, float("nan")]), epochs=2))
+
+
+def test_evaluate_is_the_loss_over_all_rows() -> None:
+    """In chunks, of the plain network: Dropout does nothing."""
+    net, x = start().state.params, np.tile(X, (20, 1))
+    whole = fn.softmax_cross_entropy(fn.forward(net, x), np.tile(LABELS, 20))[0]
+    assert fn.evaluate(net, x, np.tile(LABELS, 20), fn.softmax_cross_entropy) == pytest.approx(whole, rel=1e-6)
