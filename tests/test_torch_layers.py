@@ -41,9 +41,8 @@ class Row:
 
     def x(self) -> fn.Array:
         """A batch: normal numbers, some of them large, and 0."""
-        x = inputs(KEY.child(self.name), 5, *self.shape) * np.array([0, 0.1, 1, 1, 4]).reshape(
-            5, *(1 for _ in self.shape)
-        )
+        sizes = np.array([0, 0.1, 1, 1, 4])
+        x = (inputs(KEY.child(self.name), *self.shape[::-1], 5) * sizes).T.copy()
         x.flags.writeable = False
         return x
 
