@@ -189,7 +189,8 @@ def _total(a: NDArray[np.float64]) -> NDArray[np.float64]:
         half = count // 2
         a[:half] += a[count - half : count]
         count -= half
-    return a[0]
+    total: NDArray[np.float64] = a[0]
+    return total
 
 
 # --------------------------------------------------------------------------------------------------- constant
@@ -239,7 +240,7 @@ def constant(value: float) -> Constant:
 # ----------------------------------------------------------------------------------------------------- checks
 
 
-def _check(subject: str, key: object, shape: object, dtype: object, *, axes: int = 2) -> None:
+def _check(subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], *, axes: int = 2) -> None:
     check_key(subject, key)
     if not isinstance(shape, tuple) or len(shape) < axes:
         wanted = "(..., I, O)" if axes == 2 else "of one axis or more"

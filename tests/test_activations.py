@@ -57,7 +57,7 @@ def test_the_value_and_slope_far_away_and_at_0(
     layer: fn.Layer, wanted: tuple[tuple[float, float], ...], arithmetic: Name, dtype: fn.FloatDType
 ) -> None:
     """At -1e4, 0 and 1e4, without a warning."""
-    x = np.array([[-1e4, 0, 1e4]], dtype)
+    x: fn.Array = np.array([[-1e4, 0, 1e4]], dtype)
     values, gradients = np.array(wanted).T
     with using(arithmetic):
         np.testing.assert_allclose(fn.forward(layer, x)[0], values, rtol=1e-7, atol=0)
@@ -69,7 +69,9 @@ def test_the_value_and_slope_far_away_and_at_0(
 def test_any_finite_number_has_a_finite_value_and_slope(layer: fn.Layer, dtype: fn.FloatDType) -> None:
     """From the smallest to the largest, without a warning; portable and native agree to float32's digits."""
     largest, least = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
-    sizes = np.array([0, least, 1e-38, 1e-31, 1e-29, 1e-10, 0.1, 1, 5, 9, 13, 39, 41, 90, 800, 1e30, largest], dtype)
+    sizes: fn.Array = np.array(
+        [0, least, 1e-38, 1e-31, 1e-29, 1e-10, 0.1, 1, 5, 9, 13, 39, 41, 90, 800, 1e30, largest], dtype
+    )
     x = np.concatenate([sizes, -sizes])[None]
     values, gradients = fn.forward(layer, x), slopes(layer, x)
     assert np.isfinite(values).all()

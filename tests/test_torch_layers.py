@@ -42,7 +42,7 @@ class Row:
     def x(self) -> fn.Array:
         """A batch: normal numbers, some of them large, and 0."""
         sizes = np.array([0, 0.1, 1, 1, 4])
-        x = (inputs(KEY.child(self.name), *self.shape[::-1], 5) * sizes).T.copy()
+        x: fn.Array = (inputs(KEY.child(self.name), *self.shape[::-1], 5) * sizes).T.copy()
         x.flags.writeable = False
         return x
 
