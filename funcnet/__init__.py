@@ -6,6 +6,7 @@ and an epoch is a fold. This page is the public API.
 
 from typing import TYPE_CHECKING
 
+from funcnet import initializers as initializers
 from funcnet.arithmetic import portable_bits as portable
 from funcnet.arrays import Array as Array
 from funcnet.arrays import FloatDType as FloatDType
@@ -34,14 +35,20 @@ from funcnet.layer import Layer as Layer
 from funcnet.layer import Network as Network
 from funcnet.layer import Pullback as Pullback
 from funcnet.layer import register_layer as register_layer
+from funcnet.layers.activations import ELU as ELU
+from funcnet.layers.activations import GELU as GELU
+from funcnet.layers.activations import GELUTanh as GELUTanh
 from funcnet.layers.activations import Identity as Identity
+from funcnet.layers.activations import LeakyReLU as LeakyReLU
 from funcnet.layers.activations import ReLU as ReLU
 from funcnet.layers.activations import Sigmoid as Sigmoid
+from funcnet.layers.activations import SiLU as SiLU
+from funcnet.layers.activations import Softplus as Softplus
 from funcnet.layers.activations import Tanh as Tanh
-from funcnet.layers.activations import register_elementwise as register_elementwise
 from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
+from funcnet.layers.elementwise import register_elementwise as register_elementwise
 from funcnet.layers.residual import Residual as Residual
 from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
@@ -96,6 +103,8 @@ if TYPE_CHECKING:
     from funcnet.runs import load_run as load_run
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Array",
     "Batch",
@@ -112,11 +121,13 @@ __all__ = [
     "Flatten",
     "FloatDType",
     "FuncnetError",
+    "GELUTanh",
     "GradientError",
     "Identity",
     "Key",
     "LabelError",
     "Layer",
+    "LeakyReLU",
     "Momentum",
     "Network",
     "NonFiniteError",
@@ -131,7 +142,9 @@ __all__ = [
     "Run",
     "RunRow",
     "ShapeError",
+    "SiLU",
     "Sigmoid",
+    "Softplus",
     "Statistic",
     "Step",
     "StructureError",
@@ -153,6 +166,7 @@ __all__ = [
     "first_divergence",
     "fit",
     "forward",
+    "initializers",
     "load",
     "load_run",
     "minibatches",

@@ -37,6 +37,14 @@ CASES = (
     Case("ReLU", lambda _, __: fn.ReLU()),
     Case("Sigmoid", lambda _, __: fn.Sigmoid()),
     Case("Tanh", lambda _, __: fn.Tanh()),
+    Case("LeakyReLU", lambda _, __: fn.LeakyReLU()),
+    Case("LeakyReLU of slope 0.3", lambda _, __: fn.LeakyReLU(0.3)),
+    Case("ELU", lambda _, __: fn.ELU()),
+    Case("ELU of alpha 0.5", lambda _, __: fn.ELU(0.5)),
+    Case("Softplus", lambda _, __: fn.Softplus()),
+    Case("SiLU", lambda _, __: fn.SiLU()),
+    Case("GELU", lambda _, __: fn.GELU()),
+    Case("GELUTanh", lambda _, __: fn.GELUTanh()),
     Case("Dropout", lambda _, __: fn.Dropout(0.4)),
     Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask"))),
     Case("Residual", lambda key, shape: fn.Residual((fn.Tanh(), fn.dense(key, shape[0], shape[0], dtype=np.float64)))),
@@ -48,7 +56,7 @@ VECTOR_CASES = tuple(case for case in CASES if case.keeps_shape and len(case.sha
 
 
 def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
-    """Normal numbers that keep a distance of 0.01 from 0, where ReLU has its kink; locked."""
+    """Normal numbers that keep a distance of 0.01 from 0, where some layers have a kink; locked."""
     z = normal(key, shape)
     x: fn.Array = np.where(z < 0, z - 0.01, z + 0.01).astype(dtype)
     x.flags.writeable = False

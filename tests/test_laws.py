@@ -155,13 +155,14 @@ def test_random_networks_keep_the_laws(
 
 
 def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
-    """Whether a ReLU inside sees a number so close to 0 that a difference would step over its kink."""
+    """Whether a layer with a kink at 0 sees a number so close to it that a difference would step over."""
     if isinstance(net, tuple):
         points = [x, *fn.activations(net, x)[:-1]]
         return any(near_a_kink(layer, point) for layer, point in zip(net, points, strict=False))
     if isinstance(net, fn.Residual):
         return near_a_kink(cast("fn.Network", net.net), x)  # pyright: ignore[reportUnknownMemberType]  # of any type
-    return isinstance(net, fn.ReLU) and bool((np.abs(x) < 1e-4).any())
+    kinked = isinstance(net, fn.ReLU | fn.LeakyReLU) or (isinstance(net, fn.ELU) and net.alpha != 1)
+    return kinked and bool((np.abs(x) < 1e-4).any())
 
 
 @given(a=networks(), data=st.data(), seed=seeds)

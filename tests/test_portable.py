@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import funcnet as fn
+from funcnet import arithmetic
 from funcnet.arithmetic import elementary, portable
 from funcnet.arrays import Array
 from funcnet.draws import normal, permutation
@@ -197,6 +198,8 @@ Function: TypeAlias = Callable[[Array], Array]
 FUNCTIONS: Final = {
     "exp": (portable.exp, elementary.exp, math.exp),
     "log": (portable.log, elementary.log, math.log),
+    "expm1": (portable.expm1, elementary.expm1, math.expm1),
+    "log1p": (portable.log1p, elementary.log1p, math.log1p),
     "tanh": (portable.tanh, elementary.tanh, math.tanh),
     "erf": (portable.erf, elementary.erf, math.erf),
 }
@@ -209,7 +212,9 @@ def arguments(name: str) -> Array:
     if name == "log":
         return sizes[sizes > 0]
     signed = np.concatenate([sizes, -sizes, dense])
-    return signed[(np.abs(signed) < 88)] if name == "exp" else signed
+    if name == "log1p":
+        return signed[signed > -1]
+    return signed[(np.abs(signed) < 88)] if name in ("exp", "expm1") else signed
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -230,6 +235,10 @@ def test_functions_are_right_to_one_unit(name: str) -> None:
         ("exp", 1.0, "2.718281828459045235360287471352662497757"),
         ("exp", -10.0, "0.00004539992976248485153559151556055061023792"),
         ("log", 10.0, "2.302585092994045684017991454684364207601"),
+        ("expm1", 1.0, "1.718281828459045235360287471352662497757"),
+        ("expm1", -0.25, "-0.2211992169285951317548297330216842448437"),
+        ("log1p", 0.25, "0.2231435513142097557662950903098345033746"),
+        ("log1p", 9.0, "2.302585092994045684017991454684364207601"),
         ("tanh", 0.5, "0.4621171572600097585023184836436725487302"),
         ("tanh", -2.0, "-0.9640275800758168839464137241009231502550"),
         ("erf", 0.5, "0.5204998778130465376827466538919645287365"),
@@ -257,10 +266,11 @@ def test_special_values() -> None:
 
 def test_an_exponential_beyond_float32_is_said() -> None:
     """By NumPy's own means, as for its own ``exp``."""
-    with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
-        portable.exp(np.array([89.0], np.float32))
-    with np.errstate(over="ignore"):
-        assert portable.exp(np.array([89.0, 3e38], np.float32)).tolist() == [math.inf, math.inf]
+    for function in (portable.exp, portable.expm1):
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+            function(np.array([89.0], np.float32))
+        with np.errstate(over="ignore"):
+            assert function(np.array([89.0, 3e38], np.float32)).tolist() == [math.inf, math.inf]
 
 
 def test_odd_functions_are_odd() -> None:
@@ -268,6 +278,28 @@ def test_odd_functions_are_odd() -> None:
     x = arguments("tanh")
     for function in (portable.tanh, portable.erf):
         assert same(function(-x), -function(x))
+
+
+def test_the_doors_functions_are_native_ones_or_portable_ones() -> None:
+    """By the arithmetic in force, with a result of one's own or into a buffer."""
+    x = np.abs(draw("door", 50))
+    numpys: dict[str, Function] = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh}
+
+    def own_erf(a: Array) -> Array:
+        return elementary.erf(a.astype(np.float64)).astype(a.dtype)
+
+    for name, (ours, _, _) in FUNCTIONS.items():
+        door: Callable[..., Array] = getattr(arithmetic, name)
+        native = numpys.get(name, own_erf)
+        for dtype in (np.float32, np.float64):
+            assert same(door(x.astype(dtype)), native(x.astype(dtype)))
+        with fn.portable():
+            assert same(door(x), ours(x))
+            buffer = np.empty_like(x)
+            assert door(x, buffer) is buffer
+            assert same(buffer, ours(x))
+        assert door(x, buffer) is buffer
+        assert same(buffer, native(x))
 
 
 # ---------------------------------------------------------------------------------------------- independence
@@ -284,6 +316,8 @@ def test_rows_do_not_depend_on_rows(count: int) -> None:
         portable.sum_last,
         portable.tanh,
         portable.erf,
+        lambda a: portable.expm1(-np.abs(a)),
+        lambda a: portable.log1p(np.abs(a)),
     )
     for function in functions:
         whole = function(x)
@@ -317,9 +351,17 @@ def test_memory_order_does_not_matter() -> None:
     for a, b, w in zip(layouts(x), layouts(g), layouts(weight), strict=True):
         assert same(portable.matmul(a, w), portable.matmul(x, weight))
         assert same(portable.sum_outer(a, b), portable.sum_outer(x, g))
-        for function in (portable.sum_rows, portable.sum_last, portable.exp, portable.tanh, portable.erf):
+        for function in (
+            portable.sum_rows,
+            portable.sum_last,
+            portable.exp,
+            portable.expm1,
+            portable.tanh,
+            portable.erf,
+        ):
             assert same(np.ascontiguousarray(function(a)), function(x))
         assert same(np.ascontiguousarray(portable.log(np.exp(a))), portable.log(np.exp(x)))
+        assert same(np.ascontiguousarray(portable.log1p(np.exp(a))), portable.log1p(np.exp(x)))
         assert portable.mean(a) == portable.mean(x)
 
 
@@ -390,6 +432,8 @@ UNARY: Final = {
     "sum_last": portable.sum_last,
     "exp": portable.exp,
     "log": portable.log,
+    "expm1": portable.expm1,
+    "log1p": portable.log1p,
     "tanh": portable.tanh,
     "erf": portable.erf,
 }
@@ -425,10 +469,13 @@ def test_non_finite_numbers_are_refused(bad: float) -> None:
 
 
 def test_a_logarithm_needs_positive_numbers() -> None:
-    """Zero has none that is finite."""
+    """Zero has none that is finite; nor has one and -1 together."""
     for bad in (0.0, -0.0, -1.0):
         with pytest.raises(fn.NonFiniteError, match=r"log: portable arithmetic needs finite numbers, got log\("):
             portable.log(np.array([1.0, bad], np.float32))
+    for bad in (-1.0, -3e38):
+        with pytest.raises(fn.NonFiniteError, match=r"log1p: portable arithmetic needs finite numbers, got log1p\("):
+            portable.log1p(np.array([1.0, bad], np.float32))
 
 
 # ------------------------------------------------------------------------------------- other kernels and libraries
@@ -461,6 +508,8 @@ def sha256(*arrays):
 x, weight, g = draw(128, 784), draw(784, 100), draw(128, 100)
 long, tall = draw(32, 1500), draw(1500, 37)
 once = p.operand(weight)
+kinds = fn.initializers
+initializers = (kinds.glorot_uniform, kinds.he_normal, kinds.orthogonal)
 a, b = p.rows(x), p.rows(g)
 print(json.dumps({
     "portable": sha256(
@@ -470,6 +519,9 @@ print(json.dumps({
         a.values[:, :p.BLOCK] @ once.values[:p.BLOCK] + 0.0,  # float64 hides nothing
         b.values @ once.values.T + 0.0,
         p.exp(long), p.log(np.abs(long) + np.float32(1e-20)), p.tanh(long), p.erf(long),
+    ),
+    "functions": sha256(p.expm1(long), p.log1p(np.abs(long)), p.log1p(np.abs(x) * np.float32(1e-9)),
+        *(draw_weight(fn.Key(9), (3, 40, 30), np.dtype(np.float64)) for draw_weight in initializers),
     ),
     "native": sha256(x @ weight),
     "numpy": sha256(np.exp(long), np.tanh(long), np.exp(long.astype(np.float64))),
@@ -482,6 +534,7 @@ print(json.dumps({
 }))
 """
 GOLDEN: Final = "6b647409dc1341d1"
+GOLDEN_FUNCTIONS: Final = "6196879c2ffbb47f"
 OTHER_LIBM: Final = "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F"
 CORES: Final = {
     "Haswell": {"Haswell"},
@@ -495,6 +548,7 @@ class Said(TypedDict):
     """What the program prints: hashes, and which settings are in force."""
 
     portable: str
+    functions: str
     native: str
     numpy: str
     libm: str
@@ -544,6 +598,7 @@ def test_the_bits_are_the_same_everywhere(core: str, threads: int, simd: bool, l
         pytest.skip("this CPU has no AVX-512")
     said = cell(core, threads, simd=simd, libm=libm)
     assert said["portable"] == GOLDEN
+    assert said["functions"] == GOLDEN_FUNCTIONS
     assert said["simd"] == (base["simd"] if simd else [])
     for architecture, count in said["blas"]:
         assert architecture in CORES[core]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
+from funcnet.arithmetic import elementary
 from funcnet.arrays import Array
 from funcnet.errors import ConfigError
 
@@ -190,12 +191,50 @@ def log(x: Array, out: Array | None = None) -> Array:
     return y
 
 
+def expm1(x: Array, out: Array | None = None) -> Array:
+    """``exp(x) - 1``, exact near 0 too, element by element.
+
+    Example:
+        >>> expm1(np.array([1e-20, 1.0]))
+        array([1.00000000e-20, 1.71828183e+00])
+    """
+    if _portable.get():
+        return _into(out, portable.expm1(x))
+    y: Array = np.expm1(x, out=out)
+    return y
+
+
+def log1p(x: Array, out: Array | None = None) -> Array:
+    """``log(1 + x)``, exact near 0 too, element by element.
+
+    Example:
+        >>> log1p(np.array([1e-20, 1.0]))
+        array([1.00000000e-20, 6.93147181e-01])
+    """
+    if _portable.get():
+        return _into(out, portable.log1p(x))
+    y: Array = np.log1p(x, out=out)
+    return y
+
+
 def tanh(x: Array, out: Array | None = None) -> Array:
     """The hyperbolic tangent, element by element."""
     if _portable.get():
         return _into(out, portable.tanh(x))
     y: Array = np.tanh(x, out=out)
     return y
+
+
+def erf(x: Array, out: Array | None = None) -> Array:
+    """The error function, element by element: ``elementary.erf`` in native arithmetic too, as NumPy has none.
+
+    Example:
+        >>> erf(np.array([-0.5, 0.0, 2.0]))
+        array([-0.52049988,  0.        ,  0.99532227])
+    """
+    if _portable.get():
+        return _into(out, portable.erf(x))
+    return _into(out, elementary.erf(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False))
 
 
 def softmax(logits: Array) -> Array:

@@ -151,6 +151,43 @@ def log(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return y
 
 
+def expm1(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``exp(x) - 1`` for numbers from -708 to 708, without cancellation; what lies outside is taken for the nearer end.
+
+    With ``exp(x) = 2**n * (1 + p)`` it is ``2**n * p + (2**n - 1)``. The error is below two units in the last place.
+
+    Source: FreeBSD's ``s_expm1.c`` (Sun Microsystems, 1993) for the formula.
+
+    Example:
+        >>> expm1(np.array([0.0, 1e-10, -40.0]))
+        array([ 0.e+00,  1.e-10, -1.e+00])
+    """
+    power, p = _reduced(x)
+    p *= power
+    p += power - 1.0
+    return p
+
+
+def log1p(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``log(1 + x)`` for finite numbers above -1, without cancellation.
+
+    ``w = 1 + x`` rounds, but ``log(w) / (w - 1)`` changes so slowly that x times it has the rounding's error no more.
+    The error is below four units in the last place.
+
+    Source: Goldberg, "What every computer scientist should know about floating-point arithmetic", ACM Computing Surveys
+    23 (1991), theorem 4.
+
+    Example:
+        >>> log1p(np.array([0.0, 1e-10, 1.0]))
+        array([0.00000000e+00, 1.00000000e-10, 6.93147181e-01])
+    """
+    w = 1.0 + x
+    difference = w - 1.0
+    lost = difference == 0
+    y: NDArray[np.float64] = np.where(lost, x, log(w) * (x / np.where(lost, 1.0, difference)))
+    return y
+
+
 def tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The hyperbolic tangent of any number: odd, bit for bit.
 

@@ -310,11 +310,37 @@ def log(x: Array) -> Array:
         >>> log(np.array([1.0, 10.0], np.float32))
         array([0.       , 2.3025851], dtype=float32)
     """
-    _check_float32("log", "x", x)
-    if np.minimum.reduce(x, axis=None, initial=1.0) <= 0:
-        first = x[x <= 0][0]
-        raise NonFiniteError(f"portable arithmetic needs finite numbers, got log({first})", subject="log")
+    _check_above("log", x, 0)
     return _apply("log", elementary.log, x)
+
+
+def expm1(x: Array) -> Array:
+    """``exp(x) - 1`` without cancellation, element by element; beyond float32's range infinite, as ``exp`` is.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> expm1(np.array([0.0, 1e-8, -200.0], np.float32))
+        array([ 0.e+00,  1.e-08, -1.e+00], dtype=float32)
+    """
+    return _apply("expm1", elementary.expm1, x)
+
+
+def log1p(x: Array) -> Array:
+    """``log(1 + x)`` without cancellation for numbers above -1, element by element.
+
+    Raises:
+        DTypeError: If it is not float32.
+        NonFiniteError: If an element is NaN, infinite, -1 or less.
+
+    Example:
+        >>> log1p(np.array([0.0, 1e-8, 1.0], np.float32))
+        array([0.000000e+00, 1.000000e-08, 6.931472e-01], dtype=float32)
+    """
+    _check_above("log1p", x, -1)
+    return _apply("log1p", elementary.log1p, x)
 
 
 def tanh(x: Array) -> Array:
@@ -362,6 +388,13 @@ def _check_float32(subject: str, name: str, a: Array) -> None:
             f"portable arithmetic is for float32: {name} is {describe(a)}; use {name}.astype(np.float32)",
             subject=subject,
         )
+
+
+def _check_above(subject: str, x: Array, limit: float) -> None:
+    _check_float32(subject, "x", x)
+    if np.minimum.reduce(x, axis=None, initial=limit + 1) <= limit:
+        first = x[x <= limit][0]
+        raise NonFiniteError(f"portable arithmetic needs finite numbers, got {subject}({first})", subject=subject)
 
 
 def _non_finite(subject: str, name: str, a: Array) -> NonFiniteError:

@@ -1,88 +1,19 @@
-"""Elementwise layers: Identity, ReLU, Sigmoid, Tanh, and the one function that registers them all."""
+"""Activations: the elementwise layers, each a record and the two functions that it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Final
 
 import numpy as np
 from attrs import frozen
-from numpy.typing import NDArray
 
-from funcnet.arithmetic import exp, tanh
-from funcnet.arrays import Array, check_batch
-from funcnet.errors import ConfigError
-from funcnet.layer import L, Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.arithmetic import erf, exp, expm1, log1p, tanh
+from funcnet.arrays import Array
+from funcnet.layer import Layer, Operation
+from funcnet.layers.elementwise import register_elementwise
 from funcnet.plans import scalar
-from funcnet.records import fields_of
-
-Slope: TypeAlias = "Array | NDArray[np.bool_]"
-
-
-def _same(_: Layer, shape: Shape) -> Shape:
-    return shape
-
-
-def register_elementwise(
-    record: type[L],
-    *,
-    value: Callable[[L, Array], Array],
-    slope: Callable[[L, Array, Array], Slope],
-    value_into: Callable[[L, Array, Array], Operation] | None = None,
-    slope_into: Callable[[L, Array, Array, Array], list[Operation]] | None = None,
-    name: str | None = None,
-) -> None:
-    """Register a layer without trained parameters that maps each element by itself.
-
-    Args:
-        record: As for ``register_layer``, without trained fields.
-        value: ``(params, x) -> y``, elementwise, C-contiguous.
-        slope: ``(params, x, y) -> dy/dx``, elementwise; y is ``value(params, x)``. Booleans stand for 0 and 1.
-        value_into: ``(params, x, y) -> operation`` that computes ``value(params, x)`` into the buffer y: optional.
-        slope_into: ``(params, x, y, s) -> operations`` that compute the slope, as floats, into the buffer s: optional.
-        name: The name in files; default module and qualified name.
-
-    Raises:
-        ConfigError: If the record has trained fields, or for ``register_layer``'s reasons.
-
-    Example:
-        >>> import funcnet as fn
-        >>> @frozen(eq=False)
-        ... class Square(fn.Layer):
-        ...     pass
-        >>> fn.register_elementwise(Square, value=lambda params, x: x * x, slope=lambda params, x, y: 2 * x)
-        >>> fn.backward(Square(), np.array([[3.0]]), np.array([[1.0]]))
-        (array([[6.]]), Square())
-    """
-
-    def forward(params: L, x: Array) -> Array:
-        check_batch(record.__name__, x)
-        return value(params, x)
-
-    def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
-        return vjp(params, x)[1](g)
-
-    def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:
-        y = forward(params, x)
-        return y, Pullback(lambda g: (g * slope(params, x, y), params), lambda _: params)
-
-    def plan(params: L, x: Array) -> Plan[L]:
-        y = np.empty_like(x)
-
-        def backward(g: Array, _: L, into: Array | None) -> list[Operation]:
-            if into is None:
-                return []
-            if slope_into is None:
-                return [lambda: np.multiply(g, slope(params, x, y), into)]
-            return [*slope_into(params, x, y, into), partial(np.multiply, g, into, into)]
-
-        compute = value_into(params, x, y) if value_into else lambda: np.copyto(y, value(params, x))
-        return Plan(y, [compute], backward)
-
-    if isinstance(record, type) and issubclass(record, Layer) and fields_of(record).trained:
-        raise ConfigError(f"{record.__name__} has trained fields; use register_layer")
-    register_layer(record, forward=forward, backward=backward, vjp=vjp, plan=plan, output_shape=_same, name=name)
+from funcnet.settings import check_number
 
 
 @frozen(eq=False)
@@ -118,9 +49,75 @@ register_elementwise(
     ReLU,
     value=lambda _, x: np.maximum(x, 0),
     slope=lambda _, x, __: x > 0,
-    value_into=lambda _, x, y: partial(np.maximum, x, 0, out=y),
+    value_into=lambda _, x, y: [partial(np.maximum, x, 0, out=y)],
     slope_into=lambda _, x, __, s: _positive(x, s),
     name="funcnet.ReLU",
+)
+
+
+@frozen(eq=False)
+class LeakyReLU(Layer):
+    """``y = x`` above 0, else ``slope * x``; at 0 the derivative is ``slope``. Shapes: x, y (B, ...).
+
+    PyTorch calls ``slope`` ``negative_slope``, Keras too (formerly ``alpha``). From 0 to below 1, so that y is the
+    larger of x and ``slope * x``.
+
+    Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(LeakyReLU(), np.array([[-2.0, 3.0]]))
+        array([[-0.02,  3.  ]])
+    """
+
+    slope: float = 0.01
+
+    def check(self) -> None:
+        """A slope in [0, 1)."""
+        check_number("LeakyReLU", "slope", self.slope, low=0, high=1, closed=True)
+
+
+def _leaky_into(params: LeakyReLU, x: Array, y: Array) -> list[Operation]:
+    return [partial(np.multiply, x, scalar(params.slope, x), y), partial(np.maximum, x, y, out=y)]
+
+
+register_elementwise(
+    LeakyReLU,
+    value=lambda params, x: np.maximum(x, x.dtype.type(params.slope) * x),
+    slope=lambda params, x, _: np.where(x > 0, x.dtype.type(1), x.dtype.type(params.slope)),
+    value_into=_leaky_into,
+    slope_into=lambda params, x, _, s: [*_positive(x, s), partial(np.maximum, s, scalar(params.slope, x), out=s)],
+    name="funcnet.LeakyReLU",
+)
+
+
+@frozen(eq=False)
+class ELU(Layer):
+    """``y = x`` above 0, else ``alpha * (exp(x) - 1)``; at 0 the derivative is ``alpha``. Shapes: x, y (B, ...).
+
+    Below 0 the derivative is ``alpha * exp(x) = y + alpha``. PyTorch and Keras have the same ``alpha``.
+
+    Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear units
+    (ELUs)", ICLR 2016, equation 15.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(ELU(), np.array([[-1e4, -1.0, 3.0]])).round(4)
+        array([[-1.    , -0.6321,  3.    ]])
+    """
+
+    alpha: float = 1.0
+
+    def check(self) -> None:
+        """A positive alpha."""
+        check_number("ELU", "alpha", self.alpha, low=0, high=np.inf)
+
+
+register_elementwise(
+    ELU,
+    value=lambda params, x: np.maximum(x, 0) + x.dtype.type(params.alpha) * expm1(np.minimum(x, 0)),
+    slope=lambda params, x, y: np.where(x > 0, x.dtype.type(1), y + x.dtype.type(params.alpha)),
+    name="funcnet.ELU",
 )
 
 
@@ -162,7 +159,140 @@ register_elementwise(
     Tanh,
     value=lambda _, x: tanh(x),
     slope=lambda _, __, y: 1 - y * y,
-    value_into=lambda _, x, y: partial(tanh, x, y),
+    value_into=lambda _, x, y: [partial(tanh, x, y)],
     slope_into=lambda _, x, y, s: [partial(np.multiply, y, y, s), partial(np.subtract, scalar(1, x), s, s)],
     name="funcnet.Tanh",
+)
+
+
+@frozen(eq=False)
+class Softplus(Layer):
+    """``y = log(1 + exp(x))``, at 0 log 2: PyTorch's with ``beta=1`` and without ``threshold``. Shapes: x, y (B, ...).
+
+    As ``max(x, 0) + log(1 + exp(-|x|))`` it cannot overflow. The derivative is the logistic function of x:
+    ``exp(x) / (1 + exp(x)) = 1 - exp(-y)``.
+
+    Source: Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Softplus(), np.array([[-1e4, 0.0, 1e4]])).round(4)
+        array([[0.000e+00, 6.931e-01, 1.000e+04]])
+    """
+
+
+register_elementwise(
+    Softplus,
+    value=lambda _, x: np.maximum(x, 0) + log1p(exp(-np.abs(x))),
+    slope=lambda _, __, y: -expm1(-y),
+    name="funcnet.Softplus",
+)
+
+
+@frozen(eq=False)
+class SiLU(Layer):
+    """``y = x * s(x)`` with the logistic function s, also called Swish; 0 at 0, slope 1/2. Shapes: x, y (B, ...).
+
+    With ``s' = s (1 - s)`` the derivative is ``s + x s (1 - s) = s + y (1 - s)``.
+
+    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, which names it;
+    Ramachandran, Zoph and Le, "Searching for activation functions", arXiv:1710.05941, 2017, as Swish.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(SiLU(), np.array([[-1e4, 0.0, 1.0]])).round(4)
+        array([[-0.    ,  0.    ,  0.7311]])
+    """
+
+
+def _silu_slope(x: Array, y: Array) -> Array:
+    share = sigmoid(x)
+    return share + y * (1 - share)
+
+
+register_elementwise(
+    SiLU, value=lambda _, x: x * sigmoid(x), slope=lambda _, x, y: _silu_slope(x, y), name="funcnet.SiLU"
+)
+
+
+@frozen(eq=False)
+class GELU(Layer):
+    """``y = x * P(x)`` with the normal distribution function P, exact by ``erf``; 0 at 0, with slope 1/2.
+
+    Shapes: x, y (B, ...). PyTorch's and Keras' default; their approximation is ``GELUTanh``. ``P(x)`` is
+    ``(1 + erf(x / sqrt 2)) / 2``; its derivative is the normal density p, so that of y is ``P(x) + x p(x)``, and P(x)
+    is y / x, for the price of a division.
+
+    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(GELU(), np.array([[-1.0, 0.0, 1.0]])).round(4)
+        array([[-0.1587,  0.    ,  0.8413]])
+    """
+
+
+_SQRT_HALF: Final = 0.7071067811865476
+_DENSITY_AT_0: Final = 0.3989422804014327
+_FAR: Final = 40.0
+_NEXT_TO_0: Final = 1e-30
+
+
+def _gelu_slope(x: Array, y: Array) -> Array:
+    """From 40 on the density is 0; below 1e-30, where y / x has no digits, the share is 1/2 to all of them."""
+    size = np.minimum(np.abs(x), _FAR)
+    tiny = size < _NEXT_TO_0
+    share = np.where(tiny, x.dtype.type(0.5), y / np.where(tiny, x.dtype.type(1), x))
+    return share + x * (_DENSITY_AT_0 * exp(-0.5 * size * size))
+
+
+register_elementwise(
+    GELU,
+    value=lambda _, x: x * (0.5 * (1 + erf(x * _SQRT_HALF))),
+    slope=lambda _, x, y: _gelu_slope(x, y),
+    name="funcnet.GELU",
+)
+
+
+@frozen(eq=False)
+class GELUTanh(Layer):
+    """``y = x * (1 + tanh(u)) / 2``, ``u = sqrt(2 / pi) (x + 0.044715 x**3)``: GELU nearly; 0 at 0, slope 1/2.
+
+    Shapes: x, y (B, ...). PyTorch's ``GELU(approximate="tanh")``, within 5e-4 of ``GELU``. With ``t = tanh(u)`` the
+    derivative is ``(1 + t) / 2 + x (1 - t**2) u' / 2``, with ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x**2)``.
+
+    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, section 2.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(GELUTanh(), np.array([[-1.0, 0.0, 1.0]])).round(4)
+        array([[-0.1588,  0.    ,  0.8412]])
+    """
+
+
+_SQRT_2_BY_PI: Final = 0.7978845608028654
+_CUBIC: Final = 0.044715
+_SATURATED: Final = 10.0
+
+
+def _near(x: Array) -> Array:
+    """From 10 on tanh(u) is 1 as a float64: what lies beyond gives the same, and its cube no overflow."""
+    return np.minimum(np.maximum(x, -_SATURATED), _SATURATED)
+
+
+def _tanh_share(x: Array) -> Array:
+    return 0.5 * (1 + tanh(_SQRT_2_BY_PI * (x + _CUBIC * x * x * x)))
+
+
+def _gelu_tanh_slope(x: Array) -> Array:
+    share = _tanh_share(x)
+    steepness = 2 * _SQRT_2_BY_PI * (1 + 3 * _CUBIC * x * x)
+    return share + x * share * (1 - share) * steepness
+
+
+register_elementwise(
+    GELUTanh,
+    value=lambda _, x: x * _tanh_share(_near(x)),
+    slope=lambda _, x, __: _gelu_tanh_slope(_near(x)),
+    name="funcnet.GELUTanh",
 )

@@ -1,0 +1,140 @@
+"""The activations one by one: known values, far from 0, at their kinks, and refused settings."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import funcnet as fn
+from funcnet.arithmetic import Name, elementary, using
+
+ACTIVATIONS: tuple[fn.Layer, ...] = (
+    fn.Identity(),
+    fn.ReLU(),
+    fn.LeakyReLU(),
+    fn.ELU(),
+    fn.ELU(alpha=0.5),
+    fn.Sigmoid(),
+    fn.Tanh(),
+    fn.Softplus(),
+    fn.SiLU(),
+    fn.GELU(),
+    fn.GELUTanh(),
+)
+every_activation = pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def slopes(layer: fn.Layer, x: fn.Array) -> fn.Array:
+    """The derivative at each number."""
+    return fn.backward(layer, x, np.ones_like(x))[0]
+
+
+# The value and the slope at -1e4, 0 and 1e4.
+FAR_AND_0: tuple[tuple[fn.Layer, tuple[tuple[float, float], ...]], ...] = (
+    (fn.Identity(), ((-1e4, 1), (0, 1), (1e4, 1))),
+    (fn.ReLU(), ((0, 0), (0, 0), (1e4, 1))),
+    (fn.LeakyReLU(0.25), ((-2500, 0.25), (0, 0.25), (1e4, 1))),
+    (fn.LeakyReLU(0), ((0, 0), (0, 0), (1e4, 1))),
+    (fn.ELU(0.5), ((-0.5, 0), (0, 0.5), (1e4, 1))),
+    (fn.Sigmoid(), ((0, 0), (0.5, 0.25), (1, 0))),
+    (fn.Tanh(), ((-1, 0), (0, 1), (1, 0))),
+    (fn.Softplus(), ((0, 0), (math.log(2), 0.5), (1e4, 1))),
+    (fn.SiLU(), ((0, 0), (0, 0.5), (1e4, 1))),
+    (fn.GELU(), ((0, 0), (0, 0.5), (1e4, 1))),
+    (fn.GELUTanh(), ((0, 0), (0, 0.5), (1e4, 1))),
+)
+
+
+@pytest.mark.parametrize(("layer", "wanted"), FAR_AND_0, ids=repr)
+@pytest.mark.parametrize(
+    ("arithmetic", "dtype"), [("native", np.float32), ("native", np.float64), ("portable", np.float32)]
+)
+def test_the_value_and_slope_far_away_and_at_0(
+    layer: fn.Layer, wanted: tuple[tuple[float, float], ...], arithmetic: Name, dtype: fn.FloatDType
+) -> None:
+    """At -1e4, 0 and 1e4, without a warning."""
+    x: fn.Array = np.array([[-1e4, 0, 1e4]], dtype)
+    values, gradients = np.array(wanted).T
+    with using(arithmetic):
+        np.testing.assert_allclose(fn.forward(layer, x)[0], values, rtol=1e-7, atol=0)
+        np.testing.assert_allclose(slopes(layer, x)[0], gradients, rtol=1e-7, atol=0)
+
+
+@every_activation
+@every_dtype
+def test_any_finite_number_has_a_finite_value_and_slope(layer: fn.Layer, dtype: fn.FloatDType) -> None:
+    """From the smallest to the largest, without a warning; portable and native agree to float32's digits."""
+    largest, least = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    sizes: fn.Array = np.array(
+        [0, least, 1e-38, 1e-31, 1e-29, 1e-10, 0.1, 1, 5, 9, 13, 39, 41, 90, 800, 1e30, largest], dtype
+    )
+    x = np.concatenate([sizes, -sizes])[None]
+    values, gradients = fn.forward(layer, x), slopes(layer, x)
+    assert np.isfinite(values).all()
+    assert np.isfinite(gradients).all()
+    if dtype is np.float32:
+        with fn.portable():
+            np.testing.assert_allclose(fn.forward(layer, x), values, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(slopes(layer, x), gradients, rtol=1e-6, atol=1e-6)
+
+
+@every_activation
+def test_slopes_agree_with_central_differences_everywhere(layer: fn.Layer) -> None:
+    """On a grid from -12 to 12 that leaves out 0."""
+    x = (np.arange(-120, 120) + 0.5)[None] / 10
+    fn.check_gradients(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "decimals"),
+    [
+        (fn.Softplus(), "0.3132616875182228340489954949678556419152800856703483"),
+        (fn.SiLU(), "-0.2689414213699951207488407581781636525634052141139012"),
+        (fn.GELU(), "-0.1586552539314570514147674543679620775220845155205957"),
+        (fn.ELU(), "-0.6321205588285576784044762298385391325541888689682322"),
+    ],
+    ids=repr,
+)
+def test_values_of_known_numbers(layer: fn.Layer, decimals: str) -> None:
+    """At -1, against 50 decimals, to 1e-15 relative."""
+    wanted = Fraction(decimals)
+    got = Fraction(float(fn.forward(layer, np.array([[-1.0]]))[0, 0]))
+    assert abs(got - wanted) <= abs(wanted) * Fraction(1, 10**15)
+
+
+def test_the_two_gelus_are_near_each_other() -> None:
+    """Within 5e-4, and not equal."""
+    x = np.linspace(-6, 6, 2001)[None]
+    difference = np.abs(fn.forward(fn.GELU(), x) - fn.forward(fn.GELUTanh(), x)).max()
+    assert 4e-4 < difference < 5e-4
+
+
+def test_erf_is_right_to_float64s_digits() -> None:
+    """Against the C library's, to 1e-15 relative."""
+    x = np.concatenate([np.linspace(-6.5, 6.5, 4001), 10.0 ** np.linspace(-300, 0, 301)])
+    exact = np.array([math.erf(v) for v in x.tolist()])
+    assert (np.abs(elementary.erf(x) - exact) <= 1e-15 * np.abs(exact)).all()
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1, 1.5, math.nan, math.inf, True, "0.1", None])
+def test_leaky_relu_refuses_a_slope(slope: float) -> None:
+    """Outside of [0, 1), or no number."""
+    with pytest.raises(fn.ConfigError, match=r"LeakyReLU: slope must be a number in \[0, 1\), got "):
+        fn.LeakyReLU(slope)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0, math.nan, math.inf, True, "1", None])
+def test_elu_refuses_an_alpha(alpha: float) -> None:
+    """Not positive, not finite, or no number."""
+    with pytest.raises(fn.ConfigError, match=r"ELU: alpha must be a number in \(0, inf\), got "):
+        fn.ELU(alpha)
+
+
+def test_an_elementwise_layer_has_nothing_to_train() -> None:
+    """A record with trained fields is refused."""
+    with pytest.raises(fn.ConfigError, match="Dense has trained fields; use register_layer"):
+        fn.register_elementwise(fn.Dense, value=lambda _, x: x, slope=lambda _, x, __: x)
