@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar, cast
 
@@ -245,8 +244,12 @@ def _between(epoch: int | None, step: int | None, what: str, a: object, b: objec
             index = _first_index(array, other)
             where = f"{path}[{', '.join(map(str, index))}]"
             return Divergence(epoch, step, what, where, (str(array[index]), str(other[index])))
-    found = _first_node(structure, other_structure, ())
-    return None if found is None else Divergence(epoch, step, what, *found)
+    one, two = dict(_settings_of(structure, "")), dict(_settings_of(other_structure, ""))
+    for path in one | two:
+        values = one.get(path, "absent"), two.get(path, "absent")
+        if values[0] != values[1]:
+            return Divergence(epoch, step, what, path, values)
+    return None
 
 
 def _first_index(a: AnyArray, b: AnyArray) -> tuple[int, ...]:
@@ -256,10 +259,19 @@ def _first_index(a: AnyArray, b: AnyArray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(flat, a.shape))
 
 
-def _first_node(a: Node, b: Node, path: tuple[str, ...]) -> tuple[str, tuple[str, str]] | None:
-    if type(a) is type(b) and isinstance(a, dict | list) and len(a) == len(cast("list[Node]", b)):
-        one, two = (dict(enumerate(each)) if isinstance(each, list) else each for each in (a, cast("Any", b)))
-        if one.keys() == two.keys():
-            inner = (_first_node(one[name], two[name], (*path, str(name))) for name in one)
-            return next((found for found in inner if found is not None), None)
-    return None if a == b else (".".join(path), (json.dumps(a)[:80], json.dumps(b)[:80]))
+def _settings_of(node: Node, path: str) -> Iterator[tuple[str, str]]:
+    """What stands in a value beside its arrays: each field's path, and its setting or its record's name."""
+    if isinstance(node, Mapping):
+        kind, content = next(iter(node.items()))
+        if kind == "record":
+            name, inside = cast("tuple[str, Mapping[str, Node]]", content)
+            yield path, name
+            for field, inner in inside.items():
+                yield from _settings_of(inner, f"{path}.{field}" if path else field)
+        else:
+            yield path, str(float.fromhex(str(content)) if kind == "float" else content)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for position, inner in enumerate(node):
+            yield from _settings_of(inner, f"{path}.{position}" if path else str(position))
+    else:
+        yield path, str(node)

@@ -40,11 +40,10 @@ class RandomShift:
         check_array("RandomShift", "x", batch.x, ("B", "H", "W", "C"))
         count, height, width, _ = batch.x.shape
         side = 2 * self.pixels + 1
-        starts = np.minimum((uniform(key, (2, count)) * side).astype(np.intp), side - 1)
-        padding = (self.pixels, self.pixels)
-        padded = np.pad(batch.x, ((0, 0), padding, padding, (0, 0)))
-        rows = starts[0][:, None, None] + np.arange(height)[:, None]
-        columns = starts[1][:, None, None] + np.arange(width)
+        drawn = (uniform(key, (2, count)) * side).astype(np.intp)
+        downward, rightward = np.minimum(drawn, side - 1)[:, :, None, None]
+        padded = np.pad(batch.x, ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0)))
+        rows, columns = downward + np.arange(height)[:, None], rightward + np.arange(width)
         moved: Array = padded[np.arange(count)[:, None, None], rows, columns]
         return evolve(batch, x=lock(np.ascontiguousarray(moved)))
 

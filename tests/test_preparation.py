@@ -62,7 +62,8 @@ def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
     """In the label's place."""
     labels = np.array([0, 2, 1, 2], np.uint8)
     rows = fn.one_hot(labels, 3, dtype=dtype)
-    assert (rows.dtype, rows.shape) == (dtype, (4, 3))
+    assert rows.dtype == dtype
+    assert rows.shape == (4, 3)
     assert (rows.argmax(axis=1) == labels).all()
     assert (rows.sum(axis=1) == 1).all()
     with pytest.raises(fn.LabelError, match=r"labels must be in 0..1, got labels\[1\] = 2"):
