@@ -94,9 +94,15 @@ if TYPE_CHECKING:
     from funcnet.checkpoints import load as load
     from funcnet.checkpoints import save as save
     from funcnet.contract import selftest as selftest
+    from funcnet.diagnosis import NonFinite as NonFinite
+    from funcnet.diagnosis import first_nonfinite as first_nonfinite
+    from funcnet.explanations import Explanation as Explanation
+    from funcnet.explanations import explain as explain
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
+    from funcnet.monitoring import GradientStatistics as GradientStatistics
+    from funcnet.monitoring import gradient_statistics as gradient_statistics
     from funcnet.runs import Run as Run
     from funcnet.runs import RunRow as RunRow
     from funcnet.runs import audited_train as audited_train
@@ -117,12 +123,14 @@ __all__ = [
     "Dropout",
     "Environment",
     "EpochLog",
+    "Explanation",
     "Fit",
     "Flatten",
     "FloatDType",
     "FuncnetError",
     "GELUTanh",
     "GradientError",
+    "GradientStatistics",
     "Identity",
     "Key",
     "LabelError",
@@ -130,6 +138,7 @@ __all__ = [
     "LeakyReLU",
     "Momentum",
     "Network",
+    "NonFinite",
     "NonFiniteError",
     "Pullback",
     "RandomFlip",
@@ -162,10 +171,13 @@ __all__ = [
     "environment",
     "equal",
     "evaluate",
+    "explain",
     "fingerprint",
     "first_divergence",
+    "first_nonfinite",
     "fit",
     "forward",
+    "gradient_statistics",
     "initializers",
     "load",
     "load_run",
@@ -199,6 +211,12 @@ __all__ = [
 
 
 _LAZY = {
+    "GradientStatistics": "monitoring",
+    "gradient_statistics": "monitoring",
+    "Explanation": "explanations",
+    "explain": "explanations",
+    "first_nonfinite": "diagnosis",
+    "NonFinite": "diagnosis",
     "RandomNoise": "augmentation",
     "RandomFlip": "augmentation",
     "RandomShift": "augmentation",

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 from attrs import evolve, frozen
+from numpy.typing import NDArray
 
 from funcnet.arrays import Array, check_array, lock
 from funcnet.data import Batch
@@ -38,12 +39,13 @@ class RandomShift:
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
         """The batch with its images moved."""
         check_array("RandomShift", "x", batch.x, ("B", "H", "W", "C"))
-        count, height, width, _ = batch.x.shape
+        count, height, width = (int(size) for size in batch.x.shape[:3])
         side = 2 * self.pixels + 1
         drawn = (uniform(key, (2, count)) * side).astype(np.intp)
         downward, rightward = np.minimum(drawn, side - 1)[:, :, None, None]
         padded = np.pad(batch.x, ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0)))
-        rows, columns = downward + np.arange(height)[:, None], rightward + np.arange(width)
+        rows: NDArray[np.intp] = downward + np.arange(height)[:, None]
+        columns: NDArray[np.intp] = rightward + np.arange(width)
         moved: Array = padded[np.arange(count)[:, None, None], rows, columns]
         return evolve(batch, x=lock(np.ascontiguousarray(moved)))
 

@@ -159,7 +159,11 @@ class PlannedFold(Generic[S, N, T]):
                 if not ahead:
                     params, moments, done = self.split(state)
                     planned.read(params, moments)
-                loss = planned.run(batch, done + ahead)
+                try:
+                    loss = planned.run(batch, done + ahead)
+                except NonFiniteError:  # the plain step has the same bits, and says where it began
+                    self.step(self.advanced(state, planned, ahead) if ahead else state, batch)
+                    raise
                 ahead += 1
             else:
                 if planned is not None and ahead:

@@ -5,6 +5,7 @@ A network is a layer or a tuple of networks; its gradient is a network of the sa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
 from funcnet.errors import FuncnetError, NonFiniteError, StructureError
-from funcnet.layer import N, Network, Pullback, Shape, rule_of
+from funcnet.layer import Layer, N, Network, Pullback, Shape, rule_of
 from funcnet.trees import is_trained, leaves
 
 T = TypeVar("T")
@@ -193,6 +194,21 @@ def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
         (array([[2.]]), array([[3.]]), array([1.]))
     """
     return vjp(params, x)[1](g)
+
+
+def layers_of(params: Network, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers of nested tuples in order, each with where it stands; a combinator is one layer.
+
+    Example:
+        >>> import funcnet as fn
+        >>> list(layers_of((fn.ReLU(), (fn.Tanh(),))))
+        [('0', ReLU()), ('1.0', Tanh())]
+    """
+    if isinstance(params, tuple):
+        for position, layer in enumerate(params):
+            yield from layers_of(layer, f"{path}.{position}" if path else str(position))
+    else:
+        yield path, params
 
 
 class Loss(Protocol[T_contra]):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic import Name, in_force, mean, using
 from funcnet.data import Batch
+from funcnet.diagnosis import diagnosed
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
 from funcnet.folds import PlannedFold
 from funcnet.keys import Key, check_key
@@ -183,7 +184,10 @@ def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key:
         raise ConfigError("the loss takes no weights; give batches without", subject=type(step).__name__)
     if step.shard_size is None:
         net = params if key is None else training(params, key)
-        return loss_and_grad(net, batch.x, batch.y, step.loss)
+        try:
+            return loss_and_grad(net, batch.x, batch.y, step.loss)
+        except NonFiniteError as error:
+            raise diagnosed(error, net, batch.x, batch.y, step.loss) from None
     return sharded_value_and_grad(
         params, batch.x, batch.y, step.loss, shard_size=step.shard_size, executor=step.executor, key=key
     )

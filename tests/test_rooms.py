@@ -19,7 +19,7 @@ FLOORS = {
     2: ("arithmetic", "draws", "trees"),
     3: ("layer", "initializers", "network", "plans"),
     4: ("layers", "losses", "metrics"),
-    5: ("models", "modes", "optimizers", "data", "datasets", "preparation", "augmentation"),
+    5: ("models", "modes", "optimizers", "data", "datasets", "preparation", "augmentation", "diagnosis"),
     6: ("shards", "folds", "training", "inference", "fitting"),
     7: (
         "contract",
@@ -28,6 +28,8 @@ FLOORS = {
         "values",
         "fingerprints",
         "checkpoints",
+        "explanations",
+        "monitoring",
         "runs",
         "audits",
     ),
