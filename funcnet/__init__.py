@@ -21,6 +21,7 @@ from funcnet.errors import DTypeError as DTypeError
 from funcnet.errors import FuncnetError as FuncnetError
 from funcnet.errors import GradientError as GradientError
 from funcnet.errors import LabelError as LabelError
+from funcnet.errors import LawError as LawError
 from funcnet.errors import NonFiniteError as NonFiniteError
 from funcnet.errors import ShapeError as ShapeError
 from funcnet.errors import StructureError as StructureError
@@ -101,6 +102,8 @@ if TYPE_CHECKING:
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
+    from funcnet.laws import LayerReport as LayerReport
+    from funcnet.laws import check_layer as check_layer
     from funcnet.monitoring import GradientStatistics as GradientStatistics
     from funcnet.monitoring import gradient_statistics as gradient_statistics
     from funcnet.runs import Run as Run
@@ -134,7 +137,9 @@ __all__ = [
     "Identity",
     "Key",
     "LabelError",
+    "LawError",
     "Layer",
+    "LayerReport",
     "LeakyReLU",
     "Momentum",
     "Network",
@@ -166,6 +171,7 @@ __all__ = [
     "backward",
     "cast",
     "check_gradients",
+    "check_layer",
     "datasets",
     "dense",
     "environment",
@@ -211,6 +217,8 @@ __all__ = [
 
 
 _LAZY = {
+    "LayerReport": "laws",
+    "check_layer": "laws",
     "GradientStatistics": "monitoring",
     "gradient_statistics": "monitoring",
     "Explanation": "explanations",

@@ -130,7 +130,7 @@ def check_gradients(
         return mean(g * forward(net, x)) * g.size
 
     def by_parameter(leaf: Leaf) -> Array:
-        return numerical_gradient(lambda moved: output(_replaced(net, leaf.path, moved), point), leaf.array, h)
+        return numerical_gradient(lambda moved: output(replaced(net, leaf.path, moved), point), leaf.array, h)
 
     by_input = numerical_gradient(lambda moved: output(net, moved), point, h)
     checks = [_compare("x", "the input", by_input, grad_x, (rtol, atol))]
@@ -168,10 +168,10 @@ def _trained(net: Tree) -> list[Leaf]:
     return [leaf for leaf in leaves(net) if leaf.trained]
 
 
-def _replaced(tree: Any, path: str, array: Array) -> Any:
-    """The network with another array at a leaf's path."""
+def replaced(tree: Any, path: str, array: Array) -> Any:
+    """The network with another array at a leaf's path, such as ``"2.net.0.weight"``."""
     step, _, rest = path.partition(".")
     if isinstance(tree, tuple):
         position = int(step)
-        return (*tree[:position], _replaced(tree[position], rest, array), *tree[position + 1 :])
-    return evolve(tree, **{step: _replaced(getattr(tree, step), rest, array) if rest else array})
+        return (*tree[:position], replaced(tree[position], rest, array), *tree[position + 1 :])
+    return evolve(tree, **{step: replaced(getattr(tree, step), rest, array) if rest else array})

@@ -90,6 +90,10 @@ class GradientError(FuncnetError):
     """A backward function disagrees with the central differences of its forward function."""
 
 
+class LawError(FuncnetError):
+    """A layer breaks a law."""
+
+
 class CheckpointError(FuncnetError):
     """A checkpoint file is not what it says it is."""
 

@@ -67,6 +67,7 @@ class Rule(Generic[L]):
     """The functions of a record type; see ``register_layer``."""
 
     forward: Callable[[L, Array], Array]
+    backward: Callable[[L, Array, Array], tuple[Array, L]]
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]]
     with_key: Callable[[L, Key], L] | None
     plan: Callable[[L, Array], Plan[L]] | None
@@ -113,7 +114,7 @@ def register_layer(
     """
     _check_record(record)
     register_name(record, name)
-    _RULES[record] = Rule(forward, vjp or _vjp_of(forward, backward), with_key, plan, output_shape)
+    _RULES[record] = Rule(forward, backward, vjp or _vjp_of(forward, backward), with_key, plan, output_shape)
 
 
 def _vjp_of(

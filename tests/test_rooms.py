@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import ast
 import io
-import re
 import tokenize
 from pathlib import Path
 
 import pytest
 
 import funcnet as fn
+from funcnet.sources import past_the_door
 
 PACKAGE = Path(str(fn.__file__)).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    1: ("errors", "settings", "arrays", "records", "keys"),
+    1: ("errors", "settings", "arrays", "records", "keys", "sources"),
     2: ("arithmetic", "draws", "trees"),
     3: ("layer", "initializers", "network", "plans"),
     4: ("layers", "losses", "metrics"),
@@ -29,6 +29,7 @@ FLOORS = {
         "fingerprints",
         "checkpoints",
         "explanations",
+        "laws",
         "monitoring",
         "runs",
         "audits",
@@ -74,48 +75,6 @@ def test_the_rooms_on_one_floor_have_an_order() -> None:
         assert free, f"a circle among {sorted(arrows)}"
         for name in free:
             del arrows[name]
-
-
-ALLOWED_MATH = {"prod", "isfinite", "inf", "nan"}
-# fmt: off
-NUMPY_DOORS = {
-    "arctan", "arctanh", "average", "cbrt", "convolve", "cos", "cosh", "cumprod", "cumsum", "dot", "einsum",
-    "exp", "exp2", "expm1", "fft", "float_power", "inner", "linalg", "log", "log10", "log1p", "log2",
-    "logaddexp", "logaddexp2", "matmul", "matvec", "mean", "nanmean", "nansum", "outer", "power", "prod",
-    "random", "sin", "sinh", "std", "sum", "tan", "tanh", "tensordot", "trapezoid", "var", "vdot", "vecdot",
-}
-METHOD_DOORS = {
-    "cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "var",
-}
-# fmt: on
-
-
-def folded(node: ast.AST) -> bool:
-    """Whether a power is of a literal power of two, such as 2.0**-53, which is exact."""
-    return isinstance(node, ast.BinOp) and re.fullmatch(r"2(\.0)? \*\* \(?-?\d+\)?", ast.unparse(node)) is not None
-
-
-def past_the_door(source: str) -> list[str]:
-    """Products, sums and transcendentals that a source does itself."""
-    found: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
-            found.append("@")
-        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow) and not folded(node):
-            found.append("**")
-        if isinstance(node, ast.Attribute):
-            owner = node.value.id if isinstance(node.value, ast.Name) else ""
-            if owner == "math" and node.attr not in ALLOWED_MATH:
-                found.append(f"math.{node.attr}")
-            elif owner == "np" and node.attr in NUMPY_DOORS:
-                found.append(f"np.{node.attr}")
-            elif owner not in ("np", "math") and node.attr in METHOD_DOORS:
-                found.append(f".{node.attr}")
-            elif node.attr == "reduce" and ast.unparse(node.value) not in ("np.maximum", "np.minimum"):
-                found.append("reduce")
-        if isinstance(node, ast.ImportFrom) and node.module in ("math", "cmath", "numpy.linalg"):
-            found.append(f"from {node.module}")
-    return found
 
 
 @every_file

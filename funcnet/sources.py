@@ -1,0 +1,60 @@
+"""Sources: find products, sums and transcendentals that a source does itself, past the door to arithmetic."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Final
+
+ALLOWED_MATH: Final = frozenset({"prod", "isfinite", "inf", "nan"})
+# fmt: off
+NUMPY_DOORS: Final = frozenset({
+    "arctan", "arctanh", "average", "cbrt", "convolve", "cos", "cosh", "cumprod", "cumsum", "dot", "einsum",
+    "exp", "exp2", "expm1", "fft", "float_power", "inner", "linalg", "log", "log10", "log1p", "log2",
+    "logaddexp", "logaddexp2", "matmul", "matvec", "mean", "nanmean", "nansum", "outer", "power", "prod",
+    "random", "sin", "sinh", "std", "sum", "tan", "tanh", "tensordot", "trapezoid", "var", "vdot", "vecdot",
+})
+METHOD_DOORS: Final = frozenset({
+    "cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "var",
+})
+# fmt: on
+
+
+def past_the_door(source: str) -> list[str]:
+    """What a source computes itself whose bits depend on how it is done: it belongs in ``funcnet.arithmetic``.
+
+    Example:
+        >>> past_the_door("y = np.maximum(x, 0) @ w + x.sum()")
+        ['@', '.sum']
+    """
+    return [found for node in ast.walk(ast.parse(source)) for found in _in_node(node)]
+
+
+def _in_node(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
+        return ["@"]
+    if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow):
+        return [] if _folded(node) else ["**"]
+    if isinstance(node, ast.Attribute):
+        return _in_attribute(node)
+    if isinstance(node, ast.ImportFrom) and node.module in ("math", "cmath", "numpy.linalg"):
+        return [f"from {node.module}"]
+    return []
+
+
+def _in_attribute(node: ast.Attribute) -> list[str]:
+    owner = node.value.id if isinstance(node.value, ast.Name) else ""
+    if owner == "math" and node.attr not in ALLOWED_MATH:
+        return [f"math.{node.attr}"]
+    if owner == "np" and node.attr in NUMPY_DOORS:
+        return [f"np.{node.attr}"]
+    if owner not in ("np", "math") and node.attr in METHOD_DOORS:
+        return [f".{node.attr}"]
+    if node.attr == "reduce" and ast.unparse(node.value) not in ("np.maximum", "np.minimum"):
+        return ["reduce"]
+    return []
+
+
+def _folded(node: ast.AST) -> bool:
+    """Whether a power is of a literal power of two, such as 2.0**-53, which is exact."""
+    return isinstance(node, ast.BinOp) and re.fullmatch(r"2(\.0)? \*\* \(?-?\d+\)?", ast.unparse(node)) is not None
