@@ -17,9 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     1: ("errors", "settings", "arrays", "records", "keys"),
     2: ("arithmetic", "draws", "trees"),
-    3: ("layer", "initializers", "network", "plans"),
+    3: ("layer", "initializers", "network", "modes", "plans"),
     4: ("layers", "losses", "metrics"),
-    5: ("models", "modes", "optimizers", "data", "datasets", "preparation", "augmentation"),
+    5: ("models", "optimizers", "data", "datasets", "preparation", "augmentation"),
     6: ("shards", "folds", "training", "inference", "fitting"),
     7: (
         "contract",
@@ -93,10 +93,19 @@ def folded(node: ast.AST) -> bool:
     return isinstance(node, ast.BinOp) and re.fullmatch(r"2(\.0)? \*\* \(?-?\d+\)?", ast.unparse(node)) is not None
 
 
+def read_fields(tree: ast.AST) -> set[ast.AST]:
+    """Where a source reads a field of a record, such as BatchNorm's mean: of ``params`` or ``self``, and no call."""
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    read = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    return {node for node in read - called if ast.unparse(node.value) in ("params", "self")}
+
+
 def past_the_door(source: str) -> list[str]:
     """Products, sums and transcendentals that a source does itself."""
     found: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    fields = read_fields(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult):
             found.append("@")
         if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow) and not folded(node):
@@ -107,7 +116,7 @@ def past_the_door(source: str) -> list[str]:
                 found.append(f"math.{node.attr}")
             elif owner == "np" and node.attr in NUMPY_DOORS:
                 found.append(f"np.{node.attr}")
-            elif owner not in ("np", "math") and node.attr in METHOD_DOORS:
+            elif owner not in ("np", "math") and node.attr in METHOD_DOORS and node not in fields:
                 found.append(f".{node.attr}")
             elif node.attr == "reduce" and ast.unparse(node.value) not in ("np.maximum", "np.minimum"):
                 found.append("reduce")
@@ -131,6 +140,8 @@ def test_arithmetic_is_the_only_door(path: Path) -> None:
         "y = np.exp(x)",
         "y = np.add.reduce(x)",
         "y = x.sum(axis=0)",
+        "y = params.mean()",
+        "f = x.mean",
         "y = (x * x).mean()",
         "y = x ** 2",
         "y = 0.999 ** t",
@@ -144,6 +155,11 @@ def test_arithmetic_is_the_only_door(path: Path) -> None:
 def test_the_door_test_sees(source: str) -> None:
     """Each way past the door is found."""
     assert past_the_door(source)
+
+
+def test_a_field_is_no_door() -> None:
+    """Whatever its name."""
+    assert not past_the_door("y = x - params.mean")
 
 
 def functions(tree: ast.AST) -> list[ast.FunctionDef]:
