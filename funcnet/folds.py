@@ -76,6 +76,7 @@ class PlannedSteps(Generic[N, T]):
         keyed: Callable[[N, int], N] | None,
     ) -> None:
         self.params = Buffer(params, locked=True)
+        self.arrays = trained_arrays(self.params.net)
         self.keyed = keyed
         self.moments = [Buffer(moment, locked=True) for moment in moments]
         self.x: Array = np.array(batch.x, order="C")
@@ -90,7 +91,7 @@ class PlannedSteps(Generic[N, T]):
 
     def in_step(self, keyed: Callable[[N, int], N], step: int) -> N:
         """The network as it is in a step, on the buffers: what makes it may copy arrays."""
-        return on_arrays(keyed(self.params.net, step), iter(trained_arrays(self.params.net)))
+        return on_arrays(keyed(self.params.net, step), iter(self.arrays))
 
     def fits(self, batch: Batch[T]) -> bool:
         """Whether the batch has the shape and dtype that the buffers were made for."""

@@ -32,11 +32,15 @@ def training(params: N, key: Key) -> N:
 
 def _training(params: Network, key: Key) -> Network:
     if isinstance(params, tuple):
-        return tuple(_training(layer, key.child(position)) for position, layer in enumerate(params))
+        return tuple(_training_at(layer, key, position) for position, layer in enumerate(params))
     hook = rule_of(params).training
     changed = params if hook is None else hook(params, key)
-    inner = {name: _training(getattr(changed, name), key.child(name)) for name in fields_of(type(changed)).networks}
+    inner = {name: _training_at(getattr(changed, name), key, name) for name in fields_of(type(changed)).networks}
     return evolve(changed, **inner) if inner else changed
+
+
+def _training_at(params: Network, key: Key, part: int | str) -> Network:
+    return _training(params, key.child(part)) if has_modes(params) else params
 
 
 def has_modes(params: Network) -> bool:

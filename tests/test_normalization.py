@@ -98,6 +98,10 @@ def test_makers_begin_with_the_identity_of_what_is_normal() -> None:
     assert fn.batch_norm(3, epsilon=0.5).epsilon == 0.5
 
 
+def _trained_by(value: Any) -> fn.BatchNorm:
+    return evolve(fn.batch_norm(2), training=value)
+
+
 REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
     (lambda: fn.layer_norm(0), fn.ConfigError, "layer_norm: size must be an int of at least 1, got 0"),
     (lambda: fn.rms_norm(2.0), fn.ConfigError, "rms_norm: size must be"),  # type: ignore[arg-type]  # no int
@@ -111,7 +115,7 @@ REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
     (lambda: fn.BatchNorm(np.ones(2), np.ones(2), np.ones(2)), fn.ConfigError, "both or not at all"),
     (lambda: fn.BatchNorm(np.ones(2), np.ones(2), np.ones(3), np.ones(3)), fn.ShapeError, "mean must have"),
     (lambda: fn.BatchNorm(np.ones(2), np.ones(2), np.ones(2), np.ones(3)), fn.ShapeError, "variance must have"),
-    (lambda: evolve(fn.batch_norm(2), training=1), fn.ConfigError, "training must be True or False, got 1"),
+    (lambda: _trained_by(1), fn.ConfigError, "training must be True or False, got 1"),
     (lambda: fn.Standardize(np.ones(2), np.ones(3)), fn.ShapeError, r"scale must have shape \(2,\) to match mean"),
 ]
 
@@ -295,7 +299,7 @@ def test_calibration_refuses_what_it_cannot_do() -> None:
     with pytest.raises(fn.ConfigError, match=r"Dropout \(layer 1\.0\): calibrate needs it in its plain form"):
         fn.calibrate(keyed, X)
     with pytest.raises(fn.StructureError, match="layer 1"):
-        fn.calibrate((fn.batch_norm(4), [fn.ReLU()]), X)  # type: ignore[arg-type]  # a list
+        fn.calibrate((fn.batch_norm(4), cast("fn.Network", [fn.ReLU()])), X)
 
 
 # ------------------------------------------------------------------------------------- layers of the user's

@@ -58,25 +58,23 @@ def channels_last(y: Any) -> Any:
     return y.permute(0, 2, 3, 1)
 
 
-ROWS = [
+def batch_norm_rows(mode: str, *, training: bool) -> tuple[Row, Row]:
+    """For vectors and images."""
+    vectors, images = (batch_norm(KEY, shape, 1e-5, training=training) for shape in ((7,), IMAGE))
+    return (
+        Row(f"BatchNorm in {mode}", vectors, torch_batch_norm),
+        Row(f"BatchNorm of images in {mode}", images, torch_image_norm, IMAGE, channels_first, channels_last),
+    )
+
+
+ROWS = (
     Row("LayerNorm", layer_norm(KEY, (7,), 1e-5), torch_layer_norm),
     Row("LayerNorm of images", layer_norm(KEY, IMAGE, 0.01), torch_layer_norm, IMAGE),
     Row("RMSNorm", rms_norm(KEY, (7,), 1e-5), torch_rms_norm),
     Row("RMSNorm of images", rms_norm(KEY, IMAGE, 0.01), torch_rms_norm, IMAGE),
-]
-for training in (False, True):
-    mode = "in training" if training else "in evaluation"
-    ROWS += [
-        Row(f"BatchNorm {mode}", batch_norm(KEY, (7,), 1e-5, training=training), torch_batch_norm),
-        Row(
-            f"BatchNorm of images {mode}",
-            batch_norm(KEY, IMAGE, 0.01, training=training),
-            torch_image_norm,
-            IMAGE,
-            channels_first,
-            channels_last,
-        ),
-    ]
+    *batch_norm_rows("evaluation", training=False),
+    *batch_norm_rows("training", training=True),
+)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import sum_last, sum_rows
+from funcnet.arithmetic import planned_sum_rows, sum_last, sum_rows
 from funcnet.arrays import Array, FloatDType, check_array, check_channels, check_row_shape, lock
-from funcnet.layer import Layer, Pullback, Shape, register_layer
+from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.plans import scalar
 from funcnet.records import evolve
 from funcnet.settings import check_count, check_number
 from funcnet.trees import float_dtype
@@ -101,6 +104,33 @@ def normalized_backward(normal: Array, root: Array, g: Array) -> Array:
     return grad_x
 
 
+def planned_mean_last(a: Array, out: Array) -> list[Operation]:
+    """``mean_last`` as operations on buffers."""
+    return [partial(sum_last, a, out), partial(np.divide, out, scalar(a.shape[-1], a), out)]
+
+
+def planned_root(x: Array, epsilon: float, work: Array, root: Array) -> list[Operation]:
+    """``root_mean_square`` as operations on buffers; ``work`` is one like x."""
+    return [
+        partial(np.multiply, x, x, work),
+        *planned_mean_last(work, root),
+        partial(np.add, root, scalar(epsilon, x), root),
+        partial(np.sqrt, root, root),
+    ]
+
+
+def planned_normalized_backward(normal: Array, root: Array, g: Array, into: Array) -> list[Operation]:
+    """``normalized_backward`` as operations on buffers; g and ``into`` may be one."""
+    work, mean = np.empty_like(normal), np.empty_like(root)
+    return [
+        partial(np.multiply, g, normal, work),
+        *planned_mean_last(work, mean),
+        partial(np.multiply, normal, mean, work),
+        partial(np.subtract, g, work, into),
+        partial(np.divide, into, root, into),
+    ]
+
+
 # ----------------------------------------------------------------------------------------------- LayerNorm
 
 
@@ -134,6 +164,38 @@ def layer_norm_vjp(params: LayerNorm, x: Array) -> tuple[Array, Pullback[LayerNo
     return normal * params.scale + params.offset, Pullback(both, params_only)
 
 
+def layer_norm_plan(params: LayerNorm, x: Array) -> Plan[LayerNorm]:
+    """The same operations, on buffers."""
+    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(x, shape=(*x.shape[:-1], 1))
+    forward: list[Operation] = [
+        *planned_mean_last(x, root),
+        partial(np.subtract, x, root, normal),
+        *planned_root(normal, params.epsilon, y, root),
+        partial(np.divide, normal, root, normal),
+        partial(np.multiply, normal, params.scale, y),
+        partial(np.add, y, params.offset, y),
+    ]
+
+    def backward(g: Array, grads: LayerNorm, into: Array | None) -> list[Operation]:
+        work, mean = np.empty_like(x), np.empty_like(root)
+        operations: list[Operation] = [
+            partial(np.multiply, g, normal, work),
+            planned_sum_rows(per_channel(work), grads.scale),
+            planned_sum_rows(per_channel(g), grads.offset),
+        ]
+        if into is None:
+            return operations
+        return [
+            *operations,
+            partial(np.multiply, g, params.scale, into),
+            *planned_normalized_backward(normal, root, into, into),
+            *planned_mean_last(into, mean),
+            partial(np.subtract, into, mean, into),
+        ]
+
+    return Plan(y, forward, backward)
+
+
 def layer_norm_output_shape(params: LayerNorm, shape: Shape) -> Shape:
     """(..., C), which it keeps."""
     check_row_shape("LayerNorm", shape, ("...", len(params.scale)), ("scale", params.scale))
@@ -145,6 +207,7 @@ register_layer(
     forward=layer_norm_forward,
     backward=layer_norm_backward,
     vjp=layer_norm_vjp,
+    plan=layer_norm_plan,
     output_shape=layer_norm_output_shape,
     name="funcnet.LayerNorm",
 )
@@ -178,6 +241,27 @@ def rms_norm_vjp(params: RMSNorm, x: Array) -> tuple[Array, Pullback[RMSNorm]]:
     return normal * params.scale, Pullback(both, params_only)
 
 
+def rms_norm_plan(params: RMSNorm, x: Array) -> Plan[RMSNorm]:
+    """The same operations, on buffers."""
+    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(x, shape=(*x.shape[:-1], 1))
+    forward: list[Operation] = [
+        *planned_root(x, params.epsilon, y, root),
+        partial(np.divide, x, root, normal),
+        partial(np.multiply, normal, params.scale, y),
+    ]
+
+    def backward(g: Array, grads: RMSNorm, into: Array | None) -> list[Operation]:
+        work = np.empty_like(x)
+        operations: list[Operation] = [partial(np.multiply, g, normal, work)]
+        operations.append(planned_sum_rows(per_channel(work), grads.scale))
+        if into is None:
+            return operations
+        scaled = partial(np.multiply, g, params.scale, into)
+        return [*operations, scaled, *planned_normalized_backward(normal, root, into, into)]
+
+    return Plan(y, forward, backward)
+
+
 def rms_norm_output_shape(params: RMSNorm, shape: Shape) -> Shape:
     """(..., C), which it keeps."""
     check_row_shape("RMSNorm", shape, ("...", len(params.scale)), ("scale", params.scale))
@@ -189,6 +273,7 @@ register_layer(
     forward=rms_norm_forward,
     backward=rms_norm_backward,
     vjp=rms_norm_vjp,
+    plan=rms_norm_plan,
     output_shape=rms_norm_output_shape,
     name="funcnet.RMSNorm",
 )
