@@ -46,16 +46,25 @@ from funcnet.layers.activations import Sigmoid as Sigmoid
 from funcnet.layers.activations import SiLU as SiLU
 from funcnet.layers.activations import Softplus as Softplus
 from funcnet.layers.activations import Tanh as Tanh
+from funcnet.layers.batch_norm import BatchNorm as BatchNorm
+from funcnet.layers.batch_norm import batch_norm as batch_norm
 from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
 from funcnet.layers.elementwise import register_elementwise as register_elementwise
+from funcnet.layers.normalization import LayerNorm as LayerNorm
+from funcnet.layers.normalization import RMSNorm as RMSNorm
+from funcnet.layers.normalization import layer_norm as layer_norm
+from funcnet.layers.normalization import rms_norm as rms_norm
 from funcnet.layers.residual import Residual as Residual
 from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
+from funcnet.layers.standardize import Standardize as Standardize
+from funcnet.layers.standardize import standardize as standardize
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
+from funcnet.modes import calibrate as calibrate
 from funcnet.network import activations as activations
 from funcnet.network import backward as backward
 from funcnet.network import forward as forward
@@ -117,6 +126,7 @@ __all__ = [
     "SGD",
     "Array",
     "Batch",
+    "BatchNorm",
     "CheckpointError",
     "ConfigError",
     "DTypeError",
@@ -139,6 +149,7 @@ __all__ = [
     "LabelError",
     "LawError",
     "Layer",
+    "LayerNorm",
     "LayerReport",
     "LeakyReLU",
     "Momentum",
@@ -146,6 +157,7 @@ __all__ = [
     "NonFinite",
     "NonFiniteError",
     "Pullback",
+    "RMSNorm",
     "RandomFlip",
     "RandomNoise",
     "RandomShift",
@@ -159,6 +171,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softplus",
+    "Standardize",
     "Statistic",
     "Step",
     "StructureError",
@@ -169,6 +182,8 @@ __all__ = [
     "activations",
     "audited_train",
     "backward",
+    "batch_norm",
+    "calibrate",
     "cast",
     "check_gradients",
     "check_layer",
@@ -185,6 +200,7 @@ __all__ = [
     "forward",
     "gradient_statistics",
     "initializers",
+    "layer_norm",
     "load",
     "load_run",
     "minibatches",
@@ -200,6 +216,7 @@ __all__ = [
     "register_elementwise",
     "register_layer",
     "register_name",
+    "rms_norm",
     "save",
     "scale_images",
     "selftest",
@@ -207,6 +224,7 @@ __all__ = [
     "sgd_update",
     "softmax_cross_entropy",
     "split",
+    "standardize",
     "train",
     "train_epoch",
     "train_step",

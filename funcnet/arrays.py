@@ -80,7 +80,7 @@ def contiguous(x: Array) -> Array:
 
 
 Pattern: TypeAlias = Sequence["int | str"]
-"""A shape in letters and numbers: ``("B", 784)``; ``"..."`` at its end stands for any number of axes."""
+"""A shape in letters and numbers: ``("B", 784)``; one ``"..."`` in it stands for any number of axes."""
 
 
 def check_array(
@@ -133,6 +133,17 @@ def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
         check_array(subject, "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
 
 
+def check_channels(subject: str, x: Array, name: str, per_channel: Array) -> None:
+    """Check a layer's input: (B, ..., C) of the dtype of an array (C,), whose name is given, too.
+
+    Raises:
+        DTypeError, ShapeError: As ``check_array`` says it.
+    """
+    if type(x) is not np.ndarray or x.ndim < 2 or x.shape[-1] != len(per_channel) or x.dtype != per_channel.dtype:
+        pattern = ("B", "...", len(per_channel))
+        check_array(subject, "x", x, pattern, dtype=per_channel.dtype, match=(name, per_channel))
+
+
 def check_row_shape(subject: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array]) -> None:
     """Check the shape of a row, as ``check_array`` checks the batch.
 
@@ -144,9 +155,12 @@ def check_row_shape(subject: str, shape: tuple[int, ...], pattern: Pattern, matc
 
 
 def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
-    if pattern and pattern[-1] == "...":
-        pattern = pattern[:-1]
-        shape = shape[: len(pattern)]
+    if "..." in pattern:
+        before = pattern.index("...")
+        after = len(pattern) - before - 1
+        pattern = (*pattern[:before], *pattern[before + 1 :])
+        if len(shape) > before + after:
+            shape = (*shape[:before], *shape[len(shape) - after :])
     if len(shape) != len(pattern):
         return False
     for size, wanted in zip(shape, pattern, strict=True):  # all() would cost more than the check
@@ -160,7 +174,8 @@ def _wrong_shape(
 ) -> ShapeError:
     wanted = _in_letters(pattern)
     reason = f" to match {match[0]} {match[1].shape}" if match else ""
-    fix = f"; for a batch of one, use {name}[None]" if len(shape) == len(pattern) - 1 and pattern[0] == "B" else ""
+    one_row = len(shape) == len(pattern) - 1 - ("..." in pattern) and pattern[0] == "B"
+    fix = f"; for a batch of one, use {name}[None]" if one_row else ""
     return ShapeError(f"{name} must have shape {wanted}{reason}, got {_in_letters(shape)}{fix}", subject=subject)
 
 

@@ -76,17 +76,22 @@ class PlannedSteps(Generic[N, T]):
         keyed: Callable[[N, int], N] | None,
     ) -> None:
         self.params = Buffer(params, locked=True)
+        self.arrays = trained_arrays(self.params.net)
         self.keyed = keyed
         self.moments = [Buffer(moment, locked=True) for moment in moments]
         self.x: Array = np.array(batch.x, order="C")
         grads = Buffer(params, locked=False)
-        plan = plan_network(self.params.net if keyed is None else keyed(self.params.net, 0), self.x)
+        plan = plan_network(self.params.net if keyed is None else self.in_step(keyed, 0), self.x)
         self.enter = plan.enter
         g = np.empty_like(plan.output)
         self.forward = plan.forward
         self.loss = plan_loss(loss, locked_view(plan.output), g)
         self.backward = plan.backward(g, grads.net, None)
         self.update = update(self.params.flat, grads.flat, tuple(moment.flat for moment in self.moments))
+
+    def in_step(self, keyed: Callable[[N, int], N], step: int) -> N:
+        """The network as it is in a step, on the buffers: what makes it may copy arrays."""
+        return on_arrays(keyed(self.params.net, step), iter(self.arrays))
 
     def fits(self, batch: Batch[T]) -> bool:
         """Whether the batch has the shape and dtype that the buffers were made for."""
@@ -97,7 +102,7 @@ class PlannedSteps(Generic[N, T]):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
             np.copyto(self.x, batch.x)
             if self.keyed is not None:
-                self.enter(self.keyed(self.params.net, step))
+                self.enter(self.in_step(self.keyed, step))
             for operation in self.forward:
                 operation()
             value = self.loss(batch.y)

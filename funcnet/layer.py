@@ -69,7 +69,9 @@ class Rule(Generic[L]):
     forward: Callable[[L, Array], Array]
     backward: Callable[[L, Array, Array], tuple[Array, L]]
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]]
-    with_key: Callable[[L, Key], L] | None
+    training: Callable[[L, Key], L] | None
+    is_training: Callable[[L], bool]
+    calibrated: Callable[[L, Array], L] | None
     plan: Callable[[L, Array], Plan[L]] | None
     output_shape: Callable[[L, Shape], Shape] | None
 
@@ -83,7 +85,9 @@ def register_layer(
     forward: Callable[[L, Array], Array],
     backward: Callable[[L, Array, Array], tuple[Array, L]],
     vjp: Callable[[L, Array], tuple[Array, Pullback[L]]] | None = None,
-    with_key: Callable[[L, Key], L] | None = None,
+    training: Callable[[L, Key], L] | None = None,
+    is_training: Callable[[L], bool] | None = None,
+    calibrated: Callable[[L, Array], L] | None = None,
     plan: Callable[[L, Array], Plan[L]] | None = None,
     output_shape: Callable[[L, Shape], Shape] | None = None,
     name: str | None = None,
@@ -99,22 +103,37 @@ def register_layer(
         backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the
             record with its trained fields replaced, ``evolve(params, ...)``.
         vjp: ``(params, x) -> (y, pullback)``: optional, shares work between the two, with the same bits.
-        with_key: ``(params, key) -> params`` as it is in training: for layers that draw, with a field
-            ``key: Key | None = None``.
+        training: ``(params, key) -> params`` in its training form, such as with the key: for layers that do something
+            else in training.
+        is_training: ``params -> bool``, whether it is in that form: goes with ``training``.
+        calibrated: ``(params, x) -> params`` with x's statistics, in its plain form: for layers with statistics of what
+            reaches them; and for combinators, ``evolve(params, net=calibrate(params.net, x))``.
         plan: ``(params, x) -> Plan`` for the buffers params and x: optional, saves a fold the making of arrays, with
             the same bits.
         output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError: optional, saves running it.
         name: The name in files; default module and qualified name.
 
     Raises:
-        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already.
+        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already; if one of
+            ``training`` and ``is_training`` is given without the other.
 
     Example:
         See ``examples/own_layer.py``.
     """
     _check_record(record)
+    if (training is None) != (is_training is None):
+        raise ConfigError(f"{record.__name__} must have both of training= and is_training=, or none")
     register_name(record, name)
-    _RULES[record] = Rule(forward, backward, vjp or _vjp_of(forward, backward), with_key, plan, output_shape)
+    _RULES[record] = Rule(
+        forward=forward,
+        backward=backward,
+        vjp=vjp or _vjp_of(forward, backward),
+        training=training,
+        is_training=is_training or (lambda _: False),
+        calibrated=calibrated,
+        plan=plan,
+        output_shape=output_shape,
+    )
 
 
 def _vjp_of(

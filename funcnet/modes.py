@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
+import numpy as np
 from attrs import evolve
 
-from funcnet.errors import ConfigError, FuncnetError
+from funcnet.arrays import Array, check_array, contiguous
+from funcnet.errors import ConfigError, FuncnetError, ShapeError
 from funcnet.keys import Key, check_key
-from funcnet.layer import N, Network, rule_of
+from funcnet.layer import Layer, N, Network, Rule, rule_of
+from funcnet.network import forward
 from funcnet.records import fields_of
 
 
 def training(params: N, key: Key) -> N:
     """The network as it is in training: each layer that draws has a key of its own, a child of ``key`` by its position.
 
-    A network that draws nothing is returned as it is.
+    A network that is no other in training is returned as it is.
 
     Example:
         >>> import funcnet as fn
@@ -23,51 +27,115 @@ def training(params: N, key: Key) -> N:
         (ReLU(), Dropout(rate=0.5, key=Key(7, 1)))
     """
     check_key("training", key)
-    return cast("N", _training(params, key)) if draws(params) else params
+    return cast("N", _training(params, key)) if has_modes(params) else params
 
 
 def _training(params: Network, key: Key) -> Network:
     if isinstance(params, tuple):
-        return tuple(_training(layer, key.child(position)) for position, layer in enumerate(params))
-    with_key = rule_of(params).with_key
-    keyed = params if with_key is None else with_key(params, key)
-    inner = {name: _training(getattr(keyed, name), key.child(name)) for name in fields_of(type(keyed)).networks}
-    return evolve(keyed, **inner) if inner else keyed
+        return tuple(_training_at(layer, key, position) for position, layer in enumerate(params))
+    hook = rule_of(params).training
+    changed = params if hook is None else hook(params, key)
+    inner = {name: _training_at(getattr(changed, name), key, name) for name in fields_of(type(changed)).networks}
+    return evolve(changed, **inner) if inner else changed
 
 
-def draws(params: Network) -> bool:
-    """Whether a layer of the network draws in training."""
-    if isinstance(params, tuple):
-        return any(_draws_at(position, layer) for position, layer in enumerate(params))
-    if rule_of(params).with_key is not None:
-        return True
-    return any(draws(getattr(params, name)) for name in fields_of(type(params)).networks)
+def _training_at(params: Network, key: Key, part: int | str) -> Network:
+    return _training(params, key.child(part)) if has_modes(params) else params
 
 
-def _draws_at(position: int, layer: Network) -> bool:
-    try:
-        return draws(layer)
-    except FuncnetError as error:
-        error.enter(position)
-        raise
+def has_modes(params: Network) -> bool:
+    """Whether a layer of the network is another one in training."""
+    return any(rule.training is not None for _, _, rule in _layers(params))
 
 
-def check_keyed(params: Network, subject: str) -> None:
-    """Check that every layer that draws in training has its key.
+def check_training(params: Network, subject: str) -> None:
+    """Check that every layer that is another one in training is that one.
 
     Raises:
-        ConfigError: Names the layer that has none.
+        ConfigError: Names the layer that is not.
     """
+    for path, layer, rule in _layers(params):
+        if rule.training is not None and not rule.is_training(layer):
+            fix = "use train_step and TrainState.create(net, optimizer, key=...), or give training(net, key)"
+            raise _at(path, layer, f"{subject} needs it in its training form, got {layer!r}; {fix}")
+
+
+def calibrate(params: N, x: Array) -> N:
+    """The network with the statistics of what reaches each layer when x goes in: what ``BatchNorm`` evaluates with.
+
+    Each layer gets what the ones before, calibrated already, make of x. All rows go through at once: the memory is that
+    of the largest layer's output. The statistics are summed in float64. Training changes what they stand for: calibrate
+    after it, and again after more of it.
+
+    Args:
+        params: The network. A layer with statistics may be in its training form; it comes back in its plain one.
+        x: The rows, such as the training set's or a thousand of them, shape (N, ...).
+
+    Raises:
+        ConfigError: If another layer is in its training form, or a combinator does not say what reaches its inside.
+        ShapeError: If there is no row, or x does not fit a layer.
+        NonFiniteError: If a statistic is not finite.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.calibrate((fn.batch_norm(2),), np.array([[1, 10], [3, 30]], np.float32))
+        >>> net[0].mean, net[0].variance
+        (array([ 2., 20.], dtype=float32), array([  1., 100.], dtype=float32))
+    """
+    check_array("calibrate", "x", x, ("N", "..."))
+    if not len(x):
+        raise ShapeError(f"x must have at least one row, got {x.shape}", subject="calibrate")
+    for path, layer, rule in _layers(params):
+        if rule.calibrated is None and rule.is_training(layer):
+            raise _at(path, layer, f"calibrate needs it in its plain form, got {layer!r}; give the plain network")
+    if not _calibrates(params):
+        return params
+    with np.errstate(over="ignore", invalid="ignore"):  # a statistic that is not finite is refused
+        return cast("N", _calibrated(params, contiguous(x))[0])
+
+
+def _calibrated(params: Network, x: Array) -> tuple[Network, Array]:
+    """The calibrated network, and its output."""
     if isinstance(params, tuple):
-        for position, layer in enumerate(params):
+        layers: list[Network] = []
+        for position, inner in enumerate(params):
             try:
-                check_keyed(layer, subject)
+                layer, x = _calibrated(inner, x)
             except FuncnetError as error:
                 error.enter(position)
                 raise
+            layers.append(layer)
+        return tuple(layers), x
+    hook = rule_of(params).calibrated
+    if hook is None and _calibrates(params):
+        fix = "give register_layer calibrated="
+        raise ConfigError(f"what reaches its inner network is not known; {fix}", subject=type(params).__name__)
+    changed = params if hook is None else hook(params, x)
+    return changed, forward(changed, x)
+
+
+def _calibrates(params: Network) -> bool:
+    """Whether a layer of the network takes statistics of what reaches it."""
+    return any(rule.calibrated is not None and fields_of(type(layer)).statistics for _, layer, rule in _layers(params))
+
+
+def _layers(params: Network, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Layer, Rule[Any]]]:
+    """Every layer, with its path and its rule; combinators before what is inside."""
+    if isinstance(params, tuple):
+        for position, inner in enumerate(params):
+            yield from _layers(inner, (*path, position))
         return
-    if rule_of(params).with_key is not None and getattr(params, "key", None) is None:
-        fix = "use train_step and TrainState.create(net, optimizer, key=...), or give training(net, key)"
-        raise ConfigError(f"{subject} has no key to draw from; {fix}", subject=type(params).__name__)
+    try:
+        rule = rule_of(params)
+    except FuncnetError as error:
+        error.path = path
+        raise
+    yield path, params, rule
     for name in fields_of(type(params)).networks:
-        check_keyed(getattr(params, name), subject)
+        yield from _layers(getattr(params, name), path)
+
+
+def _at(path: tuple[int, ...], layer: Layer, message: str) -> ConfigError:
+    error = ConfigError(message, subject=type(layer).__name__)
+    error.path = path
+    return error

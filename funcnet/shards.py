@@ -43,7 +43,9 @@ def sharded_value_and_grad(
         shard_size: Rows a shard; the last one may have fewer.
         executor: Computes the shards, such as a ``ThreadPoolExecutor`` or a ``ProcessPoolExecutor``; None computes them
             here, one after the other.
-        key: If the network draws: shard i is in training mode with ``key.child("shard", i)``.
+        key: Puts shard i in training mode with ``key.child("shard", i)``; None computes with the network as it is.
+            A shard is a batch of its own to ``BatchNorm``: it has its own statistics ("ghost batch normalization",
+            Hoffer, Hubara and Soudry, NeurIPS 2017), whoever computes it.
 
     Raises:
         ConfigError: If shard_size is no positive int.

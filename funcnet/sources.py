@@ -27,7 +27,16 @@ def past_the_door(source: str) -> list[str]:
         >>> past_the_door("y = np.maximum(x, 0) @ w + x.sum()")
         ['@', '.sum']
     """
-    return [found for node in ast.walk(ast.parse(source)) for found in _in_node(node)]
+    tree = ast.parse(source)
+    fields = _read_fields(tree)
+    return [found for node in ast.walk(tree) if node not in fields for found in _in_node(node)]
+
+
+def _read_fields(tree: ast.AST) -> set[ast.AST]:
+    """Where a source reads a field of a record, such as BatchNorm's mean: of ``params`` or ``self``, and no call."""
+    called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    read = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    return {node for node in read - called if ast.unparse(node.value) in ("params", "self")}
 
 
 def _in_node(node: ast.AST) -> list[str]:

@@ -16,7 +16,7 @@ from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
 from funcnet.folds import PlannedFold
 from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
-from funcnet.modes import check_keyed, draws, training
+from funcnet.modes import check_training, has_modes, training
 from funcnet.network import INFINITY, Loss, loss_and_grad
 from funcnet.optimizers import Optimizer, is_planned, planned_sgd, sgd_update
 from funcnet.records import Record, Tree, check_tree, register_name
@@ -50,7 +50,7 @@ class SGDStep(Generic[T]):
 
     def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
         """The network after one update, and the loss before it."""
-        check_keyed(params, "sgd_step")
+        check_training(params, "sgd_step")
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
@@ -80,7 +80,8 @@ def sgd_step(
         executor: Who computes the shards; it changes no bit and is no part of the step's value.
 
     Raises:
-        ConfigError: If the learning rate is not above 0 and finite; and from the step, if a layer draws and has no key.
+        ConfigError: If the learning rate is not above 0 and finite; and from the step, if a layer is not in training
+            form.
 
     Example:
         >>> import funcnet as fn
@@ -134,7 +135,7 @@ class TrainStep(Generic[T]):
         if state.arithmetic != in_force():
             fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
             raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
-        key = state.key.child("step", state.step) if draws(state.params) else None
+        key = state.key.child("step", state.step) if has_modes(state.params) else None
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, state.params, batch, key)
             params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
@@ -142,7 +143,7 @@ class TrainStep(Generic[T]):
 
     def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
         """The fold of this step on buffers, for ``train_epoch``; None if it computes shards or the optimiser cannot."""
-        optimizer, key = state.optimizer, state.key
+        optimizer = state.optimizer
         if self.shard_size is not None or not is_planned(optimizer):
             return None
         return PlannedFold(
@@ -153,8 +154,12 @@ class TrainStep(Generic[T]):
             join=lambda state, params, moments, steps: evolve(
                 state, params=params, moments=moments, step=state.step + steps
             ),
-            keyed=(lambda params, steps: training(params, key.child("step", steps))) if draws(state.params) else None,
+            keyed=_keyed(state.key) if has_modes(state.params) else None,
         )
+
+
+def _keyed(key: Key) -> Callable[[M, int], M]:
+    return lambda params, steps: training(params, key.child("step", steps))
 
 
 def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:

@@ -14,12 +14,16 @@ from funcnet.draws import normal
 
 @frozen
 class Case:
-    """A layer under test: how to make it for rows of a shape, the shape, and whether it keeps it."""
+    """A layer under test: how to make it for rows of a shape, the shape, and whether it keeps it.
+
+    ``rowwise``: a row's output depends on no other row, nor on its place.
+    """
 
     name: str
     make: Callable[[fn.Key, tuple[int, ...]], fn.Layer]
     shape: tuple[int, ...] = (4,)
     keeps_shape: bool = True
+    rowwise: bool = True
 
     def layer(self) -> fn.Layer:
         """The layer, in float64."""
@@ -30,6 +34,29 @@ class Case:
         return inputs(KEY.child("x"), batch, *self.shape, dtype=dtype)
 
 
+def layer_norm(key: fn.Key, shape: tuple[int, ...], epsilon: float) -> fn.LayerNorm:
+    """With any scale and offset."""
+    size = shape[-1]
+    return fn.LayerNorm(inputs(key.child("scale"), size), inputs(key.child("offset"), size), epsilon)
+
+
+def rms_norm(key: fn.Key, shape: tuple[int, ...], epsilon: float) -> fn.RMSNorm:
+    """With any scale."""
+    return fn.RMSNorm(inputs(key.child("scale"), shape[-1]), epsilon)
+
+
+def batch_norm(key: fn.Key, shape: tuple[int, ...], epsilon: float, *, training: bool = False) -> fn.BatchNorm:
+    """With any scale, offset and statistics."""
+    scale, offset, mean, variance = (inputs(key.child(part), shape[-1]) for part in range(4))
+    return fn.BatchNorm(scale, offset, mean, np.abs(variance), epsilon, training)
+
+
+def standardize(key: fn.Key, shape: tuple[int, ...]) -> fn.Standardize:
+    """With any statistics."""
+    return fn.Standardize(mean=inputs(key.child("mean"), *shape), scale=np.abs(inputs(key.child("scale"), *shape)))
+
+
+MILD = 0.1  # an epsilon with which random networks stay smooth enough for differences where a feature is constant
 KEY = fn.Key(20)
 CASES = (
     Case("Dense", lambda key, shape: fn.dense(key, shape[0], 3, dtype=np.float64), keeps_shape=False),
@@ -46,10 +73,25 @@ CASES = (
     Case("GELU", lambda _, __: fn.GELU()),
     Case("GELUTanh", lambda _, __: fn.GELUTanh()),
     Case("Dropout", lambda _, __: fn.Dropout(0.4)),
-    Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask"))),
+    Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask")), rowwise=False),
     Case("Residual", lambda key, shape: fn.Residual((fn.Tanh(), fn.dense(key, shape[0], shape[0], dtype=np.float64)))),
     Case("Residual of nothing", lambda _, __: fn.Residual(())),
     Case("Flatten", lambda _, __: fn.Flatten(), (2, 3, 2), keeps_shape=False),
+    Case("LayerNorm", lambda key, shape: layer_norm(key, shape, MILD)),
+    Case("LayerNorm of images", lambda key, shape: layer_norm(key, shape, 1e-5), (3, 2, 4)),
+    Case("RMSNorm", lambda key, shape: rms_norm(key, shape, MILD)),
+    Case("RMSNorm of images", lambda key, shape: rms_norm(key, shape, 1e-5), (3, 2, 4)),
+    Case("BatchNorm", lambda key, shape: batch_norm(key, shape, MILD)),
+    Case("BatchNorm of images", lambda key, shape: batch_norm(key, shape, 1e-5), (3, 2, 4)),
+    Case("BatchNorm in training", lambda key, shape: batch_norm(key, shape, MILD, training=True), rowwise=False),
+    Case(
+        "BatchNorm of images in training",
+        lambda key, shape: batch_norm(key, shape, 1e-5, training=True),
+        (3, 2, 4),
+        rowwise=False,
+    ),
+    Case("Standardize", standardize),
+    Case("Standardize of images", standardize, (3, 2, 4)),
     Case("Reshape", lambda _, __: fn.Reshape((3, 2)), (6,), keeps_shape=False),
 )
 VECTOR_CASES = tuple(case for case in CASES if case.keeps_shape and len(case.shape) == 1)

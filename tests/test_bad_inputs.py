@@ -758,7 +758,7 @@ def test_randomness_comes_from_a_key(key: object) -> None:
 def test_a_layer_that_draws_needs_a_key_in_training() -> None:
     """It is named by its path, and the message says how to give it one."""
     net = (NET[0], (fn.ReLU(), fn.Dropout(0.5)), NET[2])
-    facts = ("Dropout (layer 1.1): ", "no key", "use train_step and TrainState.create(net, optimizer, key=...)")
+    facts = ("Dropout (layer 1.1): ", "key=None", "use train_step and TrainState.create(net, optimizer, key=...)")
     refuse(fn.ConfigError, facts, STEP, net, BATCH)
     refuse(fn.ConfigError, ("step 0: ", *facts), fn.train_epoch, STEP, net, [BATCH])
 

@@ -141,6 +141,7 @@ def test_a_sum_is_exact(numbers: list[float]) -> None:
     assert same(portable.sum_rows(a.T), portable.sum_last(a)[0])
     exact = sum(map(Fraction, numbers), Fraction(0)) / len(numbers)
     assert abs(Fraction(portable.mean(a)) - exact) <= Fraction(np.abs(a).max().item()) / 2**46
+    assert portable.mean_rows(a.T).tolist() == [portable.mean(a)]
 
 
 def test_a_sum_of_comparable_numbers_rounds_once() -> None:
@@ -154,6 +155,9 @@ def test_a_sum_of_comparable_numbers_rounds_once() -> None:
     exact = math.fsum(a.ravel().tolist()) / a.size
     assert portable.mean(a) == pytest.approx(exact, rel=1e-12)
     assert portable.mean(a.astype(np.float64)) == portable.mean(a)
+    columns = np.array([portable.mean(column) for column in a.T])
+    assert same(portable.mean_rows(a), columns)
+    assert same(portable.mean_rows(a.astype(np.float64)), columns)
 
 
 def test_zero_is_positive() -> None:
@@ -335,6 +339,7 @@ def test_order_does_not_matter() -> None:
     assert same(portable.sum_rows(x[order]), portable.sum_rows(x))
     assert same(portable.sum_last(x[:, inner]), portable.sum_last(x))
     assert portable.mean(x[order][:, inner]) == portable.mean(x)
+    assert same(portable.mean_rows(x[order]), portable.mean_rows(x))
 
 
 def layouts(a: Array) -> list[Array]:
@@ -451,6 +456,7 @@ def test_float64_is_refused() -> None:
         with pytest.raises(fn.DTypeError, match="sum_outer: portable"):
             portable.sum_outer(left, right)
     assert portable.mean(double) == 1
+    assert portable.mean_rows(double).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -458,7 +464,7 @@ def test_non_finite_numbers_are_refused(bad: float) -> None:
     """Where they are, in which function."""
     good, array = np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)
     array[1, 0] = bad
-    for name, function in {**UNARY, "mean": portable.mean}.items():
+    for name, function in {**UNARY, "mean": portable.mean, "mean_rows": portable.mean_rows}.items():
         with pytest.raises(fn.NonFiniteError, match=rf"{name}: portable arithmetic needs finite numbers, got "):
             function(array)
     for left, right in ((good, array), (array, good)):

@@ -172,6 +172,21 @@ def mean(a: Array) -> float:
     return float(np.add.reduce(a, axis=None, dtype=np.float64)) / a.size
 
 
+def mean_rows(a: Array) -> Array:
+    """The mean over the batch, float32 or float64, summed in float64. Shapes: a (B, ...), result (...).
+
+    For statistics over many rows, where a sum in float32 would lose digits.
+
+    Example:
+        >>> mean_rows(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
+        array([2., 3.])
+    """
+    if _portable.get():
+        return portable.mean_rows(a)
+    average: Array = np.add.reduce(a, axis=0, dtype=np.float64) / len(a)
+    return average
+
+
 # ------------------------------------------------------------------------------------------------ functions
 
 

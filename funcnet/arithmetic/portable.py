@@ -266,6 +266,28 @@ def mean(a: Array) -> float:
     return math.ldexp(float(np.add.reduce(values, axis=None)) / a.size, exponent)
 
 
+def mean_rows(a: Array) -> Double:
+    """The mean over the batch of float32 or float64 numbers, summed in float64. Shapes: a (B, ...), result (...).
+
+    Raises:
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> mean_rows(np.array([[1e30, 1.0], [-1e30, 2.0]]))
+        array([0. , 1.5])
+    """
+    top = np.maximum.reduce(np.abs(a), axis=0, initial=0.0)
+    if not (top < math.inf).all():
+        raise _non_finite("mean_rows", "a", a)
+    exponents = np.frexp(top)[1]
+    values: Double = np.ldexp(a.astype(np.float64), -exponents)
+    rounder = 0.5 * _sum_rounder(len(a))
+    values += rounder
+    values -= rounder
+    average: Double = np.ldexp(np.add.reduce(values, axis=0) / len(a), exponents)
+    return average
+
+
 def _sum(subject: str, a: Array, axis: int, *, keepdims: bool) -> Array:
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)

@@ -84,8 +84,8 @@ def dropout_plan(params: Dropout, x: Array) -> Plan[Dropout]:
     return Plan(y, [partial(np.multiply, x, scale, y)], backward, lambda params: draw_scale(params, scale))
 
 
-def dropout_with_key(params: Dropout, key: Key) -> Dropout:
-    """The layer as it is in training."""
+def dropout_training(params: Dropout, key: Key) -> Dropout:
+    """The layer in its training form: with a key."""
     return evolve(params, key=key)
 
 
@@ -95,7 +95,8 @@ register_layer(
     backward=dropout_backward,
     vjp=dropout_vjp,
     plan=dropout_plan,
-    with_key=dropout_with_key,
+    training=dropout_training,
+    is_training=lambda params: params.key is not None,
     output_shape=lambda _, shape: shape,
     name="funcnet.Dropout",
 )

@@ -11,6 +11,7 @@ from attrs import frozen
 from funcnet.arrays import Array, check_array
 from funcnet.errors import ShapeError
 from funcnet.layer import Layer, N, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.modes import calibrate
 from funcnet.network import forward, output_shape, vjp
 from funcnet.plans import plan_network
 from funcnet.records import evolve
@@ -69,6 +70,11 @@ def residual_plan(params: Residual[N], x: Array) -> Plan[Residual[N]]:
     return Plan(y, forward, backward, lambda params: inner.enter(params.net))
 
 
+def residual_calibrated(params: Residual[N], x: Array) -> Residual[N]:
+    """What reaches the inner network is x."""
+    return evolve(params, net=calibrate(params.net, x))
+
+
 def residual_output_shape(params: Residual[N], shape: Shape) -> Shape:
     """The shape of x, which is net(x)'s."""
     inner = output_shape(params.net, shape)
@@ -82,6 +88,7 @@ register_layer(
     forward=residual_forward,
     backward=residual_backward,
     vjp=residual_vjp,
+    calibrated=residual_calibrated,
     plan=residual_plan,
     output_shape=residual_output_shape,
     name="funcnet.Residual",

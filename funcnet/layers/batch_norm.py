@@ -1,0 +1,229 @@
+"""BatchNorm: normalisation over the batch, with its mode and its statistics as fields."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arithmetic import mean_rows, planned_sum_rows, sum_rows
+from funcnet.arrays import (
+    Array,
+    FloatDType,
+    Statistic,
+    check_array,
+    check_channels,
+    check_finite,
+    check_row_shape,
+    lock,
+)
+from funcnet.errors import ConfigError
+from funcnet.keys import Key
+from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layers.normalization import check_affine, per_channel, unit_affine
+from funcnet.plans import scalar
+from funcnet.records import evolve
+from funcnet.settings import check_number
+
+
+@frozen(eq=False)
+class BatchNorm(Layer):
+    """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``, the variance being the biased one.
+
+    In training form, mean and variance are those of the batch, over all axes but the last; else they are the fields,
+    which ``calibrate(net, x)`` fills with those of x. There are no running averages: nothing changes behind the
+    network's back. Shapes: x, y (B, ..., C), all others (C,).
+
+    Source: Ioffe and Szegedy, "Batch normalization", ICML 2015, with population statistics as in its algorithm 2. Scale
+    and offset are PyTorch's weight and bias.
+
+    Example:
+        >>> import funcnet as fn
+        >>> x = np.array([[1.0], [3.0]])
+        >>> layer = fn.batch_norm(1, dtype=np.float64)
+        >>> fn.forward(fn.training(layer, fn.Key(0)), x).round(4)
+        array([[-1.],
+               [ 1.]])
+        >>> fn.forward(fn.calibrate(layer, x), np.array([[5.0]])).round(4)
+        array([[3.]])
+    """
+
+    scale: Array
+    offset: Array
+    mean: Statistic | None = None
+    variance: Statistic | None = None
+    epsilon: float = 1e-5
+    training: bool = False
+
+    def check(self) -> None:
+        """Vectors of one length, both statistics or none, epsilon above 0, and a bool."""
+        check_affine("BatchNorm", self.scale, self.offset)
+        if (self.mean is None) != (self.variance is None):
+            raise ConfigError("mean and variance must be given both or not at all", subject="BatchNorm")
+        if self.mean is not None:
+            check_array("BatchNorm", "mean", self.mean, self.scale.shape, match=("scale", self.scale))
+            check_array("BatchNorm", "variance", self.variance, self.scale.shape, match=("scale", self.scale))
+        check_number("BatchNorm", "epsilon", self.epsilon, low=0, high=float("inf"))
+        if not isinstance(self.training, bool):
+            raise ConfigError(f"training must be True or False, got {self.training!r}", subject="BatchNorm")
+
+
+def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
+    """Normalised by the batch's statistics or by its own, scaled and shifted. No rows give no rows."""
+    return batch_norm_vjp(params, x)[0]
+
+
+def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, BatchNorm]:
+    """``y = normal * scale + offset``: the gradients by scale and offset are sums over the batch.
+
+    With its own statistics y is linear in x: ``grad_x = g * scale / root``. In training, mean and root depend on x:
+    ``d mean / d x[j] = 1 / N``, ``d root / d x[j] = normal[j] / N`` for N positions, so that
+    ``d normal[i] / d x[j] = (delta[i, j] - 1 / N - normal[i] normal[j] / N) / root``, and
+    ``grad_x = (g - mean(g) - normal * mean(g * normal)) * scale / root``: two sums that are there already.
+    """
+    return batch_norm_vjp(params, x)[1](g)
+
+
+def batch_norm_vjp(params: BatchNorm, x: Array) -> tuple[Array, Pullback[BatchNorm]]:
+    """Forward and backward with one normalisation."""
+    check_channels("BatchNorm", x, "scale", params.scale)
+    count = _positions(x)
+    if params.training:
+        centred: Array = x - sum_rows(per_channel(x)) / count
+        variance: Array = sum_rows(per_channel(centred * centred)) / count
+    else:
+        mean, variance = _statistics(params)
+        centred = x - mean
+    root = np.sqrt(variance + params.epsilon)
+    normal = centred / root
+
+    def params_only(g: Array) -> BatchNorm:
+        return evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
+
+    def both(g: Array) -> tuple[Array, BatchNorm]:
+        grads = params_only(g)
+        if params.training:
+            g = g - grads.offset / count - normal * (grads.scale / count)
+        return g * (params.scale / root), grads
+
+    return normal * params.scale + params.offset, Pullback(both, params_only)
+
+
+def batch_norm_plan(params: BatchNorm, x: Array) -> Plan[BatchNorm]:
+    """The same operations, on buffers."""
+    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(params.scale)
+    count = scalar(_positions(x), x)
+
+    def backward(g: Array, grads: BatchNorm, into: Array | None) -> list[Operation]:
+        work, part = np.empty_like(x), np.empty_like(root)
+        operations: list[Operation] = [
+            partial(np.multiply, g, normal, work),
+            planned_sum_rows(per_channel(work), grads.scale),
+            planned_sum_rows(per_channel(g), grads.offset),
+        ]
+        if into is None:
+            return operations
+        if params.training:
+            operations += [
+                partial(np.divide, grads.offset, count, part),
+                partial(np.subtract, g, part, into),
+                partial(np.divide, grads.scale, count, part),
+                partial(np.multiply, normal, part, work),
+                partial(np.subtract, into, work, into),
+            ]
+        centred = into if params.training else g
+        return [*operations, partial(np.divide, params.scale, root, part), partial(np.multiply, centred, part, into)]
+
+    affine: list[Operation] = [
+        partial(np.divide, normal, root, normal),
+        partial(np.multiply, normal, params.scale, y),
+        partial(np.add, y, params.offset, y),
+    ]
+    return Plan(y, [*_planned_statistics(params, x, normal, y, root), *affine], backward)
+
+
+def _planned_statistics(params: BatchNorm, x: Array, centred: Array, work: Array, root: Array) -> list[Operation]:
+    """Fill ``centred`` and ``root``; ``work`` is a buffer like x."""
+    epsilon, count = scalar(params.epsilon, x), scalar(_positions(x), x)
+    if not params.training:
+        mean, variance = _statistics(params)
+        np.sqrt(variance + epsilon, root)
+        return [partial(np.subtract, x, mean, centred)]
+    return [
+        planned_sum_rows(per_channel(x), root),
+        partial(np.divide, root, count, root),
+        partial(np.subtract, x, root, centred),
+        partial(np.multiply, centred, centred, work),
+        planned_sum_rows(per_channel(work), root),
+        partial(np.divide, root, count, root),
+        partial(np.add, root, epsilon, root),
+        partial(np.sqrt, root, root),
+    ]
+
+
+def _positions(x: Array) -> int:
+    """How many numbers a channel has; 1 for no rows, whose sums are 0."""
+    return max(len(per_channel(x)), 1)
+
+
+def _statistics(params: BatchNorm) -> tuple[Array, Array]:
+    if params.mean is None or params.variance is None:
+        fix = "use calibrate(net, x) to evaluate, train_step or training(net, key) to train"
+        raise ConfigError(f"it has no statistics to normalise by; {fix}", subject="BatchNorm")
+    return params.mean, params.variance
+
+
+def batch_norm_training(params: BatchNorm, _: Key) -> BatchNorm:
+    """The layer in its training form, which draws nothing."""
+    return evolve(params, training=True)
+
+
+def batch_norm_calibrated(params: BatchNorm, x: Array) -> BatchNorm:
+    """The layer in its plain form, with the statistics of x, computed in float64."""
+    check_channels("BatchNorm", x, "scale", params.scale)
+    mean = mean_rows(per_channel(x))
+    centred = per_channel(x) - mean
+    variance = mean_rows(centred * centred)
+    statistics = {"mean": mean.astype(x.dtype), "variance": variance.astype(x.dtype)}
+    for name, statistic in statistics.items():
+        check_finite("BatchNorm", name, statistic)
+    return evolve(params, mean=lock(statistics["mean"]), variance=lock(statistics["variance"]), training=False)
+
+
+def batch_norm_output_shape(params: BatchNorm, shape: Shape) -> Shape:
+    """(..., C), which it keeps."""
+    check_row_shape("BatchNorm", shape, ("...", len(params.scale)), ("scale", params.scale))
+    return shape
+
+
+register_layer(
+    BatchNorm,
+    forward=batch_norm_forward,
+    backward=batch_norm_backward,
+    vjp=batch_norm_vjp,
+    plan=batch_norm_plan,
+    training=batch_norm_training,
+    is_training=lambda params: params.training,
+    calibrated=batch_norm_calibrated,
+    output_shape=batch_norm_output_shape,
+    name="funcnet.BatchNorm",
+)
+
+
+def batch_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> BatchNorm:
+    """A BatchNorm that scales by 1 and shifts by 0, without statistics yet.
+
+    Args:
+        size: C, the size of the last axis.
+        epsilon: What is added to the variance.
+        dtype: np.float32 or np.float64.
+
+    Raises:
+        ConfigError: If the size is no positive int, epsilon not above 0, or the dtype another.
+
+    Example:
+        >>> batch_norm(10)
+        BatchNorm(scale=float32 (10,), offset=float32 (10,), mean=None, variance=None, epsilon=1e-05, training=False)
+    """
+    return BatchNorm(*unit_affine("batch_norm", size, dtype), epsilon=epsilon)

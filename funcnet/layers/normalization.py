@@ -1,0 +1,329 @@
+"""Normalisation of each row by itself, over its last axis: LayerNorm, RMSNorm."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arithmetic import planned_sum_rows, sum_last, sum_rows
+from funcnet.arrays import Array, FloatDType, check_array, check_channels, check_row_shape, lock
+from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.plans import scalar
+from funcnet.records import evolve
+from funcnet.settings import check_count, check_number
+from funcnet.trees import float_dtype
+
+
+@frozen(eq=False)
+class LayerNorm(Layer):
+    """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``, the variance being the biased one.
+
+    Mean and variance are those of each row's last axis. Shapes: x, y (B, ..., C), scale (C,), offset (C,).
+
+    Source: Ba, Kiros and Hinton, "Layer normalization", 2016. Scale and offset are PyTorch's weight and bias.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(fn.layer_norm(2, dtype=np.float64), np.array([[1.0, 3.0]])).round(4)
+        array([[-1.,  1.]])
+    """
+
+    scale: Array
+    offset: Array
+    epsilon: float = 1e-5
+
+    def check(self) -> None:
+        """Scale and offset are vectors of one length, and epsilon is above 0."""
+        check_affine("LayerNorm", self.scale, self.offset)
+        check_number("LayerNorm", "epsilon", self.epsilon, low=0, high=float("inf"))
+
+
+@frozen(eq=False)
+class RMSNorm(Layer):
+    """``y = x / sqrt(mean(x * x) + epsilon) * scale``.
+
+    The mean is that of each row's last axis. Shapes: x, y (B, ..., C), scale (C,).
+
+    Source: Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(fn.rms_norm(2, dtype=np.float64), np.array([[1.0, 7.0]])).round(4)
+        array([[0.2, 1.4]])
+    """
+
+    scale: Array
+    epsilon: float = 1e-5
+
+    def check(self) -> None:
+        """Scale is a vector, and epsilon is above 0."""
+        check_affine("RMSNorm", self.scale)
+        check_number("RMSNorm", "epsilon", self.epsilon, low=0, high=float("inf"))
+
+
+def check_affine(subject: str, scale: Array, offset: Array | None = None) -> None:
+    """Check that scale is a vector of at least one element, and offset another of its length.
+
+    Raises:
+        ShapeError: If one has another shape.
+        ConfigError: If they have no element.
+    """
+    check_array(subject, "scale", scale, ("C",))
+    check_count(subject, "scale's size", scale.size)
+    if offset is not None:
+        check_array(subject, "offset", offset, scale.shape, match=("scale", scale))
+
+
+def mean_last(a: Array) -> Array:
+    """The mean over the last axis, which is kept with size 1. Shapes: a (..., C), result (..., 1)."""
+    mean: Array = sum_last(a) / a.shape[-1]
+    return mean
+
+
+def per_channel(a: Array) -> Array:
+    """Every position of every row as a row of its own. Shapes: a (B, ..., C), result (N, C)."""
+    return a.reshape(-1, a.shape[-1])
+
+
+def root_mean_square(x: Array, epsilon: float) -> Array:
+    """``sqrt(mean(x * x) + epsilon)`` over the last axis. Shapes: x (..., C), result (..., 1)."""
+    root: Array = np.sqrt(mean_last(x * x) + epsilon)
+    return root
+
+
+def normalized_backward(normal: Array, root: Array, g: Array) -> Array:
+    """``grad_x`` of ``normal = x / root``, root being ``root_mean_square(x)``; g is the gradient by normal.
+
+    ``d root / d x[j] = x[j] / (C root) = normal[j] / C``, and so
+    ``d normal[i] / d x[j] = (delta[i, j] - normal[i] normal[j] / C) / root``: the sum over i of it times g[i] is
+    ``(g[j] - normal[j] mean(g normal)) / root``.
+    """
+    grad_x: Array = (g - normal * mean_last(g * normal)) / root
+    return grad_x
+
+
+def planned_mean_last(a: Array, out: Array) -> list[Operation]:
+    """``mean_last`` as operations on buffers."""
+    return [partial(sum_last, a, out), partial(np.divide, out, scalar(a.shape[-1], a), out)]
+
+
+def planned_root(x: Array, epsilon: float, work: Array, root: Array) -> list[Operation]:
+    """``root_mean_square`` as operations on buffers; ``work`` is one like x."""
+    return [
+        partial(np.multiply, x, x, work),
+        *planned_mean_last(work, root),
+        partial(np.add, root, scalar(epsilon, x), root),
+        partial(np.sqrt, root, root),
+    ]
+
+
+def planned_normalized_backward(normal: Array, root: Array, g: Array, into: Array) -> list[Operation]:
+    """``normalized_backward`` as operations on buffers; g and ``into`` may be one."""
+    work, mean = np.empty_like(normal), np.empty_like(root)
+    return [
+        partial(np.multiply, g, normal, work),
+        *planned_mean_last(work, mean),
+        partial(np.multiply, normal, mean, work),
+        partial(np.subtract, g, work, into),
+        partial(np.divide, into, root, into),
+    ]
+
+
+# ----------------------------------------------------------------------------------------------- LayerNorm
+
+
+def layer_norm_forward(params: LayerNorm, x: Array) -> Array:
+    """Centred, divided by the root of its mean square, which then is the variance, scaled and shifted."""
+    return layer_norm_vjp(params, x)[0]
+
+
+def layer_norm_backward(params: LayerNorm, x: Array, g: Array) -> tuple[Array, LayerNorm]:
+    """``y = normal * scale + offset``: the gradient by normal is ``g * scale``, those by scale and offset are sums.
+
+    What goes back through ``x - mean(x)`` has its mean subtracted: ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``.
+    """
+    return layer_norm_vjp(params, x)[1](g)
+
+
+def layer_norm_vjp(params: LayerNorm, x: Array) -> tuple[Array, Pullback[LayerNorm]]:
+    """Forward and backward with one normalisation."""
+    check_channels("LayerNorm", x, "scale", params.scale)
+    centred = x - mean_last(x)
+    root = root_mean_square(centred, params.epsilon)
+    normal = centred / root
+
+    def params_only(g: Array) -> LayerNorm:
+        return evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
+
+    def both(g: Array) -> tuple[Array, LayerNorm]:
+        grad_centred = normalized_backward(normal, root, g * params.scale)
+        return grad_centred - mean_last(grad_centred), params_only(g)
+
+    return normal * params.scale + params.offset, Pullback(both, params_only)
+
+
+def layer_norm_plan(params: LayerNorm, x: Array) -> Plan[LayerNorm]:
+    """The same operations, on buffers."""
+    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(x, shape=(*x.shape[:-1], 1))
+    forward: list[Operation] = [
+        *planned_mean_last(x, root),
+        partial(np.subtract, x, root, normal),
+        *planned_root(normal, params.epsilon, y, root),
+        partial(np.divide, normal, root, normal),
+        partial(np.multiply, normal, params.scale, y),
+        partial(np.add, y, params.offset, y),
+    ]
+
+    def backward(g: Array, grads: LayerNorm, into: Array | None) -> list[Operation]:
+        work, mean = np.empty_like(x), np.empty_like(root)
+        operations: list[Operation] = [
+            partial(np.multiply, g, normal, work),
+            planned_sum_rows(per_channel(work), grads.scale),
+            planned_sum_rows(per_channel(g), grads.offset),
+        ]
+        if into is None:
+            return operations
+        return [
+            *operations,
+            partial(np.multiply, g, params.scale, into),
+            *planned_normalized_backward(normal, root, into, into),
+            *planned_mean_last(into, mean),
+            partial(np.subtract, into, mean, into),
+        ]
+
+    return Plan(y, forward, backward)
+
+
+def layer_norm_output_shape(params: LayerNorm, shape: Shape) -> Shape:
+    """(..., C), which it keeps."""
+    check_row_shape("LayerNorm", shape, ("...", len(params.scale)), ("scale", params.scale))
+    return shape
+
+
+register_layer(
+    LayerNorm,
+    forward=layer_norm_forward,
+    backward=layer_norm_backward,
+    vjp=layer_norm_vjp,
+    plan=layer_norm_plan,
+    output_shape=layer_norm_output_shape,
+    name="funcnet.LayerNorm",
+)
+
+
+# ------------------------------------------------------------------------------------------------- RMSNorm
+
+
+def rms_norm_forward(params: RMSNorm, x: Array) -> Array:
+    """Divided by the root of its mean square, and scaled."""
+    return rms_norm_vjp(params, x)[0]
+
+
+def rms_norm_backward(params: RMSNorm, x: Array, g: Array) -> tuple[Array, RMSNorm]:
+    """``y = normal * scale``: the gradient by normal is ``g * scale``, that by scale the sum of ``g * normal``."""
+    return rms_norm_vjp(params, x)[1](g)
+
+
+def rms_norm_vjp(params: RMSNorm, x: Array) -> tuple[Array, Pullback[RMSNorm]]:
+    """Forward and backward with one normalisation."""
+    check_channels("RMSNorm", x, "scale", params.scale)
+    root = root_mean_square(x, params.epsilon)
+    normal = x / root
+
+    def params_only(g: Array) -> RMSNorm:
+        return evolve(params, scale=sum_rows(per_channel(g * normal)))
+
+    def both(g: Array) -> tuple[Array, RMSNorm]:
+        return normalized_backward(normal, root, g * params.scale), params_only(g)
+
+    return normal * params.scale, Pullback(both, params_only)
+
+
+def rms_norm_plan(params: RMSNorm, x: Array) -> Plan[RMSNorm]:
+    """The same operations, on buffers."""
+    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(x, shape=(*x.shape[:-1], 1))
+    forward: list[Operation] = [
+        *planned_root(x, params.epsilon, y, root),
+        partial(np.divide, x, root, normal),
+        partial(np.multiply, normal, params.scale, y),
+    ]
+
+    def backward(g: Array, grads: RMSNorm, into: Array | None) -> list[Operation]:
+        work = np.empty_like(x)
+        operations: list[Operation] = [partial(np.multiply, g, normal, work)]
+        operations.append(planned_sum_rows(per_channel(work), grads.scale))
+        if into is None:
+            return operations
+        scaled = partial(np.multiply, g, params.scale, into)
+        return [*operations, scaled, *planned_normalized_backward(normal, root, into, into)]
+
+    return Plan(y, forward, backward)
+
+
+def rms_norm_output_shape(params: RMSNorm, shape: Shape) -> Shape:
+    """(..., C), which it keeps."""
+    check_row_shape("RMSNorm", shape, ("...", len(params.scale)), ("scale", params.scale))
+    return shape
+
+
+register_layer(
+    RMSNorm,
+    forward=rms_norm_forward,
+    backward=rms_norm_backward,
+    vjp=rms_norm_vjp,
+    plan=rms_norm_plan,
+    output_shape=rms_norm_output_shape,
+    name="funcnet.RMSNorm",
+)
+
+
+# -------------------------------------------------------------------------------------------------- makers
+
+
+def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> LayerNorm:
+    """A LayerNorm that scales by 1 and shifts by 0.
+
+    Args:
+        size: C, the size of the last axis.
+        epsilon: What is added to the variance.
+        dtype: np.float32 or np.float64.
+
+    Raises:
+        ConfigError: If the size is no positive int, epsilon not above 0, or the dtype another.
+
+    Example:
+        >>> layer_norm(10)
+        LayerNorm(scale=float32 (10,), offset=float32 (10,), epsilon=1e-05)
+    """
+    return LayerNorm(*unit_affine("layer_norm", size, dtype), epsilon)
+
+
+def rms_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> RMSNorm:
+    """An RMSNorm that scales by 1.
+
+    Args:
+        size: C, the size of the last axis.
+        epsilon: What is added to the mean square.
+        dtype: np.float32 or np.float64.
+
+    Raises:
+        ConfigError: If the size is no positive int, epsilon not above 0, or the dtype another.
+
+    Example:
+        >>> rms_norm(10)
+        RMSNorm(scale=float32 (10,), epsilon=1e-05)
+    """
+    return RMSNorm(unit_affine("rms_norm", size, dtype)[0], epsilon)
+
+
+def unit_affine(subject: str, size: int, dtype: FloatDType) -> tuple[Array, Array]:
+    """A scale of ones and an offset of zeros.
+
+    Raises:
+        ConfigError: If the size is no positive int, or the dtype another.
+    """
+    check_count(subject, "size", size)
+    kind = float_dtype(dtype)
+    return lock(np.ones(int(size), kind)), lock(np.zeros(int(size), kind))

@@ -1,0 +1,111 @@
+"""Standardize: a layer of statistics, made from data."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arithmetic import mean_rows
+from funcnet.arrays import Array, Statistic, check_array, check_finite, check_row_shape, lock
+from funcnet.errors import ShapeError
+from funcnet.layer import Layer, Operation, Plan, Shape, register_layer
+
+
+@frozen(eq=False)
+class Standardize(Layer):
+    """``y = (x - mean) / scale``, each feature by its own. Nothing in it is trained.
+
+    Shapes: x, y (B, ...), mean and scale as a row of x. ``standardize(x)`` makes it from data.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Standardize(mean=np.array([1.0, 2.0]), scale=np.array([2.0, 4.0])), np.array([[3.0, 4.0]]))
+        array([[1. , 0.5]])
+    """
+
+    mean: Statistic
+    scale: Statistic
+
+    def check(self) -> None:
+        """Mean and scale have one shape."""
+        check_array("Standardize", "scale", self.scale, self.mean.shape, match=("mean", self.mean))
+
+
+def _check(params: Standardize, x: Array) -> None:
+    mean = params.mean
+    if type(x) is not np.ndarray or x.ndim == 0 or x.shape[1:] != mean.shape or x.dtype != mean.dtype:
+        check_array("Standardize", "x", x, ("B", *mean.shape), dtype=mean.dtype, match=("mean", mean))
+
+
+def standardize_forward(params: Standardize, x: Array) -> Array:
+    """``y = (x - mean) / scale``."""
+    _check(params, x)
+    y: Array = (x - params.mean) / params.scale
+    return y
+
+
+def standardize_backward(params: Standardize, _: Array, g: Array) -> tuple[Array, Standardize]:
+    """``grad_x = g / scale``: y is linear in x."""
+    return g / params.scale, params
+
+
+def standardize_plan(params: Standardize, x: Array) -> Plan[Standardize]:
+    """The same operations, on buffers."""
+    _check(params, x)
+    y = np.empty_like(x)
+
+    def backward(g: Array, _: Standardize, into: Array | None) -> list[Operation]:
+        return [] if into is None else [partial(np.divide, g, params.scale, into)]
+
+    return Plan(y, [partial(np.subtract, x, params.mean, y), partial(np.divide, y, params.scale, y)], backward)
+
+
+def standardize_output_shape(params: Standardize, shape: Shape) -> Shape:
+    """The shape of mean, which it keeps."""
+    check_row_shape("Standardize", shape, params.mean.shape, ("mean", params.mean))
+    return shape
+
+
+register_layer(
+    Standardize,
+    forward=standardize_forward,
+    backward=standardize_backward,
+    plan=standardize_plan,
+    output_shape=standardize_output_shape,
+    name="funcnet.Standardize",
+)
+
+
+def standardize(x: Array) -> Standardize:
+    """The layer that gives each feature of x the mean 0 and the (biased) variance 1.
+
+    The statistics are computed in float64. The scale of a feature that is the same in every row is 1, as in
+    scikit-learn's ``StandardScaler``: it becomes 0.
+
+    Args:
+        x: Rows, shape (N, ...); in images every pixel is a feature.
+
+    Raises:
+        ShapeError: If there is no row, or rows are single numbers.
+        NonFiniteError: If x, or a statistic of it, is not finite.
+
+    Example:
+        >>> layer = standardize(np.array([[1.0, 5.0], [3.0, 5.0]]))
+        >>> layer.mean, layer.scale
+        (array([2., 5.]), array([1., 1.]))
+    """
+    check_array("standardize", "x", x, ("N", "I", "..."))
+    if not len(x):
+        raise ShapeError(f"x must have at least one row, got {x.shape}", subject="standardize")
+    check_finite("standardize", "x", x)
+    constant = np.maximum.reduce(x) == np.minimum.reduce(x)
+    with np.errstate(over="ignore", invalid="ignore"):  # a statistic that is not finite is refused
+        mean = mean_rows(x)
+        centred = x - mean
+        scale = np.sqrt(mean_rows(centred * centred)).astype(x.dtype)
+    mean, scale = np.where(constant, x[0], mean).astype(x.dtype), np.where(constant | (scale == 0), 1, scale)
+    check_finite("standardize", "mean", mean)
+    check_finite("standardize", "scale", scale)
+    return Standardize(mean=lock(mean), scale=lock(scale.astype(x.dtype, copy=False)))
