@@ -52,10 +52,13 @@ from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
 from funcnet.layers.elementwise import register_elementwise as register_elementwise
+from funcnet.layers.frozen import Frozen as Frozen
 from funcnet.layers.normalization import LayerNorm as LayerNorm
 from funcnet.layers.normalization import RMSNorm as RMSNorm
 from funcnet.layers.normalization import layer_norm as layer_norm
 from funcnet.layers.normalization import rms_norm as rms_norm
+from funcnet.layers.parallel import Parallel as Parallel
+from funcnet.layers.repeat import Repeat as Repeat
 from funcnet.layers.residual import Residual as Residual
 from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
@@ -140,6 +143,7 @@ __all__ = [
     "Fit",
     "Flatten",
     "FloatDType",
+    "Frozen",
     "FuncnetError",
     "GELUTanh",
     "GradientError",
@@ -156,6 +160,7 @@ __all__ = [
     "Network",
     "NonFinite",
     "NonFiniteError",
+    "Parallel",
     "Pullback",
     "RMSNorm",
     "RandomFlip",
@@ -163,6 +168,7 @@ __all__ = [
     "RandomShift",
     "ReLU",
     "Recheck",
+    "Repeat",
     "Reshape",
     "Residual",
     "Run",

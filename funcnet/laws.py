@@ -182,6 +182,8 @@ def _vjp(layer: Layer, x: Array, g: Array) -> Check:
         raise _breach("vjp", "its y is not forward's")
     if not (same_bits(grad_x, both_x) and equal(grads, both)):
         raise _breach("vjp", "its pullback is not backward")
+    if not same_bits(grad_x, _guarded("vjp", "grad_x", pull.grad_x, g)):
+        raise _breach("vjp", "its x_only does not give backward's gradient by x")
     if not equal(grads, _guarded("vjp", "params_only", pull.params_only, g)):
         raise _breach("vjp", "params_only does not give backward's gradient by the parameters")
     return Check("vjp", "y, both, params_only")

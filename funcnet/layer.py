@@ -29,15 +29,21 @@ L = TypeVar("L", bound=Layer)
 class Pullback(Generic[N]):
     """What ``vjp`` returns beside y: a pure function ``g -> (grad_x, grad_params)``.
 
-    ``params_only(g)`` is the same without ``grad_x``, for the place where nobody needs it.
+    ``params_only(g)`` is the same without ``grad_x``, for the place where nobody needs it; ``grad_x(g)`` is ``grad_x``
+    alone, for what is frozen.
     """
 
     both: Callable[[Array], tuple[Array, N]]
     params_only: Callable[[Array], N]
+    x_only: Callable[[Array], Array] | None = None
 
     def __call__(self, g: Array) -> tuple[Array, N]:
         """The gradients of ``<g, y>`` by x and by every parameter."""
         return self.both(g)
+
+    def grad_x(self, g: Array) -> Array:
+        """The gradient by x; by ``x_only``, if the layer has it, without computing the others."""
+        return self.both(g)[0] if self.x_only is None else self.x_only(g)
 
 
 Shape: TypeAlias = tuple[int, ...]
@@ -54,12 +60,14 @@ class Plan(Generic[N]):
     ``forward`` computes ``output`` from the buffer of the input. ``backward(g, grads, into)`` gives the operations that
     compute the parameters' gradients into ``grads`` and, unless ``into`` is None, the input's gradient into ``into``.
     ``enter(params)`` begins a step with the network as it is in that step: the same arrays, other keys.
+    ``x_only(g, into)`` gives the operations that compute the input's gradient alone, if there are fewer of them.
     """
 
     output: Array
     forward: Sequence[Operation]
     backward: Callable[[Array, N, Array | None], Sequence[Operation]]
     enter: Callable[[N], None] = lambda _: None
+    x_only: Callable[[Array, Array], Sequence[Operation]] | None = None
 
 
 @frozen(eq=False)
@@ -104,7 +112,7 @@ def register_layer(
             record with its trained fields replaced, ``evolve(params, ...)``.
         vjp: ``(params, x) -> (y, pullback)``: optional, shares work between the two, with the same bits.
         training: ``(params, key) -> params`` in its training form, such as with the key: for layers that do something
-            else in training.
+            else in training. Keep the key in a field of its own: ``Repeat`` replaces it by one a repetition.
         is_training: ``params -> bool``, whether it is in that form: goes with ``training``.
         calibrated: ``(params, x) -> params`` with x's statistics, in its plain form: for layers with statistics of what
             reaches them; and for combinators, ``evolve(params, net=calibrate(params.net, x))``.

@@ -13,7 +13,7 @@ from funcnet.errors import ConfigError, FuncnetError, ShapeError
 from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, N, Network, Rule, rule_of
 from funcnet.network import forward
-from funcnet.records import fields_of
+from funcnet.records import fields_of, replace_unchecked
 
 
 def training(params: N, key: Key) -> N:
@@ -46,6 +46,40 @@ def _training_at(params: Network, key: Key, part: int | str) -> Network:
 def has_modes(params: Network) -> bool:
     """Whether a layer of the network is another one in training."""
     return any(rule.training is not None for _, _, rule in _layers(params))
+
+
+def repetition(params: N, number: int) -> N:
+    """The network as it is in one of several uses of it in one pass: each key is the use's own child of what it was.
+
+    Only layers in their training form have keys that count; others, and every array, are the network's own.
+    """
+    return cast("N", _repeated(params, number)) if has_modes(params) else params
+
+
+def _repeated(params: Network, number: int) -> Network:
+    if isinstance(params, tuple):
+        return tuple(_repeated(layer, number) for layer in params)
+    rule, fields = rule_of(params), fields_of(type(params))
+    changes: dict[str, Any] = {name: _repeated(getattr(params, name), number) for name in fields.networks}
+    if rule.training is not None and rule.is_training(params):
+        values = {name: getattr(params, name) for name in fields.structure}
+        keys = {name: value for name, value in values.items() if isinstance(value, Key)}
+        changes |= {name: key.child("repetition", number) for name, key in keys.items()}
+    return replace_unchecked(params, changes) if changes else params
+
+
+def check_evaluation(params: Network, subject: str) -> None:
+    """Check that every layer is in its plain form, with its statistics: that it can evaluate, for good.
+
+    Raises:
+        ConfigError: Names the layer that is not.
+    """
+    for path, layer, rule in _layers(params):
+        if rule.is_training(layer):
+            raise _at(path, layer, f"{subject} needs it in its plain form, got {layer!r}; give the plain network")
+        missing = [name for name in fields_of(type(layer)).statistics if getattr(layer, name) is None]
+        if rule.calibrated is not None and missing:
+            raise _at(path, layer, f"{subject} needs its {missing[0]}, got {layer!r}; give calibrate(net, x)")
 
 
 def check_training(params: Network, subject: str) -> None:
@@ -88,7 +122,7 @@ def calibrate(params: N, x: Array) -> N:
     for path, layer, rule in _layers(params):
         if rule.calibrated is None and rule.is_training(layer):
             raise _at(path, layer, f"calibrate needs it in its plain form, got {layer!r}; give the plain network")
-    if not _calibrates(params):
+    if not calibrates(params):
         return params
     with np.errstate(over="ignore", invalid="ignore"):  # a statistic that is not finite is refused
         return cast("N", _calibrated(params, contiguous(x))[0])
@@ -107,14 +141,14 @@ def _calibrated(params: Network, x: Array) -> tuple[Network, Array]:
             layers.append(layer)
         return tuple(layers), x
     hook = rule_of(params).calibrated
-    if hook is None and _calibrates(params):
+    if hook is None and calibrates(params):
         fix = "give register_layer calibrated="
         raise ConfigError(f"what reaches its inner network is not known; {fix}", subject=type(params).__name__)
     changed = params if hook is None else hook(params, x)
     return changed, forward(changed, x)
 
 
-def _calibrates(params: Network) -> bool:
+def calibrates(params: Network) -> bool:
     """Whether a layer of the network takes statistics of what reaches it."""
     return any(rule.calibrated is not None and fields_of(type(layer)).statistics for _, layer, rule in _layers(params))
 

@@ -106,7 +106,11 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
         with using(arithmetic):
             return pull.params_only(checked(g))
 
-    return y, Pullback(both, params_only)
+    def x_only(g: Array) -> Array:
+        with using(arithmetic):
+            return pull.grad_x(checked(g))
+
+    return y, Pullback(both, params_only, x_only)
 
 
 def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
@@ -133,7 +137,12 @@ def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
         g, grads = _pull_back(pulls, first + 1, g)
         return cast("N", (*params[:first], pulls[first].params_only(g), *grads))
 
-    return x, Pullback(both, params_only)
+    def x_only(g: Array) -> Array:
+        for pull in reversed(pulls):
+            g = pull.grad_x(g)
+        return g
+
+    return x, Pullback(both, params_only, x_only)
 
 
 def _pull_back(pulls: list[Pullback[Network]], first: int, g: Array) -> tuple[Array, list[Network]]:

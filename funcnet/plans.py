@@ -5,7 +5,7 @@ A plan has the bits of the pure functions. Layers and losses without one of thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -49,11 +49,30 @@ def plan_network(params: N, x: Array) -> Plan[N]:
             g = g if target is None else target
         return operations if plans or into is None else [partial(np.copyto, into, g)]
 
+    def x_only(g: Array, into: Array) -> list[Operation]:
+        operations: list[Operation] = []
+        for i in range(len(plans) - 1, -1, -1):
+            target = np.empty_like(plans[i - 1].output) if i else into
+            operations += plan_grad_x(plans[i], params[i], g, target)
+            g = target
+        return operations if plans else [partial(np.copyto, into, g)]
+
     def enter(params: N) -> None:
         for plan, layer in zip(plans, cast("tuple[Network, ...]", params), strict=True):
             plan.enter(layer)
 
-    return Plan(plans[-1].output if plans else x, [run for plan in plans for run in plan.forward], backward, enter)
+    forward = [run for plan in plans for run in plan.forward]
+    return Plan(plans[-1].output if plans else x, forward, backward, enter, x_only)
+
+
+def plan_grad_x(plan: Plan[N], params: N, g: Array, into: Array) -> Sequence[Operation]:
+    """The operations that compute the input's gradient; what else they compute nobody sees."""
+    return plan.backward(g, scratch_like(params), into) if plan.x_only is None else plan.x_only(g, into)
+
+
+def scratch_like(params: N) -> N:
+    """The network on buffers of its own, without values: for gradients that are no result yet, or never."""
+    return on_arrays(params, iter([np.empty_like(array) for array in trained_arrays(params)]))
 
 
 def first_trained(params: tuple[Network, ...]) -> int:

@@ -56,6 +56,17 @@ def standardize(key: fn.Key, shape: tuple[int, ...]) -> fn.Standardize:
     return fn.Standardize(mean=inputs(key.child("mean"), *shape), scale=np.abs(inputs(key.child("scale"), *shape)))
 
 
+def square(key: fn.Key, shape: tuple[int, ...]) -> fn.Dense:
+    """As many outputs as inputs."""
+    return fn.dense(key, shape[0], shape[0], dtype=np.float64)
+
+
+def nested(key: fn.Key, shape: tuple[int, ...]) -> fn.Layer:
+    """Each combinator in another one."""
+    branches = fn.Frozen((square(key.child(0), shape), fn.Tanh())), (fn.Dropout(0.4), square(key.child(1), shape))
+    return fn.Residual((fn.Repeat((fn.Parallel(branches), fn.Tanh()), 2), fn.Residual(square(key.child(2), shape))))
+
+
 MILD = 0.1  # an epsilon with which random networks stay smooth enough for differences where a feature is constant
 KEY = fn.Key(20)
 CASES = (
@@ -76,6 +87,30 @@ CASES = (
     Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask")), rowwise=False),
     Case("Residual", lambda key, shape: fn.Residual((fn.Tanh(), fn.dense(key, shape[0], shape[0], dtype=np.float64)))),
     Case("Residual of nothing", lambda _, __: fn.Residual(())),
+    Case("Frozen", lambda key, shape: fn.Frozen((square(key, shape), fn.Tanh()))),
+    Case("Frozen statistics", lambda key, shape: fn.Frozen((batch_norm(key, shape, MILD), fn.Dropout(0.4)))),
+    Case("Parallel", lambda key, shape: fn.Parallel((square(key, shape), (fn.Tanh(), square(key.child(1), shape))))),
+    Case("Parallel of one", lambda key, shape: fn.Parallel((square(key, shape),))),
+    Case("Parallel of three", lambda key, shape: fn.Parallel((fn.Tanh(), square(key, shape), ()))),
+    Case(
+        "Parallel that concatenates",
+        lambda key, shape: fn.Parallel((fn.dense(key, shape[0], 3, dtype=np.float64), (), fn.Tanh()), "concat"),
+        keeps_shape=False,
+    ),
+    Case(
+        "Parallel of images",
+        lambda key, shape: fn.Parallel((layer_norm(key, shape, 1e-5), fn.Tanh()), "concat"),
+        (3, 2, 4),
+        keeps_shape=False,
+    ),
+    Case("Repeat", lambda key, shape: fn.Repeat((square(key, shape), fn.Tanh()), 3)),
+    Case("Repeat of once", lambda key, shape: fn.Repeat(square(key, shape), 1)),
+    Case(
+        "Repeat in training",
+        lambda key, shape: fn.Repeat((square(key, shape), fn.Dropout(0.4, key=key.child("mask"))), 2),
+        rowwise=False,
+    ),
+    Case("combinators in each other", nested),
     Case("Flatten", lambda _, __: fn.Flatten(), (2, 3, 2), keeps_shape=False),
     Case("LayerNorm", lambda key, shape: layer_norm(key, shape, MILD)),
     Case("LayerNorm of images", lambda key, shape: layer_norm(key, shape, 1e-5), (3, 2, 4)),
@@ -95,6 +130,8 @@ CASES = (
     Case("Reshape", lambda _, __: fn.Reshape((3, 2)), (6,), keeps_shape=False),
 )
 VECTOR_CASES = tuple(case for case in CASES if case.keeps_shape and len(case.shape) == 1)
+PLAIN_CASES = tuple(case for case in VECTOR_CASES if "in training" not in case.name)
+KINDS = ("layer", "dense", "tuple", "residual", "frozen", "parallel", "repeat")
 
 
 def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
@@ -106,27 +143,45 @@ def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Ar
 
 
 @st.composite
-def networks(draw: st.DrawFn, size: int = 4, depth: int = 2) -> tuple[fn.Network, ...]:
-    """A random network for (B, size) inputs: tuples in tuples, Residuals of networks, empty tuples."""
+def networks(draw: st.DrawFn, size: int = 4, depth: int = 2, *, plain: bool = False) -> tuple[fn.Network, ...]:
+    """A random network for (B, size) inputs: tuples in tuples, combinators in each other, empty tuples.
+
+    ``plain``: no layer of it is in its training form.
+    """
     layers: list[fn.Network] = []
     for position in range(draw(st.integers(0, 3))):
         key = fn.Key(draw(st.integers(0, 2**16))).child(position)
-        kind = draw(st.sampled_from(["layer", "dense", "tuple", "residual"] if depth else ["layer", "dense"]))
+        kind = draw(st.sampled_from(KINDS if depth else KINDS[:2]))
         if kind == "dense":
-            out_size = draw(st.integers(1, 5))
-            layers.append(fn.dense(key, size, out_size, dtype=np.float64))
-            size = out_size
-        elif kind == "tuple":
-            inner = draw(networks(size, depth - 1))
-            layers.append(inner)
-            size = width(inner, size)
-        elif kind == "residual":
-            inner = draw(networks(size, depth - 1))
-            back = width(inner, size)
-            layers.append(fn.Residual((inner, fn.dense(key, back, size, dtype=np.float64))))
+            layers.append(fn.dense(key, size, draw(st.integers(1, 5)), dtype=np.float64))
+        elif kind == "layer":
+            layers.append(draw(st.sampled_from(PLAIN_CASES if plain else VECTOR_CASES)).make(key, (size,)))
         else:
-            layers.append(draw(st.sampled_from(VECTOR_CASES)).make(key, (size,)))
+            layers.append(draw(combinators(kind, key, size, depth, plain=plain)))
+        size = width(layers[-1], size)
     return tuple(layers)
+
+
+@st.composite
+def combinators(draw: st.DrawFn, kind: str, key: fn.Key, size: int, depth: int, *, plain: bool) -> fn.Network:
+    """A network of random networks."""
+    inner = networks(size, depth - 1, plain=plain or kind == "frozen")
+    if kind == "parallel":
+        nets = draw(st.lists(inner, min_size=1, max_size=3))
+        if draw(st.booleans()):
+            return fn.Parallel(tuple(nets), "concat")
+        return fn.Parallel(tuple(returning(key.child(i), net, size, 3) for i, net in enumerate(nets)))
+    net = draw(inner)
+    if kind == "residual":
+        return fn.Residual(returning(key, net, size, size))
+    if kind == "repeat":
+        return fn.Repeat((returning(key, net, size, size), fn.Tanh()), draw(st.integers(1, 2)))
+    return fn.Frozen(net) if kind == "frozen" else net
+
+
+def returning(key: fn.Key, net: fn.Network, size: int, out_size: int) -> tuple[fn.Network, fn.Dense]:
+    """The network, and a layer that brings its output to a size."""
+    return net, fn.dense(key, width(net, size), out_size, dtype=np.float64)
 
 
 def width(net: fn.Network, size: int) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from networks import CASES, Case, inputs, networks
 
 import funcnet as fn
+from funcnet.modes import repetition
 from funcnet.trees import leaves, map_parameters, same_bits
 
 KEY = fn.Key(20)
@@ -46,6 +47,7 @@ def check_purity(net: fn.Network, x: fn.Array) -> None:
     assert same(first, pull(g))
     assert same(first, pull(g))
     assert fn.equal(first[1], pull.params_only(g))
+    assert same_bits(first[0], pull.grad_x(g))
     assert before == (snapshot(net), x.tobytes(), g.tobytes())
 
 
@@ -159,10 +161,19 @@ def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
     if isinstance(net, tuple):
         points = [x, *fn.activations(net, x)[:-1]]
         return any(near_a_kink(layer, point) for layer, point in zip(net, points, strict=False))
-    if isinstance(net, fn.Residual):
-        return near_a_kink(cast("fn.Network", net.net), x)  # pyright: ignore[reportUnknownMemberType]  # of any type
+    if isinstance(net, fn.Parallel):
+        return any(near_a_kink(branch, x) for branch in inside(net, "nets"))
+    if isinstance(net, fn.Repeat):
+        return near_a_kink(tuple(repetition(inside(net, "net"), i) for i in range(net.times)), x)
+    if isinstance(net, fn.Residual | fn.Frozen):
+        return near_a_kink(inside(net, "net"), x)
     kinked = isinstance(net, fn.ReLU | fn.LeakyReLU) or (isinstance(net, fn.ELU) and net.alpha != 1)
     return kinked and bool((np.abs(x) < 1e-4).any())
+
+
+def inside(layer: fn.Layer, field: str) -> tuple[fn.Network, ...]:
+    """The network in a combinator's field, of whatever type."""
+    return cast("tuple[fn.Network, ...]", getattr(layer, field))
 
 
 @given(a=networks(), data=st.data(), seed=seeds)

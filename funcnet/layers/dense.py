@@ -66,7 +66,10 @@ def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
     def params_only(g: Array) -> Dense:
         return evolve(params, weight=sum_outer(left, rows(g)), bias=sum_rows(g))
 
-    return matmul(left, weight) + params.bias, Pullback(both, params_only)
+    def x_only(g: Array) -> Array:
+        return matmul(rows(g), weight.T)
+
+    return matmul(left, weight) + params.bias, Pullback(both, params_only, x_only)
 
 
 def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
@@ -77,7 +80,11 @@ def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
         operations = [planned_matmul(x.T, g, grads.weight), planned_sum_rows(g, grads.bias)]
         return operations if into is None else [*operations, planned_matmul(g, params.weight.T, into)]
 
-    return Plan(y, [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)], backward)
+    def x_only(g: Array, into: Array) -> list[Operation]:
+        return [planned_matmul(g, params.weight.T, into)]
+
+    forward = [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)]
+    return Plan(y, forward, backward, x_only=x_only)
 
 
 def dense_output_shape(params: Dense, shape: Shape) -> Shape:

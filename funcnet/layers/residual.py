@@ -13,7 +13,7 @@ from funcnet.errors import ShapeError
 from funcnet.layer import Layer, N, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.modes import calibrate
 from funcnet.network import forward, output_shape, vjp
-from funcnet.plans import plan_network
+from funcnet.plans import plan_grad_x, plan_network
 from funcnet.records import evolve
 
 
@@ -54,7 +54,7 @@ def residual_vjp(params: Residual[N], x: Array) -> tuple[Array, Pullback[Residua
         grad_x, grad_net = pull(g)
         return g + grad_x, evolve(params, net=grad_net)
 
-    return x + y, Pullback(both, lambda g: evolve(params, net=pull.params_only(g)))
+    return x + y, Pullback(both, lambda g: evolve(params, net=pull.params_only(g)), lambda g: g + pull.grad_x(g))
 
 
 def residual_plan(params: Residual[N], x: Array) -> Plan[Residual[N]]:
@@ -66,8 +66,11 @@ def residual_plan(params: Residual[N], x: Array) -> Plan[Residual[N]]:
         operations = list(inner.backward(g, grads.net, into))
         return operations if into is None else [*operations, partial(np.add, g, into, into)]
 
+    def x_only(g: Array, into: Array) -> list[Operation]:
+        return [*plan_grad_x(inner, params.net, g, into), partial(np.add, g, into, into)]
+
     forward: list[Operation] = [*inner.forward, partial(np.add, x, inner.output, y)]
-    return Plan(y, forward, backward, lambda params: inner.enter(params.net))
+    return Plan(y, forward, backward, lambda params: inner.enter(params.net), x_only)
 
 
 def residual_calibrated(params: Residual[N], x: Array) -> Residual[N]:
