@@ -83,7 +83,7 @@ def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
     def x_only(g: Array, into: Array) -> list[Operation]:
         return [planned_matmul(g, params.weight.T, into)]
 
-    forward = [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)]
+    forward: list[Operation] = [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)]
     return Plan(y, forward, backward, x_only=x_only)
 
 

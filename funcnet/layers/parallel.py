@@ -62,7 +62,7 @@ def _each(f: Callable[[Network], T], nets: tuple[Network, ...]) -> list[T]:
     found: list[T] = []
     try:
         for net in nets:
-            found.append(f(net))
+            found.append(f(net))  # noqa: PERF401  # the error's position is how many there are
     except FuncnetError as error:
         error.enter(len(found))
         raise
@@ -182,7 +182,7 @@ def _planned_total(arrays: list[Array], out: Array) -> list[Operation]:
 
 
 def _planned_parts(params: Parallel[M], plans: list[Plan[Network]], g: Array) -> tuple[list[Operation], list[Array]]:
-    """What each network pulls back, on buffers of its own where it is a part of g, and the operations that fill them."""
+    """The operations that cut g into parts, and for each network the buffer of what it pulls back."""
     if params.combine == "add":
         return [], [g] * len(plans)
     ys = [plan.output for plan in plans]

@@ -1,0 +1,420 @@
+"""Frozen, Parallel, Repeat: what they stand for, what they leave alone, what they never do twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attrs import evolve, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import batch_norm, inputs, networks, returning, width
+
+import funcnet as fn
+from funcnet import arithmetic
+from funcnet.layer import Pullback
+from funcnet.layers import dense, parallel, repeat
+from funcnet.modes import repetition
+from funcnet.trees import is_trained, leaves, map_parameters, same_bits
+
+KEY = fn.Key(71)
+X = inputs(KEY.child("x"), 12, 4)
+LABELS = np.arange(12) % 3
+CE = fn.softmax_cross_entropy
+seeds = st.integers(0, 2**16)
+
+
+def square(name: str, size: int = 4) -> fn.Dense:
+    """A Dense that keeps the size."""
+    return fn.dense(KEY.child(name), size, size, dtype=np.float64)
+
+
+def head(size: int = 4) -> fn.Dense:
+    """Three classes."""
+    return fn.dense(KEY.child("head"), size, 3, dtype=np.float64)
+
+
+def batches() -> Any:
+    """Of five, the last one smaller."""
+    return fn.minibatches(X, LABELS, 5, key=KEY.child("order"))
+
+
+def g_of(net: fn.Network, x: fn.Array) -> fn.Array:
+    """A gradient shaped like the output."""
+    return inputs(KEY.child("g"), *fn.forward(net, x).shape)
+
+
+def same_arrays(a: fn.Network, b: fn.Network) -> bool:
+    """Whether two networks have the same bits in their arrays, in order, whatever their records."""
+    return all(same_bits(one.array, two.array) for one, two in zip(leaves(a), leaves(b), strict=True))
+
+
+# --------------------------------------------------------------------------------------------------- Frozen
+
+
+@given(net=networks(plain=True), seed=seeds)
+def test_frozen_is_its_network_without_parameters(net: tuple[fn.Network, ...], seed: int) -> None:
+    """The same output and gradient by the input, bit for bit; nothing to train; the gradient is the record itself."""
+    x = inputs(fn.Key(seed), 3, 4)
+    g = g_of(net, x)
+    layer = fn.Frozen(net)
+    assert not is_trained(layer)
+    assert same_bits(fn.forward(layer, x), fn.forward(net, x))
+    grad_x, grads = fn.backward(layer, x, g)
+    assert grads is layer
+    assert same_bits(grad_x, fn.backward(net, x, g)[0])
+    assert map_parameters(lambda _: pytest.fail("a frozen array was visited"), layer) is layer
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("optimizer", [fn.SGD(learning_rate=0.1), fn.Momentum(learning_rate=0.1)], ids=repr)
+@pytest.mark.parametrize("place", [0, 1])
+def test_training_around_a_frozen_network(optimizer: Any, place: int, planned: bool) -> None:  # noqa: FBT001  # a parameter
+    """It keeps its very arrays; what stands before and after learns what it learns when nothing is frozen, in a step."""
+    base = (square("base"), fn.batch_norm(4, dtype=np.float64), fn.Dropout(0.5))
+    base = fn.calibrate(base, X)
+    around: tuple[fn.Network, ...] = (square("before"), fn.Tanh()) if place else ()
+    net = (*around, fn.Frozen(base), head())
+    state = fn.TrainState.create(net, optimizer, key=KEY)
+    step = fn.train_step(CE)
+    end, _ = fn.train_epoch(step, state, batches()) if planned else step(state, batches()[0])
+    for new, old in zip(leaves(end.params), leaves(net), strict=True):
+        assert (new.array is old.array) == (old.role in ("fixed", "statistic"))
+        assert same_bits(new.array, old.array) == (not old.trained)
+    assert repr(end.params) == repr(net)
+    x, y = batches()[0].x, batches()[0].y
+    loss, grads = fn.value_and_grad(net, x, y, CE)
+    free_loss, free = fn.value_and_grad((*around, base, head()), x, y, CE)
+    assert loss == free_loss
+    assert same_arrays(grads[:place], free[:place])
+    assert same_arrays(grads[-1:], free[-1:])
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
+    """Count Dense's products, by what they are for."""
+
+    def count(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            counts[name] += 1
+            return f(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(dense, "matmul", count("matmul", arithmetic.matmul))
+    monkeypatch.setattr(dense, "sum_outer", count("sum_outer", arithmetic.sum_outer))
+    planned = arithmetic.planned_matmul
+    monkeypatch.setattr(dense, "planned_matmul", lambda *arguments: count("planned", planned(*arguments)))
+
+
+@pytest.mark.parametrize(
+    ("net", "products", "outer"),
+    [
+        ((fn.Frozen((square("a"), square("b"))), head()), 3, 1),
+        ((square("a"), fn.Frozen((square("b"), square("c"))), head()), 4 + 3, 2),
+        ((fn.Parallel((fn.Frozen(square("a")), square("b"))), head()), 3 + 1, 2),
+        ((square("a"), fn.Frozen(fn.Residual(fn.Repeat(square("b"), 2))), head()), 4 + 3, 2),
+        ((fn.Repeat(square("a"), 3), head()), 4 + 3, 4),
+        ((square("a"), fn.Frozen(fn.Parallel((square("b"), square("c")), "concat")), head(8)), 4 + 3, 2),
+    ],
+    ids=repr,
+)
+def test_nothing_is_computed_for_what_is_frozen_and_nothing_twice(
+    net: tuple[fn.Network, ...], products: int, outer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The products of a step: one forward for each use; backward to the first layer that trains; none by frozen ones."""
+    counts: Counter[str] = Counter()
+    counting(monkeypatch, counts)
+    step = fn.sgd_step(CE, learning_rate=0.1)
+    step(net, batches()[0])
+    assert counts == {"matmul": products, "sum_outer": outer}
+    counts.clear()
+    whole = fn.minibatches(X, LABELS, 4)
+    fn.train_epoch(step, net, whole)
+    assert counts == {"matmul": products, "sum_outer": outer, "planned": 2 * (products + outer)}
+
+
+def test_a_frozen_network_evaluates_for_good() -> None:
+    """``training`` and ``calibrate`` leave it alone; it needs no key; what is inside must be ready for that."""
+    ready = fn.calibrate((fn.batch_norm(4, dtype=np.float64), fn.Dropout(0.5)), X)
+    net = (fn.Frozen(ready), head())
+    assert fn.training(net, KEY) is net
+    assert fn.calibrate(net, X + 1) is net
+    fn.sgd_step(CE, learning_rate=0.1)(net, batches()[0])
+    both = fn.calibrate((*net[:1], fn.batch_norm(4, dtype=np.float64)), X)
+    assert both[0] is net[0]
+    refusals: list[tuple[fn.Network, str]] = [
+        (fn.Dropout(0.5, key=KEY), r"Dropout: Frozen needs it in its plain form, got Dropout\(.*; give the plain"),
+        ((fn.ReLU(), (fn.training(ready, KEY),)), r"BatchNorm \(layer 1\.0\.0\): Frozen needs it in its plain form"),
+        (
+            (fn.ReLU(), fn.batch_norm(4)),
+            r"BatchNorm \(layer 1\): Frozen needs its mean, got .*; give calibrate\(net, x\)",
+        ),
+    ]
+    for inside, message in refusals:
+        with pytest.raises(fn.ConfigError, match=message):
+            fn.Frozen(inside)
+    with pytest.raises(fn.StructureError, match="use a tuple"):
+        fn.Frozen([fn.ReLU()])  # type: ignore[type-var]  # a list is no network
+
+
+def test_a_frozen_network_is_a_value(tmp_path: Path) -> None:
+    """Cast, saved, hashed with what is inside, thawed with its own arrays."""
+    base = square("base"), fn.Tanh()
+    layer = fn.Frozen(base)
+    assert layer.net is base
+    assert {leaf.array.dtype for leaf in leaves(fn.cast(layer, np.float32))} == {np.dtype(np.float32)}
+    assert fn.fingerprint(layer) not in {fn.fingerprint(base), fn.fingerprint(fn.Frozen((square("b"), fn.Tanh())))}
+    state = fn.TrainState.create((layer, head()), fn.Momentum(learning_rate=0.1), key=KEY)
+    fn.save(tmp_path / "state", state)
+    assert fn.fingerprint(fn.load(tmp_path / "state", like=state)) == fn.fingerprint(state)
+    assert [leaf.role for leaf in leaves(layer)] == ["fixed", "fixed"]
+
+
+# ------------------------------------------------------------------------------------------------- Parallel
+
+
+@given(data=st.data(), seed=seeds, count=st.integers(1, 3))
+def test_parallel_adds_or_concatenates(data: st.DataObject, seed: int, count: int) -> None:
+    """Outputs in order; by the input the sum of the gradients; by each network its own, of its own part of g."""
+    nets = tuple(data.draw(networks()) for _ in range(count))
+    x = inputs(fn.Key(seed), 3, 4)
+    wide = fn.Parallel(nets, "concat")
+    assert same_bits(fn.forward(wide, x), np.concatenate([fn.forward(net, x) for net in nets], axis=1))
+    g = g_of(wide, x)
+    ends = np.cumsum([width(net, 4) for net in nets])
+    parts = [fn.backward(net, x, part) for net, part in zip(nets, np.split(g, ends[:-1], axis=1), strict=True)]
+    check_parts(fn.backward(wide, x, g), parts)
+    same_size = tuple(returning(fn.Key(seed).child(i), net, 4, 2) for i, net in enumerate(nets))
+    total = fn.Parallel(same_size)
+    outputs = [fn.forward(net, x) for net in same_size]
+    assert same_bits(fn.forward(total, x), in_order(outputs))
+    g = g_of(total, x)
+    check_parts(fn.backward(total, x, g), [fn.backward(net, x, g) for net in same_size])
+
+
+def check_parts(got: tuple[fn.Array, fn.Parallel[Any]], parts: list[tuple[fn.Array, fn.Network]]) -> None:
+    """The sum of the gradients by x, and each network's own."""
+    assert same_bits(got[0], in_order([grad_x for grad_x, _ in parts]))
+    assert fn.equal(got[1].nets, tuple(grads for _, grads in parts))
+
+
+def in_order(arrays: list[fn.Array]) -> fn.Array:
+    """The sum from the first to the last."""
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
+
+
+def test_the_order_of_a_sum_is_that_of_the_networks() -> None:
+    """It shows in the bits of 1e16 + 1 - 1e16: by the outputs, by the input, in a fold."""
+    scales = [fn.Dense(np.array([[size]]), np.zeros(1)) for size in (1e16, 1.0, -1e16)]
+    one = np.ones((1, 1))
+    for net, wanted in ((tuple(scales), 0.0), ((scales[0], scales[2], scales[1]), 1.0)):
+        layer = fn.Parallel(net)
+        assert fn.forward(layer, one).item() == wanted
+        assert fn.backward(layer, one, one)[0].item() == wanted
+        assert fn.outputs(layer, one, rowwise=True).item() == wanted
+
+
+def test_outputs_that_do_not_agree_are_refused() -> None:
+    """With both shapes and which network it is, in forward, vjp and output_shape; images but for their last axis."""
+    narrow = fn.dense(KEY, 4, 3, dtype=np.float64)
+    layer = (fn.Tanh(), fn.Parallel((square("a"), narrow)))
+    message = r"Parallel \(layer 1\): nets\[1\]\(x\) must have shape \(12, 4\) to match nets\[0\]\(x\) \(12, 4\), got \(12, 3\)"
+    for call in (lambda: fn.forward(layer, X), lambda: fn.vjp(layer, X)):
+        with pytest.raises(fn.ShapeError, match=message):
+            call()
+    with pytest.raises(
+        fn.ShapeError, match=r"Parallel \(layer 1\): nets\[1\]\(x\) must have rows of shape \(4,\), as .*\(3,\)"
+    ):
+        fn.output_shape(layer, (4,))
+    images = fn.Parallel((fn.Identity(), (fn.Flatten(), fn.Reshape((2, 3, 4)))), "concat")
+    with pytest.raises(fn.ShapeError, match=r"nets\[1\]\(x\) must have shape \(2, 3, 2, C\) to match nets\[0\]\(x\)"):
+        fn.forward(images, np.zeros((2, 3, 2, 4)))
+    with pytest.raises(fn.ShapeError, match=r"rows of shape \(3, 2, 4\), as nets\[0\]\(x\) has, but for the last axis"):
+        fn.output_shape(images, (3, 2, 4))
+    with pytest.raises(fn.ShapeError, match="must have an axis to concatenate along"):
+        fn.forward(fn.Parallel((fn.Identity(),), "concat"), np.zeros(3))
+    with pytest.raises(fn.ShapeError, match="must have an axis to concatenate along"):
+        fn.output_shape(fn.Parallel((fn.Identity(),), "concat"), ())
+
+
+def test_an_error_inside_names_its_place() -> None:
+    """The network's position, then where it is inside."""
+    net = (fn.Tanh(), fn.Parallel((fn.Tanh(), (fn.Tanh(), fn.dense(KEY, 3, 3, dtype=np.float64)))))
+    for call in (lambda: fn.forward(net, X), lambda: fn.output_shape(net, (4,)), lambda: fn.vjp(net, X)):
+        with pytest.raises(fn.ShapeError, match=r"Dense \(layer 1\.1\.1\): x must have shape \(B, 3\)"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fn.Parallel(()), r"Parallel: nets must be a tuple of at least one network, got \(\)$"),
+        (lambda: fn.Parallel(fn.ReLU()), r"nets must be a tuple .*, got ReLU\(\); use \(net,\)"),  # type: ignore[type-var]  # one layer
+        (lambda: fn.Parallel((fn.ReLU(),), "mul"), "combine must be 'add' or 'concat', got 'mul'"),  # type: ignore[arg-type]  # no such way
+        (lambda: fn.Repeat(fn.ReLU(), 0), "Repeat: times must be an int of at least 1, got 0"),
+        (lambda: fn.Repeat(fn.ReLU(), 2.0), "Repeat: times must be an int"),  # type: ignore[arg-type]  # no int
+    ],
+)
+def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> None:
+    """When the record is made."""
+    with pytest.raises(fn.ConfigError, match=message):
+        make()
+
+
+# --------------------------------------------------------------------------------------------------- Repeat
+
+
+@given(inner=networks(), seed=seeds, times=st.integers(1, 4), key=st.sampled_from([None, KEY]))
+def test_repeat_is_the_tuple_of_its_repetitions(
+    inner: tuple[fn.Network, ...], seed: int, times: int, key: fn.Key | None
+) -> None:
+    """The output and the gradient by the input are its; by the parameters the sum, from the last to the first."""
+    net = returning(fn.Key(seed), inner, 4, 4)
+    layer = fn.Repeat(net, times)
+    if key is not None:
+        layer = fn.training(layer, key)
+    copies = tuple(repetition(layer.net, number) for number in range(times))
+    x = inputs(fn.Key(seed), 3, 4)
+    assert same_bits(fn.forward(layer, x), fn.forward(copies, x))
+    g = g_of(layer, x)
+    grad_x, grads = fn.backward(layer, x, g)
+    each_x, each = fn.backward(copies, x, g)
+    assert same_bits(grad_x, each_x)
+    total: fn.Network = each[-1]
+    for grad in each[-2::-1]:
+        total = map_parameters(lambda a, b: a + b, total, grad)
+    assert same_arrays(grads.net, total)
+    assert repr(grads) == repr(layer)
+
+
+def test_each_repetition_draws_by_itself() -> None:
+    """Its own mask, whatever the nesting; the same for the same key; the mean of many stays."""
+    layer = fn.training(fn.Repeat(fn.Dropout(0.5), 4), KEY)
+    x = np.ones((1, 100_000))
+    y = fn.forward(layer, x)
+    assert set(np.unique(y)) == {0.0, 16.0}
+    assert (y > 0).mean() == pytest.approx(1 / 16, abs=0.003)
+    assert same_bits(y, fn.forward(layer, x))
+    nested = fn.training(
+        fn.Repeat((fn.Repeat((fn.Dropout(0.5), fn.Identity()), 2), fn.Residual(fn.Dropout(0.5))), 2), KEY
+    )
+    inner = [repetition(repetition(nested.net, i)[0].net, j)[0].key for i in range(2) for j in range(2)]
+    outer = [repetition(nested.net, i)[1].net.key for i in range(2)]
+    assert len({*inner, *outer}) == 6
+    plain = fn.Repeat((square("a"), fn.Tanh()), 2)
+    assert fn.training(plain, KEY) is plain
+    assert repetition(plain.net, 1) is plain.net
+
+
+def test_shards_and_steps_draw_other_masks() -> None:
+    """As everywhere: two steps, or two shards of the same rows, have other losses."""
+    state = fn.TrainState.create((fn.Repeat(fn.Dropout(0.5), 2), head()), fn.SGD(learning_rate=1e-9), key=KEY)
+    step = fn.train_step(CE)
+    after, first = step(state, batches()[0])
+    assert step(after, batches()[0])[1] != pytest.approx(first, rel=1e-3)
+    with pytest.raises(fn.ConfigError, match=r"Dropout \(layer 0\): sgd_step needs it in its training form"):
+        fn.sgd_step(CE, learning_rate=0.1)(state.params, batches()[0])
+
+
+def test_a_mode_layer_of_ones_own_draws_by_repetition() -> None:
+    """With parameters and a key in one record, plain and on buffers; other keys of it stay."""
+
+    @frozen(eq=False)
+    class Noisy(fn.Layer):
+        scale: fn.Array
+        fixed: int = 3
+        key: fn.Key | None = None
+
+    def vjp(params: Noisy, x: fn.Array) -> tuple[fn.Array, Pullback[Noisy]]:
+        draw = inputs(params.key or KEY, *x.shape) * params.fixed if params.key else np.ones_like(x)
+        noise = draw.astype(x.dtype)
+
+        def both(g: fn.Array) -> tuple[fn.Array, Noisy]:
+            return g * noise * params.scale, evolve(params, scale=arithmetic.sum_rows(g * noise * x))
+
+        return x * noise * params.scale, Pullback(both, lambda g: both(g)[1])
+
+    fn.register_layer(
+        Noisy,
+        forward=lambda params, x: vjp(params, x)[0],
+        backward=lambda params, x, g: vjp(params, x)[1](g),
+        vjp=vjp,
+        training=lambda params, key: evolve(params, key=key),
+        is_training=lambda params: params.key is not None,
+    )
+    net = (fn.Repeat((Noisy(np.ones(4)), fn.Tanh()), 3), head())
+    state = fn.TrainState.create(net, fn.Momentum(learning_rate=0.1), key=KEY)
+    step = fn.train_step(CE)
+    slow = state
+    for batch in batches():
+        slow, _ = step(slow, batch)
+    fast, _ = fn.train_epoch(step, state, batches())
+    assert fn.equal(slow.params, fast.params)
+    copies = [repetition(fn.training(net, KEY)[0].net, i)[0] for i in range(2)]
+    assert copies[0].key != copies[1].key
+    assert copies[0].scale is copies[1].scale is net[0].net[0].scale
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_calibration_pools_what_enters_each_repetition(times: int) -> None:
+    """x, and what each repetition, by its own statistics as in training, makes of that."""
+    net = (batch_norm(KEY, (4,), 1e-3), square("a"), fn.Tanh())
+    layer = fn.calibrate((fn.Tanh(), fn.Repeat(net, times)), X)[1]
+    reached = [fn.forward(fn.Tanh(), X)]
+    for _ in range(times - 1):
+        reached.append(fn.forward(fn.training(net, KEY), reached[-1]))
+    pooled = np.concatenate(reached)
+    assert layer.net[0].mean is not None
+    assert layer.net[0].variance is not None
+    np.testing.assert_allclose(layer.net[0].mean, pooled.mean(axis=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(layer.net[0].variance, pooled.var(axis=0), rtol=1e-9, atol=1e-12)
+    assert fn.equal(fn.calibrate(fn.training((fn.Tanh(), fn.Repeat(net, times)), KEY), X)[1], layer)
+
+
+def test_calibration_goes_into_branches() -> None:
+    """Each gets x; in each other, too; and a branch's error is told by its place."""
+    norm = fn.batch_norm(4, dtype=np.float64)
+    alone = fn.calibrate(norm, X)
+    found = fn.calibrate(fn.Parallel((fn.Repeat(norm, 1), (fn.Residual(norm), fn.Tanh()))), X)
+    assert fn.equal(found, fn.Parallel((fn.Repeat(alone, 1), (fn.Residual(alone), fn.Tanh()))))
+    with pytest.raises(fn.ShapeError, match=r"BatchNorm \(layer 0\.1\): x must have shape \(B, \.\.\., 5\)"):
+        fn.calibrate((fn.Parallel((norm, fn.batch_norm(5, dtype=np.float64))),), X)
+
+
+def test_a_network_that_changes_the_shape_is_not_repeated() -> None:
+    """Even once: in forward, vjp, a plan, calibrate and output_shape."""
+    narrow = fn.dense(KEY, 4, 3, dtype=np.float64)
+    net = (fn.Tanh(), fn.Repeat((fn.batch_norm(4, dtype=np.float64), narrow), 2))
+    trained = fn.training(net, KEY)
+    message = r"Repeat \(layer 1\): net\(x\) must have shape \(12, 4\) to match x \(12, 4\), got \(12, 3\)"
+    for call in (lambda: fn.forward(trained, X), lambda: fn.vjp(trained, X), lambda: fn.calibrate(net, X)):
+        with pytest.raises(fn.ShapeError, match=message):
+            call()
+    with pytest.raises(
+        fn.ShapeError, match=r"Repeat \(layer 1\): net\(x\) must have the shape of x, \(4,\), got \(3,\)"
+    ):
+        fn.output_shape(net, (4,))
+
+
+# ------------------------------------------------------------------------------------------- planted faults
+
+
+def test_the_tests_see_another_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums that begin with the last network are noticed."""
+    monkeypatch.setattr(parallel, "_sum", lambda arrays: in_order(arrays[::-1]))  # type: ignore[misc]  # its type is plain
+    with pytest.raises(AssertionError):
+        test_the_order_of_a_sum_is_that_of_the_networks()
+
+
+def test_the_tests_see_one_mask_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Repeat that uses the network as it is, is noticed."""
+    monkeypatch.setattr(repeat, "repetition", lambda net, _: net)  # type: ignore[misc]  # its type is plain
+    with pytest.raises(AssertionError):
+        test_each_repetition_draws_by_itself()
