@@ -114,6 +114,9 @@ if TYPE_CHECKING:
     from funcnet.fingerprints import Environment as Environment
     from funcnet.fingerprints import environment as environment
     from funcnet.fingerprints import fingerprint as fingerprint
+    from funcnet.inspection import Summary as Summary
+    from funcnet.inspection import SummaryRow as SummaryRow
+    from funcnet.inspection import summary as summary
     from funcnet.laws import LayerReport as LayerReport
     from funcnet.laws import check_layer as check_layer
     from funcnet.monitoring import GradientStatistics as GradientStatistics
@@ -181,6 +184,8 @@ __all__ = [
     "Statistic",
     "Step",
     "StructureError",
+    "Summary",
+    "SummaryRow",
     "Tanh",
     "TrainState",
     "Weight",
@@ -231,6 +236,7 @@ __all__ = [
     "softmax_cross_entropy",
     "split",
     "standardize",
+    "summary",
     "train",
     "train_epoch",
     "train_step",
@@ -241,6 +247,9 @@ __all__ = [
 
 
 _LAZY = {
+    "Summary": "inspection",
+    "SummaryRow": "inspection",
+    "summary": "inspection",
     "LayerReport": "laws",
     "check_layer": "laws",
     "GradientStatistics": "monitoring",

@@ -12,8 +12,9 @@ import numpy as np
 
 from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
-from funcnet.errors import FuncnetError, NonFiniteError, StructureError
+from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
 from funcnet.layer import Layer, N, Network, Pullback, Shape, rule_of
+from funcnet.settings import check_count
 from funcnet.trees import is_trained, leaves
 
 T = TypeVar("T")
@@ -164,6 +165,7 @@ def output_shape(params: Network, shape: Shape) -> Shape:
     """The shape of the network's output for one row, without running it. Shapes are without the batch.
 
     Raises:
+        ConfigError: If the shape is no tuple of positive sizes.
         ShapeError: Names the first layer that such a row does not fit.
 
     Example:
@@ -171,11 +173,20 @@ def output_shape(params: Network, shape: Shape) -> Shape:
         >>> output_shape(fn.mlp(fn.Key(0), (784, 100, 10)), (784,))
         (10,)
     """
+    if not isinstance(shape, tuple):
+        fix = f"; use ({shape},)" if isinstance(shape, int) else ""
+        raise ConfigError(f"shape must be a tuple of sizes without the batch, got {shape!r}{fix}")
+    for size in shape:
+        check_count("", "a size in shape", size)
+    return _output_shape(params, shape)
+
+
+def _output_shape(params: Network, shape: Shape) -> Shape:
     if isinstance(params, tuple):
         position = 0
         try:
             for position, layer in enumerate(params):  # noqa: B007  # for the error
-                shape = output_shape(layer, shape)
+                shape = _output_shape(layer, shape)
         except FuncnetError as error:
             error.enter(position)
             raise

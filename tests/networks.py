@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 
 import numpy as np
 from attrs import frozen
 from hypothesis import strategies as st
 
 import funcnet as fn
+from funcnet import layers as rooms
 from funcnet.draws import normal
 
 
@@ -187,3 +190,14 @@ def returning(key: fn.Key, net: fn.Network, size: int, out_size: int) -> tuple[f
 def width(net: fn.Network, size: int) -> int:
     """The number of features that come out when ``size`` go in."""
     return int(fn.forward(net, np.ones((1, size))).shape[1])
+
+
+def every_layer() -> set[type[fn.Layer]]:
+    """Every layer that funcnet has, exported or not."""
+    for module in iter_modules(rooms.__path__, "funcnet.layers."):
+        import_module(module.name)
+    kinds = list(fn.Layer.__subclasses__())
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    names = {(kind.__module__, kind.__qualname__) for kind in kinds if kind.__module__.startswith("funcnet.layers.")}
+    return {getattr(import_module(module), name) for module, name in names}

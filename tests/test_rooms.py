@@ -29,6 +29,7 @@ FLOORS = {
         "fingerprints",
         "checkpoints",
         "explanations",
+        "inspection",
         "laws",
         "monitoring",
         "runs",

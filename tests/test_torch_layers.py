@@ -95,9 +95,9 @@ def test_a_layer_computes_what_pytorch_does(row: Row) -> None:
     check_row(row)
 
 
-def check_row(row: Row) -> None:
-    """Compare the two."""
-    x = row.x()
+def check_row(row: Row, x: fn.Array | None = None) -> None:
+    """Compare the two, on the row's batch if no other is given."""
+    x = row.x() if x is None else x
     y, pull = fn.vjp(row.layer, x)
     g = inputs(KEY.child("g"), *y.shape)
     grad_x, grads = pull(g)

@@ -68,6 +68,29 @@ def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(fn.predict(net, x), NDArray[np.intp])
 
 
+def combined(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
+    """Combinators keep the exact types of what is inside; so do gradients, updates, modes, and taking it out again."""
+    base = fn.Frozen((net[0], net[1]))
+    assert_type(base, fn.Frozen[tuple[fn.Dense, fn.ReLU]])
+    wide = fn.Parallel((fn.dense(fn.Key(1), 8, 8), (fn.ReLU(), net[2])), "concat")
+    assert_type(wide, fn.Parallel[tuple[fn.Dense, tuple[fn.ReLU, fn.Residual[tuple[fn.Dense, fn.Tanh]]]]])
+    deep = fn.Repeat((fn.dense(fn.Key(2), 16, 16), fn.Dropout(0.1)), 3)
+    assert_type(deep, fn.Repeat[tuple[fn.Dense, fn.Dropout]])
+    whole = (base, wide, deep, fn.dense(fn.Key(3), 16, 3))
+    y, pull = fn.vjp(whole, x)
+    assert_type(pull.grad_x(y), fn.Array)
+    _, grad = fn.value_and_grad(whole, x, labels, fn.softmax_cross_entropy)
+    whole = fn.sgd_update(whole, grad, learning_rate=0.1)
+    assert_type(whole[0].net[0].weight, fn.Array)
+    assert_type(whole[1].nets[1][1].net[0], fn.Dense)
+    assert_type(fn.training(fn.calibrate(whole, x), fn.Key(4))[2].net, tuple[fn.Dense, fn.Dropout])
+    assert_type(fn.Residual(fn.Repeat(fn.Frozen(net), 2)), fn.Residual[fn.Repeat[fn.Frozen[Net]]])
+    state = fn.TrainState.create((base, net[3]), fn.Momentum(learning_rate=0.1), key=fn.Key(1))
+    assert_type(state.params[0].net, tuple[fn.Dense, fn.ReLU])
+    assert_type((*state.params[0].net, state.params[1]), tuple[fn.Dense, fn.ReLU, tuple[fn.Dropout, fn.Dense]])
+    assert_type(fn.summary(whole, (6,)), fn.Summary)
+
+
 def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     """Steps in variables, folds, resumed folds, runs."""
     batches = fn.minibatches(x, labels, 8, key=fn.Key(0))
@@ -103,6 +126,7 @@ def main() -> None:
     labels = np.arange(40) % 3
     net = network(fn.Key(0))
     gradients(net, x, labels)
+    combined(net, x, labels)
     training(net, x, labels)
     assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
 
@@ -130,6 +154,11 @@ def refused(net: Net, x: fn.Array, labels: Labels, batches: Minibatches[Labels])
     fn.train_epoch(step, net, batches)  # type: ignore[arg-type]  # labels, a loss of float targets
     fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), net, batches)  # type: ignore[arg-type]  # no TrainState
     fn.Residual(4)  # type: ignore[type-var]  # an int is no network
+    fn.Frozen(4)  # type: ignore[type-var]  # nor here
+    fn.Parallel(net[0])  # type: ignore[type-var]  # one layer is no tuple of branches
+    fn.Parallel((net[0], 4))  # type: ignore[type-var]  # an int is no branch
+    fn.Parallel(net, "multiply")  # type: ignore[arg-type]  # no way to combine
+    fn.Repeat(net, "2")  # type: ignore[arg-type]  # a string is no number
     fn.Dense(weight="w", bias=x)  # type: ignore[arg-type]  # no converter takes strings
     fn.mlp(4, (2, 3))  # type: ignore[arg-type]  # a seed is no key
     fn.sgd_update(net, net, 0.1)  # type: ignore[call-arg]  # the learning rate goes by name
