@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,11 @@ def counting(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
 
     monkeypatch.setattr(dense, "matmul", count("matmul", arithmetic.matmul))
     monkeypatch.setattr(dense, "sum_outer", count("sum_outer", arithmetic.sum_outer))
-    planned = arithmetic.planned_matmul
-    monkeypatch.setattr(dense, "planned_matmul", lambda *arguments: count("planned", planned(*arguments)))
+
+    def planning(*arguments: Any) -> Callable[..., Any]:
+        return count("planned", arithmetic.planned_matmul(*arguments))
+
+    monkeypatch.setattr(dense, "planned_matmul", planning)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_parallel_adds_or_concatenates(data: st.DataObject, seed: int, count: in
     check_parts(fn.backward(total, x, g), [fn.backward(net, x, g) for net in same_size])
 
 
-def check_parts(got: tuple[fn.Array, fn.Parallel[Any]], parts: list[tuple[fn.Array, fn.Network]]) -> None:
+def check_parts(got: tuple[fn.Array, fn.Parallel[Any]], parts: Sequence[tuple[fn.Array, fn.Network]]) -> None:
     """The sum of the gradients by x, and each network's own."""
     assert same_bits(got[0], in_order([grad_x for grad_x, _ in parts]))
     assert fn.equal(got[1].nets, tuple(grads for _, grads in parts))
@@ -335,7 +338,7 @@ def test_a_mode_layer_of_ones_own_draws_by_repetition() -> None:
         key: fn.Key | None = None
 
     def vjp(params: Noisy, x: fn.Array) -> tuple[fn.Array, Pullback[Noisy]]:
-        draw = inputs(params.key or KEY, *x.shape) * params.fixed if params.key else np.ones_like(x)
+        draw = inputs(params.key, *x.shape) * params.fixed if params.key is not None else np.ones_like(x)
         noise = draw.astype(x.dtype)
 
         def both(g: fn.Array) -> tuple[fn.Array, Noisy]:
@@ -410,13 +413,21 @@ def test_a_network_that_changes_the_shape_is_not_repeated() -> None:
 
 def test_the_tests_see_another_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums that begin with the last network are noticed."""
-    monkeypatch.setattr(parallel, "_sum", lambda arrays: in_order(arrays[::-1]))  # type: ignore[misc]  # its type is plain
+
+    def backwards(arrays: list[fn.Array]) -> fn.Array:
+        return in_order(arrays[::-1])
+
+    monkeypatch.setattr(parallel, "_sum", backwards)
     with pytest.raises(AssertionError):
         test_the_order_of_a_sum_is_that_of_the_networks()
 
 
 def test_the_tests_see_one_mask_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Repeat that uses the network as it is, is noticed."""
-    monkeypatch.setattr(repeat, "repetition", lambda net, _: net)  # type: ignore[misc]  # its type is plain
+
+    def as_it_is(net: Any, _: int) -> Any:
+        return net
+
+    monkeypatch.setattr(repeat, "repetition", as_it_is)
     with pytest.raises(AssertionError):
         test_each_repetition_draws_by_itself()

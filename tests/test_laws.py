@@ -162,10 +162,11 @@ def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
         points = [x, *fn.activations(net, x)[:-1]]
         return any(near_a_kink(layer, point) for layer, point in zip(net, points, strict=False))
     inner: Any = getattr(net, "nets", getattr(net, "net", None))
-    if type(net) is fn.Parallel:
+    times: int = getattr(net, "times", 1)
+    if isinstance(net, fn.Parallel):
         return any(near_a_kink(branch, x) for branch in inner)
-    if type(net) is fn.Repeat:
-        return near_a_kink(tuple(repetition(inner, number) for number in range(getattr(net, "times"))), x)  # noqa: B009
+    if isinstance(net, fn.Repeat):
+        return near_a_kink(tuple(repetition(inner, number) for number in range(times)), x)
     if inner is not None:
         return near_a_kink(inner, x)
     kinked = isinstance(net, fn.ReLU | fn.LeakyReLU) or (isinstance(net, fn.ELU) and net.alpha != 1)

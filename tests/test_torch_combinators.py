@@ -34,15 +34,18 @@ def translated(net: fn.Network) -> Twin:
     pairs = [(leaf, parameter(leaf.array) if leaf.trained else torch.tensor(leaf.array)) for leaf in leaves(net)]
     tensors = {id(leaf.array): tensor for leaf, tensor in pairs}
     trained = [tensor for leaf, tensor in pairs if leaf.trained]
-    return Twin(lambda x: run(net, x, lambda array: tensors[id(array)]), lambda: [tensor.grad for tensor in trained])
+
+    def module(x: Any) -> Any:
+        return run(net, x, lambda array: tensors[id(array)])
+
+    return Twin(module, lambda: [tensor.grad for tensor in trained])
 
 
-def run(net: Any, x: Any, at: Tensors) -> Any:
+def run(net: fn.Network, x: Any, at: Tensors) -> Any:
     """A layer, or one after the other."""
     if not isinstance(net, tuple):
         return OPERATIONS[type(net)](net, x, at)
-    layers: tuple[Any, ...] = net
-    for layer in layers:
+    for layer in net:
         x = run(layer, x, at)
     return x
 

@@ -1,0 +1,71 @@
+"""The table of defaults in ``initializers``: what PyTorch and scikit-learn, where installed, really begin with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import funcnet as fn
+from funcnet import initializers
+
+I, O = 300, 200  # noqa: E741  # the table's letters
+
+
+def check_uniform(numbers: NDArray[Any], limit: float) -> None:
+    """Up to the limit and all but there; with the variance of a uniform distribution, to four standard errors."""
+    assert 1 - 10 / numbers.size < np.abs(numbers).max() / limit <= 1 + 1e-6
+    assert numbers.var() == pytest.approx(limit**2 / 3, rel=4 * math.sqrt(0.8 / numbers.size))
+
+
+def check_normal(numbers: NDArray[Any], variance: float) -> None:
+    """With the variance, and with tails that a uniform distribution or a cut one has not."""
+    assert numbers.var() == pytest.approx(variance, rel=4 * math.sqrt(2 / numbers.size))
+    assert np.abs(numbers).max() > 3.5 * math.sqrt(variance)
+
+
+def test_ours() -> None:
+    """The table's first row."""
+    layer = fn.dense(fn.Key(0), I, O)
+    check_normal(layer.weight, 2 / (I + O))
+    assert not layer.bias.any()
+
+
+def test_pytorchs() -> None:
+    """The second row; its normal initialisers have whole tails."""
+    torch: Any = pytest.importorskip("torch", exc_type=ImportError)
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(I, O, dtype=torch.float64)
+    check_uniform(layer.weight.detach().numpy(), 1 / math.sqrt(I))
+    check_uniform(layer.bias.detach().numpy(), 1 / math.sqrt(I))
+    check_uniform(initializers.pytorch_default(fn.Key(0), (I, O), np.dtype(np.float64)), 1 / math.sqrt(I))
+    check_normal(torch.nn.init.xavier_normal_(torch.empty(I, O)).numpy(), 2 / (I + O))
+
+
+@pytest.mark.parametrize(("activation", "factor"), [("relu", 6), ("tanh", 6), ("identity", 6), ("logistic", 2)])
+def test_scikit_learns(activation: str, factor: int) -> None:
+    """The fourth and fifth rows: what it begins with is what a step of next to nothing leaves."""
+    network: Any = pytest.importorskip("sklearn.neural_network", exc_type=ImportError)
+    settings = {"solver": "sgd", "learning_rate_init": 1e-12, "random_state": 0}
+    model = network.MLPClassifier((O,), activation=activation, **settings)
+    model.partial_fit(np.zeros((4, I)), [0, 1, 2, 0], classes=range(3))
+    check_uniform(model.coefs_[0], math.sqrt(factor / (I + O)))
+    check_uniform(model.intercepts_[0], math.sqrt(factor / (I + O)))
+
+
+def test_the_checks_see_another_distribution() -> None:
+    """A limit 5% off, a normal draw for a uniform one, a uniform draw for a normal one."""
+    uniform = initializers.glorot_uniform(fn.Key(0), (I, O), np.dtype(np.float64))
+    normal = initializers.glorot_normal(fn.Key(0), (I, O), np.dtype(np.float64))
+    limit = math.sqrt(6 / (I + O))
+    check_uniform(uniform, limit)
+    check_normal(normal, 2 / (I + O))
+    for numbers, wrong in ((uniform, 1.05 * limit), (uniform, 0.95 * limit), (normal, limit)):
+        with pytest.raises(AssertionError):
+            check_uniform(numbers, wrong)
+    for numbers in (uniform, np.clip(normal, -2 * normal.std(), 2 * normal.std()), 1.05 * normal):
+        with pytest.raises(AssertionError):
+            check_normal(numbers, 2 / (I + O))

@@ -1,0 +1,146 @@
+"""The table of layers: no layer is outside; each row has a portable golden, resumes bit for bit, and learns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from networks import CASES, KINDS, Case, every_layer, inputs
+from test_portable import OTHER_LIBM, x86
+
+import funcnet as fn
+from funcnet.data import Minibatches
+from funcnet.trees import leaves
+
+KEY = fn.Key(91)
+GOLDENS: Final[dict[str, str]] = {
+    "Dense": "2c2e61b8e462032a",
+    "Identity": "aa956c0adbf614a1",
+    "ReLU": "ef8cea6d8a59cc6c",
+    "Sigmoid": "2395b54c72cd8227",
+    "Tanh": "c9911044985e0484",
+    "LeakyReLU": "594a49934d265c93",
+    "LeakyReLU of slope 0.3": "986bfb82319b9b9e",
+    "ELU": "50b98354ea242fc2",
+    "ELU of alpha 0.5": "9523748c6f35ae69",
+    "Softplus": "d4bd2427ad68db5e",
+    "SiLU": "548c9525af1ad86c",
+    "GELU": "682d4ee50f1485d5",
+    "GELUTanh": "387157b45bb3e7e8",
+    "Dropout": "f5e41abd77889a76",
+    "Dropout in training": "87a68ba26af0c6f1",
+    "Residual": "804ad76907d5b71d",
+    "Residual of nothing": "0eab13cf28272432",
+    "Frozen": "222140c36d2068c3",
+    "Frozen statistics": "9c7f44c2a4bf3ba6",
+    "Parallel": "0eb3fab1d999cc64",
+    "Parallel of one": "bff87a1781ca30ca",
+    "Parallel of three": "5ed82bc4d8602e2b",
+    "Parallel that concatenates": "2bd9b9dafabbbd88",
+    "Parallel of images": "b988fb13794f9694",
+    "Repeat": "356d26654c724448",
+    "Repeat of once": "b067082f67fab5cd",
+    "Repeat in training": "0497fc09d603d5fd",
+    "combinators in each other": "8edb60d8a675ae7c",
+    "Flatten": "f052670c53ce7126",
+    "LayerNorm": "23f9095b226da60a",
+    "LayerNorm of images": "ff9af8e462612afb",
+    "RMSNorm": "5e1b5e483529acda",
+    "RMSNorm of images": "127711087702b546",
+    "BatchNorm": "3b1eedb177d7d61e",
+    "BatchNorm of images": "10e01c7e836d6112",
+    "BatchNorm in training": "0c925ba9a3571829",
+    "BatchNorm of images in training": "159742d948770bc1",
+    "Standardize": "0e4582dd32e8aafa",
+    "Standardize of images": "dc6e4fc56778ee19",
+    "Reshape": "66fd661dd5bd87d8",
+}
+PROGRAM: Final = (
+    "import json, sys; sys.path.insert(0, sys.argv[1]); import test_table as t; print(json.dumps(t.hashes()))"
+)
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def test_no_layer_is_outside_the_table() -> None:
+    """Every layer of ``funcnet.layers`` has a row, and every row another name."""
+    assert every_layer() == {type(case.layer()) for case in CASES}
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_the_random_networks_have_every_combinator() -> None:
+    """Each layer that holds a network is a kind of its own in the strategy."""
+    combinators = {kind.__name__.lower() for kind in every_layer() if {"net", "nets"} & set(kind.__annotations__)}
+    assert combinators == {"residual", "frozen", "parallel", "repeat"} <= set(KINDS)
+
+
+# ------------------------------------------------------------------------------------------------- goldens
+
+
+def golden(case: Case) -> str:
+    """A hash of the output and of every gradient, in portable arithmetic."""
+    layer, x = fn.cast(case.layer(), np.float32), case.x(5, np.float32)
+    with fn.portable():
+        y, pull = fn.vjp(layer, x)
+        grad_x, grads = pull(inputs(KEY.child(case.name), *y.shape, dtype=np.float32))
+    arrays = [y, grad_x, *(leaf.array for leaf in leaves(grads) if leaf.trained)]
+    return hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def hashes() -> dict[str, str]:
+    """Of every row."""
+    return {case.name: golden(case) for case in CASES}
+
+
+@every_case
+def test_every_row_has_its_golden(case: Case) -> None:
+    """The same bits for ever: a new row takes its hash from this test's failure."""
+    assert golden(case) == GOLDENS.get(case.name, "none yet")
+
+
+@x86
+@pytest.mark.parametrize(("core", "simd", "libm"), [("Haswell", True, True), ("Prescott", False, False)], ids=str)
+def test_the_goldens_are_the_same_on_other_machines(core: str, simd: bool, libm: bool) -> None:  # noqa: FBT001  # parameters
+    """Another BLAS kernel; NumPy without its SIMD code; a C library without its."""
+    core_module = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
+    features = f"from {core_module} import _multiarray_umath as m; print(*m.__cpu_dispatch__)"
+    dispatch = subprocess.run([sys.executable, "-c", features], capture_output=True, text=True, check=True).stdout
+    environment = os.environ | {"OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
+    environment |= {} if simd else {"NPY_DISABLE_CPU_FEATURES": dispatch.strip()}
+    environment |= {} if libm else {"GLIBC_TUNABLES": OTHER_LIBM}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(Path(__file__).parent)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == GOLDENS
+
+
+# -------------------------------------------------------------------------------------------------- resuming
+
+
+def run_of(case: Case) -> tuple[fn.TrainState[fn.Network], Minibatches[Any]]:
+    """The row's layer with three classes on top, in float32, and batches of seven."""
+    net = (fn.cast(case.layer(), np.float32), fn.Flatten())
+    classes = fn.dense(KEY.child("last"), fn.forward(net, case.x(3, np.float32)).shape[1], 3)
+    state = fn.TrainState.create((*net, classes), fn.Momentum(learning_rate=0.05), key=KEY)
+    return state, fn.minibatches(case.x(30, np.float32), np.arange(30) % 3, 7, key=KEY.child("order"))
+
+
+@every_case
+@pytest.mark.parametrize("portable", [False, True])
+def test_every_row_resumes(case: Case, tmp_path: Path, portable: bool) -> None:  # noqa: FBT001  # a parameter
+    """Stopped in an epoch, saved, loaded, gone on with: the bits of the uninterrupted run."""
+    step = fn.train_step(fn.softmax_cross_entropy)
+    with fn.portable() if portable else np.errstate():
+        state, batches = run_of(case)
+        whole, _ = fn.train_epoch(step, state, batches)
+        half, _ = fn.train_epoch(step, state, batches[:3])
+        fn.save(tmp_path / "half", half)
+        rest, _ = fn.train_epoch(step, fn.load(tmp_path / "half", like=state), batches[3:])
+    assert fn.fingerprint(rest) == fn.fingerprint(whole)
+    assert fn.fingerprint(half) != fn.fingerprint(whole)
