@@ -3,8 +3,8 @@
 A weight of shape (..., I, O) has ``fan_in`` = I and ``fan_out`` = O, each times the sizes in front (a kernel's window).
 The draws are permanent: IEEE operations in a fixed order, whatever arithmetic is in force.
 
-How a fully connected layer of I inputs and O outputs begins by default, U(a) being uniform from -a to a, and N(v) normal
-with variance v (funcnet's ``init=`` that draws from the same distribution in brackets):
+How a fully connected layer of I inputs and O outputs begins by default, U(a) being uniform from -a to a, and N(v)
+normal with variance v (in brackets funcnet's ``init=`` that draws from the same distribution):
 
 =========================  ====================================================  ====================
 library                    weight                                                bias
@@ -18,8 +18,8 @@ scikit-learn ``MLP...``    U(sqrt(6 / (I + O))) (``glorot_uniform``)            
 
 The normal initializers' tails are whole, as PyTorch's are; Keras' are cut off at two standard deviations and widened to
 the same variance. For I = O PyTorch's default weights have a third of the variance of funcnet's, Keras' and
-scikit-learn's: a learning rate from there may not fit here. ``dense(..., init=...)`` draws the weight; for a bias that is
-drawn, too, give the record another: ``evolve(layer, bias=...)``.
+scikit-learn's: a learning rate from there may not fit here. ``dense(..., init=...)`` draws the weight; for a drawn
+bias give the record another: ``evolve(layer, bias=...)``.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ register_elementwise(
 class LeakyReLU(Layer):
     """``y = x`` above 0, else ``slope * x``; at 0 the derivative is ``slope``. Shapes: x, y (B, ...).
 
-    PyTorch calls ``slope`` ``negative_slope``, Keras too (formerly ``alpha``). From 0 to below 1, so that y is the
-    larger of x and ``slope * x``.
+    PyTorch calls ``slope`` ``negative_slope``, with the same default; Keras too (formerly ``alpha``), with 0.3. From 0
+    to below 1, so that y is the larger of x and ``slope * x``.
 
     Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
 
@@ -127,6 +127,8 @@ class Sigmoid(Layer):
 
     The post gives this name to tanh; that is ``Tanh`` here.
 
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
+
     Example:
         >>> import funcnet as fn
         >>> fn.forward(Sigmoid(), np.array([[0.0, -1e4, 1e4]]))
@@ -147,6 +149,8 @@ register_elementwise(Sigmoid, value=lambda _, x: sigmoid(x), slope=lambda _, __,
 @frozen(eq=False)
 class Tanh(Layer):
     """The hyperbolic tangent, with slope ``1 - y * y``. Shapes: x, y (B, ...). The post calls it Sigmoid.
+
+    Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.4.
 
     Example:
         >>> import funcnet as fn

@@ -33,10 +33,12 @@ class BatchNorm(Layer):
 
     In training form, mean and variance are those of the batch, over all axes but the last; else they are the fields,
     which ``calibrate(net, x)`` fills with those of x. There are no running averages: nothing changes behind the
-    network's back. Shapes: x, y (B, ..., C), all others (C,).
+    network's back. A training batch of one position gives the offset; PyTorch refuses it. Shapes: x, y (B, ..., C), all
+    others (C,).
 
     Source: Ioffe and Szegedy, "Batch normalization", ICML 2015, with population statistics as in its algorithm 2. Scale
-    and offset are PyTorch's weight and bias.
+    and offset are PyTorch's weight and bias, epsilon is its default (Keras' is 1e-3); its running variance is the
+    unbiased one.
 
     Example:
         >>> import funcnet as fn

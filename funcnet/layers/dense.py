@@ -21,6 +21,10 @@ from funcnet.trees import float_dtype
 class Dense(Layer):
     """Affine map ``y = x @ weight + bias``. Shapes: x (B, I), weight (I, O), bias (O,), y (B, O).
 
+    PyTorch's ``Linear`` keeps the weight transposed, as (O, I); Keras' ``Dense`` as here.
+
+    Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
+
     Example:
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0, 2.0]]), bias=np.array([0.0, 1.0]))

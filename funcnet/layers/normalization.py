@@ -22,7 +22,8 @@ class LayerNorm(Layer):
 
     Mean and variance are those of each row's last axis. Shapes: x, y (B, ..., C), scale (C,), offset (C,).
 
-    Source: Ba, Kiros and Hinton, "Layer normalization", 2016. Scale and offset are PyTorch's weight and bias.
+    Source: Ba, Kiros and Hinton, "Layer normalization", 2016. Scale and offset are PyTorch's weight and bias, epsilon
+    is its default; Keras' is 1e-3.
 
     Example:
         >>> import funcnet as fn
@@ -46,7 +47,8 @@ class RMSNorm(Layer):
 
     The mean is that of each row's last axis. Shapes: x, y (B, ..., C), scale (C,).
 
-    Source: Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019.
+    Source: Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019. PyTorch's default epsilon is that
+    of the dtype (1.2e-7 in float32), Keras' 1e-6.
 
     Example:
         >>> import funcnet as fn

@@ -68,9 +68,9 @@ class Reshape(Layer):
     def check(self) -> None:
         """A tuple of positive sizes."""
         if not isinstance(self.shape, tuple):
-            raise ConfigError(
-                f"shape must be a tuple of sizes without the batch, got {self.shape!r}", subject="Reshape"
-            )
+            fix = f"; use ({self.shape},)" if isinstance(self.shape, int) else ""
+            reason = f"shape must be a tuple of sizes without the batch, got {self.shape!r}{fix}"
+            raise ConfigError(reason, subject="Reshape")
         for size in self.shape:
             check_count("Reshape", "a size", size)
 
