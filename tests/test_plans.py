@@ -79,7 +79,8 @@ def test_every_layer_folds_to_the_plain_bits(case: Case, name: str) -> None:
     features = fn.forward(net, case.x(1)).shape[1]
     classes = (net, fn.dense(KEY.child("last"), features, 3, dtype=np.float64))
     batches = fn.minibatches(case.x(30), LABELS, 7, key=KEY.child("order"))
-    check_fold(fn.train_step(fn.softmax_cross_entropy), fn.TrainState.create(classes, OPTIMIZERS[name], key=KEY), batches)
+    state = fn.TrainState.create(classes, OPTIMIZERS[name], key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, batches)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
