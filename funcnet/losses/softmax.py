@@ -140,16 +140,20 @@ class SoftmaxCrossEntropy:
         counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         if self.class_weight is not None and not _are_shares(labels):
             check_labels(_NAME, "labels", labels, len(labels), len(self.class_weight))
-            counted = counted * np.array(self.class_weight)[labels]
-        return mean(counted) * len(labels)
+            counted = counted * self._weights(len(self.class_weight)).take(cast("Labels", labels))
+        total = mean(counted) * len(labels)
+        if self.label_smoothing and not total and (weight is None or weight.any()):
+            reason = "smoothing gives every class a share"
+            raise ConfigError(f"the classes of a shard must have a weight above 0: {reason}; use larger shards")
+        return total
 
     def _targets(self, logits: Array, labels: Targets) -> tuple[Array, Array]:
         """Each row's shares, smoothed and weighted by class, and what each row counts for in the mean."""
         count, classes = logits.shape
-        weights: Array = np.ones(classes) if self.class_weight is None else np.array(self.class_weight)
+        weights = self._weights(classes)
         if weights.shape != (classes,):
             check_array(_NAME, "class_weight", weights, (classes,), match=("logits", logits))
-        counted: Array = np.ones(count)
+        counted: Array = np.ones(count, np.float64)
         if _are_shares(labels):
             shares = cast("Array", labels)
             check_array(_NAME, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
@@ -157,11 +161,15 @@ class SoftmaxCrossEntropy:
         else:
             check_labels(_NAME, "labels", labels, count, classes)
             shares = np.zeros_like(logits)
-            shares[np.arange(count), labels] = 1
-            counted = weights[labels]
+            ids = cast("Labels", labels)
+            shares[np.arange(count), ids] = 1
+            counted = weights.take(ids)
         smoothing = logits.dtype.type(self.label_smoothing)
         shares = shares * (1 - smoothing) + smoothing / scalar(classes, logits)
         return shares * weights.astype(logits.dtype), counted
+
+    def _weights(self, classes: int) -> Array:
+        return np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
 
 
 def _are_shares(labels: Targets) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from funcnet.arrays import lock
 from funcnet.errors import ConfigError, StructureError
-from funcnet.layer import N
+from funcnet.layer import N, Network
 from funcnet.plans import Memory
 from funcnet.schedules import Schedule, check_rate, rate_at
 from funcnet.settings import check_count
@@ -125,7 +125,7 @@ class Descent:
         raise NotImplementedError
 
 
-def _copies(network: N) -> list[Memory]:
+def _copies(network: Network) -> list[Memory]:
     arrays = [(leaf.array.copy(), leaf.role == "decayed") for leaf in leaves(network) if leaf.trained]
     return [Memory(array, (array,), (array,) if decayed else ()) for array, decayed in arrays]
 
