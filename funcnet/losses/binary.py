@@ -1,0 +1,75 @@
+"""Losses for two classes: cross-entropy from a logit, and the hinge."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcnet.arithmetic import exp, log1p
+from funcnet.arrays import Array
+from funcnet.losses.reduction import check_targets, planned, reduced
+from funcnet.plans import register_loss_plan, scalar
+from funcnet.records import register_name
+
+
+def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+    """The mean over all elements of ``-t log s - (1 - t) log (1 - s)``, s the logistic function of the *logit*.
+
+    Computed as ``max(x, 0) - t x + log(1 + exp(-|x|))``, which overflows for no logit; the gradient of an element is
+    ``(s - t) / (B O)``. PyTorch's ``BCEWithLogitsLoss``.
+
+    Args:
+        logits: Shape (B, ...).
+        target: From 0 to 1, of the logits' shape and dtype: no broadcasting.
+        weight: Shape (B,): the mean is then sum(w l) / sum(w), l a row's own mean.
+
+    Raises:
+        ShapeError, DTypeError, ConfigError: If an argument is none of these, or there is no element.
+        LabelError: If a target is not from 0 to 1; says which.
+        NonFiniteError: If the loss is NaN or infinite.
+
+    Example:
+        >>> value, gradient = binary_cross_entropy(np.array([[0.0], [0.0]]), np.array([[1.0], [0.0]]))
+        >>> round(value, 6), gradient
+        (0.693147, array([[-0.25],
+               [ 0.25]]))
+    """
+    return reduced("binary_cross_entropy", logits, target, weight, _binary)
+
+
+def _binary(x: Array, t: Array, losses: Array, slopes: Array) -> None:
+    check_targets("binary_cross_entropy", "target", t, (t >= 0) & (t <= 1), "from 0 to 1")
+    one = scalar(1, x)
+    small = exp(-np.abs(x))
+    np.divide(np.where(x >= 0, one, small), small + one, slopes)
+    np.subtract(slopes, t, slopes)
+    np.subtract(np.maximum(x, scalar(0, x)), np.multiply(t, x, losses), losses)
+    np.add(losses, log1p(small, small), losses)
+
+
+def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+    """The mean over all elements of ``max(0, 1 - t y)``, for targets t of *-1 and 1*; the slope at the kink is 0.
+
+    Keras' and Optax's ``hinge``; PyTorch has none (its ``HingeEmbeddingLoss`` is another). Shapes and errors: as for
+    ``binary_cross_entropy``.
+
+    Source: Cortes and Vapnik, "Support-vector networks", Machine Learning 20 (1995).
+
+    Example:
+        >>> hinge(np.array([0.5, 2.0]), np.array([-1.0, 1.0]))
+        (0.75, array([0.5, 0. ]))
+    """
+    return reduced("hinge", prediction, target, weight, _hinge)
+
+
+def _hinge(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+    check_targets("hinge", "target", t, np.abs(t) == 1, "-1 or 1")
+    zero = scalar(0, y)
+    np.subtract(scalar(1, y), np.multiply(t, y, losses), losses)
+    slopes[...] = np.where(losses > zero, -t, zero)
+    np.maximum(losses, zero, out=losses)
+
+
+register_loss_plan(binary_cross_entropy, planned("binary_cross_entropy", _binary))
+register_loss_plan(hinge, planned("hinge", _hinge))
+register_name(binary_cross_entropy, "funcnet.binary_cross_entropy")
+register_name(hinge, "funcnet.hinge")
