@@ -48,6 +48,8 @@ from funcnet.layers.activations import Softplus as Softplus
 from funcnet.layers.activations import Tanh as Tanh
 from funcnet.layers.batch_norm import BatchNorm as BatchNorm
 from funcnet.layers.batch_norm import batch_norm as batch_norm
+from funcnet.layers.conv import Conv2D as Conv2D
+from funcnet.layers.conv import conv2d as conv2d
 from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
@@ -56,6 +58,9 @@ from funcnet.layers.normalization import LayerNorm as LayerNorm
 from funcnet.layers.normalization import RMSNorm as RMSNorm
 from funcnet.layers.normalization import layer_norm as layer_norm
 from funcnet.layers.normalization import rms_norm as rms_norm
+from funcnet.layers.pooling import AvgPool2D as AvgPool2D
+from funcnet.layers.pooling import GlobalAvgPool2D as GlobalAvgPool2D
+from funcnet.layers.pooling import MaxPool2D as MaxPool2D
 from funcnet.layers.residual import Residual as Residual
 from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
@@ -125,10 +130,12 @@ __all__ = [
     "GELU",
     "SGD",
     "Array",
+    "AvgPool2D",
     "Batch",
     "BatchNorm",
     "CheckpointError",
     "ConfigError",
+    "Conv2D",
     "DTypeError",
     "DatasetFormatError",
     "Dense",
@@ -142,6 +149,7 @@ __all__ = [
     "FloatDType",
     "FuncnetError",
     "GELUTanh",
+    "GlobalAvgPool2D",
     "GradientError",
     "GradientStatistics",
     "Identity",
@@ -152,6 +160,7 @@ __all__ = [
     "LayerNorm",
     "LayerReport",
     "LeakyReLU",
+    "MaxPool2D",
     "Momentum",
     "Network",
     "NonFinite",
@@ -187,6 +196,7 @@ __all__ = [
     "cast",
     "check_gradients",
     "check_layer",
+    "conv2d",
     "datasets",
     "dense",
     "environment",
