@@ -131,14 +131,16 @@ def _planned_to_largest(views: list[Array], y: Array, g: Array, axes: Axes, into
     image, operations, ending = _unpadded(axes, into)
     here, before, part = np.empty(y.shape, np.bool_), np.empty(y.shape, np.bool_), np.empty_like(y)
     operations.append(partial(before.fill, 0))
+    apart = all(axis.stride >= axis.size for axis in axes)
     for view, target in zip(views, in_windows(image, axes), strict=True):
         operations += [
             partial(np.equal, view, y, here),
             partial(np.greater, here, before, here),
             partial(np.logical_or, here, before, before),
-            partial(np.multiply, g, here, part),
-            partial(np.add, target, part, target),
+            partial(np.multiply, g, here, target if apart else part),
         ]
+        if not apart:
+            operations.append(partial(np.add, target, part, target))
     return operations + ending
 
 
