@@ -45,9 +45,9 @@ from funcnet.trees import float_dtype
 class Conv2D(Layer):
     """Cross-correlation of images with kernels, which are not flipped: what every framework calls convolution.
 
-    ``y[b, i, j, o]`` is the sum over p, q and c of
-    ``x[b, i * stride + p * dilation, j * stride + q * dilation, c] weight[p, q, c, o]``, plus ``bias[o]``; x has zeros
-    around it. Shapes: x (B, H, W, C), weight (KH, KW, C, O), bias (O,), y (B, OH, OW, O).
+    ``y = patches @ weight + bias``: ``y[b, i, j, o]`` is bias[o] plus the sum over p, q and c of
+    ``x[b, i * stride + p * dilation, j * stride + q * dilation, c] weight[p, q, c, o]``, with zeros around x.
+    Shapes: x (B, H, W, C), weight (KH, KW, C, O), bias (O,), y (B, OH, OW, O).
 
     Stride and dilation are an int or a pair (rows, columns). The padding is ``"valid"`` (none), ``"same"``, an int, a
     pair (rows, columns) or ``((top, bottom), (left, right))``. With ``"same"`` there are ceil(H / stride) rows, as in
