@@ -48,6 +48,8 @@ from funcnet.layers.activations import Softplus as Softplus
 from funcnet.layers.activations import Tanh as Tanh
 from funcnet.layers.batch_norm import BatchNorm as BatchNorm
 from funcnet.layers.batch_norm import batch_norm as batch_norm
+from funcnet.layers.conv import Conv2D as Conv2D
+from funcnet.layers.conv import conv2d as conv2d
 from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
@@ -58,6 +60,9 @@ from funcnet.layers.normalization import RMSNorm as RMSNorm
 from funcnet.layers.normalization import layer_norm as layer_norm
 from funcnet.layers.normalization import rms_norm as rms_norm
 from funcnet.layers.parallel import Parallel as Parallel
+from funcnet.layers.pooling import AvgPool2D as AvgPool2D
+from funcnet.layers.pooling import GlobalAvgPool2D as GlobalAvgPool2D
+from funcnet.layers.pooling import MaxPool2D as MaxPool2D
 from funcnet.layers.repeat import Repeat as Repeat
 from funcnet.layers.residual import Residual as Residual
 from funcnet.layers.shapes import Flatten as Flatten
@@ -166,12 +171,14 @@ __all__ = [
     "AdamW",
     "Array",
     "Averaging",
+    "AvgPool2D",
     "Batch",
     "BatchNorm",
     "CheckpointError",
     "ClipByGlobalNorm",
     "ClipByValue",
     "ConfigError",
+    "Conv2D",
     "DTypeError",
     "DatasetFormatError",
     "Dense",
@@ -186,6 +193,7 @@ __all__ = [
     "Frozen",
     "FuncnetError",
     "GELUTanh",
+    "GlobalAvgPool2D",
     "GradientError",
     "GradientStatistics",
     "Huber",
@@ -197,6 +205,7 @@ __all__ = [
     "LayerNorm",
     "LayerReport",
     "LeakyReLU",
+    "MaxPool2D",
     "Momentum",
     "Nesterov",
     "Network",
@@ -246,6 +255,7 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_value",
     "constant",
+    "conv2d",
     "cosine_decay",
     "datasets",
     "dense",

@@ -144,7 +144,9 @@ def check_channels(subject: str, x: Array, name: str, per_channel: Array) -> Non
         check_array(subject, "x", x, pattern, dtype=per_channel.dtype, match=(name, per_channel))
 
 
-def check_row_shape(subject: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array]) -> None:
+def check_row_shape(
+    subject: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array] | None = None
+) -> None:
     """Check the shape of a row, as ``check_array`` checks the batch.
 
     Raises:
@@ -176,6 +178,8 @@ def _wrong_shape(
     reason = f" to match {match[0]} {match[1].shape}" if match else ""
     one_row = len(shape) == len(pattern) - 1 - ("..." in pattern) and pattern[0] == "B"
     fix = f"; for a batch of one, use {name}[None]" if one_row else ""
+    if one_row and pattern[-1] == 1 and shape[-1] != 1 and len(pattern) > 2:
+        fix = f"; for images of one channel, use {name}[..., None]"
     return ShapeError(f"{name} must have shape {wanted}{reason}, got {_in_letters(shape)}{fix}", subject=subject)
 
 

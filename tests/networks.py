@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import funcnet as fn
 from funcnet import layers as rooms
 from funcnet.draws import normal
+from funcnet.layers.windows import Padding, Pair
 
 
 @frozen
@@ -68,6 +69,37 @@ def nested(key: fn.Key, shape: tuple[int, ...]) -> fn.Layer:
     """Each combinator in another one."""
     branches = fn.Frozen((square(key.child(0), shape), fn.Tanh())), (fn.Dropout(0.4), square(key.child(1), shape))
     return fn.Residual((fn.Repeat((fn.Parallel(branches), fn.Tanh()), 2), fn.Residual(square(key.child(2), shape))))
+
+
+def conv2d(
+    shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = "valid",
+    dilation: Pair = 1,
+    outputs: int = 3,
+) -> Case:
+    """Convolution of images of a shape, with any weight and bias."""
+
+    def make(key: fn.Key, shape: tuple[int, ...]) -> fn.Conv2D:
+        weight = inputs(key.child("weight"), *kernel, shape[-1], outputs)
+        return fn.Conv2D(weight, inputs(key.child("bias"), outputs), stride, padding, dilation)
+
+    settings = f"kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}"
+    return Case(f"Conv2D of {shape}, {settings}", make, shape, keeps_shape=False)
+
+
+def pool(
+    layer: type[fn.MaxPool2D | fn.AvgPool2D],
+    shape: tuple[int, ...],
+    window: Pair,
+    stride: Pair | None = None,
+    padding: Padding = "valid",
+) -> Case:
+    """Pooling of images of a shape."""
+    name = f"{layer.__name__} of {shape}, window {window}, stride {stride}, padding {padding}"
+    return Case(name, lambda _, __: layer(window, stride, padding), shape, keeps_shape=False)
 
 
 MILD = 0.1  # an epsilon with which random networks stay smooth enough for differences where a feature is constant
@@ -131,6 +163,24 @@ CASES = (
     Case("Standardize", standardize),
     Case("Standardize of images", standardize, (3, 2, 4)),
     Case("Reshape", lambda _, __: fn.Reshape((3, 2)), (6,), keeps_shape=False),
+    conv2d((5, 4, 2), (3, 3)),
+    conv2d((5, 4, 2), (3, 3), padding="same"),
+    conv2d((6, 5, 1), (3, 2), padding="same", stride=2),
+    conv2d((4, 5, 2), (2, 4), padding=((1, 0), (0, 2))),
+    conv2d((7, 6, 1), (2, 3), stride=(3, 2), padding=1, dilation=(2, 1)),
+    conv2d((5, 7, 2), (2, 2), dilation=(1, 3), padding=(0, 1)),
+    conv2d((3, 4, 3), (1, 1), outputs=2),
+    conv2d((5, 3, 2), (1, 1), stride=2),
+    conv2d((3, 2, 2), (3, 2)),
+    conv2d((2, 3, 1), (1, 2), stride=(1, 4), padding="same", outputs=1),
+    pool(fn.MaxPool2D, (4, 6, 2), 2),
+    pool(fn.MaxPool2D, (5, 5, 2), 3, 2),
+    pool(fn.MaxPool2D, (5, 4, 1), (2, 3), (3, 1), "same"),
+    pool(fn.MaxPool2D, (3, 5, 2), (2, 1), 4, ((1, 0), (0, 0))),
+    pool(fn.AvgPool2D, (4, 6, 2), 2),
+    pool(fn.AvgPool2D, (5, 5, 2), 3, 2, "same"),
+    pool(fn.AvgPool2D, (5, 4, 1), (2, 3), (3, 1), 1),
+    Case("GlobalAvgPool2D", lambda _, __: fn.GlobalAvgPool2D(), (3, 5, 2), keeps_shape=False),
 )
 VECTOR_CASES = tuple(case for case in CASES if case.keeps_shape and len(case.shape) == 1)
 PLAIN_CASES = tuple(case for case in VECTOR_CASES if "in training" not in case.name)

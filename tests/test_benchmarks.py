@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.agreement import check_training
-from benchmarks.contenders import FLOOR, FUNCNET, PREDICTORS, TRAINERS
+from benchmarks.contenders import FLOOR, FUNCNET, IMAGE_TRAINERS, PREDICTORS, TRAINERS
 from benchmarks.footprint import LIBRARIES, distributions, import_times, installed_bytes
 from benchmarks.table import Figure, rows, text
 from benchmarks.timing import Task, Timing, measure
@@ -26,12 +26,13 @@ def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
     """A row a contender that is installed, in the table and in the JSON."""
     saved = tmp_path / "out.json"
     sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001")
-    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6", *sizes, "--json", str(saved)]
+    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6,W8", *sizes, "--json", str(saved)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     found = json.loads(saved.read_text())
     expected = [("W4", entry.name) for entry in TRAINERS if entry.installed]
     expected += [("W6", entry.name) for entry in PREDICTORS if entry.installed]
+    expected += [("W8", entry.name) for entry in IMAGE_TRAINERS if entry.installed]
     assert [(row["workload"], row["contender"]) for row in found["rows"]] == expected
     lines = [line for line in result.stdout.splitlines() if line.startswith("| W")]
     assert [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines] == expected
@@ -52,6 +53,12 @@ def test_funcnet_and_the_post_compute_the_same() -> None:
     """The losses and weights of an epoch without shuffling; in W1's sizes too."""
     check_training(SMALL, OURS)
     check_training(WORKLOADS[0], OURS)
+
+
+def test_the_lenets_compute_the_same() -> None:
+    """funcnet and plain NumPy: the losses, kernels and matrices of an epoch without shuffling."""
+    ours = [entry for entry in IMAGE_TRAINERS if entry.library in {"numpy", "funcnet"}]
+    check_training(next(workload for workload in WORKLOADS if workload.kind == "images"), ours)
 
 
 def test_another_computation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,19 @@ def test_mnist_learns_and_repeats(tmp_path: Path) -> None:
 
 
 @needs_extra
+@needs_mnist
+def test_mnist_conv_learns_and_repeats(tmp_path: Path) -> None:
+    """Two epochs of 2,000 images: above 0.85, and the same digits twice."""
+    quick = ("--epochs", "2", "--rows", "2000", "--seed", "3")
+    first = run("mnist_conv.py", *quick, directory=tmp_path)
+    assert first == run("mnist_conv.py", *quick, "--data", str(MNIST.absolute()), directory=tmp_path)
+    found = re.search(r"Epoch 1: train accuracy [\d.]+, validation ([\d.]+)", first)
+    assert found
+    assert float(found[1]) > 0.85
+    assert (tmp_path / "mnist_conv.png").stat().st_size > 10_000
+
+
+@needs_extra
 def test_a_run_resumes_in_another_process(tmp_path: Path) -> None:
     """One fingerprint at once and in two processes, a clean replay, and the wrong label found."""
     lines = run("resume.py", directory=tmp_path).splitlines()

@@ -121,6 +121,31 @@ def sum_outer(x: Operand, g: Operand) -> Array:
     return matmul(cast("Array", x).T, g)
 
 
+def matmul_parts(a: Operand, b: Operand, size: int) -> Array:
+    """The matrix product, each ``size`` rows by themselves: native ones then have the bits that they have alone.
+
+    How BLAS rounds a row depends on where it stands in a product. Shapes: a (N * size, I), b (I, O), result
+    (N * size, O), locked.
+
+    Example:
+        >>> matmul_parts(np.array([[1.0], [2.0]]), np.array([[3.0]]), 1)
+        array([[3.],
+               [6.]])
+    """
+    if _portable.get():
+        return portable.matmul(a, b)
+    a, b = cast("Array", a), cast("Array", b)
+    product: Array = np.matmul(a.reshape(len(a) // size, size, a.shape[1]), b)
+    product.flags.writeable = False
+    return product.reshape(len(a), b.shape[1])
+
+
+def planned_matmul_parts(a: Array, b: Array, out: Array, size: int) -> Callable[[], object]:
+    """Native ``matmul_parts`` as an operation on buffers, with the same bits."""
+    parts, outs = (array.reshape(len(a) // size, size, array.shape[1]) for array in (a, out))
+    return cast("Callable[[], object]", partial(np.matmul, parts, b, outs))
+
+
 def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
     """Native ``matmul`` as an operation on buffers, with the same bits."""
     product = partial(np.dot, a, b, out) if out.size < SMALL else partial(np.matmul, a, b, out)

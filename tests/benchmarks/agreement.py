@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.contenders import POST, Entry
+from benchmarks.contenders import PLAIN, POST, Entry
+from benchmarks.images import problem_of
 from benchmarks.workloads import Floats, Problem, Workload
 
 TOLERANCE: Final = {"float32": 1e-4, "float64": 1e-10}
@@ -26,14 +27,14 @@ def check(what: str, entry: Entry, found: float) -> None:
 
 
 def reference_among(entries: Sequence[Entry]) -> Entry:
-    """The post's code, which all are compared with."""
-    return next(entry for entry in entries if entry.name == POST)
+    """The post's code, or the plain code for images, which all are compared with."""
+    return next(entry for entry in entries if entry.name in {POST, PLAIN})
 
 
 def check_training(workload: Workload, entries: Sequence[Entry]) -> None:
-    """After an epoch of a few steps, started for the second time, all have the post's losses and weights."""
+    """After an epoch of a few steps, started for the second time, all have the reference's losses and weights."""
     entries = [entry for entry in entries if entry.same_result]
-    problem = Problem(workload, rows=STEPS * workload.batch_size, shuffle=False)
+    problem = problem_of(workload, rows=STEPS * workload.batch_size, shuffle=False)
     reference = reference_among(entries).trainer(problem)
     expected = reference.epoch()
     for entry in entries:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.agreement import check_prediction, check_training
-from benchmarks.contenders import FLOOR, FUNCNET, PREDICTORS, TRAINERS, Entry
+from benchmarks.contenders import FLOOR, FUNCNET, IMAGE_TRAINERS, PREDICTORS, TRAINERS, Entry
 from benchmarks.footprint import LIBRARIES, import_times, installed_bytes
+from benchmarks.images import problem_of
 from benchmarks.machine import facts
 from benchmarks.table import Figure, Row, as_json, rows, text
 from benchmarks.timing import ROUND, Task, Timing, measure
@@ -30,9 +31,10 @@ def arguments() -> argparse.ArgumentParser:
 
 def training(workload: Workload, options: argparse.Namespace) -> list[Row]:
     """Microseconds a step of a whole epoch."""
-    entries = [entry for entry in TRAINERS if entry.installed]
+    trainers_of = IMAGE_TRAINERS if workload.kind == "images" else TRAINERS
+    entries = [entry for entry in trainers_of if entry.installed]
     check_training(workload, entries)
-    problem = Problem(workload, rows=options.rows)
+    problem = problem_of(workload, rows=options.rows)
     trainers = [entry.trainer(problem) for entry in entries]
     tasks = [Task(trainer.start, trainer.epoch) for trainer in trainers]
     timings = measure(tasks, options.rounds, seconds=options.seconds)
@@ -69,7 +71,7 @@ def footprint(workload: Workload, options: argparse.Namespace) -> list[Row]:
     ]
 
 
-KINDS = {"training": training, "prediction": prediction, "footprint": footprint}
+KINDS = {"training": training, "images": training, "prediction": prediction, "footprint": footprint}
 
 
 def main() -> None:

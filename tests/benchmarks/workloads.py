@@ -17,19 +17,24 @@ LEARNING_RATE: Final = 0.1
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured: a training epoch, or predicting all rows, of an MLP with ReLU between its layers."""
+    """What is measured: a training epoch, or predicting all rows, of an MLP with ReLU between its layers.
+
+    ``"images"`` is a training epoch of a LeNet, see ``images.py``.
+    """
 
     name: str
     sizes: tuple[int, ...]
     batch_size: int
     rows: int
-    kind: Literal["training", "prediction", "footprint"] = "training"
+    kind: Literal["training", "prediction", "footprint", "images"] = "training"
 
     @property
     def title(self) -> str:
         """The network and what is done with it."""
         if self.kind == "footprint":
             return "import time, installed size"
+        if self.kind == "images":
+            return f"LeNet on {' x '.join(map(str, self.sizes))} images, batch {self.batch_size}"
         task = f"batch {self.batch_size}" if self.kind == "training" else f"predict {self.rows:,} rows"
         return f"{'-'.join(map(str, self.sizes))}, {task}"
 
@@ -42,6 +47,7 @@ WORKLOADS: Final = (
     Workload("W5", (784, 1024, 1024, 10), 256, 1_280),
     Workload("W6", (784, 100, 200, 10), 256, 50_000, "prediction"),
     Workload("W7", (), 0, 0, "footprint"),
+    Workload("W8", (28, 28, 1), 32, 3_200, "images"),
 )
 
 

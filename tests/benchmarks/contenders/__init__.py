@@ -80,6 +80,13 @@ TRAINERS: Final = (
     Entry("JAX, jit an epoch", "float32", "compiled:train_epochs", "jax"),
     Entry("scikit-learn", "float32", "estimator:train", "sklearn"),
 )
+PLAIN: Final = "plain im2col NumPy"
+IMAGE_TRAINERS: Final = (
+    Entry(FLOOR["float32"], "float32", "products:train_images", same_result=False),
+    Entry(FUNCNET, "float32", "functional:train_images", "funcnet"),
+    Entry(PLAIN, "float32", "im2col:train"),
+    Entry("PyTorch eager", "float32", "pytorch:train_images", "torch"),
+)
 PREDICTORS: Final = (
     Entry(FLOOR["float32"], "float32", "products:predict32", same_result=False),
     Entry(FLOOR["float64"], "float64", "products:predict64", same_result=False),

@@ -47,9 +47,9 @@ class Fold(Generic[S]):
         return log.mean_loss
 
     def weights(self) -> list[Floats]:
-        """Those of the Dense layers."""
+        """Those of the Dense and the Conv2D layers."""
         net = self.state.params if isinstance(self.state, fn.TrainState) else self.state
-        return [layer.weight for layer in net if isinstance(layer, fn.Dense)]
+        return [layer.weight for layer in net if isinstance(layer, fn.Dense | fn.Conv2D)]
 
 
 def train(problem: Problem, precision: Precision) -> Fold[tuple[fn.Layer, ...]]:
@@ -73,6 +73,23 @@ def train_momentum(problem: Problem) -> Fold[fn.TrainState[tuple[fn.Layer, ...]]
     optimizer = fn.Momentum(learning_rate=LEARNING_RATE / 10)
     state = fn.TrainState.create(network(problem, "float32"), optimizer, key=fn.Key(0))
     return Fold(problem, "float32", fn.train_step(fn.softmax_cross_entropy), state)
+
+
+def train_images(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
+    """``sgd_step`` in float32, of a LeNet."""
+    kernels, matrices = problem.weights[:2], problem.weights[2:]
+    zeros = [np.zeros(weight.shape[-1], np.float32) for weight in problem.weights]
+    first, second = (
+        fn.Conv2D(weight.astype(np.float32), bias, padding=padding)
+        for weight, bias, padding in zip(kernels, zeros, (2, 0), strict=False)
+    )
+    dense = [fn.Dense(weight.astype(np.float32), bias) for weight, bias in zip(matrices, zeros[2:], strict=True)]
+    net = (
+        *(first, fn.ReLU(), fn.MaxPool2D(2), second, fn.ReLU(), fn.MaxPool2D(2), fn.Flatten()),
+        *(dense[0], fn.ReLU(), dense[1], fn.ReLU(), dense[2]),
+    )
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=LEARNING_RATE)
+    return Fold(problem, "float32", step, net)
 
 
 def predict(problem: Problem, precision: Precision) -> Predictor:

@@ -64,6 +64,29 @@ class Products:
         return self.initial
 
 
+class ImageProducts(Products):
+    """A LeNet's products: its patches are there beforehand, a row for each place of a kernel."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.steps, self.initial = problem.steps, [weight.astype("float32") for weight in problem.weights]
+        self.products = []
+        rng = np.random.default_rng(1)
+        places = (28 * 28, 10 * 10, 1, 1, 1)
+        for position, (weight, each) in enumerate(zip(self.initial, places, strict=True)):
+            matrix = weight.reshape(-1, weight.shape[-1])
+            x = rng.standard_normal((problem.batch_size * each, len(matrix)), np.float32)
+            g = rng.standard_normal((len(x), matrix.shape[1]), np.float32)
+            self.products.append(quickest(x, matrix, np.empty_like(g)))
+            self.products.append(quickest(x.T, g, np.empty_like(matrix)))
+            if position:
+                self.products.append(quickest(g, matrix.T, np.empty_like(x)))
+
+
+def train_images(problem: Problem) -> ImageProducts:
+    """A LeNet's, in float32."""
+    return ImageProducts(problem)
+
+
 def chain(problem: Problem, precision: Precision) -> Predictor:
     """The forward products over all rows at once."""
     value = problem.x(precision)

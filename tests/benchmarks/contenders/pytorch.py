@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders import Predictor
 from benchmarks.workloads import LEARNING_RATE, Floats, Problem
+
+LAST: Final = (5, 5, 16)
+"""The shape of the LeNet's images where they become rows."""
 
 
 def network(problem: Problem) -> torch.nn.Sequential:
@@ -24,27 +29,58 @@ def network(problem: Problem) -> torch.nn.Sequential:
     return model
 
 
-def linears(model: torch.nn.Sequential) -> list[torch.nn.Linear]:
+def lenet(problem: Problem) -> torch.nn.Sequential:
+    """The LeNet, with the problem's initial weights."""
+    nn = torch.nn
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    first, second = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
+    images = [first, nn.ReLU(), nn.MaxPool2d(2), second, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    model = nn.Sequential(*images, nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+    load(model, problem)
+    return model
+
+
+def trained(model: torch.nn.Sequential) -> list[torch.nn.Linear | torch.nn.Conv2d]:
     """The layers with parameters."""
-    return [layer for layer in model if isinstance(layer, torch.nn.Linear)]
+    return [layer for layer in model if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)]
+
+
+def theirs(weight: Floats) -> Floats:
+    """(I, O) as (O, I); kernels (KH, KW, C, O) as (O, C, KH, KW). What follows images here meets channels first."""
+    if weight.ndim == 4:
+        return weight.transpose(3, 2, 0, 1)
+    if len(weight) == math.prod(LAST):
+        weight = weight.reshape(*LAST, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
+    return weight.T
+
+
+def ours(weight: Floats) -> Floats:
+    """The inverse."""
+    if weight.ndim == 4:
+        return weight.transpose(2, 3, 1, 0)
+    if weight.shape[1] == math.prod(LAST):
+        height, width, channels = LAST
+        return weight.T.reshape(channels, height, width, -1).transpose(1, 2, 0, 3).reshape(weight.T.shape)
+    return weight.T
 
 
 def load(model: torch.nn.Sequential, problem: Problem) -> None:
     """Copy the problem's initial weights in, and zeros."""
     with torch.no_grad():
-        for layer, weight in zip(linears(model), problem.weights, strict=True):
-            layer.weight.copy_(torch.from_numpy(weight.T))
-            layer.bias.zero_()
+        for layer, weight in zip(trained(model), problem.weights, strict=True):
+            layer.weight.copy_(torch.from_numpy(theirs(weight).copy()))
+            torch.nn.init.zeros_(layer.bias)
 
 
 class Training:
     """The loop of PyTorch's tutorials."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.model = network(problem)
+    def __init__(self, problem: Problem, model: torch.nn.Sequential) -> None:
+        self.problem, self.model = problem, model
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE)
-        self.x, self.y = torch.from_numpy(problem.x32), torch.from_numpy(problem.labels)
+        images = problem.x32.ndim == 4
+        self.x = torch.from_numpy(problem.x32.transpose(0, 3, 1, 2).copy() if images else problem.x32)
+        self.y = torch.from_numpy(problem.labels)
 
     def start(self) -> None:
         """Plain SGD has no state but the weights."""
@@ -65,13 +101,18 @@ class Training:
         return float(torch.stack(losses).mean().item())
 
     def weights(self) -> list[Floats]:
-        """PyTorch keeps them as (O, I)."""
-        return [layer.weight.detach().numpy().T for layer in linears(self.model)]
+        """In funcnet's layout."""
+        return [ours(layer.weight.detach().numpy()) for layer in trained(self.model)]
 
 
 def train(problem: Problem) -> Training:
     """The loop of PyTorch's tutorials."""
-    return Training(problem)
+    return Training(problem, network(problem))
+
+
+def train_images(problem: Problem) -> Training:
+    """The same, of a LeNet."""
+    return Training(problem, lenet(problem))
 
 
 def predict(problem: Problem) -> Predictor:
