@@ -62,6 +62,14 @@ from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
 from funcnet.layers.standardize import Standardize as Standardize
 from funcnet.layers.standardize import standardize as standardize
+from funcnet.losses import Huber as Huber
+from funcnet.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from funcnet.losses import binary_cross_entropy as binary_cross_entropy
+from funcnet.losses import hinge as hinge
+from funcnet.losses import huber as huber
+from funcnet.losses import mean_absolute_error as mean_absolute_error
+from funcnet.losses import mean_squared_error as mean_squared_error
+from funcnet.losses import poisson as poisson
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
@@ -73,15 +81,37 @@ from funcnet.network import output_shape as output_shape
 from funcnet.network import value_and_grad as value_and_grad
 from funcnet.network import vjp as vjp
 from funcnet.optimizers import SGD as SGD
+from funcnet.optimizers import Accumulation as Accumulation
+from funcnet.optimizers import Adagrad as Adagrad
+from funcnet.optimizers import Adam as Adam
+from funcnet.optimizers import AdamW as AdamW
+from funcnet.optimizers import Averaging as Averaging
+from funcnet.optimizers import ClipByGlobalNorm as ClipByGlobalNorm
+from funcnet.optimizers import ClipByValue as ClipByValue
 from funcnet.optimizers import Momentum as Momentum
+from funcnet.optimizers import Nesterov as Nesterov
+from funcnet.optimizers import RMSprop as RMSprop
+from funcnet.optimizers import WeightDecay as WeightDecay
+from funcnet.optimizers import clip_by_global_norm as clip_by_global_norm
+from funcnet.optimizers import clip_by_value as clip_by_value
+from funcnet.optimizers import global_norm as global_norm
+from funcnet.optimizers import learning_rates as learning_rates
 from funcnet.optimizers import sgd_update as sgd_update
 from funcnet.preparation import one_hot as one_hot
 from funcnet.preparation import scale_images as scale_images
 from funcnet.preparation import split as split
 from funcnet.records import register_name as register_name
+from funcnet.schedules import Schedule as Schedule
+from funcnet.schedules import constant as constant
+from funcnet.schedules import cosine_decay as cosine_decay
+from funcnet.schedules import exponential_decay as exponential_decay
+from funcnet.schedules import join_schedules as join_schedules
+from funcnet.schedules import linear_warmup as linear_warmup
+from funcnet.schedules import step_decay as step_decay
 from funcnet.training import EpochLog as EpochLog
 from funcnet.training import Step as Step
 from funcnet.training import TrainState as TrainState
+from funcnet.training import averaged as averaged
 from funcnet.training import sgd_step as sgd_step
 from funcnet.training import train as train
 from funcnet.training import train_epoch as train_epoch
@@ -125,10 +155,17 @@ __all__ = [
     "ELU",
     "GELU",
     "SGD",
+    "Accumulation",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "Array",
+    "Averaging",
     "Batch",
     "BatchNorm",
     "CheckpointError",
+    "ClipByGlobalNorm",
+    "ClipByValue",
     "ConfigError",
     "DTypeError",
     "DatasetFormatError",
@@ -145,6 +182,7 @@ __all__ = [
     "GELUTanh",
     "GradientError",
     "GradientStatistics",
+    "Huber",
     "Identity",
     "Key",
     "LabelError",
@@ -154,11 +192,13 @@ __all__ = [
     "LayerReport",
     "LeakyReLU",
     "Momentum",
+    "Nesterov",
     "Network",
     "NonFinite",
     "NonFiniteError",
     "Pullback",
     "RMSNorm",
+    "RMSprop",
     "RandomFlip",
     "RandomNoise",
     "RandomShift",
@@ -168,9 +208,11 @@ __all__ = [
     "Residual",
     "Run",
     "RunRow",
+    "Schedule",
     "ShapeError",
     "SiLU",
     "Sigmoid",
+    "SoftmaxCrossEntropy",
     "Softplus",
     "Standardize",
     "Statistic",
@@ -179,31 +221,47 @@ __all__ = [
     "Tanh",
     "TrainState",
     "Weight",
+    "WeightDecay",
     "accuracy",
     "activations",
     "audited_train",
+    "averaged",
     "backward",
     "batch_norm",
+    "binary_cross_entropy",
     "calibrate",
     "cast",
     "check_gradients",
     "check_layer",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "constant",
+    "cosine_decay",
     "datasets",
     "dense",
     "environment",
     "equal",
     "evaluate",
     "explain",
+    "exponential_decay",
     "fingerprint",
     "first_divergence",
     "first_nonfinite",
     "fit",
     "forward",
+    "global_norm",
     "gradient_statistics",
+    "hinge",
+    "huber",
     "initializers",
+    "join_schedules",
     "layer_norm",
+    "learning_rates",
+    "linear_warmup",
     "load",
     "load_run",
+    "mean_absolute_error",
+    "mean_squared_error",
     "metrics",
     "minibatches",
     "mlp",
@@ -211,6 +269,7 @@ __all__ = [
     "one_hot",
     "output_shape",
     "outputs",
+    "poisson",
     "portable",
     "predict",
     "predict_proba",
@@ -227,6 +286,7 @@ __all__ = [
     "softmax_cross_entropy",
     "split",
     "standardize",
+    "step_decay",
     "train",
     "train_epoch",
     "train_step",

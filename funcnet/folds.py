@@ -19,8 +19,9 @@ from funcnet.data import Batch
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N
 from funcnet.network import INFINITY, Loss
-from funcnet.plans import copy, plan_loss, plan_network
-from funcnet.trees import on_arrays, trained_arrays
+from funcnet.optimizers.protocol import PlannedUpdate
+from funcnet.plans import Memory, copy, plan_loss, plan_network
+from funcnet.trees import leaves, on_arrays, trained_arrays
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -40,6 +41,9 @@ class Buffer(Generic[N]):
             self.flat[start : start + array.size].reshape(array.shape)
             for start, array in zip(starts, arrays, strict=False)
         ]
+        decayed = [leaf.role == "decayed" for leaf in leaves(like) if leaf.trained]
+        weights = tuple(part for part, weight in zip(self.parts, decayed, strict=True) if weight)
+        self.memory = Memory(self.flat, tuple(self.parts), weights)
         self.read(like)
         self.net = on_arrays(like, iter([locked_view(part) if locked else part for part in self.parts]))
 
@@ -58,8 +62,8 @@ def locked_view(array: Array) -> Array:
     return lock(array.view())
 
 
-PlannedUpdate: TypeAlias = Callable[[Array, Array, tuple[Array, ...]], Callable[[int], None]]
-"""``(p, g, moments) -> update``: binds an update to flat buffers; it is called with the number of steps done."""
+Planner: TypeAlias = Callable[[Memory, Memory, tuple[Memory, ...]], PlannedUpdate]
+"""``(p, g, moments) -> update``: binds an update to buffers."""
 
 
 class PlannedSteps(Generic[N, T]):
@@ -69,7 +73,7 @@ class PlannedSteps(Generic[N, T]):
         self,
         params: N,
         moments: tuple[N, ...],
-        update: PlannedUpdate,
+        update: Planner,
         loss: Loss[T],
         batch: Batch[T],
         *,
@@ -87,7 +91,7 @@ class PlannedSteps(Generic[N, T]):
         self.forward = plan.forward
         self.loss = plan_loss(loss, locked_view(plan.output), g)
         self.backward = plan.backward(g, grads.net, None)
-        self.update = update(self.params.flat, grads.flat, tuple(moment.flat for moment in self.moments))
+        self.update = update(self.params.memory, grads.memory, tuple(moment.memory for moment in self.moments))
 
     def in_step(self, keyed: Callable[[N, int], N], step: int) -> N:
         """The network as it is in a step, on the buffers: what makes it may copy arrays."""
@@ -139,7 +143,7 @@ class PlannedFold(Generic[S, N, T]):
 
     step: Callable[[S, Batch[T]], tuple[S, float]]
     loss: Loss[T]
-    update: PlannedUpdate
+    update: Planner
     split: Callable[[S], tuple[N, tuple[N, ...], int]]
     join: Callable[[S, N, tuple[N, ...], int], S]
     keyed: Callable[[N, int], N] | None = None

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
+from attrs import frozen
 
 from funcnet.arrays import Array, lock
 from funcnet.layer import L, N, Network, Operation, Plan, Pullback, rule_of
@@ -18,6 +19,15 @@ from funcnet.network import Loss
 from funcnet.trees import is_trained, on_arrays, trained_arrays
 
 T = TypeVar("T")
+
+
+@frozen(eq=False)
+class Memory:
+    """A network's trained arrays in memory: ``flat`` is all of it, ``parts`` each array, ``decayed`` the weights."""
+
+    flat: Array
+    parts: tuple[Array, ...]
+    decayed: tuple[Array, ...]
 
 
 def copy(array: Array) -> Array:

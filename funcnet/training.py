@@ -18,11 +18,13 @@ from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
 from funcnet.modes import check_training, has_modes, training
 from funcnet.network import INFINITY, Loss, loss_and_grad
-from funcnet.optimizers import Optimizer, is_planned, planned_sgd, sgd_update
+from funcnet.optimizers.descent import planned_descent, sgd_update
+from funcnet.optimizers.protocol import Optimizer, is_planned
+from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.settings import check_count, check_number
 from funcnet.shards import sharded_value_and_grad
-from funcnet.trees import check_finite_parameters
+from funcnet.trees import check_finite_parameters, map_parameters
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -62,7 +64,7 @@ class SGDStep(Generic[T]):
         return PlannedFold(
             self,
             self.loss,
-            update=lambda p, g, _: planned_sgd(p, g, self.learning_rate),
+            update=lambda p, g, _: planned_descent(p, g, self.learning_rate),
             split=lambda params: (params, (), 0),
             join=lambda _, params, __, ___: params,
         )
@@ -120,6 +122,28 @@ class TrainState(Generic[N]):
         check_tree("TrainState", params)
         check_key("TrainState", key)
         return TrainState(params, optimizer, optimizer.init(params), 0, key, in_force())
+
+
+def averaged(state: TrainState[N]) -> N:
+    """The network with its parameters' moving average, which an optimiser ``Averaging`` in the state keeps.
+
+    What is not trained, such as statistics, is that of the state's own network: calibrate again where there are any.
+
+    Raises:
+        ConfigError: If no ``Averaging`` is in the state's optimiser.
+
+    Example:
+        >>> import funcnet as fn
+        >>> optimizer = fn.Averaging(fn.AdamW(learning_rate=1e-3), decay=0.99)
+        >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), optimizer, key=fn.Key(0))
+        >>> averaged(state)
+        (Dense(weight=float32 (2, 3), bias=float32 (3,)),)
+    """
+    average = average_in(state.optimizer, state.moments)
+    if average is None:
+        fix = f"use Averaging({state.optimizer!r:.80})"
+        raise ConfigError(f"the optimizer must keep an average; {fix}", subject="averaged")
+    return map_parameters(lambda _, average: average, state.params, average)
 
 
 @frozen

@@ -18,7 +18,7 @@ FLOORS = {
     1: ("errors", "settings", "arrays", "records", "keys", "sources"),
     2: ("arithmetic", "draws", "trees"),
     3: ("layer", "initializers", "network", "modes", "plans"),
-    4: ("layers", "losses", "metrics"),
+    4: ("layers", "losses", "metrics", "schedules"),
     5: ("models", "optimizers", "data", "datasets", "preparation", "augmentation", "diagnosis"),
     6: ("shards", "folds", "training", "inference", "fitting"),
     7: (

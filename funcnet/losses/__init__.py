@@ -1,0 +1,11 @@
+"""Losses: pure functions of predictions and targets to the batch's mean, and its gradient by the prediction."""
+
+from funcnet.losses.binary import binary_cross_entropy as binary_cross_entropy
+from funcnet.losses.binary import hinge as hinge
+from funcnet.losses.regression import Huber as Huber
+from funcnet.losses.regression import huber as huber
+from funcnet.losses.regression import mean_absolute_error as mean_absolute_error
+from funcnet.losses.regression import mean_squared_error as mean_squared_error
+from funcnet.losses.regression import poisson as poisson
+from funcnet.losses.softmax import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from funcnet.losses.softmax import softmax_cross_entropy as softmax_cross_entropy

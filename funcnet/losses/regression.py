@@ -1,0 +1,117 @@
+"""Losses for numbers: squared, absolute and Huber's errors, and Poisson's for counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arithmetic import exp
+from funcnet.arrays import Array
+from funcnet.errors import ConfigError
+from funcnet.losses.reduction import reduced
+from funcnet.network import INFINITY
+from funcnet.records import register_name
+from funcnet.settings import check_number
+
+
+def mean_squared_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+    """The mean over all elements of ``(prediction - target)²``, without a factor of 1/2, and its gradient.
+
+    Shapes: prediction and target (B, ...), the same: no broadcasting; weight (B,) or None. The gradient of an element
+    is ``2 (prediction - target) / (B O)``.
+
+    Raises:
+        ShapeError, DTypeError, ConfigError: If an argument is none of these, or there is no element.
+        NonFiniteError: If the loss is NaN or infinite.
+
+    Example:
+        >>> mean_squared_error(np.array([[1.0, 4.0]]), np.array([[1.0, 2.0]]))
+        (2.0, array([[0., 2.]]))
+    """
+    return reduced("mean_squared_error", prediction, target, weight, _squared)
+
+
+def _squared(prediction: Array, target: Array) -> tuple[Array, Array]:
+    d = prediction - target
+    return d * d, 2 * d
+
+
+def mean_absolute_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+    """The mean over all elements of ``|prediction - target|``, and its gradient; the slope at 0 is 0.
+
+    Shapes and errors: as for ``mean_squared_error``.
+
+    Example:
+        >>> mean_absolute_error(np.array([[1.0, 4.0]]), np.array([[1.0, 2.0]]))
+        (1.0, array([[0. , 0.5]]))
+    """
+    return reduced("mean_absolute_error", prediction, target, weight, _absolute)
+
+
+def _absolute(prediction: Array, target: Array) -> tuple[Array, Array]:
+    d = prediction - target
+    return np.abs(d), np.sign(d)
+
+
+@frozen
+class Huber:
+    """Huber's loss: the mean of ``d²/2`` for errors d up to ``delta`` and ``delta (|d| - delta/2)`` for larger ones.
+
+    PyTorch's ``HuberLoss``. Shapes and errors: as for ``mean_squared_error``.
+
+    Source: Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35 (1964).
+
+    Example:
+        >>> Huber(delta=2.0)(np.array([1.0, 5.0]), np.array([0.0, 1.0]))
+        (3.25, array([0.5, 1. ]))
+    """
+
+    delta: float = 1.0
+
+    def __attrs_post_init__(self) -> None:
+        check_number("Huber", "delta", self.delta, low=0, high=INFINITY)
+
+    def __call__(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+        """The loss and its gradient."""
+        return reduced("huber", prediction, target, weight, self._elements)
+
+    def _elements(self, prediction: Array, target: Array) -> tuple[Array, Array]:
+        d, delta = prediction - target, float(self.delta)
+        slope: Array = np.clip(d, -delta, delta)
+        return slope * (d - 0.5 * slope), slope
+
+
+def huber(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+    """``Huber(delta=1.0)``.
+
+    Example:
+        >>> huber(np.array([0.5, 3.0]), np.array([0.0, 0.0]))
+        (1.3125, array([0.25, 0.5 ]))
+    """
+    return Huber()(prediction, target, weight)
+
+
+def poisson(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
+    """The mean of ``exp(prediction) - target * prediction``: the prediction is the rate's *logarithm*.
+
+    PyTorch's ``PoissonNLLLoss`` as it is by default: without the term of the target alone. Shapes and errors: as for
+    ``mean_squared_error``; targets must be 0 or more.
+
+    Example:
+        >>> poisson(np.array([0.0, 0.0]), np.array([1.0, 3.0]))
+        (1.0, array([ 0., -1.]))
+    """
+    return reduced("poisson", prediction, target, weight, _poisson)
+
+
+def _poisson(prediction: Array, target: Array) -> tuple[Array, Array]:
+    if not (target >= 0).all():
+        first = target[~(target >= 0)][0]
+        raise ConfigError(f"target must be counts, 0 or more, got {first}", subject="poisson")
+    rate = exp(prediction)
+    return rate - target * prediction, rate - target
+
+
+register_name(Huber, "funcnet.Huber")
+for _loss in (mean_squared_error, mean_absolute_error, huber, poisson):
+    register_name(_loss, f"funcnet.{_loss.__name__}")

@@ -1,0 +1,90 @@
+"""Functions of gradients, which are networks: their global norm, clipping by value and by the global norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from funcnet.arithmetic import mean
+from funcnet.arrays import Array, lock
+from funcnet.errors import NonFiniteError
+from funcnet.layer import N, Network
+from funcnet.settings import check_number
+from funcnet.trees import map_parameters, trained_arrays
+
+INFINITY = float("inf")
+SMALL = 1e-6
+
+
+def global_norm(grads: Network) -> float:
+    """The Euclidean norm of all trained arrays together, computed in float64.
+
+    Example:
+        >>> import funcnet as fn
+        >>> global_norm(fn.Dense(weight=np.array([[3.0]]), bias=np.array([4.0])))
+        5.0
+    """
+    return norm_of(trained_arrays(grads))
+
+
+def norm_of(arrays: Iterable[Array]) -> float:
+    """The Euclidean norm of arrays together."""
+    total = 0.0
+    for array in arrays:
+        squares = array.astype(np.float64)
+        with np.errstate(over="ignore"):  # an infinite norm says so itself
+            np.multiply(squares, squares, squares)
+        if squares.size:
+            total += mean(squares) * squares.size
+    return float(np.sqrt(total))
+
+
+def clip_by_value(grads: N, limit: float) -> N:
+    """Every element brought between ``-limit`` and ``limit``: PyTorch's ``clip_grad_value_``, as a pure function.
+
+    Raises:
+        ConfigError: If the limit is not above 0 and finite.
+
+    Example:
+        >>> import funcnet as fn
+        >>> clip_by_value(fn.Dense(weight=np.array([[-3.0]]), bias=np.array([0.5])), 1.0).weight
+        array([[-1.]])
+    """
+    check_number("clip_by_value", "limit", limit, low=0, high=INFINITY)
+    return map_parameters(lambda g: lock(np.clip(g, g.dtype.type(-limit), g.dtype.type(limit))), grads)
+
+
+def clip_by_global_norm(grads: N, max_norm: float) -> N:
+    """Gradients whose global norm is above ``max_norm``, scaled down to it; others as they are.
+
+    The factor is ``max_norm / (norm + 1e-6)``, as in PyTorch's ``clip_grad_norm_``; Optax leaves out the ``1e-6``.
+
+    Raises:
+        ConfigError: If max_norm is not above 0 and finite.
+        NonFiniteError: If the norm is NaN or infinite.
+
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
+
+    Example:
+        >>> import funcnet as fn
+        >>> grads = fn.Dense(weight=np.array([[3.0]]), bias=np.array([4.0]))
+        >>> clip_by_global_norm(grads, 1.0).weight.round(4), clip_by_global_norm(grads, 6.0) is grads
+        (array([[0.6]]), True)
+    """
+    check_number("clip_by_global_norm", "max_norm", max_norm, low=0, high=INFINITY)
+    factor = clipping_factor(trained_arrays(grads), max_norm)
+    return grads if factor is None else map_parameters(lambda g: lock(g * factor), grads)
+
+
+def clipping_factor(arrays: Iterable[Array], max_norm: float) -> float | None:
+    """What scales arrays down to a global norm; None if they are within it.
+
+    Raises:
+        NonFiniteError: If the norm is NaN or infinite.
+    """
+    norm = norm_of(arrays)
+    if not norm < INFINITY:
+        raise NonFiniteError(f"the gradients' norm is {norm}; the learning rate may be too high", subject="global_norm")
+    factor = float(max_norm) / (norm + SMALL)
+    return factor if factor < 1.0 else None
