@@ -7,6 +7,7 @@ and an epoch is a fold. This page is the public API.
 from typing import TYPE_CHECKING
 
 from funcnet import initializers as initializers
+from funcnet import metrics as metrics
 from funcnet.arithmetic import portable_bits as portable
 from funcnet.arrays import Array as Array
 from funcnet.arrays import FloatDType as FloatDType
@@ -282,6 +283,7 @@ __all__ = [
     "load_run",
     "mean_absolute_error",
     "mean_squared_error",
+    "metrics",
     "minibatches",
     "mlp",
     "numerical_gradient",

@@ -8,8 +8,9 @@ import os
 import tempfile
 import zlib
 from http.client import HTTPException
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 from urllib.request import urlopen
 
 import numpy as np
@@ -31,7 +32,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.generic]:
     """Read one array from an IDX file, gzipped or plain.
 
     The file has two zero bytes, the element type, the number of axes, each axis' size as a big-endian uint32, and then
-    the elements, the last axis fastest. The result is in native byte order.
+    the elements, the last axis fastest. The result is locked and in native byte order.
 
     Raises:
         DatasetFormatError: If the file is not exactly that, or holds over 2 GiB.
@@ -43,7 +44,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.generic]:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """A file's content, unpacked if it is gzipped: one member of at most ``limit`` bytes, in at most twice the memory.
+    """A file's content, unpacked if it is gzipped: one member of at most ``limit`` bytes.
 
     Raises:
         DatasetFormatError: If the gzip stream is damaged, or the content larger than ``limit``.
@@ -62,20 +63,19 @@ def read_file(path: Path, limit: int) -> bytes:
 
 def _gunzip(file: IO[bytes], path: Path, limit: int) -> bytes:
     unpacker = zlib.decompressobj(wbits=31)
-    parts: list[bytes] = []
+    unpacked = BytesIO()  # it grows in place, and gives its bytes away without a copy
     size = 0
     try:
         while size <= limit and not unpacker.eof:
             packed = unpacker.unconsumed_tail or file.read(2**16)
             if not packed:
                 raise DatasetFormatError(f"{path} is a gzip file that ends too early")
-            parts.append(unpacker.decompress(packed, limit + 1 - size))
-            size += len(parts[-1])
+            size += unpacked.write(unpacker.decompress(packed, limit + 1 - size))
     except zlib.error as error:
         raise DatasetFormatError(f"{path} is a damaged gzip file: {error}") from error
     if size <= limit and (unpacker.unused_data or file.read(1)):
         raise DatasetFormatError(f"{path} has bytes after the end of its gzip stream")
-    return b"".join(parts)
+    return unpacked.getvalue()
 
 
 def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
@@ -95,8 +95,9 @@ def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
     expected = start + math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise DatasetFormatError(f"{name} must have {expected} bytes for sizes {shape}, got {len(data)}")
-    array: NDArray[np.generic] = np.frombuffer(data, dtype, offset=start).reshape(shape)
-    return array.astype(dtype.newbyteorder("="))
+    array = np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    array.flags.writeable = False
+    return array
 
 
 # --------------------------------------------------------------------------------------------------- MNIST
@@ -156,10 +157,9 @@ def load_mnist(directory: str | os.PathLike[str] | None = None, *, flatten: bool
     arrays = [parse_idx(data, name) for name, data in _mnist_files(directory).items()]
     train_images, train_labels, test_images, test_labels = arrays
 
-    def images(raw: NDArray[np.generic]) -> Array:
-        raw.flags.writeable = False
+    def images(raw: NDArray[Any]) -> Array:
         shaped = raw.reshape(len(raw), 784) if flatten else raw.reshape(len(raw), 28, 28, 1)
-        return lock(shaped.astype(np.float32) / np.float32(255) if scale else shaped)  # type: ignore[arg-type]  # uint8
+        return lock(shaped / np.float32(255) if scale else shaped)
 
     def examples(x: Array, y: NDArray[np.generic]) -> Examples:
         labels = y.astype(np.int64)

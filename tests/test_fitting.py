@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs
+from optimizers import OPTIMIZERS
 
 import funcnet as fn
 from funcnet.data import Minibatches
+from funcnet.optimizers import Optimizer
 
 KEY = fn.Key(51)
 X = inputs(KEY.child("x"), 40, 4, dtype=np.float32)
@@ -23,10 +29,10 @@ Net = tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]
 State = fn.TrainState[Net]
 
 
-def start() -> fn.Fit[State]:
-    """A small network with dropout, under momentum."""
+def start(optimizer: Optimizer = fn.Momentum(learning_rate=0.1)) -> fn.Fit[State]:
+    """A small network with dropout."""
     net = (fn.dense(KEY.child(0), 4, 8), fn.ReLU(), fn.Dropout(0.2), fn.dense(KEY.child(1), 8, 2))
-    return fn.Fit.create(fn.TrainState.create(net, fn.Momentum(learning_rate=0.1), key=KEY.child("run")))
+    return fn.Fit.create(fn.TrainState.create(net, optimizer, key=KEY.child("run")))
 
 
 def data(epoch: int) -> Minibatches[Any]:
@@ -98,6 +104,53 @@ def test_a_saved_fit_goes_on_with_the_same_bits(stop: int, tmp_path: Path) -> No
     assert fn.fingerprint(resumed) == fn.fingerprint(whole)
 
 
+def a_step(epoch: int) -> Minibatches[Any]:
+    """An epoch of one batch."""
+    return data(epoch)[epoch % 3 :][:1]
+
+
+def best_after_21(state: State) -> float:
+    """Better now and again, best at step 21, never again."""
+    return abs(state.step - 21) + state.step % 3
+
+
+def ended(fitted: fn.Fit[State]) -> fn.Fit[State]:
+    """Where it ends: nine epochs after step 21, after 30 steps."""
+    *_, last = [fitted, *fn.fit(STEP, fitted, a_step, best_after_21, epochs=40, patience=9)]
+    return last
+
+
+GO_ON = """
+import sys; from test_fitting import *
+for name in OPTIMIZERS:
+    for number in range(31):
+        half = fn.load(f"{sys.argv[1]}/{name}-{number}.safetensors", like=start(OPTIMIZERS[name]))
+        print(name, fn.fingerprint(ended(half)), sep=": ")
+"""
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What another process prints that goes on from each step under each optimiser: a fingerprint a line."""
+    directory = tmp_path_factory.mktemp("fits")
+    for name, optimizer in OPTIMIZERS.items():
+        first = start(optimizer)
+        fits = [first, *fn.fit(STEP, first, a_step, best_after_21, epochs=40, patience=9)]
+        assert [each.waited for each in fits[21:]] == list(range(10))
+        assert fits[-1].best.step == 21
+        for number, each in enumerate(fits):
+            fn.save(directory / f"{name}-{number}.safetensors", each)
+    command = [sys.executable, "-c", GO_ON, str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_fit_goes_on_in_another_process_from_every_step(name: str, resumed: str) -> None:
+    """Of a run of 30, whatever the optimiser and its schedule, early stopping included: one fingerprint."""
+    whole = fn.fingerprint(ended(start(OPTIMIZERS[name])))
+    assert [line for line in resumed.splitlines() if line.startswith(f"{name}: ")] == 31 * [f"{name}: {whole}"]
+
+
 def test_a_fit_that_has_ended_stays_ended() -> None:
     """Given again, it yields nothing."""
     *_, last = fn.fit(STEP, start(), data, scripted([1.0, 2.0, 3.0]), epochs=3, patience=2)
@@ -106,13 +159,32 @@ def test_a_fit_that_has_ended_stays_ended() -> None:
 
 
 def test_the_history_is_a_plain_table() -> None:
-    """A column a quantity, of one length."""
+    """A column a quantity, of one length, a row an epoch; what is done to it does nothing to the fit."""
+    assert [len(column) for column in start().history.values()] == [0, 0, 0]
     *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
-    assert {name: (column.dtype.name, column.shape) for name, column in last.history.items()} == {
+    history = last.history
+    assert {name: (column.dtype.name, column.shape) for name, column in history.items()} == {
         "epoch": ("int64", (3,)),
         "loss": ("float64", (3,)),
         "validation": ("float64", (3,)),
     }
+    assert history["epoch"].tolist() == [0, 1, 2]
+    assert tuple(history["loss"].tolist()) == last.losses
+    assert tuple(history["validation"].tolist()) == last.values
+    history["validation"][:] = 0
+    assert tuple(last.history["validation"].tolist()) == last.values
+
+
+@pytest.mark.skipif(not find_spec("matplotlib"), reason="matplotlib is not installed")
+def test_matplotlib_takes_the_history_by_its_columns_names() -> None:
+    """As ``data``, and the marks are where the numbers are."""
+    figure: Any = import_module("matplotlib.figure").Figure()
+    *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
+    axes = figure.subplots()
+    axes.plot("epoch", "loss", data=last.history)
+    axes.plot("epoch", "validation", data=last.history)
+    assert [tuple(line.get_ydata()) for line in axes.lines] == [last.losses, last.values]
+    assert [line.get_label() for line in axes.lines] == ["loss", "validation"]
 
 
 def test_the_arithmetic_is_bound_when_called() -> None:

@@ -13,7 +13,7 @@ import funcnet as fn
 
 PACKAGE = Path(str(fn.__file__)).parent
 PUBLIC = {name: getattr(fn, name) for name in fn.__all__}
-ALIASES = {"Array", "Weight", "Statistic", "Network", "Step", "FloatDType", "datasets", "initializers"}
+ALIASES = {"Array", "Weight", "Statistic", "Network", "Step", "FloatDType", "datasets", "initializers", "metrics"}
 
 
 def test_all_is_what_the_page_exports() -> None:
