@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from funcnet.arithmetic import Name, in_force, using
 from funcnet.arrays import Array, lock
+from funcnet.diagnosis import diagnosed
+from funcnet.errors import NonFiniteError
 from funcnet.keys import Key
 from funcnet.layer import N
 from funcnet.modes import training
@@ -83,4 +85,7 @@ def _scaled(grads: N, share: float) -> N:
 
 def _shard(params: N, x: Array, y: T, loss: Loss[T], arithmetic: Name) -> tuple[float, N]:
     with using(arithmetic):
-        return value_and_grad(params, x, y, loss)
+        try:
+            return value_and_grad(params, x, y, loss)
+        except NonFiniteError as error:
+            raise diagnosed(error, params, x, y, loss) from None
