@@ -25,6 +25,8 @@ needs_extra = pytest.mark.skipif(
 every_part = pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
 PICTURES = {
     "part_1_neuron": ("part_1_slope.png",),
+    "part_3_checking": ("part_3_steps.png",),
+    "part_4_digits": ("part_4_curves.png", "part_4_weights.png", "part_4_misread.png"),
 }
 SEPARATOR = "\x1e"
 NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")
