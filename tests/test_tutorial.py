@@ -27,6 +27,7 @@ PICTURES = {
     "part_1_neuron": ("part_1_slope.png",),
     "part_3_checking": ("part_3_steps.png",),
     "part_4_digits": ("part_4_curves.png", "part_4_weights.png", "part_4_misread.png"),
+    "part_5_update": ("part_5_surface.png",),
 }
 SEPARATOR = "\x1e"
 NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")

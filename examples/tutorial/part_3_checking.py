@@ -58,7 +58,7 @@ step 0.125 both  6.765625 wrong by 0.015625
 Halve the step, and the error to the right halves, nearly; but the error to both sides becomes a *quarter*. For the
 cube it is exactly `h * h`: expand `(x + h) * (x + h) * (x + h)` and see what is left.
 
-So take a tiny step? No. The computer keeps some 16 digits. `f(x + h)` and `f(x - h)` then agree in nearly all of
+So take a tiny step? No. The computer keeps some sixteen digits. `f(x + h)` and `f(x - h)` then agree in nearly all of
 them, the difference keeps only the last few, and the division by `2 * h` makes what is wrong with them large.
 """
 
@@ -98,7 +98,7 @@ figure.savefig(FIGURES / "part_3_steps.png", dpi=120)
 """## A whole network at once
 
 `numerical_gradient` does this for each element of an array, and `check_gradients` for the input and every weight of a
-network. It compares them with what `backward` says, in numbers of 16 digits, and raises an error if one differs.
+network. It compares them with what `backward` says, in numbers of sixteen digits, and raises an error if one differs.
 """
 
 # %%

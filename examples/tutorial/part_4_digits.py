@@ -51,8 +51,8 @@ print(len(train.x), "to learn from,", len(held_out.x), "held out, each a share o
 ## The network
 
 64 pixels go in, ten numbers come out, one for each digit. The largest of the ten is the answer. As the loss we take
-the *cross-entropy*. It turns the ten numbers into shares that add up to 1, and looks at the share of the right digit:
-a share of 1 costs nothing, and the smaller the share, the more it costs: minus its logarithm.
+the *cross-entropy*. It turns the ten numbers into shares that add up to 1, and looks at the share of the right
+digit: a share of 1 costs nothing, and the smaller the share, the more it costs: minus its logarithm.
 
 How large is the loss of a network that has learned nothing? It gives each digit a tenth, nearly, and minus the
 logarithm of a tenth is 2.30.
@@ -81,9 +81,9 @@ loss before learning: 2.30, share of right answers: 0.092
 
 ## Learning
 
-A step looks at 32 images, a *batch*: it computes the mean loss and its gradient, and takes one step downhill with the
-rate 0.1. An *epoch* is a round of such steps in which each image comes once, in a new random order. The post takes 25
-epochs; so do we.
+A step looks at 32 images, a *batch*: it computes the mean loss and its gradient, and takes one step downhill with
+the rate 0.1. An *epoch* is a round of such steps in which each image comes once, in a new random order. The post
+takes 25 epochs; so do we.
 
 A step is a value in funcnet, and an epoch is a *fold*: the network goes in, the step is applied for one batch after
 the other, and the network that has learned comes out. `fn.portable()` does all arithmetic in such a way that every
@@ -93,6 +93,7 @@ see.
 
 # %%
 step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+print("learning rate", step.learning_rate)
 losses: list[float] = []
 train_accuracy: list[float] = []
 held_out_accuracy: list[float] = []
@@ -109,6 +110,7 @@ with fn.portable():
 
 # %% [markdown]
 """```text
+learning rate 0.1
 epoch  0: loss 1.787, right 0.828, held out 0.822
 epoch  6: loss 0.155, right 0.971, held out 0.964
 epoch 12: loss 0.081, right 0.978, held out 0.967
@@ -151,19 +153,19 @@ strongest = np.argsort(strength)[::-1][:24]
 largest = float(strength.max())
 figure, grid = plt.subplots(3, 8, figsize=(8, 3.9))
 for axes, neuron in zip(grid.ravel(), strongest.tolist(), strict=True):
-    image = axes.imshow(first.weight[:, neuron].reshape(8, 8), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    axes.imshow(first.weight[:, neuron].reshape(8, 8), cmap="RdBu_r", vmin=-largest, vmax=largest)
     axes.set_title(f"neuron {neuron}", fontsize=9)
     axes.set_axis_off()
 figure.suptitle("First-layer weights as images: the 24 neurons with the largest")
 figure.subplots_adjust(left=0.02, right=0.86, top=0.84, bottom=0.03, hspace=0.35)
-figure.colorbar(image, cax=figure.add_axes((0.88, 0.1, 0.02, 0.7)), label="weight")
+figure.colorbar(grid[0, 0].images[0], cax=figure.add_axes((0.88, 0.1, 0.02, 0.7)), label="weight")
 figure.savefig(FIGURES / "part_4_weights.png", dpi=120)
 
 # %% [markdown]
 """## What it misreads
 
-The held-out digits that it got wrong. `predict_proba` gives the shares that the network gives to each digit: how sure
-it was.
+The held-out digits that it got wrong. `predict_proba` gives the shares that the network gives to each digit: how
+sure it was.
 """
 
 # %%
@@ -197,8 +199,8 @@ figure.tight_layout()
 figure.savefig(FIGURES / "part_4_misread.png", dpi=120)
 
 # %% [markdown]
-"""Some of these are hard for people, too. Where the share is near one half, the network says itself that it is not sure;
-the 2 that it takes for a 1 is a mistake that it is sure of.
+"""Some of these are hard for people, too. Where the share is near one half, the network says itself that it is not
+sure; the 2 that it takes for a 1 is a mistake that it is sure of.
 
 Next, part 5: why a gradient is one thing, and changing the network is another.
 """
