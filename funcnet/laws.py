@@ -6,19 +6,20 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Final, ParamSpec, TypeAlias, TypeVar
+from typing import Final, ParamSpec, TypeVar
 from typing import cast as as_type
 
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import mean
 from funcnet.arrays import AnyArray, Array, check_array, describe, lock
 from funcnet.checking import replaced
+from funcnet.differences import ATOL, RTOL, Slope, Target, looks_like, slope, total
 from funcnet.draws import normal
 from funcnet.errors import LawError
 from funcnet.keys import Key
 from funcnet.layer import Layer, rule_of
+from funcnet.settings import check_count
 from funcnet.sources import past_the_door
 from funcnet.trees import cast, equal, leaves, map_parameters, same_bits
 
@@ -26,15 +27,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _KEY: Final = Key(0).child("check_layer")
-_STEP: Final = 1e-5
-_RTOL: Final = 1e-6
-_ATOL: Final = 1e-8
-_KINK: Final = 1e-3
 
 
 @frozen
 class Check:
-    """What one law gave: where, the largest error as a share of its tolerance, and its index.
+    """What one law gave: where, the worst error, what is allowed there, and its index.
 
     A tolerance of 0 stands for the same bits. ``kinks`` are places where the slopes to both sides differ.
     """
@@ -47,10 +44,9 @@ class Check:
     kinks: int = 0
 
     def __str__(self) -> str:
-        numbers = f"{self.error:.0%} of the tolerance" if self.tolerance else "holds"
-        at = f" at [{', '.join(map(str, self.index))}]" if self.index and self.error else ""
-        kinks = f", kinks: {self.kinks}" if self.kinks else ""
-        return f"{self.law:12} {self.where:24} {numbers}{at}{kinks}"
+        numbers = f"{self.error:9.1e} {self.tolerance:9.1e}" if self.tolerance else f"{'holds':>9} {'':9}"
+        at = f"[{', '.join(map(str, self.index))}]" if self.index and self.error else ""
+        return f"{self.law:12} {self.where:24} {numbers}  {at:8} {self.kinks or '':5}".rstrip()
 
 
 @frozen
@@ -60,44 +56,51 @@ class LayerReport:
     checks: tuple[Check, ...]
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.checks))
+        heading = f"{'law':12} {'where':24} {'error':>9} {'tolerance':>9}  {'worst at':8} kinks"
+        return "\n".join((heading, *map(str, self.checks)))
 
 
 def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> LayerReport:
     """Put a layer through the laws, in float64: a line in a test of a layer of your own.
 
     Shapes, for other batch sizes too; purity; determinism, whatever was computed before; linearity in g; the adjoint
-    identity; ``vjp`` equal to ``backward``; every gradient against central differences, leaving out kinks; and that the
-    source takes its products, sums and exponentials from ``funcnet.arithmetic``.
+    identity; ``vjp`` equal to ``backward``; every gradient against central differences, a kink such as ReLU's at 0
+    being no error; and that the source takes its products, sums and exponentials from ``funcnet.arithmetic``.
 
     Args:
         layer: A layer that keeps every law as it is: a Dropout with its key, for one.
-        x: Inputs, shape (B, ...).
+        x: Inputs, shape (B, ...), at least one row.
         own_arithmetic: The layer may do products, sums and exponentials itself. Then portable arithmetic and row-wise
             prediction promise nothing for it.
 
+    Returns:
+        For each law and field the worst error, its tolerance and its index.
+
     Raises:
-        LawError: Says which law, where, and what was found.
+        LawError: Says which law, where, what was found, and which usual fault it looks like.
 
     Example:
         >>> import funcnet as fn
         >>> print(check_layer(fn.ReLU(), np.array([[1.0, -2.0, 0.0]])))
-        shapes       batches of 1, 2, 0       holds
-        purity       x, g, parameters         holds
-        determinism  twice, and after another holds
-        vjp          y, both, params_only     holds
-        linearity    grad_x                   0% of the tolerance
-        gradient     x                        0% of the tolerance at [0, 0], kinks: 1
-        adjoint      x and parameters         0% of the tolerance, kinks: 1
-        arithmetic   source                   holds
+        law          where                        error tolerance  worst at kinks
+        shapes       batches of 1, 2, 0           holds
+        purity       x, g, parameters             holds
+        determinism  twice, and after another     holds
+        vjp          y, both, params_only         holds
+        linearity    grad_x                     0.0e+00   3.9e-06
+        gradient     x                          4.4e-13   1.4e-06  [0, 0]       1
+        adjoint      x and parameters           0.0e+00   1.0e-08               1
+        arithmetic   source                       holds
     """
-    net = cast(layer, np.float64)
     check_array("check_layer", "x", x, ("B", "..."))
+    check_count("check_layer", "the number of elements of x", x.size)
+    net = cast(layer, np.float64)
     point = lock(x.astype(np.float64))
     g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
     checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g), _vjp(net, point, g)]
     targets = _targets(net, point, g)
-    checks += [*_linearity(net, point, g), *map(_gradient, targets), _adjoint(targets)]
+    checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
+    checks.append(_adjoint(targets))
     return LayerReport((*checks, _source(net, own_arithmetic=own_arithmetic)))
 
 
@@ -109,12 +112,20 @@ def _backward(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
     return rule_of(layer).backward(layer, x, g)
 
 
+def _pulled(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
+    return rule_of(layer).vjp(layer, x)[1](g)
+
+
 def _guarded(law: str, where: str, f: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
     """What f gives; what it raises is a breach of a law."""
     try:
         return f(*arguments, **keywords)
     except Exception as error:
-        raise _breach(law, f"{where} raised {type(error).__name__}: {error}") from error
+        if "read-only" in str(error):
+            raise _breach("purity", f"{where} writes into an array in place: {error}") from error
+        hint = f"{where} raised {type(error).__name__}: {error}"
+        hint += "; a wrong broadcast: the batch's axis is the first one" if "broadcast" in str(error) else ""
+        raise _breach(law, hint) from error
 
 
 def _breach(law: str, reason: str) -> LawError:
@@ -126,13 +137,24 @@ def _shapes(layer: Layer, x: Array) -> Check:
     for size in sizes:
         batch = lock(np.concatenate([x, x])[:size])
         y = _guarded("shapes", f"forward of a batch of {size}", _forward, layer, batch)
-        if type(y) is not np.ndarray or len(y) != size or y.dtype != x.dtype or not y.flags.c_contiguous:
+        if type(y) is not np.ndarray or y.shape[:1] != (size,) or y.dtype != x.dtype or not y.flags.c_contiguous:
             raise _breach("shapes", f"y must be a C-contiguous {x.dtype} array of {size} rows, got {_shown(y)}")
         grad_x, grads = _guarded("shapes", f"backward of a batch of {size}", _backward, layer, batch, np.ones_like(y))
         if type(grad_x) is not np.ndarray or grad_x.shape != batch.shape or grad_x.dtype != batch.dtype:
             raise _breach("shapes", f"grad_x must be {_shown(batch)}, as x is, got {_shown(grad_x)}")
-        _guarded("shapes", "walking over params and gradient", map_parameters, _first, layer, grads)
+        _one_structure(layer, grads)
     return Check("shapes", f"batches of {', '.join(map(str, sizes))}")
+
+
+def _one_structure(layer: Layer, grads: Layer) -> None:
+    arrays, others = list(_guarded("shapes", "reading the gradient", leaves, grads)), list(leaves(layer))
+    if [leaf.path for leaf in arrays] == [leaf.path for leaf in others]:
+        for leaf, other in zip(arrays, others, strict=True):
+            if leaf.trained and leaf.array.shape != other.array.shape:
+                turned = leaf.array.ndim == 2 and leaf.array.T.shape == other.array.shape
+                got = f"{_shown(leaf.array)}{': it is transposed' if turned else ''}"
+                raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
+    _guarded("shapes", "walking over params and gradient", map_parameters, _first, layer, grads)
 
 
 def _first(p: Array, _: Array) -> Array:
@@ -151,6 +173,7 @@ def _purity(layer: Layer, x: Array, g: Array) -> Check:
             copy.flags.writeable = not locked
         _guarded("purity", "forward", _forward, layer, copies[0])
         _guarded("purity", "backward", _backward, layer, *copies)
+        _guarded("purity", "vjp", _pulled, layer, *copies)
         for name, copy, original in zip(("x", "g"), copies, (x, g), strict=True):
             if not same_bits(copy, original):
                 raise _breach("purity", f"{name} was changed")
@@ -163,29 +186,33 @@ def _purity(layer: Layer, x: Array, g: Array) -> Check:
 def _determinism(layer: Layer, x: Array, g: Array) -> Check:
     y, (grad_x, grads) = _forward(layer, x), _backward(layer, x, g)
     if not same_bits(y, _forward(layer, x)):
-        raise _breach("determinism", "forward called twice gives two results")
+        raise _breach("determinism", "forward called twice gives two results: a random draw, or a state that it keeps")
     again_x, again = _backward(layer, x, g)
     if not (same_bits(grad_x, again_x) and equal(grads, again)):
-        raise _breach("determinism", "backward called twice gives two results")
+        raise _breach("determinism", "backward called twice gives two results: a random draw, or a state that it keeps")
     _forward(layer, lock(1 - 2 * x))
     after_x, after = _backward(layer, x, g)
     if not (same_bits(grad_x, after_x) and equal(grads, after)):
-        raise _breach("determinism", "backward depends on the input of an earlier call, not on x alone")
+        raise _breach("determinism", "backward depends on the input of an earlier call, not on x alone: a cached input")
     return Check("determinism", "twice, and after another")
 
 
 def _vjp(layer: Layer, x: Array, g: Array) -> Check:
     y, pull = _guarded("vjp", "vjp", rule_of(layer).vjp, layer, x)
     grad_x, grads = _backward(layer, x, g)
-    both_x, both = _guarded("vjp", "the pullback", pull, g)
     if not same_bits(y, _forward(layer, x)):
         raise _breach("vjp", "its y is not forward's")
+    both_x, both = _guarded("vjp", "the pullback", pull, g)
     if not (same_bits(grad_x, both_x) and equal(grads, both)):
         raise _breach("vjp", "its pullback is not backward")
     if not same_bits(grad_x, _guarded("vjp", "grad_x", pull.grad_x, g)):
         raise _breach("vjp", "its x_only does not give backward's gradient by x")
     if not equal(grads, _guarded("vjp", "params_only", pull.params_only, g)):
         raise _breach("vjp", "params_only does not give backward's gradient by the parameters")
+    _pulled(layer, lock(1 - 2 * x), g)
+    after_x, after = pull(g)
+    if not (same_bits(grad_x, after_x) and equal(grads, after)):
+        raise _breach("vjp", "its pullback depends on a later call, not on x and g alone: a cached input")
     return Check("vjp", "y, both, params_only")
 
 
@@ -202,99 +229,74 @@ def _linearity(layer: Layer, x: Array, g: Array) -> Iterator[Check]:
 def _compared(where: str, wanted: Array, got: Array) -> Check:
     if not wanted.size:
         return Check("linearity", where)
-    share = np.abs(got - wanted) / (_ATOL + _RTOL * np.abs(wanted))
+    error, allowed = np.abs(got - wanted), ATOL + RTOL * np.abs(wanted)
+    share = np.nan_to_num(error / allowed, nan=np.inf)
     index = tuple(int(i) for i in np.unravel_index(int(share.argmax()), share.shape))
-    if not share[index] <= 1:
+    if share[index] > 1:
         at = f"{where}[{', '.join(map(str, index))}]"
-        raise _breach("linearity", f"backward of 2 g + h gives {got[index]:.10g} at {at}, not {wanted[index]:.10g}")
-    return Check("linearity", where, float(share[index]), 1.0, index)
-
-
-Target: TypeAlias = tuple[str, Array, Array, Callable[[Array], float]]
-"""What is differentiated: its name, its value, backward's gradient, and ``<g, y>`` as a function of it."""
+        raise _breach("linearity", f"backward of 2 g + h gives {got[index]:.8g} at {at}, not {wanted[index]:.8g}")
+    return Check("linearity", where, float(error[index]), float(allowed[index]), index)
 
 
 def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
     grad_x, grads = _backward(layer, x, g)
 
-    def by_parameter(path: str) -> Callable[[Array], float]:
-        return lambda moved: _weighed(g, _forward(replaced(layer, path, moved), x))
+    def by_parameter(path: str) -> Callable[[Array], Array]:
+        return lambda moved: g * _forward(replaced(layer, path, moved), x)
 
-    targets: list[Target] = [("x", x, grad_x, lambda moved: _weighed(g, _forward(layer, moved)))]
+    targets = [Target("x", x, grad_x, lambda moved: g * _forward(layer, moved))]
     for leaf, grad in zip(leaves(layer), leaves(grads), strict=True):
         if leaf.trained:
-            targets.append((leaf.path, leaf.array, grad.array, by_parameter(leaf.path)))
+            targets.append(Target(leaf.path, leaf.array, grad.array, by_parameter(leaf.path)))
     return targets
-
-
-def _weighed(g: Array, y: Array) -> float:
-    return mean(g * y) * g.size if g.size else 0.0
 
 
 def _adjoint(targets: list[Target]) -> Check:
     """``<g, J v>`` is ``<J' g, v>`` along a random direction v of each array."""
-    error, kinks = 0.0, 0
-    for name, array, gradient, f in targets:
-        v = normal(_KEY.child("v", name), array.shape)
+    worst, kinks = Slope(0.0, 0.0, ATOL), 0
+    for target in targets:
+        v = normal(_KEY.child("v", target.name), target.array.shape)
 
-        def along(t: float, array: Array = array, v: Array = v, f: Callable[[Array], float] = f) -> float:
-            return f(lock(array + t * v))
+        def along(t: float, target: Target = target, v: Array = v) -> Array:
+            return target.f(lock(target.array + t * v))
 
-        wrong, kink = _distance(along, _weighed(gradient, v))
-        if kink:  # along a line that crosses several, no slope need lie between the two
+        found = slope(along, total(target.gradient * v))
+        if found.kink:  # along a line that crosses several, no slope need lie between the two
             kinks += 1
-        else:
-            error = max(error, wrong)
-    if error > 1:
-        raise _breach("adjoint", f"<g, J v> and <J' g, v> differ by {error:.1e} times what is allowed")
-    return Check("adjoint", "x and parameters", error, 1.0, kinks=kinks)
+        elif found.share > worst.share:
+            worst = found
+    if worst.share > 1:
+        numbers = f"{worst.error:.1e}, where {worst.tolerance:.1e} is allowed"
+        raise _breach("adjoint", f"<g, J v> and <J' g, v> differ by {numbers}")
+    return Check("adjoint", "x and parameters", worst.error, worst.tolerance, kinks=kinks)
 
 
-def _gradient(target: Target) -> Check:
-    name, array, gradient, f = target
-    worst, kinks, where = 0.0, 0, (0,) * array.ndim
-    for index in np.ndindex(array.shape):
-
-        def moved(t: float, index: tuple[int, ...] = index) -> float:
-            copy = array.copy()
-            copy[index] += t
-            return f(lock(copy))
-
-        wrong, kink = _distance(moved, float(gradient[index]))
-        kinks += kink
-        if wrong > worst:
-            worst, where = wrong, index
-    if worst > 1:
-        at = f"{name}[{', '.join(map(str, where))}]"
-        copy = array.copy()
-        raise _breach(
-            "gradient", f"by {at} it must be {_central(f, copy, where):.10g}, got {float(gradient[where]):.10g}"
-        )
-    return Check("gradient", name, worst, 1.0, where, kinks)
+def _gradient(target: Target, targets: list[Target], rows: int) -> Check:
+    found = _slopes(target)
+    worst = max(found, key=lambda index: found[index].share, default=())
+    if worst not in found:
+        return Check("gradient", target.name)
+    one = found[worst]
+    if one.share > 1:
+        at = f"{target.name}[{', '.join(map(str, worst))}]"
+        reason = f"by {at} it must be {one.value:.8g}, got {float(target.gradient[worst]):.8g}"
+        others = ((other.name, _wanted(other)) for other in targets if other is not target)
+        guess = looks_like(target.gradient, _wanted(target), rows, others)
+        raise _breach("gradient", f"{reason}; {guess}" if guess else reason)
+    kinks = [slope.kink for slope in found.values()].count(True)
+    return Check("gradient", target.name, one.error, one.tolerance, worst, kinks)
 
 
-def _central(f: Callable[[Array], float], array: Array, index: tuple[int, ...]) -> float:
-    ends: list[float] = []
-    for t in (_STEP, -_STEP):
-        copy = array.copy()
-        copy[index] += t
-        ends.append(f(lock(copy)))
-    return (ends[0] - ends[1]) / (2 * _STEP)
+def _slopes(target: Target) -> dict[tuple[int, ...], Slope]:
+    indices = np.ndindex(target.array.shape)
+    return {index: slope(target.moved(index), float(target.gradient[index])) for index in indices}
 
 
-def _distance(f: Callable[[float], float], got: float) -> tuple[float, bool]:
-    """The error of a slope as a share of its tolerance, and whether f has a kink there.
-
-    At a kink the slopes to both sides differ, and every number between them will do.
-    """
-    below, here, above = f(-_STEP), f(0.0), f(_STEP)
-    left, right = (here - below) / _STEP, (above - here) / _STEP
-    allowed = _ATOL + _RTOL * max(abs(left), abs(right))
-    if abs(left - right) > _KINK * (1 + abs(left) + abs(right)):
-        outside = max(min(left, right) - got, got - max(left, right), 0.0)
-        return outside / (_KINK + allowed), True
-    wrong = abs((left + right) / 2 - got)
-    return (wrong / allowed if wrong == wrong else np.inf), False  # noqa: PLR0124  # NaN
+def _wanted(target: Target) -> Array:
+    wanted = np.empty(target.array.shape)
+    for index, found in _slopes(target).items():
+        wanted[index] = found.value
+    return wanted
 
 
 # --------------------------------------------------------------------------------------------------- source
@@ -305,7 +307,7 @@ def _source(layer: Layer, *, own_arithmetic: bool) -> Check:
         return Check("arithmetic", "the layer's own")
     rule, seen = rule_of(layer), "source"
     for name, function in (("forward", rule.forward), ("backward", rule.backward), ("vjp", rule.vjp)):
-        for each in _functions(function):
+        for each in _functions(function, []):
             try:
                 found = past_the_door(textwrap.dedent(inspect.getsource(each)))
             except (OSError, TypeError, SyntaxError):
@@ -317,9 +319,24 @@ def _source(layer: Layer, *, own_arithmetic: bool) -> Check:
     return Check("arithmetic", seen)
 
 
-def _functions(function: Callable[..., object]) -> list[Callable[..., object]]:
-    """A function and those that it closes over; funcnet's own have their own test."""
-    cells: list[object] = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    found: list[Callable[..., object]] = [function]
-    found += [inner for inner in cells if isinstance(inner, FunctionType)]
-    return [each for each in found if not str(each.__module__).startswith("funcnet.")]
+def _functions(function: object, seen: list[object]) -> list[FunctionType]:
+    """A function and those that it closes over or names, theirs too; funcnet's own have their own test."""
+    if not isinstance(function, FunctionType) or function in seen:
+        return []
+    seen.append(function)
+    inner: list[object] = [cell.cell_contents for cell in function.__closure__ or ()]
+    ours = _module(function).startswith("funcnet.")
+    if not ours:
+        inner += [function.__globals__.get(name) for name in function.__code__.co_names]
+    theirs = [each for one in inner if _is_theirs(one, ours=ours) for each in _functions(one, seen)]
+    return theirs if ours else [function, *theirs]
+
+
+def _is_theirs(value: object, *, ours: bool) -> bool:
+    """What funcnet's closures hold is followed; of what a function names, only what is not the library's."""
+    return isinstance(value, FunctionType) and (ours or not _module(value).startswith(("funcnet.", "numpy")))
+
+
+def _module(function: FunctionType) -> str:
+    """Its name; empty for a function that was typed in."""
+    return getattr(function, "__module__", None) or ""

@@ -12,7 +12,8 @@ import numpy as np
 
 from funcnet.arithmetic import Name, in_force, mean, using
 from funcnet.arrays import Array, check_weight, lock
-from funcnet.errors import ConfigError
+from funcnet.diagnosis import diagnosed
+from funcnet.errors import ConfigError, NonFiniteError
 from funcnet.keys import Key
 from funcnet.layer import N
 from funcnet.modes import training
@@ -127,4 +128,7 @@ def _shard(  # noqa: PLR0917  # what an executor maps over
     params: N, x: Array, y: T, loss: Loss[T], weight: Array | None, arithmetic: Name
 ) -> tuple[float, N]:
     with using(arithmetic):
-        return value_and_grad(params, x, y, loss, weight)
+        try:
+            return value_and_grad(params, x, y, loss, weight)
+        except NonFiniteError as error:
+            raise diagnosed(error, params, x, y, loss, weight=weight) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -116,6 +119,22 @@ def test_training_says_where_it_began(planned: bool, portable: bool) -> None:  #
     assert message.endswith("and 3e+38")
 
 
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_shard_says_where_it_began(portable: bool) -> None:  # noqa: FBT001
+    """The shard's first number, with the row in the shard; from another thread, too."""
+    x = np.tile(X.astype(np.float32), (2, 1))
+    x[7, 2] = 3e38
+    net = fn.cast((fn.Dense(np.full((4, 4), 2.0), np.zeros(4)), *network()[1:]), np.float32)
+    with fn.portable() if portable else np.errstate(), ThreadPoolExecutor(2) as executor:
+        step = fn.sgd_step(CE, learning_rate=0.1, shard_size=5, executor=executor)
+        batches = fn.minibatches(x, np.tile(LABELS, 2), 10)
+        with pytest.raises(fn.NonFiniteError) as raised:
+            fn.train_epoch(step, net, batches)
+    message = str(raised.value)
+    assert message.startswith("step 0: ")
+    assert "the first number that is not finite: the output of layer 0 (Dense)[2, " in message
+
+
 # ------------------------------------------------------------------------------------------------ explaining
 
 
@@ -135,19 +154,61 @@ def test_an_explanation_has_trainings_numbers(case: Case) -> None:
         assert same_bits(stage.terms[-1].value, output)
     for stage, grad in zip(backward, grads, strict=True):
         wanted = [leaf.array for leaf in leaves(grad) if leaf.trained]
-        for term, array in zip(stage.terms, wanted, strict=False):
+        assert [term.name for term in (stage.terms[0], stage.terms[-1])] == ["g", "grad_x"]
+        for term, array in zip(stage.terms[1:-1], wanted, strict=True):
             assert same_bits(term.value, array)
+    assert same_bits(told.stages[-1].terms[-1].value, fn.backward(net, x, CE(fn.forward(net, x), LABELS[:3])[1])[0])
 
 
 def test_an_explanation_names_formulas_and_prints_as_a_table() -> None:
     """As text, and as Markdown with a row an array."""
     told = fn.explain(network(), X[:1], LABELS[:1], CE)
-    assert str(told).startswith("forward, layer 0 Dense: y = x @ weight + bias\n    x (1, 4) =\n    [[")
-    assert "forward, layer 1 ReLU: y = max(x, 0)" in str(told)
-    assert "backward, layer 2.0 Dense\n    gradient by weight (4, 3) =" in str(told)
+    assert str(told).startswith("forward, layer 0 Dense\n  y = x @ weight + bias\n    x (1, 4) =\n    [[")
+    assert "forward, layer 1 ReLU\n  y = max(x, 0)\n" in str(told)
+    assert "loss, softmax_cross_entropy\n  loss = mean(log(sum(exp(logits))) - logits[label])\n  g = (" in str(told)
+    assert "backward, layer 2.0 Dense\n  grad_weight = x.T @ g\n  grad_bias = g.sum(axis=0)\n  grad_x = g @" in str(
+        told
+    )
+    assert "backward, layer 1 ReLU\n  grad_x = g * (x > 0)\n" in str(told)
     lines = told.markdown.splitlines()
     assert len(lines) == 2 + sum(len(stage.terms) for stage in told.stages)
     assert all(line.count("|") == 6 for line in lines)
+
+
+def small() -> tuple[tuple[fn.Layer, ...], fn.Array]:
+    """A 2-3-2 network and two rows, as training has them: float32."""
+    return (*fn.mlp(KEY, (2, 3, 2)), fn.Softplus(), fn.Tanh()), inputs(KEY, 2, 2, dtype=np.float32)
+
+
+def test_the_printed_numbers_are_trainings_bit_for_bit() -> None:
+    """Read back from the text and from the Markdown, for a 2-3-2 network; whatever NumPy's print options are."""
+    net, x = small()
+    with np.printoptions(precision=2, suppress=True, threshold=1, formatter={"float": lambda _: "?"}):
+        told = fn.explain(net, x, LABELS[:2], CE)
+        text, markdown = str(told), told.markdown
+    terms = [term for stage in told.stages for term in stage.terms]
+    assert len(terms) == 4 + 2 + 4 + 2 + 2 + 3 + 2 + 2 + 4 + 2 + 4
+    by_text = re.findall(r"^    (\w+) \(.*\) =\n((?:    [\[ \d-].*\n?)+)", text, re.MULTILINE)
+    cells = [re.split(r"(?<!\\) \| ", row.strip("| ")) for row in markdown.splitlines()[2:]]
+    assert [name for name, _ in by_text] == [row[-3] for row in cells] == [term.name for term in terms]
+    for term, (_, one), row in zip(terms, by_text, cells, strict=True):
+        for shown in (one, row[-1]):
+            assert same_bits(np.array(ast.literal_eval(shown.strip()), term.value.dtype), term.value)
+    _, grads = fn.value_and_grad(net, x, LABELS[:2], CE)
+    shown = [term.value for term in terms if term.name in ("grad_weight", "grad_bias")]
+    for leaf, array in zip(leaves(grads), [shown[2], shown[3], shown[0], shown[1]], strict=True):
+        assert same_bits(leaf.array, array)
+
+
+def test_a_bar_in_a_formula_does_not_break_the_table() -> None:
+    """It is escaped."""
+
+    def away(prediction: fn.Array, _: Any) -> tuple[float, fn.Array]:
+        """``loss = mean(|prediction|)``."""
+        return 1.0, np.ones_like(prediction)
+
+    row = fn.explain(fn.ReLU(), X, LABELS, away).markdown.splitlines()[-5]
+    assert row.startswith(r"| loss, away | `loss = mean(\|prediction\|)` | target | (5,) | [0, 1, 2, 0, 1] |")
 
 
 # ------------------------------------------------------------------------------------------------ monitoring

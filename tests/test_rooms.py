@@ -25,6 +25,7 @@ FLOORS = {
         "contract",
         "__main__",
         "checking",
+        "differences",
         "values",
         "fingerprints",
         "checkpoints",

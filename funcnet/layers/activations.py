@@ -18,7 +18,13 @@ from funcnet.settings import check_number
 
 @frozen(eq=False)
 class Identity(Layer):
-    """``y = x``: the post's first layer. Shapes: x, y (B, ...)."""
+    """``y = x``, ``grad_x = g``: the post's first layer. Shapes: x, y (B, ...).
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Identity(), np.array([[-2.0, 3.0]]))
+        array([[-2.,  3.]])
+    """
 
 
 register_elementwise(
@@ -28,7 +34,7 @@ register_elementwise(
 
 @frozen(eq=False)
 class ReLU(Layer):
-    """``y = max(x, 0)``, with slope 0 at 0. Shapes: x, y (B, ...).
+    """``y = max(x, 0)``, ``grad_x = g * (x > 0)``: the slope at 0 is 0. Shapes: x, y (B, ...).
 
     Source: Glorot, Bordes and Bengio, "Deep sparse rectifier neural networks", AISTATS 2011.
 
@@ -123,7 +129,7 @@ register_elementwise(
 
 @frozen(eq=False)
 class Sigmoid(Layer):
-    """The logistic function ``y = 1 / (1 + exp(-x))``, with slope ``y (1 - y)``. Shapes: x, y (B, ...).
+    """The logistic function ``y = 1 / (1 + exp(-x))``, ``grad_x = g * y * (1 - y)``. Shapes: x, y (B, ...).
 
     The post gives this name to tanh; that is ``Tanh`` here.
 
@@ -148,7 +154,9 @@ register_elementwise(Sigmoid, value=lambda _, x: sigmoid(x), slope=lambda _, __,
 
 @frozen(eq=False)
 class Tanh(Layer):
-    """The hyperbolic tangent, with slope ``1 - y * y``. Shapes: x, y (B, ...). The post calls it Sigmoid.
+    """The hyperbolic tangent ``y = tanh(x)``, ``grad_x = g * (1 - y * y)``. Shapes: x, y (B, ...).
+
+    The post calls it Sigmoid.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.4.
 

@@ -77,12 +77,12 @@ def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
 
 
 def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, BatchNorm]:
-    """``y = normal * scale + offset``: the gradients by scale and offset are sums over the batch.
+    """``y = normal * scale + offset``: ``grad_scale = (g * normal).sum(axis=0)``, ``grad_offset = g.sum(axis=0)``.
 
-    With its own statistics y is linear in x: ``grad_x = g * scale / root``. In training, mean and root depend on x:
+    With its own statistics y is linear in x: grad_x is ``g * scale / root``. In training, mean and root depend on x:
     ``d mean / d x[j] = 1 / N``, ``d root / d x[j] = normal[j] / N`` for N positions, so that
     ``d normal[i] / d x[j] = (delta[i, j] - 1 / N - normal[i] normal[j] / N) / root``, and
-    ``grad_x = (g - mean(g) - normal * mean(g * normal)) * scale / root``: two sums that are there already.
+    grad_x is ``(g - mean(g) - normal * mean(g * normal)) * scale / root``: two sums that are there already.
     """
     return batch_norm_vjp(params, x)[1](g)
 

@@ -52,8 +52,9 @@ def dense_forward(params: Dense, x: Array) -> Array:
 def dense_backward(params: Dense, x: Array, g: Array) -> tuple[Array, Dense]:
     """The gradients of ``L = <g, y>``.
 
-    ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o]: ``g @ weight.T``; ``dL/dweight[i, o]`` the sum over b of
-    x[b, i] g[b, o]: the sum of the rows' outer products, ``x.T @ g``; ``dL/dbias[o]`` the sum over b of g[b, o].
+    ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o]: ``grad_x = g @ weight.T``; ``dL/dweight[i, o]`` the sum
+    over b of x[b, i] g[b, o]: the sum of the rows' outer products, ``grad_weight = x.T @ g``; ``dL/dbias[o]`` the sum
+    over b of g[b, o]: ``grad_bias = g.sum(axis=0)``.
     """
     return matmul(g, params.weight.T), evolve(params, weight=sum_outer(x, g), bias=sum_rows(g))
 

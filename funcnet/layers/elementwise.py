@@ -59,6 +59,7 @@ def register_elementwise(
         return value(params, x)
 
     def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
+        """``grad_x = g * dy/dx``, element by element."""
         return vjp(params, x)[1](g)
 
     def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:

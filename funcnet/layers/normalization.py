@@ -142,9 +142,11 @@ def layer_norm_forward(params: LayerNorm, x: Array) -> Array:
 
 
 def layer_norm_backward(params: LayerNorm, x: Array, g: Array) -> tuple[Array, LayerNorm]:
-    """``y = normal * scale + offset``: the gradient by normal is ``g * scale``, those by scale and offset are sums.
+    """``y = normal * scale + offset``: ``grad_scale = (g * normal).sum(axis=0)``, ``grad_offset = g.sum(axis=0)``.
 
-    What goes back through ``x - mean(x)`` has its mean subtracted: ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``.
+    The gradient by normal is ``g * scale``. What goes back through ``x - mean(x)`` has its mean subtracted:
+    ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``. With ``d = (g * scale - normal * mean(g * scale * normal)) /
+    root``, ``grad_x = d - mean(d)``.
     """
     return layer_norm_vjp(params, x)[1](g)
 
@@ -224,7 +226,10 @@ def rms_norm_forward(params: RMSNorm, x: Array) -> Array:
 
 
 def rms_norm_backward(params: RMSNorm, x: Array, g: Array) -> tuple[Array, RMSNorm]:
-    """``y = normal * scale``: the gradient by normal is ``g * scale``, that by scale the sum of ``g * normal``."""
+    """``y = normal * scale``: ``grad_scale = (g * normal).sum(axis=0)``; the gradient by normal is ``g * scale``.
+
+    ``grad_x = (g * scale - normal * mean(g * scale * normal)) / root``.
+    """
     return rms_norm_vjp(params, x)[1](g)
 
 

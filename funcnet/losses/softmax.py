@@ -27,8 +27,8 @@ _REASON: Final = "the logits are too large or not finite"
 def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over the batch of ``-log softmax(logits)[label]``, from *logits*, and its gradient by the logits.
 
-    With ``p = softmax(logits)``, the loss of a row is ``log(sum(exp(logits))) - logits[label]``, and its gradient
-    ``p - onehot(label)``; the mean divides both by B. The row's maximum is subtracted first: logits of 1e4 are right.
+    ``loss = mean(log(sum(exp(logits))) - logits[label])``, the sum over each row and the mean over the batch;
+    ``g = (softmax(logits) - onehot(label)) / B``. The row's maximum is subtracted first: logits of 1e4 are right.
 
     Args:
         logits: Shape (B, O).

@@ -1,0 +1,329 @@
+# %% [markdown]
+"""# Part 2. A layer and its gradient.
+
+Several neurons that look at the same inputs are a *layer*. Layers one after the other are a *network*. This part
+computes a network of two layers, and its whole gradient, number by number. All numbers are exact decimals: redo them
+with a pocket calculator, or on paper.
+
+Run it with: `python examples/tutorial/part_2_layer.py`
+"""
+
+# %%
+import numpy as np
+
+import funcnet as fn
+
+# %% [markdown]
+"""## Three neurons at once
+
+There are two examples of two numbers each: a table `x` with two rows. Three neurons have two weights each: a table
+with two rows and three columns, a neuron to a column. And each has its bias.
+"""
+
+# %%
+x = np.array([[2.0, 2.0], [0.5, -1.0]])
+first = fn.Dense(weight=np.array([[1.0, -0.5, -1.0], [-0.5, 0.5, 1.0]]), bias=np.array([0.0, 0.5, 0.5]))
+print("x")
+print(x)
+print("weight")
+print(first.weight)
+print("bias")
+print(first.bias)
+
+# %% [markdown]
+"""```text
+x
+[[ 2.   2. ]
+ [ 0.5 -1. ]]
+weight
+[[ 1.  -0.5 -1. ]
+ [-0.5  0.5  1. ]]
+bias
+[0.  0.5 0.5]
+```
+
+Each neuron does with each example what the neuron of part 1 did: multiply, add, and add the bias.
+"""
+
+# %%
+for row in x.tolist():
+    for (w1, w2), b in zip(first.weight.T.tolist(), first.bias.tolist(), strict=True):
+        print(f"{row[0]} * {w1} + {row[1]} * {w2} + {b} = {row[0] * w1 + row[1] * w2 + b}")
+
+# %% [markdown]
+"""```text
+2.0 * 1.0 + 2.0 * -0.5 + 0.0 = 1.0
+2.0 * -0.5 + 2.0 * 0.5 + 0.5 = 0.5
+2.0 * -1.0 + 2.0 * 1.0 + 0.5 = 0.5
+0.5 * 1.0 + -1.0 * -0.5 + 0.0 = 1.0
+0.5 * -0.5 + -1.0 * 0.5 + 0.5 = -0.25
+0.5 * -1.0 + -1.0 * 1.0 + 0.5 = -1.0
+```
+
+To multiply two tables in this way, row by column, is the *matrix product*, in Python `x @ weight`. So a layer is
+`x @ weight + bias`, and that is what funcnet computes:
+"""
+
+# %%
+hidden = fn.forward(first, x)
+print(hidden)
+
+# %% [markdown]
+"""```text
+[[ 1.    0.5   0.5 ]
+ [ 1.   -0.25 -1.  ]]
+```
+
+## A bend, and a second layer
+
+Two layers in a row would be no better than one: a straight line of a straight line is a straight line. So there must
+be a bend between them. `ReLU` is the simplest one: what is negative becomes 0, and the rest stays as it is.
+
+Behind it stands a second layer, with three inputs and two outputs.
+"""
+
+# %%
+relu = fn.ReLU()
+second = fn.Dense(weight=np.array([[2.0, 2.0], [0.5, 1.0], [-1.0, -0.5]]), bias=np.array([-0.5, 0.5]))
+bent = fn.forward(relu, hidden)
+prediction = fn.forward(second, bent)
+print("after ReLU")
+print(bent)
+print("weight of the second layer")
+print(second.weight)
+print("its bias")
+print(second.bias)
+print("prediction")
+print(prediction)
+
+# %% [markdown]
+"""```text
+after ReLU
+[[1.  0.5 0.5]
+ [1.  0.  0. ]]
+weight of the second layer
+[[ 2.   2. ]
+ [ 0.5  1. ]
+ [-1.  -0.5]]
+its bias
+[-0.5  0.5]
+prediction
+[[1.25 2.75]
+ [1.5  2.5 ]]
+```
+
+One of them by hand, the first example's first output: `1.0 * 2.0 + 0.5 * 0.5 + 0.5 * -1.0 - 0.5` is 1.25.
+
+## The loss
+
+`wanted` holds the right outputs. An example's loss is the sum of its squared distances, as in part 1, and the loss of
+the batch is the mean over its two examples. Its slope by one output is `2 * distance / 2`: just the distance. These
+slopes are called `g` from here on.
+"""
+
+# %%
+wanted = np.array([[1.75, 2.25], [2.0, 2.0]])
+
+
+def squared(prediction: fn.Array, wanted: fn.Array) -> tuple[float, fn.Array]:
+    """The mean over two examples of the sum of squared distances, and its gradient by the prediction."""
+    distance = prediction - wanted
+    return float((distance * distance).sum()) / 2, distance
+
+
+loss, g = squared(prediction, wanted)
+print("loss", loss)
+print("g")
+print(g)
+
+# %% [markdown]
+"""```text
+loss 0.5
+g
+[[-0.5  0.5]
+ [-0.5  0.5]]
+```
+
+Each of the four squares is 0.25, their sum is 1.0, and half of that is 0.5.
+
+## Backward through the second layer
+
+How does the loss change with one weight of the second layer? The weight that leads from input `i` to output `o` is
+multiplied by `bent[i]`, for each example; `g[o]` says what a change of that output costs. The chain rule multiplies
+the two, and since both examples use the same weight, their shares are added.
+"""
+
+# %%
+for i in range(3):
+    for o in range(2):
+        a, b = bent[:, i].tolist(), g[:, o].tolist()
+        print(f"weight[{i}, {o}]: {a[0]} * {b[0]} + {a[1]} * {b[1]} = {a[0] * b[0] + a[1] * b[1]}")
+for o in range(2):
+    b = g[:, o].tolist()
+    print(f"bias[{o}]: {b[0]} + {b[1]} = {b[0] + b[1]}")
+
+# %% [markdown]
+"""```text
+weight[0, 0]: 1.0 * -0.5 + 1.0 * -0.5 = -1.0
+weight[0, 1]: 1.0 * 0.5 + 1.0 * 0.5 = 1.0
+weight[1, 0]: 0.5 * -0.5 + 0.0 * -0.5 = -0.25
+weight[1, 1]: 0.5 * 0.5 + 0.0 * 0.5 = 0.25
+weight[2, 0]: 0.5 * -0.5 + 0.0 * -0.5 = -0.25
+weight[2, 1]: 0.5 * 0.5 + 0.0 * 0.5 = 0.25
+bias[0]: -0.5 + -0.5 = -1.0
+bias[1]: 0.5 + 0.5 = 1.0
+```
+
+The layer's *input* has a gradient, too, and the layer before needs it. Input `i` of an example goes into both
+outputs, each time through a weight; what it costs is the sum of both ways.
+"""
+
+# %%
+for (g1, g2), name in zip(g.tolist(), ("first", "second"), strict=True):
+    for w1, w2 in second.weight.tolist():
+        print(f"{name} example: {g1} * {w1} + {g2} * {w2} = {g1 * w1 + g2 * w2}")
+
+# %% [markdown]
+"""```text
+first example: -0.5 * 2.0 + 0.5 * 2.0 = 0.0
+first example: -0.5 * 0.5 + 0.5 * 1.0 = 0.25
+first example: -0.5 * -1.0 + 0.5 * -0.5 = 0.25
+second example: -0.5 * 2.0 + 0.5 * 2.0 = 0.0
+second example: -0.5 * 0.5 + 0.5 * 1.0 = 0.25
+second example: -0.5 * -1.0 + 0.5 * -0.5 = 0.25
+```
+
+`backward` does all of this at once. In tables: the weight's gradient is `bent.T @ g`, the bias's is the sum of `g`
+over the examples, and the input's is `g @ weight.T`, where `.T` swaps rows and columns.
+"""
+
+# %%
+g_bent, grad_second = fn.backward(second, bent, g)
+print("gradient by weight")
+print(grad_second.weight)
+print("by bias")
+print(grad_second.bias)
+print("by input")
+print(g_bent)
+
+# %% [markdown]
+"""```text
+gradient by weight
+[[-1.    1.  ]
+ [-0.25  0.25]
+ [-0.25  0.25]]
+by bias
+[-1.  1.]
+by input
+[[0.   0.25 0.25]
+ [0.   0.25 0.25]]
+```
+
+## Backward through the bend, and through the first layer
+
+`ReLU` has the slope 1 where its input was positive, and 0 where it was negative: there the gradient stops. The second
+example has two such places. Then comes the first layer, by the same rules as the second.
+"""
+
+# %%
+g_hidden = fn.backward(relu, hidden, g_bent)[0]
+grad_first = fn.backward(first, x, g_hidden)[1]
+print("before ReLU")
+print(g_hidden)
+print("gradient by weight")
+print(grad_first.weight)
+print("by bias")
+print(grad_first.bias)
+
+# %% [markdown]
+"""```text
+before ReLU
+[[0.   0.25 0.25]
+ [0.   0.   0.  ]]
+gradient by weight
+[[0.  0.5 0.5]
+ [0.  0.5 0.5]]
+by bias
+[0.   0.25 0.25]
+```
+
+For example `weight[0, 1]`: `2.0 * 0.25 + 0.5 * 0.0` is 0.5.
+
+## The network as one value
+
+In funcnet a network is a tuple of layers, and its gradient is a tuple of the same layers. So all of the above is one
+call:
+"""
+
+# %%
+net = (first, relu, second)
+loss, grad = fn.value_and_grad(net, x, wanted, squared)
+print(grad)
+print("the same as by hand:", fn.equal(grad, (grad_first, relu, grad_second)))
+
+# %% [markdown]
+"""```text
+(Dense(weight=float64 (2, 3), bias=float64 (3,)), ReLU(), Dense(weight=float64 (3, 2), bias=float64 (2,)))
+the same as by hand: True
+```
+
+And a step down, with the learning rate 0.25: every weight minus a quarter of its gradient.
+"""
+
+# %%
+better = fn.sgd_update(net, grad, learning_rate=0.25)
+print("second weight", better[2].weight.tolist())
+print("second bias", better[2].bias.tolist())
+print("first weight", better[0].weight.tolist())
+print("first bias", better[0].bias.tolist())
+print("prediction", fn.forward(better, x).tolist())
+print("loss", loss, "->", fn.value_and_grad(better, x, wanted, squared)[0])
+
+# %% [markdown]
+"""```text
+second weight [[2.25, 1.75], [0.5625, 0.9375], [-0.9375, -0.5625]]
+second bias [-0.25, 0.25]
+first weight [[1.0, -0.625, -1.125], [-0.5, 0.375, 0.875]]
+first bias [0.0, 0.4375, 0.4375]
+prediction [[2.0, 2.0], [2.0, 2.0]]
+loss 0.5 -> 0.0625
+```
+
+The second example is now exactly right. The first one is off by 0.25 in both outputs: `(0.0625 + 0.0625) / 2` is
+0.0625.
+
+## Every number, whenever you want it
+
+`fn.explain` lists a whole pass like the one above, for your own network and data: each formula, what goes in, and
+what comes out, with all digits that training uses. It has a stage for each layer and direction; `print(told)` prints
+them all, and `told.markdown` is the same as a table. The last stage is the first layer's way backward:
+"""
+
+# %%
+told = fn.explain(net, x, wanted, squared)
+print(told.stages[-1])
+
+# %% [markdown]
+"""```text
+backward, layer 0 Dense
+  grad_weight = x.T @ g
+  grad_bias = g.sum(axis=0)
+  grad_x = g @ weight.T
+    g (2, 3) =
+    [[0.  , 0.25, 0.25],
+     [0.  , 0.  , 0.  ]]
+    grad_weight (2, 3) =
+    [[0. , 0.5, 0.5],
+     [0. , 0.5, 0.5]]
+    grad_bias (3,) =
+    [0.  , 0.25, 0.25]
+    grad_x (2, 2) =
+    [[-0.375,  0.375],
+     [ 0.   ,  0.   ]]
+```
+
+Two more numbers to try: `grad_x` of the first example is `0.25 * -0.5 + 0.25 * -1.0`, which is -0.375, and
+`0.25 * 0.5 + 0.25 * 1.0`, which is 0.375.
+
+Next, part 3: how to know that a gradient is right when there are too many numbers to redo.
+"""

@@ -1,0 +1,193 @@
+# %% [markdown]
+"""# Part 3. Checking a gradient.
+
+A wrong gradient does not crash. The network learns a little worse, or not at all, and nobody knows why. So gradients
+are checked: a slope can be *measured*, and that needs nothing but the forward pass.
+
+Run it with: `python examples/tutorial/part_3_checking.py`
+"""
+
+# %%
+from pathlib import Path
+
+import numpy as np
+from attrs import evolve, frozen
+from matplotlib import pyplot as plt
+
+import funcnet as fn
+from funcnet.arithmetic import sum_rows
+
+FIGURES = Path("figures")
+FIGURES.mkdir(exist_ok=True)
+
+# %% [markdown]
+"""## Two ways to measure a slope
+
+Take `f(x) = x * x * x` at `x = 1.5`. School says that the slope is `3 * x * x`, which is 6.75. The first idea is to
+go a step `h` to the right, and divide the change by `h`. The better idea is to go to both sides, and divide by
+`2 * h`: the curve bends away to both sides, and most of the two errors cancels.
+"""
+
+
+# %%
+def f(x: float) -> float:
+    """The cube."""
+    return x * x * x
+
+
+x = 1.5
+exact = 3 * x * x
+print("at", x, "the slope is", exact)
+for h in (0.5, 0.25, 0.125):
+    to_the_right = (f(x + h) - f(x)) / h
+    both_sides = (f(x + h) - f(x - h)) / (2 * h)
+    print("step", h, "right", to_the_right, "wrong by", to_the_right - exact)
+    print("step", h, "both ", both_sides, "wrong by", both_sides - exact)
+
+# %% [markdown]
+"""```text
+at 1.5 the slope is 6.75
+step 0.5 right 9.25 wrong by 2.5
+step 0.5 both  7.0 wrong by 0.25
+step 0.25 right 7.9375 wrong by 1.1875
+step 0.25 both  6.8125 wrong by 0.0625
+step 0.125 right 7.328125 wrong by 0.578125
+step 0.125 both  6.765625 wrong by 0.015625
+```
+
+Halve the step, and the error to the right halves, nearly; but the error to both sides becomes a *quarter*. For the
+cube it is exactly `h * h`: expand `(x + h) * (x + h) * (x + h)` and see what is left.
+
+So take a tiny step? No. The computer keeps some sixteen digits. `f(x + h)` and `f(x - h)` then agree in nearly all of
+them, the difference keeps only the last few, and the division by `2 * h` makes what is wrong with them large.
+"""
+
+# %%
+for h in (1e-2, 1e-5, 1e-8, 1e-11, 1e-14):
+    both_sides = (f(x + h) - f(x - h)) / (2 * h)
+    print(f"step {h:.0e}: wrong by {abs(both_sides - exact):.0e}")
+
+# %% [markdown]
+"""```text
+step 1e-02: wrong by 1e-04
+step 1e-05: wrong by 1e-10
+step 1e-08: wrong by 4e-08
+step 1e-11: wrong by 6e-07
+step 1e-14: wrong by 2e-04
+```
+
+The error falls to the step 1e-05 and rises behind it. That step, or one near it, is the best for most functions, and
+what funcnet takes. Ten digits are right then; nobody gets all sixteen in this way. The picture shows all steps:
+"""
+
+# %%
+steps = [10.0 ** (-k / 8) for k in range(8, 121)]
+errors_right = [abs((f(x + h) - f(x)) / h - exact) for h in steps]
+errors_both = [abs((f(x + h) - f(x - h)) / (2 * h) - exact) for h in steps]
+figure, axes = plt.subplots(figsize=(7, 4.5))
+axes.loglog(steps, errors_right, label="one side: (f(x + h) - f(x)) / h")
+axes.loglog(steps, errors_both, label="both sides: (f(x + h) - f(x - h)) / 2h")
+axes.axvline(1e-5, color="black", linestyle=":", label="the step that funcnet takes")
+axes.set(xlabel="step h", ylabel="error of the slope", title="Neither too large a step nor too small a one")
+axes.grid(visible=True, alpha=0.4)
+axes.legend()
+figure.tight_layout()
+figure.savefig(FIGURES / "part_3_steps.png", dpi=120)
+
+# %% [markdown]
+"""## A whole network at once
+
+`numerical_gradient` does this for each element of an array, and `check_gradients` for the input and every weight of a
+network. It compares them with what `backward` says, in numbers of sixteen digits, and raises an error if one differs.
+"""
+
+# %%
+key = fn.Key(3)
+net = (fn.dense(key.child(0), 4, 5), fn.Tanh(), fn.dense(key.child(1), 5, 3))
+examples = np.array([[0.5, -1.0, 0.25, 2.0], [1.5, 0.75, -0.5, -1.0]])
+for check in fn.check_gradients(net, examples).checks:
+    print(check.where, "has", check.elements, "numbers, right:", check.passed)
+
+# %% [markdown]
+"""```text
+x has 8 numbers, right: True
+0.weight has 20 numbers, right: True
+0.bias has 5 numbers, right: True
+2.weight has 15 numbers, right: True
+2.bias has 3 numbers, right: True
+```
+
+## A mistake, found and named
+
+Here is a layer with a weight for each column and a bias: `y = x * scale + offset`. Its `backward` has a fault: the
+input's slope is right, but the bias takes the *mean* over the examples where it must take the sum. Such a network
+still learns.
+"""
+
+
+# %%
+@frozen(eq=False)
+class Faulty(fn.Layer):
+    """``y = x * scale + offset``, with a fault in its backward function."""
+
+    scale: fn.Array
+    offset: fn.Array
+
+
+def forward(params: Faulty, x: fn.Array) -> fn.Array:
+    """Each column by its scale, plus its offset."""
+    return x * params.scale + params.offset
+
+
+def backward(params: Faulty, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Faulty]:
+    """Wrong by a factor."""
+    return g * params.scale, evolve(params, scale=sum_rows(g * x), offset=sum_rows(g) / max(len(x), 1))
+
+
+fn.register_layer(Faulty, forward=forward, backward=backward)
+layer = Faulty(scale=np.array([1.0, 0.5]), offset=np.array([0.0, 0.25]))
+four_examples = np.array([[1.0, 2.0], [0.5, -1.0], [-0.5, 1.0], [2.0, 0.25]])
+try:
+    fn.check_layer(layer, four_examples)
+except fn.LawError as error:
+    reason, guess = str(error).split("; ")
+    print(reason)
+    print(guess)
+
+# %% [markdown]
+"""```text
+check_layer: gradient: by offset[0] it must be 1.7005511, got 0.42513777
+scaled: it is 0.25 times what it must be, as if it were the mean over the batch, not the sum
+```
+
+The error says where and how much, and since the wrong gradient is a multiple of the right one, it says that, too. It
+knows eight common mistakes: scaled, transposed, forgotten, swapped with another field's, an input that is
+overwritten, one that is remembered from an earlier call, a wrong broadcast, and a random draw.
+
+## Corners
+
+`ReLU` has no slope at 0: to the left it is 0, to the right it is 1. Measured to both sides there, it comes out as
+0.5. That is no mistake of anybody's: at a corner, every number between the two slopes will do, and libraries take 0.
+"""
+
+# %%
+at_the_corner = np.array([[0.0]])
+measured = fn.numerical_gradient(lambda z: float(fn.forward(fn.ReLU(), z)[0, 0]), at_the_corner)
+by_funcnet, _ = fn.backward(fn.ReLU(), at_the_corner, np.array([[1.0]]))
+print("measured", measured[0, 0], "and by backward", by_funcnet[0, 0])
+report = fn.check_layer(fn.ReLU(), np.array([[0.0, 1.0, -1.0]]))
+for found in report.checks:
+    if found.law == "gradient":
+        print("gradient by", found.where, "right:", found.error <= found.tolerance, "corners:", found.kinks)
+
+# %% [markdown]
+"""```text
+measured 0.5 and by backward 0.0
+gradient by x right: True corners: 1
+```
+
+`check_layer` tells a corner from a mistake: it looks at both slopes, and takes a smaller step to see whether they
+stay apart or approach each other, as they do on every smooth curve.
+
+Next, part 4: a network that reads digits.
+"""

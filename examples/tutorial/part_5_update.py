@@ -1,0 +1,321 @@
+# %% [markdown]
+"""# Part 5. Why the update is separate.
+
+In the post that funcnet grew from, `backward` does two things. It computes gradients, and it *changes the weights*.
+That is short, and for a simple run it works. This part shows where it goes wrong, and then the same with gradients
+as values.
+
+Run it with: `python examples/tutorial/part_5_update.py`
+"""
+
+# %%
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: for small networks more threads are slower
+
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import numpy as np
+from matplotlib import pyplot as plt
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+import funcnet as fn
+from funcnet.arrays import lock
+from funcnet.trees import map_parameters, trained_arrays
+
+FIGURES = Path("figures")
+FIGURES.mkdir(exist_ok=True)
+
+# %% [markdown]
+"""## The post's layer
+
+This is how the post's layer works: the last lines of `backward` are the update.
+"""
+
+
+# %%
+class Coupled:
+    """A layer whose backward changes its weight, as in the post."""
+
+    def __init__(self, weight: fn.Array, learning_rate: float) -> None:
+        self.weight = weight
+        self.bias: fn.Array = np.zeros(weight.shape[1])
+        self.learning_rate = learning_rate
+
+    def forward(self, x: fn.Array) -> fn.Array:
+        """The outputs."""
+        y: fn.Array = x @ self.weight + self.bias
+        return y
+
+    def backward(self, x: fn.Array, g: fn.Array) -> fn.Array:
+        """The gradient by the input; and a step downhill."""
+        grad_x: fn.Array = g @ self.weight.T
+        self.weight = self.weight - self.learning_rate * (x.T @ g)
+        self.bias = self.bias - self.learning_rate * g.sum(axis=0)
+        return grad_x
+
+
+# %% [markdown]
+"""## Wrong, first: who looks, trains
+
+We only want to know how the loss changes with the input, and ask twice.
+"""
+
+# %%
+x, g = np.array([[2.0, 3.0]]), np.array([[0.5]])
+layer = Coupled(np.array([[0.5], [-1.0]]), learning_rate=0.25)
+print("first answer ", layer.backward(x, g))
+print("second answer", layer.backward(x, g))
+
+# %% [markdown]
+"""```text
+first answer  [[ 0.25 -0.5 ]]
+second answer [[ 0.125  -0.6875]]
+```
+
+Two questions, two answers: the first question moved the weight. So the gradient cannot be checked as in part 3
+either: there are no two looks at one network. (The post sets the rate to 0 to check the input's gradient, and reads
+the weight's off the changed weight.)
+
+## Wrong, second: a layer that is used three times
+
+A network may use one layer several times: those that read text, word by word, do. Let the layer have the one weight
+0.5, use it three times, and wish for 1.0 where the input is 1.0. With the loss `(y - 1) * (y - 1) / 2`, what
+`backward` starts from is `y - 1`. The output is the cube of the weight, so by hand the slope is
+`(w * w * w - 1) * 3 * w * w`, which is -0.65625.
+
+In the post's way, the weight has moved already when the second use is differentiated, and again for the third. We
+read the gradient off the changed weight, for two learning rates:
+"""
+
+# %%
+w = 0.5
+print("by hand", (w * w * w - 1) * 3 * w * w)
+for rate in (1.0, 0.5):
+    thrice = Coupled(np.array([[w]]), rate)
+    inputs = [np.array([[1.0]])]
+    for _ in range(3):
+        inputs.append(thrice.forward(inputs[-1]))
+    slope: fn.Array = inputs.pop() - 1.0
+    for each in reversed(inputs):
+        slope = thrice.backward(each, slope)
+    print("with the rate", rate, "the post's way says", (w - thrice.weight[0, 0]) / rate)
+
+# %% [markdown]
+"""```text
+by hand -0.65625
+with the rate 1.0 the post's way says -0.751953125
+with the rate 0.5 the post's way says -0.7041015625
+```
+
+Both are wrong, and each rate has its own "gradient". Nothing crashes; the network learns something, a little off.
+
+## Wrong, third: the examination that teaches
+
+Back to the digits, with few images to learn from. After each epoch we watch the size of the gradient on the held-out
+images: a usual thing to plot, and a harmless one. Or is it?
+"""
+
+
+# %%
+def images() -> tuple[fn.Batch[NDArray[np.int64]], fn.Batch[NDArray[np.int64]]]:
+    """150 digits to learn from, and 150 others."""
+    pixels, digits = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
+    x = pixels / 16
+    return fn.Batch(x[:150], digits[:150]), fn.Batch(x[150:300], digits[150:300])
+
+
+train, held_out = images()
+weights = [
+    fn.dense(fn.Key(5).child(i), 64 if i == 0 else 32, 10 if i else 32, dtype=np.float64).weight for i in range(2)
+]
+
+
+def coupled_accuracy(*, watched: bool) -> float:
+    """The share of held-out digits that are right after 40 epochs in the post's way."""
+    first, second = (Coupled(weight, learning_rate=0.2) for weight in weights)
+
+    def gradient(x: fn.Array, y: NDArray[np.int64]) -> fn.Array:
+        hidden = first.forward(x)
+        bent = np.maximum(hidden, 0)
+        _, g = fn.softmax_cross_entropy(second.forward(bent), y)
+        return first.backward(x, second.backward(bent, g) * (hidden > 0))
+
+    for _ in range(40):
+        for start in range(0, 150, 10):
+            gradient(train.x[start : start + 10], train.y[start : start + 10])
+        if watched:
+            gradient(held_out.x, held_out.y)  # for the plot
+    answers = second.forward(np.maximum(first.forward(held_out.x), 0)).argmax(axis=1)
+    return fn.accuracy(answers, held_out.y)
+
+
+print("not watched:", round(coupled_accuracy(watched=False), 3))
+print("watched:    ", round(coupled_accuracy(watched=True), 3))
+
+# %% [markdown]
+"""```text
+not watched: 0.927
+watched:     0.987
+```
+
+The held-out images were learned from, 40 times, by looking at them. The better number is worth nothing: it no longer
+says what the network has understood. And nothing in the program looks wrong.
+
+## Right: a gradient is a value
+
+In funcnet `backward` returns the gradient and changes nothing. The same three cases again.
+"""
+
+# %%
+layer_now = fn.Dense(weight=np.array([[0.5], [-1.0]]), bias=np.array([0.0]))
+print("first answer ", fn.backward(layer_now, x, g)[0])
+print("second answer", fn.backward(layer_now, x, g)[0])
+
+# %% [markdown]
+"""```text
+first answer  [[ 0.25 -0.5 ]]
+second answer [[ 0.25 -0.5 ]]
+```
+
+A layer that is used three times is a tuple of three layers that happen to be one. Its gradient is a tuple of three,
+a gradient for each use, and the slope by the one weight is their sum. That needs no feature of the library:
+gradients are values, so they can be added.
+"""
+
+# %%
+one = fn.Dense(weight=np.array([[w]]), bias=np.array([0.0]))
+
+
+def half_square(prediction: fn.Array, wanted: fn.Array) -> tuple[float, fn.Array]:
+    """Half the squared distance, and its gradient, for one number."""
+    distance = prediction - wanted
+    return float(distance[0, 0] * distance[0, 0]) / 2, distance
+
+
+by_use = fn.value_and_grad((one, one, one), np.array([[1.0]]), np.array([[1.0]]), half_square)[1]
+shares = [each.weight[0, 0] for each in by_use]
+print("a share for each use:", *shares)
+print("their sum:", shares[0] + shares[1] + shares[2])
+
+# %% [markdown]
+"""```text
+a share for each use: -0.21875 -0.21875 -0.21875
+their sum: -0.65625
+```
+
+That is the number by hand. And watching does not teach:
+"""
+
+
+# %%
+def separate_accuracy(*, watched: bool) -> float:
+    """The same training in funcnet."""
+    first, second = (fn.Dense(weight=weight, bias=lock(np.zeros(weight.shape[1]))) for weight in weights)
+    net = (first, fn.ReLU(), second)
+    for _ in range(40):
+        for batch in fn.minibatches(train.x, train.y, 10):
+            _, grad = fn.value_and_grad(net, batch.x, batch.y, fn.softmax_cross_entropy)
+            net = fn.sgd_update(net, grad, learning_rate=0.2)
+        if watched:
+            fn.value_and_grad(net, held_out.x, held_out.y, fn.softmax_cross_entropy)  # for the plot
+    return fn.accuracy(fn.predict(net, held_out.x), held_out.y)
+
+
+print("not watched:", round(separate_accuracy(watched=False), 3))
+print("watched:    ", round(separate_accuracy(watched=True), 3))
+
+# %% [markdown]
+"""```text
+not watched: 0.927
+watched:     0.927
+```
+
+Not watched, the two ways give the same: the coupling does no harm as long as each step runs forward once and
+backward once, which is what the post does. It is everything else that it makes impossible, or wrong.
+
+## What else a value can do
+
+With the gradient in hand we can ask what a step of *any* length would do, before we take one: on the left, from one
+gradient, the loss for a hundred step lengths. In the post's way each of them would be a training run of its own.
+
+And networks are values, too: they can be added and scaled like arrows. On the right is a slice through the loss
+surface. Its plane contains three networks of one training: the first, the one after epoch 5, and the last. Each
+point of the plane is a network, its color the loss. The dots are the networks after each epoch, seen from above.
+"""
+
+# %%
+key = fn.Key(5)
+start = fn.mlp(key, (64, 32, 10), dtype=np.float64)
+run = fn.train(
+    fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1),
+    start,
+    lambda epoch: fn.minibatches(train.x, train.y, 10, key=key.child("shuffle", epoch)),
+    epochs=range(20),
+)
+path = [start, *(net for net, _ in run)]
+grad = fn.value_and_grad(path[2], train.x, train.y, fn.softmax_cross_entropy)[1]
+lengths = np.linspace(0.05, 8, 100)
+along = [
+    fn.evaluate(fn.sgd_update(path[2], grad, learning_rate=t), train.x, train.y, fn.softmax_cross_entropy)
+    for t in lengths.tolist()
+]
+
+
+Net: TypeAlias = tuple[fn.Layer, ...]
+
+
+def plus(a: Net, share: float, b: Net) -> Net:
+    """The network ``a + share * b``, number by number."""
+    return map_parameters(lambda p, q: lock(p + share * q), a, b)
+
+
+def dot(a: Net, b: Net) -> float:
+    """The product of two networks as arrows: its square root, for one with itself, is a length."""
+    pairs = zip(trained_arrays(a), trained_arrays(b), strict=True)
+    return sum(float((p * q).sum()) for p, q in pairs)
+
+
+first, middle, last = path[0], path[5], path[-1]
+across = plus(last, -1, first)
+upward = plus(middle, -1, first)
+upward = plus(upward, -dot(upward, across) / dot(across, across), across)  # what is left is at a right angle
+width, height = dot(across, across) ** 0.5, dot(upward, upward) ** 0.5
+dots = [(dot(plus(net, -1, first), across) / width, dot(plus(net, -1, first), upward) / height) for net in path]
+a, b = np.linspace(-0.4 * width, 1.5 * width, 40), np.linspace(-3 * height, 4 * height, 40)
+surface = [
+    [
+        fn.evaluate(
+            plus(plus(first, u / width, across), v / height, upward), train.x, train.y, fn.softmax_cross_entropy
+        )
+        for u in a.tolist()
+    ]
+    for v in b.tolist()
+]
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), width_ratios=(4, 5))
+left.plot(lengths, along)
+left.axvline(0.1, color="black", linestyle=":", label="the rate that was used")
+left.set(xlabel="length of the step (learning rate)", ylabel="loss", title="One gradient, any step")
+left.grid(visible=True, alpha=0.4)
+left.legend()
+colored = right.contourf(a, b, np.log10(surface), levels=20, cmap="viridis")
+right.plot(*zip(*dots, strict=True), ".-", color="white")
+right.annotate("start", dots[0], xytext=(4, -15), textcoords="offset points", color="white", fontsize=11)
+right.annotate("end", dots[-1], xytext=(4, -15), textcoords="offset points", color="white", fontsize=11)
+right.set(
+    xlabel="from the first network to the last", ylabel="across, to that after epoch 5", title="A slice of the loss"
+)
+figure.colorbar(colored, ax=right, label="log10 of the loss")
+figure.tight_layout()
+figure.savefig(FIGURES / "part_5_surface.png", dpi=120)
+
+# %% [markdown]
+"""A separate update has another effect, which cannot be seen: `backward`, a pure function, can be run twice, in
+parallel, in another process, or for one half of the data after the other, and the answers can be compared. Part 6
+lives from that.
+
+Next, part 6: the same digits on every computer.
+"""

@@ -1,0 +1,136 @@
+"""The tutorial: each part opens as a notebook, runs, prints what its text says, and saves its pictures."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import struct
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+TUTORIAL = Path(__file__).parent.parent / "examples" / "tutorial"
+PARTS = sorted(TUTORIAL.glob("part_*.py"))
+if not TUTORIAL.exists():
+    pytest.skip("the examples are not beside the tests", allow_module_level=True)
+
+needs_extra = pytest.mark.skipif(
+    not all(map(find_spec, ("matplotlib", "sklearn"))), reason="the extra 'examples' is not installed"
+)
+every_part = pytest.mark.parametrize("path", PARTS, ids=lambda path: path.stem)
+PICTURES = {
+    "part_1_neuron": ("part_1_slope.png",),
+    "part_3_checking": ("part_3_steps.png",),
+    "part_4_digits": ("part_4_curves.png", "part_4_weights.png", "part_4_misread.png"),
+    "part_5_update": ("part_5_surface.png",),
+}
+SEPARATOR = "\x1e"
+NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")
+
+
+@frozen
+class Cell:
+    """A cell of a notebook: what stands between two ``# %%`` lines."""
+
+    kind: str
+    source: str
+
+
+def cells(path: Path) -> list[Cell]:
+    """A part's cells, in order."""
+    heading, *rest = re.split(r"^# %%( \[markdown\])?\n", path.read_text(), flags=re.MULTILINE)
+    assert heading == ""
+    return [Cell("markdown" if mark else "code", source) for mark, source in zip(rest[::2], rest[1::2], strict=True)]
+
+
+def prose(cell: Cell) -> str:
+    """A markdown cell's text."""
+    return str(ast.literal_eval(cell.source.strip()))
+
+
+def said(cell: Cell) -> str | None:
+    """The output that a markdown cell begins with, if it does."""
+    found = re.match(r"```text\n(.*?)```", prose(cell), re.DOTALL)
+    return found[1] if found else None
+
+
+def outputs(path: Path, directory: Path) -> list[str]:
+    """What each cell prints, in a process of its own."""
+    source = re.sub(
+        r"^# %%.*$", lambda _: f"print({SEPARATOR!r}, end='', flush=True)", path.read_text(), flags=re.MULTILINE
+    )
+    script = directory / path.name
+    script.write_text(source)
+    environment = os.environ | {"MPLBACKEND": "agg", "PYTHONWARNINGS": "error::RuntimeWarning"}
+    result = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, cwd=directory, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split(SEPARATOR)[1:]
+
+
+def numbers(text: str) -> set[float]:
+    """The numbers in a text."""
+    return {float(found) for found in NUMBER.findall(text)}
+
+
+@every_part
+def test_a_part_is_a_notebook(path: Path) -> None:
+    """It begins with its title; text and code take turns; a markdown cell is one string, a code cell is code."""
+    found = cells(path)
+    number = int(path.stem.split("_")[1])
+    assert found[0].kind == "markdown"
+    assert prose(found[0]).startswith(f"# Part {number}. ")
+    assert f"`python examples/tutorial/{path.name}`" in prose(found[0])
+    for cell in found:
+        tree = ast.parse(cell.source)
+        strings = [isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body]
+        assert strings == [True] if cell.kind == "markdown" else strings and not any(strings)
+
+
+@needs_extra
+@every_part
+def test_a_part_prints_what_its_text_says(path: Path, tmp_path: Path) -> None:
+    """Under each cell that prints stands its output; each number in the text is printed, or a whole one of the code."""
+    found = cells(path)
+    printed = outputs(path, tmp_path)
+    assert len(printed) == len(found)
+    for position, (cell, output) in enumerate(zip(found, printed, strict=True)):
+        if cell.kind == "markdown":
+            assert not output
+            assert said(cell) is None or printed[position - 1]
+        elif output:
+            assert said(found[position + 1]) == output, cell.source
+    known = numbers("".join(printed))
+    whole = {each for each in numbers("".join(cell.source for cell in found if cell.kind == "code")) if each % 1 == 0}
+    for cell in found:
+        if cell.kind == "markdown":
+            words = re.sub(r"```.*?```|\[[^]]*\]\([^)]*\)", "", prose(cell), flags=re.DOTALL)
+            strange = numbers(words) - known - whole - {float(each) for each in range(10)}
+            assert not strange, words
+    for name in PICTURES.get(path.stem, ()):
+        header = (tmp_path / "figures" / name).read_bytes()[:24]
+        width, height = struct.unpack(">II", header[16:24])
+        assert header[1:4] == b"PNG"
+        assert width >= 800
+        assert height >= 300
+
+
+@every_part
+def test_pictures_are_labelled(path: Path) -> None:
+    """Each picture that a part saves is in the table above, has a title, and its size is that of its print."""
+    saved = re.findall(r'savefig\(FIGURES / "([^"]+)", dpi=120\)', path.read_text())
+    assert sorted(saved) == sorted(PICTURES.get(path.stem, ()))
+    assert path.read_text().count("savefig") == len(saved)
+
+
+def test_the_parts_are_numbered() -> None:
+    """From 1 on, and each says which one is next."""
+    assert [int(path.stem.split("_")[1]) for path in PARTS] == list(range(1, len(PARTS) + 1))
+    for path in PARTS[:-1]:
+        assert f"Next, part {int(path.stem.split('_')[1]) + 1}:" in path.read_text()
