@@ -87,15 +87,15 @@ IDX_TRAPS: dict[str, tuple[Trap, str]] = {
     "few bytes promise 2 GiB": (lambda p: sparse(p, idx_header(2**31 - 100), 100), "must have 2147483556 bytes"),
     "few bytes promise more than there is": (lambda p: sparse(p, idx_header(*[2**32 - 1] * 4), 100), "holds more than"),
     "few packed bytes promise 2 GiB": (lambda p: packed(p, idx_header(2**31 - 100), 0), "must have 2147483556 bytes"),
-    "3 GiB promise little": (lambda p: sparse(p, idx_header(10), 3 * GIB), "must have 18 bytes for sizes (10,), got more"),
+    "3 GiB promise little": (lambda p: sparse(p, idx_header(10), 3 * GIB), "must have 18 bytes"),
     "3 GiB promise 3 GiB": (lambda p: sparse(p, idx_header(3 * GIB), 8 + 3 * GIB), "holds more than 2147483648 bytes"),
-    "a bomb promises little": (lambda p: packed(p, idx_header(10), GIB // 4), "must have 18 bytes for sizes (10,), got more"),
+    "a bomb promises little": (lambda p: packed(p, idx_header(10), GIB // 4), "sizes (10,), got more"),
     "a bomb promises 3 GiB": (lambda p: packed(p, idx_header(3 * GIB), GIB // 4), "holds more than 2147483648 bytes"),
     "a bomb of no format": (lambda p: packed(p, b"", GIB // 4), "unknown IDX element type 0x00"),
     "an endless name": (endless_name, "ends too early"),
     "fifty thousand members": (members, "has bytes after the end of its gzip stream"),
-    "packed twice": (lambda p: p.write_bytes(gzip.compress(gzip.compress(bytes(GIB // 16)))), "must begin with two zero"),
-    "a zero among huge sizes": (lambda p: sparse(p, idx_header(0, 2**32 - 1, 2**32 - 1), 2**20), "at least one element"),
+    "packed twice": (lambda p: p.write_bytes(gzip.compress(gzip.compress(bytes(GIB // 16)))), "must begin with two"),
+    "a zero among huge sizes": (lambda p: sparse(p, idx_header(0, 2**32 - 1, 2**32 - 1), 2**20), "at least one"),
     "255 axes of ones": (lambda p: p.write_bytes(idx_header(*[1] * 255) + b"a"), "1 to 32 axes"),
     "255 axes of the largest": (lambda p: packed(p, idx_header(*[2**32 - 1] * 255), GIB // 4), "1 to 32 axes"),
 }  # fmt: skip
@@ -224,7 +224,7 @@ def test_names_with_paths_never_reach_the_disk(name: str, tmp_path: Path) -> Non
     text = content[8 : 8 + length].replace(b'"0.scale"', written)
     path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(fn.CheckpointError, match="an array's name must have at most 255 letters|not in the one form"):
+    with pytest.raises(fn.CheckpointError, match=r"an array's name must have at most 255 letters|not in the one form"):
         fn.load(path)
     assert sorted(tmp_path.rglob("*")) == before
 
