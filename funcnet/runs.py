@@ -273,9 +273,9 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _row(line: bytes) -> RunRow:
-    content = json.loads(line.decode("ascii"))
+    content: dict[str, Any] = json.loads(line.decode("ascii"))
     row = RunRow(**content)
-    types = {name: type(value) for name, value in content.items()}
+    types: dict[str, type] = {name: type(value) for name, value in content.items()}
     if types.pop("epoch") not in (int, type(None)) or types.pop("steps") is not int or set(types.values()) != {str}:
         raise TypeError
     if json.dumps(attrs.asdict(row)).encode() != line or row.arithmetic not in ("native", "portable"):

@@ -486,7 +486,7 @@ class Mirror(BaseHTTPRequestHandler):
             "stalls": lambda: self.answer(good[:-9], promised=len(good), then_wait=0.4),
             "silent": lambda: None,
             "nothing": lambda: self.answer(b""),
-            "no content": lambda: self.send_response(204) or self.end_headers(),
+            "no content": lambda: self.write(b"HTTP/1.1 204 No Content\r\n\r\n"),
             "a huge promise": lambda: self.answer(good[:-9], promised=10**18),
             "a negative promise": lambda: self.answer(good[:-9], promised=-5),
             "many headers": lambda: self.write(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"),
