@@ -15,7 +15,6 @@ import math
 import os
 import re
 import stat
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias, TypeVar, cast, overload
@@ -26,6 +25,7 @@ from attrs import frozen
 
 from funcnet.arrays import AnyArray, Array, check_finite, lock
 from funcnet.errors import CheckpointError, ConfigError, FuncnetError, StructureError
+from funcnet.files import Filename, as_path, remove_stale
 from funcnet.fingerprints import environment
 from funcnet.fitting import Fit
 from funcnet.keys import check_key
@@ -46,12 +46,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,255}")
 _DTYPES: Final[dict[str, np.dtype[np.floating]]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _CODES: Final = {"float32": "F32", "float64": "F64"}
 _TEMPORARY: Final = re.compile(r"\.funcnet-[0-9a-f]{16}\.tmp")
-_STALE: Final = 3600.0
 _MAX_DIGITS: Final = 1300
 Header: TypeAlias = dict[str, Any]
 V = TypeVar("V")
-
-Filename: TypeAlias = "str | os.PathLike[str]"
 
 # ------------------------------------------------------------------------------------------------- writing
 
@@ -80,7 +77,7 @@ def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]])
         ...     fn.equal(fn.load(f"{directory}/net.safetensors", like=net), net)
         True
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(as_path("save", "path", path)))
     _check_value(value, "save")
     structure, arrays = take_apart(value, "save")
     parts = [raw(array) for array in _ordered(arrays).values()]
@@ -136,7 +133,7 @@ def _hash(header: bytes, parts: Iterable[memoryview]) -> str:
 
 def _write(path: Path, parts: list[bytes | memoryview]) -> None:
     mode = _mode(path)
-    _remove_stale(path.parent)
+    remove_stale(path.parent, _TEMPORARY)
     temporary = path.parent / f".funcnet-{os.urandom(8).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)
@@ -164,19 +161,6 @@ def _mode(path: Path) -> int | None:
     if not stat.S_ISREG(mode):
         raise CheckpointError(f"{path} is no regular file", subject="save")
     return stat.S_IMODE(mode) & 0o777
-
-
-def _remove_stale(directory: Path) -> None:
-    """Remove what killed writers left; a living one does not take an hour."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name):
-                found = Path(entry.path)
-                try:
-                    if time.time() - found.stat().st_mtime > _STALE:
-                        found.unlink()
-                except OSError:  # another writer was faster, or it is another user's
-                    continue
 
 
 def _sync(directory: Path) -> None:
@@ -223,9 +207,10 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
         ...     fn.load(f"{directory}/run.safetensors", like=state).optimizer
         Momentum(learning_rate=0.1, momentum=0.9)
     """
-    name = os.fspath(path)
+    file_path = as_path("load", "path", path)
+    name = str(file_path)
     try:
-        with Path(name).open("rb") as file:
+        with file_path.open("rb") as file:
             structure, arrays = _read(file)
         if not allow_nonfinite:
             for where, array in arrays.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import tempfile
 import zlib
 from http.client import HTTPException
@@ -19,28 +20,36 @@ from numpy.typing import NDArray
 
 from funcnet.arrays import Array, Labels, lock
 from funcnet.errors import DatasetFormatError
+from funcnet.files import Filename, as_path, remove_stale
 
 # ----------------------------------------------------------------------------------------------------- IDX
 
 _IDX_TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP: Final = b"\x1f\x8b"
 _MAX_RANK: Final = 32  # what every NumPy can hold
+_LONGEST_HEADER: Final = 4 + 4 * _MAX_RANK
 IDX_LIMIT: Final = 2**31
 
 
-def read_idx(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+def read_idx(path: Filename) -> NDArray[np.generic]:
     """Read one array from an IDX file, gzipped or plain.
 
     The file has two zero bytes, the element type, the number of axes, each axis' size as a big-endian uint32, and then
     the elements, the last axis fastest. The result is locked and in native byte order.
 
     Raises:
-        DatasetFormatError: If the file is not exactly that, or holds over 2 GiB.
+        DatasetFormatError: If the file is not exactly that, or holds over 2 GiB. What its header promises is compared
+            with what is there before memory is taken for it.
+        ConfigError: If the path is none.
         OSError: If it cannot be read.
 
     Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", its file formats.
     """
-    return parse_idx(read_file(Path(path), IDX_LIMIT), str(path))
+    file = as_path("read_idx", "path", path)
+    size = _idx_size(_read(file, _LONGEST_HEADER), str(file))
+    if size > IDX_LIMIT:
+        raise DatasetFormatError(f"{file} holds more than {IDX_LIMIT} bytes: its header says {size}")
+    return parse_idx(_read(file, size + 1), str(file))
 
 
 def read_file(path: Path, limit: int) -> bytes:
@@ -49,55 +58,68 @@ def read_file(path: Path, limit: int) -> bytes:
     Raises:
         DatasetFormatError: If the gzip stream is damaged, or the content larger than ``limit``.
     """
-    with path.open("rb") as file:
-        head = file.read(2)
-        file.seek(0)
-        if head == _GZIP:
-            data = _gunzip(file, path, limit)
-        else:  # a read sets aside as much memory as it is told to
-            data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+    data = _read(path, limit + 1)
     if len(data) > limit:
         raise DatasetFormatError(f"{path} holds more than {limit} bytes")
     return data
 
 
-def _gunzip(file: IO[bytes], path: Path, limit: int) -> bytes:
+def _read(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of a file's content, or all of it; a gzip stream that ends before must end well."""
+    with path.open("rb") as file:
+        head = file.read(2)
+        file.seek(0)
+        if head == _GZIP:
+            return _gunzip(file, path, count)
+        return file.read(min(count, os.fstat(file.fileno()).st_size + 1))  # as much memory as it is told to set aside
+
+
+def _gunzip(file: IO[bytes], path: Path, count: int) -> bytes:
     unpacker = zlib.decompressobj(wbits=31)
     unpacked = BytesIO()  # it grows in place, and gives its bytes away without a copy
     size = 0
     try:
-        while size <= limit and not unpacker.eof:
+        while size < count and not unpacker.eof:
             packed = unpacker.unconsumed_tail or file.read(2**16)
             if not packed:
                 raise DatasetFormatError(f"{path} is a gzip file that ends too early")
-            size += unpacked.write(unpacker.decompress(packed, limit + 1 - size))
+            size += unpacked.write(unpacker.decompress(packed, count - size))
     except zlib.error as error:
         raise DatasetFormatError(f"{path} is a damaged gzip file: {error}") from error
-    if size <= limit and (unpacker.unused_data or file.read(1)):
+    if size < count and (unpacker.unused_data or file.read(1)):
         raise DatasetFormatError(f"{path} has bytes after the end of its gzip stream")
     return unpacked.getvalue()
 
 
 def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
     """The array that an IDX file's content stands for; ``name`` is for messages. See ``read_idx``."""
+    expected = _idx_size(data, name)
+    dtype, shape, start = np.dtype(_IDX_TYPES[data[2]]), _idx_shape(data), 4 + 4 * data[3]
+    if len(data) != expected:
+        got = f"{len(data)}" if len(data) < expected else "more"
+        raise DatasetFormatError(f"{name} must have {expected} bytes for sizes {shape}, got {got}")
+    array = np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    array.flags.writeable = False
+    return array
+
+
+def _idx_size(data: bytes, name: str) -> int:
+    """How many bytes a file must have by its header, which ``data`` begins with."""
     if len(data) < 4 or data[:2] != b"\0\0":
         raise DatasetFormatError(f"{name} is no IDX file: it must begin with two zero bytes, got {data[:4]!r}")
     kind, rank = data[2], data[3]
     if kind not in _IDX_TYPES:
         raise DatasetFormatError(f"{name} has the unknown IDX element type 0x{kind:02x}")
-    start = 4 + 4 * rank
-    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, start, 4))
+    start, shape = 4 + 4 * rank, _idx_shape(data)
     if not 0 < rank <= _MAX_RANK or len(data) < start or 0 in shape:
         raise DatasetFormatError(
-            f"{name} must have 1 to {_MAX_RANK} axes of at least one element, got {shape} from {len(data)} bytes"
+            f"{name} must have 1 to {_MAX_RANK} axes of at least one element, got {shape} in a header of {start} bytes"
         )
-    dtype = np.dtype(_IDX_TYPES[kind])
-    expected = start + math.prod(shape) * dtype.itemsize
-    if len(data) != expected:
-        raise DatasetFormatError(f"{name} must have {expected} bytes for sizes {shape}, got {len(data)}")
-    array = np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
-    array.flags.writeable = False
-    return array
+    return start + math.prod(shape) * np.dtype(_IDX_TYPES[kind]).itemsize
+
+
+def _idx_shape(data: bytes) -> tuple[int, ...]:
+    return tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, 4 + 4 * data[3], 4))
 
 
 # --------------------------------------------------------------------------------------------------- MNIST
@@ -112,6 +134,7 @@ _MIRRORS: Final = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+_TEMPORARY: Final = re.compile(r"[a-z0-9-]+-ubyte\.[a-z0-9_]{8}\.part")
 _FILE_LIMIT: Final = 48_000_000
 _TIMEOUT: Final = 30.0
 VALIDATION: Final = 10_000
@@ -137,7 +160,7 @@ class MNIST:
     test: Examples
 
 
-def load_mnist(directory: str | os.PathLike[str] | None = None, *, flatten: bool = True, scale: bool = True) -> MNIST:
+def load_mnist(directory: Filename | None = None, *, flatten: bool = True, scale: bool = True) -> MNIST:
     """MNIST's handwritten digits; the last 10,000 training examples are the validation part, as in the post.
 
     The four IDX files, gzipped or plain, are looked for in ``directory``; without one in ``$FUNCNET_DATA/mnist``, then
@@ -174,10 +197,10 @@ def load_mnist(directory: str | os.PathLike[str] | None = None, *, flatten: bool
     )
 
 
-def _mnist_files(directory: str | os.PathLike[str] | None) -> dict[str, bytes]:
+def _mnist_files(directory: Filename | None) -> dict[str, bytes]:
     """Each file's content by name, from the first place that has all four."""
     if directory is not None:
-        places = [Path(directory)]
+        places = [as_path("load_mnist", "directory", directory)]
     else:
         named = os.environ.get("FUNCNET_DATA")
         places = ([Path(named) / "mnist"] if named else []) + [cache_directory()]
@@ -220,7 +243,7 @@ def _fetched(cache: Path, name: str) -> bytes:
     for mirror in _MIRRORS:
         try:
             return _download(f"{mirror}{name}.gz", cache, name)
-        except (OSError, HTTPException, DatasetFormatError) as error:
+        except (OSError, HTTPException, ValueError) as error:  # urllib raises the last for addresses that are none
             reasons.append(f"{mirror}: {error}")
     raise FileNotFoundError(
         f"MNIST's {name} is neither in $FUNCNET_DATA/mnist nor in {cache}, and it could not be downloaded "
@@ -231,6 +254,7 @@ def _fetched(cache: Path, name: str) -> bytes:
 
 def _download(url: str, cache: Path, name: str) -> bytes:
     cache.mkdir(parents=True, exist_ok=True)
+    remove_stale(cache, _TEMPORARY)
     with urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310  # the two https mirrors above
         packed: bytes = response.read(_FILE_LIMIT + 1)
     descriptor, temporary = tempfile.mkstemp(dir=cache, prefix=f"{name}.", suffix=".part")

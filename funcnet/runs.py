@@ -20,6 +20,7 @@ from attrs import frozen
 from funcnet.arithmetic import Name, in_force, using
 from funcnet.checkpoints import save
 from funcnet.errors import CheckpointError, ConfigError, StructureError
+from funcnet.files import Filename, as_path
 from funcnet.fingerprints import environment, fingerprint
 from funcnet.records import register_name
 from funcnet.settings import check_count
@@ -32,6 +33,7 @@ Data: TypeAlias = Callable[[int], Iterable[B]]
 """The batches of an epoch, by its number."""
 
 ROWS: Final = "rows.jsonl"
+LONGEST_ROW: Final = 2**16
 
 
 @frozen
@@ -99,7 +101,7 @@ def _checkpoint_name(epoch: int | None) -> str:
 
 
 def audited_train(
-    directory: str | os.PathLike[str],
+    directory: Filename,
     step: Step[S, B],
     state: S,
     data: Data[B],
@@ -141,7 +143,8 @@ def audited_train(
     numbers = list(epochs)
     for before, number in zip([-1, *numbers], numbers, strict=False):
         check_count("audited_train", "an epoch's number", number, low=before + 1)
-    home, settings, computed_by = Path(directory), fingerprint(step), str(environment())
+    home = as_path("audited_train", "directory", directory)
+    settings, computed_by = fingerprint(step), str(environment())
     home.mkdir(parents=True, exist_ok=True)
     if (home / ROWS).exists():
         last = load_run(home).rows[-1]
@@ -223,7 +226,7 @@ def _drop_torn_line(path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- reading
 
 
-def load_run(directory: str | os.PathLike[str]) -> Run:
+def load_run(directory: Filename) -> Run:
     """Read the rows of an audited run, and check that they are one chain.
 
     A last line without its end is what a crash leaves, and is left out.
@@ -240,16 +243,16 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
         ...     load_run(directory).rows[0].state[:8]
         '834cb581'
     """
-    home = Path(directory)
-    lines = (home / ROWS).read_bytes().split(b"\n")[:-1]
+    home = as_path("load_run", "directory", directory)
     rows: list[RunRow] = []
-    for position, line in enumerate(lines):
+    for position, line in enumerate(_lines(home / ROWS)):
         reason = ""
         try:
             row = _row(line)
-        except (ValueError, TypeError):
+            sealed = row.sealed()
+        except (ValueError, TypeError, RecursionError):
             raise CheckpointError(f"line {position + 1} is no row", subject=str(home / ROWS)) from None
-        if row.sealed().hash != row.hash:
+        if sealed.hash != row.hash:
             reason = "was changed: its hash is not that of its content"
         elif row.previous != (rows[-1].hash if rows else ""):
             reason = "does not follow the row before it"
@@ -261,9 +264,20 @@ def load_run(directory: str | os.PathLike[str]) -> Run:
     return Run(home, tuple(rows))
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file; one that is too long for a row is cut, and the last is left out if it has no end."""
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST_ROW):
+            if line.endswith(b"\n") or len(line) == LONGEST_ROW:
+                yield line.removesuffix(b"\n")
+
+
 def _row(line: bytes) -> RunRow:
-    content = json.loads(line.decode("ascii"))
+    content: dict[str, Any] = json.loads(line.decode("ascii"))
     row = RunRow(**content)
+    types: dict[str, type] = {name: type(value) for name, value in content.items()}
+    if types.pop("epoch") not in (int, type(None)) or types.pop("steps") is not int or set(types.values()) != {str}:
+        raise TypeError
     if json.dumps(attrs.asdict(row)).encode() != line or row.arithmetic not in ("native", "portable"):
         raise ValueError
     return row

@@ -15,7 +15,7 @@ from funcnet.sources import past_the_door
 PACKAGE = Path(str(fn.__file__)).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    1: ("errors", "settings", "arrays", "records", "keys", "sources"),
+    1: ("errors", "settings", "files", "arrays", "records", "keys", "sources"),
     2: ("arithmetic", "draws", "trees"),
     3: ("layer", "initializers", "network", "modes", "plans"),
     4: ("layers", "losses", "metrics", "schedules"),

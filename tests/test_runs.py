@@ -199,7 +199,12 @@ def test_no_row_can_change_unseen(change: Change, reason: str, kept: fn.Run, tmp
         fn.load_run(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["{}", "[]", "null", '{"epoch": 1}', "\x00", "é", "{" * 5000])
+LONG = json.dumps(attrs.asdict(fn.RunRow(10**4000, 0, "", "", "", "", "native", "")))
+WRONG = json.dumps(attrs.asdict(fn.RunRow(0, 0, "", "", "", "", "native", ""))).replace('"data": ""', '"data": [1]')
+DEEP_LINES = ["[" * 100_000, '{"a":' * 100_000, LONG, WRONG, WRONG.replace("[1]", "true")]
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "null", '{"epoch": 1}', "\x00", "é", "{" * 5000, *DEEP_LINES])
 def test_what_is_no_row_is_refused(line: str, tmp_path: Path) -> None:
     """With the line's number."""
     (tmp_path / ROWS).write_text(line + "\n")
