@@ -1,4 +1,4 @@
-"""The table of layers: no layer is outside; each row has a portable golden, resumes bit for bit, and learns."""
+"""The table of layers: no layer is outside; each row has a portable golden and resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -127,7 +127,8 @@ def run_of(case: Case) -> tuple[fn.TrainState[fn.Network], Minibatches[Any]]:
     """The row's layer with three classes on top, in float32, and batches of seven."""
     net = (fn.cast(case.layer(), np.float32), fn.Flatten())
     classes = fn.dense(KEY.child("last"), fn.forward(net, case.x(3, np.float32)).shape[1], 3)
-    state = fn.TrainState.create((*net, classes), fn.Momentum(learning_rate=0.05), key=KEY)
+    whole: fn.Network = (*net, classes)
+    state = fn.TrainState.create(whole, fn.Momentum(learning_rate=0.05), key=KEY)
     return state, fn.minibatches(case.x(30, np.float32), np.arange(30) % 3, 7, key=KEY.child("order"))
 
 
