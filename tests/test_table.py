@@ -123,7 +123,7 @@ def test_the_goldens_are_the_same_on_other_machines(core: str, simd: bool, libm:
 # -------------------------------------------------------------------------------------------------- resuming
 
 
-def run_of(case: Case) -> tuple[fn.TrainState[fn.Network], Minibatches[Any]]:
+def run_of(case: Case) -> tuple[fn.TrainState[Any], Minibatches[Any]]:
     """The row's layer with three classes on top, in float32, and batches of seven."""
     net = (fn.cast(case.layer(), np.float32), fn.Flatten())
     classes = fn.dense(KEY.child("last"), fn.forward(net, case.x(3, np.float32)).shape[1], 3)
