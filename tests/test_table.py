@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from attrs import frozen
 from networks import CASES, KINDS, Case, every_layer, inputs
 from test_portable import OTHER_LIBM, x86
 
 import funcnet as fn
 from funcnet.data import Minibatches
+from funcnet.layers import dense
 from funcnet.trees import leaves
 
 KEY = fn.Key(91)
@@ -72,6 +74,19 @@ def test_no_layer_is_outside_the_table() -> None:
     """Every layer of ``funcnet.layers`` has a row, and every row another name."""
     assert every_layer() == {type(case.layer()) for case in CASES}
     assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_a_layer_outside_the_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more in a module of layers."""
+
+    @frozen(eq=False)
+    class Outside(fn.Layer):
+        pass
+
+    Outside.__module__, Outside.__qualname__ = dense.__name__, "Outside"
+    monkeypatch.setattr(dense, "Outside", Outside, raising=False)
+    with pytest.raises(AssertionError):
+        test_no_layer_is_outside_the_table()
 
 
 def test_the_random_networks_have_every_combinator() -> None:
