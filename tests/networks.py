@@ -250,4 +250,5 @@ def every_layer() -> set[type[fn.Layer]]:
     for kind in kinds:
         kinds += kind.__subclasses__()
     names = {(kind.__module__, kind.__qualname__) for kind in kinds if kind.__module__.startswith("funcnet.layers.")}
-    return {getattr(import_module(module), name) for module, name in names}
+    places = [(import_module(module), name) for module, name in names]
+    return {getattr(module, name) for module, name in places if hasattr(module, name)}  # not those of examples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -16,6 +17,7 @@ from benchmarks.footprint import LIBRARIES, distributions, import_times, install
 from benchmarks.table import Figure, rows, text
 from benchmarks.timing import Task, Timing, measure
 from benchmarks.workloads import WORKLOADS, Problem, Workload
+from networks import CASES
 
 COMMAND = Path(__file__).parent / "benchmarks" / "run.py"
 SMALL = Workload("small", (6, 5, 4, 3), 4, 32)
@@ -38,6 +40,23 @@ def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
     assert [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines] == expected
     assert {"processor", "threads", "python", "numpy", "blas"} <= set(found["machine"])
     assert all(row["value"] > 0 and row["to_floor"] > 0 for row in found["rows"])
+
+
+def test_every_row_of_the_table_of_layers_is_measured() -> None:
+    """A line each, with a time above 0."""
+    command = [sys.executable, str(COMMAND.with_name("layers.py")), "--rounds", "1", "--seconds", "0.0001"]
+    tests = str(COMMAND.parent.parent)
+    result = subprocess.run(
+        [*command, "--batch", "2", "--width", "8"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((tests, str(COMMAND.parent.parent.parent)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    _, *lines = result.stdout.splitlines()
+    assert [line[:34].rstrip() for line in lines] == [case.name for case in CASES]
+    assert all(float(line[51:].split()[0]) > 0 for line in lines)
 
 
 def test_the_command_refuses_what_is_not_there() -> None:
