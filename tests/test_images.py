@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
@@ -228,6 +229,27 @@ def test_an_image_alone_is_the_image_in_any_batch(
         assert same_bits(fn.forward(layer, x[rows]), whole[rows])
         assert same_bits(fn.outputs(layer, x[rows], rowwise=True), whole[rows])
     assert same_bits(fn.outputs(layer, x[::-1], rowwise=True)[::-1].copy(), whole)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_how_many_patches_there_are_at_a_time_is_not_seen(monkeypatch: pytest.MonkeyPatch, *, portable: bool) -> None:
+    """One image at a time, three, or all: the same bits."""
+    layer, x = fn.conv2d(KEY, 2, 4, 3, padding="same"), inputs(KEY, 7, 6, 6, 2, dtype=np.float32)
+    with fn.portable() if portable else np.errstate():
+        whole = fn.vjp(layer, x)[0]
+        for numbers in (1, 3 * 36 * 18, 10**9):
+            monkeypatch.setattr(conv, "PATCHES", numbers)
+            assert same_bits(fn.forward(layer, x), whole)
+
+
+def test_forward_makes_few_patches_at_a_time() -> None:
+    """The traced peak is the output and patches of 2 MB, where those of all images would take 15 MB."""
+    layer, x = fn.conv2d(KEY, 1, 1, 5, padding="same"), np.ones((200, 28, 28, 1), np.float32)
+    tracemalloc.start()
+    fn.forward(layer, x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * (conv.PATCHES + 3 * x.size)
 
 
 def test_in_one_product_for_all_images_some_row_differs() -> None:
