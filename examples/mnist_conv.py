@@ -1,8 +1,9 @@
-"""A small LeNet on MNIST: two convolutions and three dense layers, 61,706 numbers, batches of 32, momentum, 10 epochs.
+"""A small LeNet on MNIST: two convolutions, three dense layers, 61,706 numbers; 10 epochs of images moved at random.
 
 Run: python examples/mnist_conv.py [--data DIRECTORY] [--epochs 10] [--seed 0] [--rows 50000] [--figure mnist_conv.png]
 
-The settings were chosen by validation accuracy. The test accuracy is that of the last epoch's network, looked at once.
+Batches of 32, momentum 0.9, rate 0.02, and 0.002 in the last three tenths of the epochs: chosen by the validation
+accuracy. The test accuracy is that of the last network.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from attrs import evolve
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
@@ -65,22 +67,20 @@ def main() -> None:
     data = fn.datasets.load_mnist(arguments.data, flatten=False)
     x, y = data.train.x[: arguments.rows], data.train.y[: arguments.rows]
     key = fn.Key(arguments.seed)
-    run = fn.train(
-        fn.train_step(fn.softmax_cross_entropy),
-        fn.TrainState.create(lenet(key), fn.Momentum(learning_rate=0.01), key=key.child("run")),
-        lambda epoch: tqdm(fn.minibatches(x, y, 32, key=key.child("shuffle", epoch)), f"Epoch {epoch}", leave=False),
-        epochs=range(arguments.epochs),
-    )
-    net = lenet(key)
+    step = fn.train_step(fn.softmax_cross_entropy)
+    state = fn.TrainState.create(lenet(key), fn.Momentum(learning_rate=0.02), key=key.child("run"))
     train_log: list[float] = []
     validation_log: list[float] = []
-    for epoch, (state, _) in enumerate(run):
-        net = state.params
-        train_log.append(fn.accuracy(fn.predict(net, x), y))
-        validation_log.append(fn.accuracy(fn.predict(net, data.validation.x), data.validation.y))
+    for epoch in range(arguments.epochs):
+        if 10 * epoch >= 7 * arguments.epochs:
+            state = evolve(state, optimizer=fn.Momentum(learning_rate=0.002))
+        batches = fn.minibatches(x, y, 32, key=key.child("shuffle", epoch), augment=fn.RandomShift(1))
+        state, _ = fn.train_epoch(step, state, tqdm(batches, desc=f"Epoch {epoch}", leave=False))
+        train_log.append(fn.accuracy(fn.predict(state.params, x), y))
+        validation_log.append(fn.accuracy(fn.predict(state.params, data.validation.x), data.validation.y))
         print(f"Epoch {epoch}: train accuracy {train_log[-1]:.4f}, validation {validation_log[-1]:.4f}", flush=True)
-    print(f"Test accuracy: {fn.accuracy(fn.predict(net, data.test.x), data.test.y):.4f}")
-    picture(arguments.figure, train_log, validation_log, net[0].weight)
+    print(f"Test accuracy: {fn.accuracy(fn.predict(state.params, data.test.x), data.test.y):.4f}")
+    picture(arguments.figure, train_log, validation_log, state.params[0].weight)
     print(f"Figure: {arguments.figure}")
 
 

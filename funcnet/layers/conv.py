@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Final
 
 import numpy as np
 from attrs import frozen
@@ -39,6 +41,9 @@ from funcnet.layers.windows import (
 from funcnet.records import evolve
 from funcnet.settings import check_count
 from funcnet.trees import float_dtype
+
+PATCHES: Final = 2**19
+"""How many numbers of patches forward has at a time."""
 
 
 @frozen(eq=False)
@@ -96,6 +101,21 @@ def _checked(params: Conv2D, x: Array) -> Axes:
 def _matrix(weight: Array) -> Array:
     """The weight as a patch meets it. Shapes: (KH, KW, C, O) to (I, O), I being KH * KW * C."""
     return weight.reshape(-1, weight.shape[3])
+
+
+def _places(axes: Axes) -> int:
+    """How many a kernel has in an image."""
+    return axes[0].count * axes[1].count
+
+
+def _with_bias(product: Array, params: Conv2D, axes: Axes) -> Array:
+    """The sum, for whole rows of images: a few channels at a time would take longer than the product.
+
+    Shapes: product (B * OH * OW, O), result (B, OH, OW, O).
+    """
+    vertical, horizontal = axes
+    y = product.reshape(-1, horizontal.count * params.bias.size) + np.tile(params.bias, horizontal.count)
+    return y.reshape(-1, vertical.count, horizontal.count, params.bias.size)
 
 
 # -------------------------------------------------------------------------------------------------- patches
@@ -157,8 +177,21 @@ def _batch_last(g: Array) -> Array:
 
 
 def conv2d_forward(params: Conv2D, x: Array) -> Array:
-    """``y = patches @ weight + bias``, a row of patches for each place of the kernel."""
-    return conv2d_vjp(params, x)[0]
+    """``y = patches @ weight + bias``, a row of patches for each place of the kernel.
+
+    With the patches of so many images at a time as a processor's cache holds; each has a product of its own anyway.
+    """
+    axes = _checked(params, x)
+    weight, numbers = (
+        operand(_matrix(params.weight)),
+        axes[0].count * axes[1].count * math.prod(params.weight.shape[:3]),
+    )
+    group = max(1, PATCHES // numbers)
+    y = np.empty((len(x), axes[0].count, axes[1].count, params.bias.size), x.dtype)
+    for start in range(0, len(x), group):
+        images = slice(start, start + group)
+        y[images] = _with_bias(matmul_parts(rows(patches_of(x[images], axes)), weight, _places(axes)), params, axes)
+    return y
 
 
 def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
@@ -173,7 +206,6 @@ def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
 def conv2d_vjp(params: Conv2D, x: Array) -> tuple[Array, Pullback[Conv2D]]:
     """Forward and backward; patches and weight are prepared for products once, and ``grad_x`` can be left out."""
     axes = _checked(params, x)
-    vertical, horizontal = axes
     left, weight = rows(patches_of(x, axes)), operand(_matrix(params.weight))
     outputs = params.bias.size
 
@@ -187,10 +219,7 @@ def conv2d_vjp(params: Conv2D, x: Array) -> tuple[Array, Pullback[Conv2D]]:
         run(planned_images(matmul(weight, right.T), axes, grad_x))
         return grad_x, params_only(g)
 
-    product = matmul_parts(left, weight, vertical.count * horizontal.count)
-    # Added for whole rows of images: one channel's few numbers at a time take longer than the product.
-    y = product.reshape(-1, horizontal.count * outputs) + np.tile(params.bias, horizontal.count)
-    return y.reshape(len(x), vertical.count, horizontal.count, outputs), Pullback(both, params_only)
+    return _with_bias(matmul_parts(left, weight, _places(axes)), params, axes), Pullback(both, params_only)
 
 
 def conv2d_plan(params: Conv2D, x: Array) -> Plan[Conv2D]:
@@ -204,7 +233,7 @@ def conv2d_plan(params: Conv2D, x: Array) -> Plan[Conv2D]:
     flat, wide = y.reshape(-1, outputs), y.reshape(-1, biases.size)
     forward: list[Operation] = [
         *operations,
-        planned_matmul_parts(patches, weight, flat, vertical.count * horizontal.count),
+        planned_matmul_parts(patches, weight, flat, _places(axes)),
         partial(np.copyto, biases, params.bias),
         partial(np.add, wide, biases.reshape(-1), wide),
     ]

@@ -69,7 +69,8 @@ def load(model: torch.nn.Sequential, problem: Problem) -> None:
     with torch.no_grad():
         for layer, weight in zip(trained(model), problem.weights, strict=True):
             layer.weight.copy_(torch.from_numpy(theirs(weight).copy()))
-            torch.nn.init.zeros_(layer.bias)
+            assert layer.bias is not None
+            layer.bias.zero_()
 
 
 class Training:
