@@ -12,9 +12,8 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import funcnet as fn
@@ -63,7 +62,8 @@ def train(data: MNIST, seed: int, epochs: int) -> Run:
 
 def picture(path: Path, runs: list[Run]) -> None:
     """Every seed's validation accuracy by epoch above the post's, and the rate below."""
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, height_ratios=[3, 1], layout="constrained")
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     for run in runs:
         top.plot("epoch", "validation", data=run.history, color="tab:blue", alpha=0.6, label="_")
     top.axhline(POST, color="tab:red", linestyle=":", label=f"the post's {POST}")
@@ -74,7 +74,6 @@ def picture(path: Path, runs: list[Run]) -> None:
     bottom.set(xlabel="epoch", ylabel="rate")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:
@@ -84,11 +83,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--figure", type=Path, default=Path("figures/better_mlp.png"))
     arguments = parser.parse_args()
-    mpl.use("agg")
 
     data = fn.datasets.load_mnist(scale=False)
     runs = [train(data, seed, arguments.epochs) for seed in arguments.seeds]
     table = [(right(run.state.params, data.validation), right(run.state.params, data.test)) for run in runs]
+    picture(arguments.figure, runs)
     print(f"{'':8}{'validation':>10}{'test':>10}")
     for seed, row in zip(arguments.seeds, table, strict=True):
         print(f"{f'seed {seed}':8}", *(f"{each:9.4f}" for each in row))
