@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -182,7 +183,7 @@ BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
 }
 NET: Final = fn.dense(KEY, 4, 4, dtype=np.float64)
 WEIGHT_PLACES: Final[dict[str, Callable[[Any], object]]] = {
-    **{case.name: (lambda weight, case=case: case.loss(X, case.y(), weight)) for case in CASES},
+    **{case.name: partial(case.loss, X, case.y()) for case in CASES},
     "value_and_grad": lambda weight: fn.value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight),
     "step": lambda weight: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(NET, fn.Batch(X, IDS, weight)),
     "shards": lambda weight: sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight, shard_size=2),
@@ -227,10 +228,11 @@ def test_a_loss_without_weights_says_so() -> None:
 def test_a_planned_loss_has_the_same_bits(case: Case, weight: fn.Array | None) -> None:
     """Bound to buffers, over several targets, in either dtype."""
     for dtype in (np.float32, np.float64):
-        prediction, g = X.astype(dtype), np.empty(X.shape, dtype)
+        prediction: fn.Array = X.astype(dtype)
+        g: fn.Array = np.empty_like(prediction)
         run = plans.plan_loss(case.loss, prediction, g)
         for scale in (1.0, 0.5):
-            prediction *= dtype(scale)
+            prediction *= scale
             value, gradient = case.loss(prediction, case.y(dtype), weight)
             assert run(case.y(dtype), weight) == value
             assert same_bits(g, gradient)
@@ -408,13 +410,14 @@ def test_what_is_not_finite_is_named(loss: Any, bad: float) -> None:
 def test_targets_are_what_the_loss_is_for() -> None:
     """Shares, signs or counts; the first that is none is named."""
     x: fn.Array = np.zeros((2, 2))
-    for loss, target, wanted in (
+    wrong: list[tuple[Any, float, str]] = [
         (fn.binary_cross_entropy, 1.5, "from 0 to 1"),
         (fn.binary_cross_entropy, NAN, "from 0 to 1"),
         (fn.hinge, 0.0, "-1 or 1"),
         (fn.poisson, -1.0, "a count, 0 or more"),
         (fn.poisson, NAN, "a count, 0 or more"),
-    ):
+    ]
+    for loss, target, wanted in wrong:
         targets: fn.Array = np.ones((2, 2))
         targets[1, 0] = target
         with pytest.raises(fn.LabelError, match=rf"target must be {wanted}, got target\[1, 0\] = {target}"):
