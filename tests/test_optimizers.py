@@ -222,8 +222,10 @@ def test_an_update_is_pure(name: str) -> None:
 @every_optimizer
 def test_a_numpy_rate_promotes_nothing(name: str) -> None:
     """A rate of NumPy's float64 leaves float32 parameters and moments float32."""
-    kind = type(OPTIMIZERS[name])
-    optimizer = kind(learning_rate=np.float64(0.01)) if hasattr(OPTIMIZERS[name], "learning_rate") else OPTIMIZERS[name]
+    kind: Any = type(OPTIMIZERS[name])
+    optimizer: Optimizer = (
+        kind(learning_rate=np.float64(0.01)) if hasattr(OPTIMIZERS[name], "learning_rate") else OPTIMIZERS[name]
+    )
     params, moments = record(1, 2, np.float32), optimizer.init(record(1, 2, np.float32))
     for step in range(2):
         params, moments = optimizer.update(params, record(1, -1, np.float32), moments, step)
@@ -366,7 +368,7 @@ def test_a_class_is_no_schedule(kind: Any) -> None:
     assert kind(learning_rate=SCHEDULE).rate(1) == SCHEDULE(1)
 
 
-SHARE: Final = [-0.1, 1, 1.5, NAN, INF, True, "0.9", None]
+SHARE: Final[list[Any]] = [-0.1, 1, 1.5, NAN, INF, True, "0.9", None]
 SETTINGS: Final[list[tuple[Any, str, str, list[Any]]]] = [
     (fn.Momentum, "momentum", "[0, 1)", SHARE),
     (fn.Nesterov, "momentum", "[0, 1)", SHARE),

@@ -15,12 +15,12 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet.arithmetic.scalars import cos_pi, integer_power, power
-from funcnet.schedules import INFINITY, rate_at
+from funcnet.schedules import INFINITY, Schedule, rate_at
 from funcnet.values import put_together, take_apart
 
 KEY: Final = fn.Key(63)
 NAN: Final = math.nan
-SCHEDULES: Final[dict[str, tuple[fn.Schedule, str]]] = {
+SCHEDULES: Final[dict[str, tuple[Schedule, str]]] = {
     "constant": (fn.constant(0.1), "8cc6bf7c3691c282af17aab3440ee8855e4653ec9059337cd2adf4745101ba0a"),
     "step": (
         fn.step_decay(0.3, step_size=7, gamma=0.7),
@@ -52,7 +52,7 @@ SCHEDULES: Final[dict[str, tuple[fn.Schedule, str]]] = {
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 
-def rates(schedule: fn.Schedule, steps: int = 60) -> list[float]:
+def rates(schedule: Schedule, steps: int = 60) -> list[float]:
     """The first of them."""
     return [schedule(step) for step in range(steps)]
 
@@ -156,7 +156,7 @@ class Negative:
 
     def __call__(self, step: int) -> float:
         """The rate."""
-        return self.value if step == 3 else 0.1  # type: ignore[no-any-return]  # whatever it is given
+        return self.value if step == 3 else 0.1
 
 
 @pytest.mark.parametrize("value", [-0.1, NAN, INFINITY, None, "0.1", True])

@@ -15,6 +15,7 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet.optimizers import Optimizer
+from funcnet.schedules import Schedule
 from funcnet.trees import leaves, trained_arrays
 
 torch: Any = pytest.importorskip("torch", exc_type=ImportError)
@@ -305,7 +306,7 @@ def test_an_average_goes_where_pytorch_s_goes() -> None:
 
 # ----------------------------------------------------------------------------------------------- schedules
 
-SCHEDULES: Final[dict[str, tuple[fn.Schedule, Callable[[Any], Any]]]] = {
+SCHEDULES: Final[dict[str, tuple[Schedule, Callable[[Any], Any]]]] = {
     "step": (fn.step_decay(0.3, step_size=7, gamma=0.4), lambda theirs: lr.StepLR(theirs, 7, gamma=0.4)),
     "exponential": (fn.exponential_decay(0.3, gamma=0.9), lambda theirs: lr.ExponentialLR(theirs, 0.9)),
     "cosine": (fn.cosine_decay(0.3, steps=60), lambda theirs: lr.CosineAnnealingLR(theirs, 60)),
