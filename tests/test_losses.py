@@ -298,6 +298,17 @@ def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
     assert fn.equal(alone[1], threaded[1])
 
 
+def test_a_step_of_weighted_shards_is_their_update() -> None:
+    """train_step and sgd_step give their batch's weights to the shards."""
+    _, grads = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=4)
+    wanted = fn.sgd_update(NET, grads, learning_rate=0.1)
+    batch = fn.Batch(X, IDS, WEIGHT)
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=4)
+    assert fn.equal(step(NET, batch)[0], wanted)
+    run = fn.TrainState.create(NET, fn.SGD(learning_rate=0.1), key=KEY)
+    assert fn.equal(fn.train_step(fn.softmax_cross_entropy, shard_size=4)(run, batch)[0].params, wanted)
+
+
 # ------------------------------------------------------------------------------------------------ goldens
 
 
