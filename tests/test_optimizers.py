@@ -361,6 +361,16 @@ def test_a_rate_is_above_0_and_finite(kind: Any, rate: Any) -> None:
 
 
 @every_kind
+def test_a_rate_that_ruins_the_network_is_noticed(kind: Any) -> None:
+    """With the step's number; the state that it began with is as it was."""
+    net = (fn.dense(KEY, 5, 7), fn.ReLU(), fn.dense(KEY.child(1), 7, 7))
+    run = fn.TrainState.create(net, kind(learning_rate=1e30), key=KEY)
+    with pytest.raises(fn.NonFiniteError, match=r"^step "):
+        fn.train_epoch(STEP, run, data(0))
+    assert fn.equal(run.params, net)
+
+
+@every_kind
 def test_a_class_is_no_schedule(kind: Any) -> None:
     """An instance is."""
     with pytest.raises(fn.ConfigError, match="learning_rate must be a number"):
