@@ -12,7 +12,7 @@ from typing import Annotated, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.errors import DTypeError, LabelError, NonFiniteError, ShapeError
+from funcnet.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 
 DECAYED: Final = "decayed"
 FIXED: Final = "fixed"
@@ -237,6 +237,21 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
         first = int(bad.argmax())
         span = f"in 0..{classes - 1}" if classes is not None else "0 or more"
         raise LabelError(f"{name} must be {span}, got {name}[{first}] = {labels[first]}", subject=subject)
+
+
+def check_weight(subject: str, weight: Array, count: int) -> None:
+    """Check that weights of examples are ``count`` floats, finite, 0 or more, and not all 0.
+
+    Raises:
+        ShapeError, DTypeError, NonFiniteError, ConfigError: Says which and where.
+    """
+    check_array(subject, "weight", weight, (count,))
+    check_finite(subject, "weight", weight)
+    if (weight < 0).any():
+        first = int((weight < 0).argmax())
+        raise ConfigError(f"weight must be 0 or more, got weight[{first}] = {weight[first]}", subject=subject)
+    if not weight.any():
+        raise ConfigError("weight must have a number above 0, got only 0", subject=subject)
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ import numpy as np
 from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
-from funcnet.arrays import Array, check_array, check_finite, check_labels, contiguous
+from funcnet.arrays import Array, check_array, check_finite, check_labels, check_weight, contiguous, lock
 from funcnet.draws import permutation
 from funcnet.errors import ConfigError, DTypeError, ShapeError
 from funcnet.keys import Key, check_key
@@ -44,6 +44,7 @@ class Minibatches(Sequence[Batch[Y]]):
     transform: Callable[[Batch[Y]], Batch[Y]] | None = None
     augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None
     key: Key | None = None
+    weight: Array | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return (len(self.rows) + self.batch_size - 1) // self.batch_size
@@ -72,12 +73,18 @@ class Minibatches(Sequence[Batch[Y]]):
         else:
             chosen = self.order[start:stop]
             x, y = self.x.take(chosen, axis=0), self.y.take(chosen, axis=0)
-        batch = Batch(x, cast("Y", y))
+        batch = Batch(x, cast("Y", y), self._weight(start, stop))
         if self.transform is not None:
             batch = self.transform(batch)
         if self.augment is not None and self.key is not None:
             batch = self.augment(self.key.child("augment", start), batch)
         return batch
+
+    def _weight(self, start: int, stop: int) -> Array | None:
+        if self.weight is None:
+            return None
+        chosen = self.weight[start:stop] if self.order is None else self.weight.take(self.order[start:stop])
+        return lock(chosen)
 
 
 def minibatches(
@@ -89,6 +96,7 @@ def minibatches(
     drop_last: bool = False,
     transform: Callable[[Batch[Y]], Batch[Y]] | None = None,
     augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None,
+    weight: Array | None = None,
 ) -> Minibatches[Y]:
     """Cut examples into batches, in a random order if there is a key. Checks once what no step checks again.
 
@@ -101,12 +109,15 @@ def minibatches(
         transform: A pure function of a batch, such as ``scale_images``.
         augment: A pure function of a key and a batch, such as ``RandomShift(2)``; each batch has a key of its own, a
             child of ``key``.
+        weight: How much each example counts, shape (N,), for a loss that takes weights: a batch's mean is then
+            sum(w l) / sum(w), which needs a weight above 0.
 
     Raises:
-        ShapeError: If x and y differ in length, or x has no rows or no features.
+        ShapeError: If x, y and weight differ in length, or x has no rows or no features.
         DTypeError: If x holds no floats and there is no transform, or y no numbers.
         NonFiniteError, LabelError: If a value is NaN or infinite, or a label negative; says which.
-        ConfigError: If batch_size is not from 1 to N, or there is something to draw and no key.
+        ConfigError: If batch_size is not from 1 to N, a weight is negative or all are 0, or there is something
+            to draw and no key.
 
     Example:
         >>> batches = minibatches(np.zeros((10, 2)), np.arange(10), 4, key=Key(0))
@@ -122,10 +133,13 @@ def minibatches(
     elif augment is not None:
         raise ConfigError("augment draws; give a key", subject=name)
     check_count(name, "batch_size", batch_size, high=len(x))
+    if weight is not None:
+        check_weight(name, weight, len(x))
+        weight = contiguous(weight)
     count = len(x) - len(x) % batch_size if drop_last else len(x)
     order = None if key is None else permutation(key, len(x))
     inputs = contiguous(cast("Array", x))
-    return Minibatches(inputs, y, order, range(count), int(batch_size), transform, augment, key)
+    return Minibatches(inputs, y, order, range(count), int(batch_size), transform, augment, key, weight)
 
 
 def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:

@@ -11,7 +11,7 @@ from funcnet.arithmetic import using
 from funcnet.arrays import Array
 from funcnet.errors import NonFiniteError
 from funcnet.layer import Layer, Network, Pullback
-from funcnet.network import Loss, layers_of, vjp
+from funcnet.network import Loss, layers_of, vjp, weighted_loss
 from funcnet.trees import leaves
 
 T = TypeVar("T")
@@ -40,13 +40,13 @@ class NonFinite:
         return f"{self.where}{place} is {self.value}, computed from numbers between {self.low:.3g} and {self.high:.3g}"
 
 
-def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T]) -> NonFinite | None:
+def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> NonFinite | None:
     """The first number of a step, forward and backward, that is NaN or infinite; None if there is none.
 
     It looks at the input, layer by layer at the parameters and the output, at the loss and its gradient, and layer by
     layer backward at the gradients. It computes in native arithmetic: portable arithmetic refuses such numbers.
 
-    Shapes: x (B, ...), y as the loss wants it.
+    Shapes: x (B, ...), y as the loss wants it, weight (B,) or None.
 
     Raises:
         FuncnetError: If something does not fit.
@@ -69,12 +69,12 @@ def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T]) -> NonFinite
                 return found
             pulls.append((path, layer, pull))
             x = output
-        return _of_the_loss(x, y, loss) or _backward(pulls, loss(x, y)[1])
+        return _of_the_loss(x, y, loss, weight) or _backward(pulls, weighted_loss(loss, x, y, weight)[1])
 
 
-def _of_the_loss(prediction: Array, y: T, loss: Loss[T]) -> NonFinite | None:
+def _of_the_loss(prediction: Array, y: T, loss: Loss[T], weight: Array | None) -> NonFinite | None:
     try:
-        value, g = loss(prediction, y)
+        value, g = weighted_loss(loss, prediction, y, weight)
     except NonFiniteError:
         value, g = float("nan"), prediction
     return _first("the loss", np.array(value), prediction) or _first("the loss's gradient", g, prediction)
@@ -113,9 +113,11 @@ def _first(where: str, array: Array, before: Array) -> NonFinite | None:
     return NonFinite(where, index, float(array[index]), low, high)
 
 
-def diagnosed(error: NonFiniteError, params: Network, x: Array, y: T, loss: Loss[T]) -> NonFiniteError:
+def diagnosed(
+    error: NonFiniteError, params: Network, x: Array, y: T, loss: Loss[T], *, weight: Array | None
+) -> NonFiniteError:
     """The error of a step with the first number in it that is not finite."""
-    found = first_nonfinite(params, x, y, loss)
+    found = first_nonfinite(params, x, y, loss, weight)
     if found is not None and found.where not in error.message:
         error.message = f"{error.message}; the first number that is not finite: {found}"
     return error

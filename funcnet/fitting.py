@@ -14,7 +14,7 @@ from funcnet.arrays import Array
 from funcnet.errors import ConfigError, NonFiniteError
 from funcnet.inference import outputs
 from funcnet.layer import Network
-from funcnet.network import INFINITY, Loss
+from funcnet.network import INFINITY, Loss, weighted_loss
 from funcnet.records import register_name
 from funcnet.settings import check_count, check_number
 from funcnet.training import Step, train_epoch
@@ -158,12 +158,14 @@ def _after(  # noqa: PLR0917
     return Fit(state, fitted.best, fitted.best_epoch, fitted.waited + 1, losses, values)
 
 
-def evaluate(params: Network, x: Array, y: T, loss: Loss[T]) -> float:
-    """The loss of the plain network over all rows; the outputs are computed 256 rows at a time. Shapes: x (N, ...).
+def evaluate(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> float:
+    """The loss of the plain network over all rows; the outputs are computed 256 rows at a time.
+
+    Shapes: x (N, ...), weight (N,) or None.
 
     Example:
         >>> import funcnet as fn
         >>> evaluate(fn.Identity(), np.array([[0.0, 0.0]]), np.array([1]), fn.softmax_cross_entropy)
         0.6931471805599453
     """
-    return loss(outputs(params, x), y)[0]
+    return weighted_loss(loss, outputs(params, x), y, weight)[0]

@@ -99,7 +99,7 @@ class PlannedSteps(Generic[N, T]):
 
     def fits(self, batch: Batch[T]) -> bool:
         """Whether the batch has the shape and dtype that the buffers were made for."""
-        return fit(batch.x, self.x) and batch.weight is None
+        return fit(batch.x, self.x)
 
     def run(self, batch: Batch[T], step: int) -> float:
         """One step on a batch that fits: the loss before the update."""
@@ -109,7 +109,7 @@ class PlannedSteps(Generic[N, T]):
                 self.enter(self.in_step(self.keyed, step))
             for operation in self.forward:
                 operation()
-            value = self.loss(batch.y)
+            value = self.loss(batch.y, batch.weight)
             if not -INFINITY < value < INFINITY:
                 raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
             for operation in self.backward:
@@ -152,7 +152,7 @@ class PlannedFold(Generic[S, N, T]):
         """The buffers for a state and batches like this one: native ones of one dtype, with something to train."""
         params, moments, _ = self.split(state)
         dtypes = {array.dtype for array in trained_arrays(params)}
-        if dtypes != {batch.x.dtype} or batch.weight is not None or in_force() != "native":
+        if dtypes != {batch.x.dtype} or in_force() != "native":
             return None
         return PlannedSteps(params, moments, self.update, self.loss, batch, keyed=self.keyed)
 

@@ -6,13 +6,14 @@ A network is a layer or a tuple of networks; its gradient is a network of the sa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 
 from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
-from funcnet.errors import FuncnetError, NonFiniteError, StructureError
+from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
 from funcnet.layer import Layer, N, Network, Pullback, Shape, rule_of
 from funcnet.trees import is_trained, leaves
 
@@ -219,13 +220,38 @@ class Loss(Protocol[T_contra]):
         ...
 
 
-def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
+class WeightedLoss(Protocol[T_contra]):
+    """A loss that takes weights of examples, as its third argument ``weight``: its mean is sum(w l) / sum(w)."""
+
+    def __call__(self, prediction: Array, target: T_contra, weight: Array | None = None, /) -> tuple[float, Array]:
+        """The loss and its gradient, shaped like the prediction."""
+        ...
+
+
+def weighted_loss(loss: Loss[T], prediction: Array, target: T, weight: Array | None) -> tuple[float, Array]:
+    """The loss, with weights of examples unless they are None.
+
+    Raises:
+        ConfigError: If there are weights and the loss takes none: its third parameter is not called ``weight``.
+    """
+    if weight is None:
+        return loss(prediction, target)
+    names = list(signature(loss).parameters)
+    if names[2:3] != ["weight"]:
+        fix = "give its third parameter the name weight, or give batches without"
+        shown = getattr(loss, "__name__", repr(loss))
+        raise ConfigError(f"the loss takes no weights of examples: {shown}({', '.join(names)}); {fix}")
+    return cast("WeightedLoss[T]", loss)(prediction, target, weight)
+
+
+def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """The loss of the network on one batch, and the loss's gradient by every parameter: a network of params' own type.
 
-    Shapes: x (B, ...), y (B, ...) as the loss wants it.
+    Shapes: x (B, ...), y (B, ...) as the loss wants it, weight (B,) or None.
 
     Raises:
         NonFiniteError: If the loss is NaN or infinite.
+        ConfigError: If there are weights and the loss takes none.
         FuncnetError: If something does not fit.
 
     Example:
@@ -237,13 +263,13 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
     """
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused
-        return loss_and_grad(params, x, y, loss)
+        return loss_and_grad(params, x, y, loss, weight)
 
 
-def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T]) -> tuple[float, N]:
+def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
     prediction, pull = _vjp(params, contiguous(x))
-    value, g = loss(prediction, y)
+    value, g = loss(prediction, y) if weight is None else weighted_loss(loss, prediction, y, weight)
     if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
     if type(g) is not np.ndarray or g.shape != prediction.shape or g.dtype != prediction.dtype:

@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, lock
 from funcnet.layer import L, N, Network, Operation, Plan, Pullback, rule_of
-from funcnet.network import Loss
+from funcnet.network import Loss, weighted_loss
 from funcnet.trees import is_trained, on_arrays, trained_arrays
 
+R = TypeVar("R")
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Memory:
     """A network's trained arrays in memory: ``flat`` is all of it, ``parts`` each array, ``decayed`` the weights."""
 
@@ -108,23 +110,49 @@ def _plain_plan(params: L, x: Array) -> Plan[L]:
 PlannedLoss: TypeAlias = Callable[[Array, Array], Callable[[Any], float]]
 """``(prediction, g) -> (target -> loss)``: a loss bound to buffers; each call also computes the gradient into g."""
 
-_LOSS_PLANS: Final[dict[object, PlannedLoss]] = {}
+_LOSS_PLANS: Final[dict[object, Callable[..., Callable[[Any], float]]]] = {}
 
 
-def register_loss_plan(loss: Loss[Any], plan: PlannedLoss) -> None:
-    """Give a loss a form on buffers, with the same bits, for a fold over batches of one shape."""
+@overload
+def register_loss_plan(loss: type[R], plan: Callable[[R, Array, Array], Callable[[Any], float]]) -> None: ...
+@overload
+def register_loss_plan(loss: Loss[Any], plan: PlannedLoss) -> None: ...
+def register_loss_plan(loss: object, plan: Callable[..., Callable[[Any], float]]) -> None:
+    """Give a loss a form on buffers, with the same bits, for a fold over batches of one shape.
+
+    For a type of records, the plan gets the record first.
+    """
     _LOSS_PLANS[loss] = plan
 
 
-def plan_loss(loss: Loss[T], prediction: Array, g: Array) -> Callable[[T], float]:
-    """Bind a loss to buffers: its registered form, or else the loss itself and copies, so that it sees no buffer."""
-    plan = _LOSS_PLANS.get(loss) if isinstance(loss, FunctionType) else None
-    if plan is not None:
-        return plan(prediction, g)
+class BoundLoss(Protocol[T_contra]):
+    """A loss bound to buffers: of a target and weights of its rows."""
 
-    def run(target: T) -> float:
-        value, gradient = loss(copy(prediction), target)
+    def __call__(self, target: T_contra, weight: Array | None = None, /) -> float:
+        """The loss."""
+        ...
+
+
+def plan_loss(loss: Loss[T], prediction: Array, g: Array) -> BoundLoss[T]:
+    """Bind a loss to buffers: its registered form, or else the loss itself and copies, so that it sees no buffer.
+
+    With weights, too, it is the loss itself.
+    """
+    planned = _planned_loss(loss, prediction, g)
+
+    def run(target: T, weight: Array | None = None, /) -> float:
+        if planned is not None and weight is None:
+            return planned(target)
+        value, gradient = weighted_loss(loss, copy(prediction), target, weight)
         np.copyto(g, gradient)
         return value
 
     return run
+
+
+def _planned_loss(loss: Loss[T], prediction: Array, g: Array) -> Callable[[T], float] | None:
+    if isinstance(loss, FunctionType):
+        plan = _LOSS_PLANS.get(loss)
+        return plan(prediction, g) if plan else None
+    plan = _LOSS_PLANS.get(type(loss))
+    return plan(loss, prediction, g) if plan else None

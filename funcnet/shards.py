@@ -6,10 +6,13 @@ order. So serial, threaded and multi-process runs have the same bits; another sh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
 
-from funcnet.arithmetic import Name, in_force, using
-from funcnet.arrays import Array, lock
+import numpy as np
+
+from funcnet.arithmetic import Name, in_force, mean, using
+from funcnet.arrays import Array, check_weight, lock
+from funcnet.errors import ConfigError
 from funcnet.keys import Key
 from funcnet.layer import N
 from funcnet.modes import training
@@ -23,11 +26,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@runtime_checkable
+class Totalled(Protocol):
+    """A loss that says what its mean over a batch divides by, if that is not the rows' number or their weights' sum."""
+
+    def total(self, target: Any, weight: Array | None, /) -> float:
+        """The sum of what the rows count for."""
+        ...
+
+
 def sharded_value_and_grad(
     params: N,
     x: Array,
     y: T,
     loss: Loss[T],
+    weight: Array | None = None,
     *,
     shard_size: int,
     executor: Executor | None = None,
@@ -35,11 +48,15 @@ def sharded_value_and_grad(
 ) -> tuple[float, N]:
     """``value_and_grad`` of a batch of N rows, as the sum over shards of n_s / N times the shard's.
 
+    With weights of examples, a shard's share is that of its weights' sum. A shard whose weights are all 0 is left out.
+
     Args:
         params: The network.
         x: Inputs, shape (N, ...).
         y: Targets, an array of N rows.
-        loss: A mean over the batch. For processes, a function or record that pickles.
+        loss: A mean over the batch. For processes, a function or record that pickles. One whose mean divides by
+            something else than the rows' number or weights says so by a method ``total(target, weight)``.
+        weight: How much each row counts, shape (N,), or None.
         shard_size: Rows a shard; the last one may have fewer.
         executor: Computes the shards, such as a ``ThreadPoolExecutor`` or a ``ProcessPoolExecutor``; None computes them
             here, one after the other.
@@ -60,27 +77,54 @@ def sharded_value_and_grad(
         True
     """
     check_count("sharded_value_and_grad", "shard_size", shard_size)
-    targets = cast("Array", y)
-    starts = range(0, max(len(x), 1), shard_size)
-    nets = [params if key is None else training(params, key.child("shard", i)) for i in range(len(starts))]
-    xs = [lock(x[start : start + shard_size].copy()) for start in starts]
-    ys = [cast("T", targets[start : start + shard_size]) for start in starts]
-    arithmetic: list[Name] = [in_force()] * len(starts)
-    results = (executor.map if executor else map)(_shard, nets, xs, ys, [loss] * len(starts), arithmetic)
+    shards, shares = _shards(params, x, y, loss, weight, shard_size, key)
+    results = (executor.map if executor else map)(_shard, *zip(*shards, strict=True))
     total: N | None = None
     value = 0.0
-    for part, (shard_value, grads) in zip(xs, results, strict=True):
-        share = len(part) / len(x) if len(x) else 1.0
+    for share, (shard_value, grads) in zip(shares, results, strict=True):
         value += share * shard_value
         scaled = _scaled(grads, share)
         total = scaled if total is None else map_parameters(lambda a, b: lock(a + b), total, scaled)
     return value, cast("N", total)
 
 
+def _shards(  # noqa: PLR0917  # what a batch is
+    params: N, x: Array, y: T, loss: Loss[T], weight: Array | None, shard_size: int, key: Key | None
+) -> tuple[list[tuple[N, Array, T, Loss[T], Array | None, Name]], list[float]]:
+    """What each shard that counts is computed from, and its share in the whole."""
+    if weight is not None:
+        check_weight("sharded_value_and_grad", weight, len(x))
+    shards: list[tuple[N, Array, T, Loss[T], Array | None, Name]] = []
+    totals: list[float] = []
+    whole = 0.0
+    for number, start in enumerate(range(0, max(len(x), 1), shard_size)):
+        rows = slice(start, start + shard_size)
+        part, target = lock(x[rows].copy()), cast("T", cast("Array", y)[rows])
+        weights = None if weight is None else lock(weight[rows].copy())
+        total = _total(loss, part, target, weights)
+        if total or not len(x):
+            net = params if key is None else training(params, key.child("shard", number))
+            shards.append((net, part, target, loss, weights, in_force()))
+            totals.append(total)
+            whole += total
+    if not shards:
+        raise ConfigError("the weights of the batch's rows must have a sum above 0", subject="sharded_value_and_grad")
+    return shards, [total / whole if whole else 1.0 for total in totals]
+
+
+def _total(loss: Loss[T], x: Array, y: T, weight: Array | None) -> float:
+    """What a shard counts for: what the loss's mean over it divides by."""
+    if isinstance(loss, Totalled):
+        return loss.total(y, weight)
+    return float(len(x)) if weight is None else mean(weight.astype(np.float64)) * len(x)
+
+
 def _scaled(grads: N, share: float) -> N:
     return map_parameters(lambda g: lock(g * share), grads)
 
 
-def _shard(params: N, x: Array, y: T, loss: Loss[T], arithmetic: Name) -> tuple[float, N]:
+def _shard(  # noqa: PLR0917  # what an executor maps over
+    params: N, x: Array, y: T, loss: Loss[T], weight: Array | None, arithmetic: Name
+) -> tuple[float, N]:
     with using(arithmetic):
-        return value_and_grad(params, x, y, loss)
+        return value_and_grad(params, x, y, loss, weight)

@@ -209,16 +209,21 @@ def _check_shards(subject: str, shard_size: int | None, executor: Executor | Non
 
 
 def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
-    if batch.weight is not None:
-        raise ConfigError("the loss takes no weights; give batches without", subject=type(step).__name__)
     if step.shard_size is None:
         net = params if key is None else training(params, key)
         try:
-            return loss_and_grad(net, batch.x, batch.y, step.loss)
+            return loss_and_grad(net, batch.x, batch.y, step.loss, batch.weight)
         except NonFiniteError as error:
-            raise diagnosed(error, net, batch.x, batch.y, step.loss) from None
+            raise diagnosed(error, net, batch.x, batch.y, step.loss, weight=batch.weight) from None
     return sharded_value_and_grad(
-        params, batch.x, batch.y, step.loss, shard_size=step.shard_size, executor=step.executor, key=key
+        params,
+        batch.x,
+        batch.y,
+        step.loss,
+        batch.weight,
+        shard_size=step.shard_size,
+        executor=step.executor,
+        key=key,
     )
 
 

@@ -79,7 +79,8 @@ def test_every_layer_folds_to_the_plain_bits(case: Case, name: str) -> None:
     features = fn.forward(net, case.x(1)).shape[1]
     classes = (net, fn.dense(KEY.child("last"), features, 3, dtype=np.float64))
     batches = fn.minibatches(case.x(30), LABELS, 7, key=KEY.child("order"))
-    check_fold(fn.train_step(fn.softmax_cross_entropy), fn.TrainState.create(classes, OPTIMIZERS[name], key=KEY), batches)
+    state = fn.TrainState.create(classes, OPTIMIZERS[name], key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, batches)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -154,7 +155,10 @@ def test_a_users_loss_and_optimizer_fold_to_the_plain_bits() -> None:
     for target in (np.zeros((30, 4)), inputs(KEY.child("y"), 30, 4)):
         check_fold(fn.sgd_step(half_square, learning_rate=0.001), net, fn.minibatches(x, target, 5))
         step: TrainStep[Any] = fn.train_step(half_square)
-        check_fold(step, fn.TrainState.create(net, Halving(), key=KEY), fn.minibatches(x, target, 5))
+        for optimizer in (Halving(), fn.ClipByValue(fn.Accumulation(Halving(), steps=2), limit=0.1)):
+            check_fold(step, fn.TrainState.create(net, optimizer, key=KEY), fn.minibatches(x, target, 5))
+    with pytest.raises(fn.ConfigError, match=r"WeightDecay: the optimizer must say its learning rate, got .*Halving"):
+        fn.WeightDecay(Halving(), weight_decay=0.1)
 
 
 def test_a_subclass_with_another_update_is_not_planned() -> None:

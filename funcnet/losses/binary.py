@@ -6,8 +6,8 @@ import numpy as np
 
 from funcnet.arithmetic import exp, log1p
 from funcnet.arrays import Array
-from funcnet.errors import LabelError
-from funcnet.losses.reduction import reduced
+from funcnet.losses.reduction import check_targets, planned, reduced
+from funcnet.plans import register_loss_plan, scalar
 from funcnet.records import register_name
 
 
@@ -15,12 +15,12 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
     """The mean over all elements of ``-t log s - (1 - t) log (1 - s)``, s the logistic function of the *logit*.
 
     Computed as ``max(x, 0) - t x + log(1 + exp(-|x|))``, which overflows for no logit; the gradient of an element is
-    ``(s - t) / (B O)``.
+    ``(s - t) / (B O)``. PyTorch's ``BCEWithLogitsLoss``.
 
     Args:
         logits: Shape (B, ...).
         target: From 0 to 1, of the logits' shape and dtype: no broadcasting.
-        weight: Shape (B,), or None.
+        weight: Shape (B,): the mean is then sum(w l) / sum(w), l a row's own mean.
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument is none of these, or there is no element.
@@ -36,17 +36,21 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
     return reduced("binary_cross_entropy", logits, target, weight, _binary)
 
 
-def _binary(x: Array, t: Array) -> tuple[Array, Array]:
-    _check_targets("binary_cross_entropy", t, (t >= 0) & (t <= 1), "from 0 to 1")
+def _binary(x: Array, t: Array, losses: Array, slopes: Array) -> None:
+    check_targets("binary_cross_entropy", "target", t, (t >= 0) & (t <= 1), "from 0 to 1")
+    one = scalar(1, x)
     small = exp(-np.abs(x))
-    share = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
-    return np.maximum(x, 0) - t * x + log1p(small), share - t
+    np.divide(np.where(x >= 0, one, small), small + one, slopes)
+    np.subtract(slopes, t, slopes)
+    np.subtract(np.maximum(x, scalar(0, x)), np.multiply(t, x, losses), losses)
+    np.add(losses, log1p(small, small), losses)
 
 
 def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over all elements of ``max(0, 1 - t y)``, for targets t of *-1 and 1*; the slope at the kink is 0.
 
-    Keras' and optax' ``hinge``. Shapes and errors: as for ``binary_cross_entropy``.
+    Keras' and Optax's ``hinge``; PyTorch has none (its ``HingeEmbeddingLoss`` is another). Shapes and errors: as for
+    ``binary_cross_entropy``.
 
     Source: Cortes and Vapnik, "Support-vector networks", Machine Learning 20 (1995).
 
@@ -57,20 +61,15 @@ def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tupl
     return reduced("hinge", prediction, target, weight, _hinge)
 
 
-def _hinge(y: Array, t: Array) -> tuple[Array, Array]:
-    _check_targets("hinge", t, np.abs(t) == 1, "-1 or 1")
-    margin = 1 - t * y
-    return np.maximum(margin, 0), np.where(margin > 0, -t, t.dtype.type(0))
+def _hinge(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+    check_targets("hinge", "target", t, np.abs(t) == 1, "-1 or 1")
+    zero = scalar(0, y)
+    np.subtract(scalar(1, y), np.multiply(t, y, losses), losses)
+    slopes[...] = np.where(losses > zero, -t, zero)
+    np.maximum(losses, zero, out=losses)
 
 
-def _check_targets(
-    name: str, target: Array, good: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], wanted: str
-) -> None:
-    if not good.all():
-        index = tuple(int(i) for i in np.unravel_index(int(good.argmin()), good.shape))
-        where = ", ".join(map(str, index))
-        raise LabelError(f"target must be {wanted}, got target[{where}] = {target[index]}", subject=name)
-
-
+register_loss_plan(binary_cross_entropy, planned("binary_cross_entropy", _binary))
+register_loss_plan(hinge, planned("hinge", _hinge))
 register_name(binary_cross_entropy, "funcnet.binary_cross_entropy")
 register_name(hinge, "funcnet.hinge")

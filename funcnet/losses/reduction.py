@@ -1,54 +1,66 @@
-"""From a loss an element to the mean over the batch, with weights or without."""
+"""From a loss an element to the mean over the batch, with a weight a row or without; at once or on buffers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
-from funcnet.arrays import Array, check_array, check_finite, lock
-from funcnet.errors import ConfigError, NonFiniteError
+from funcnet.arrays import Array, check_array, check_weight, lock
+from funcnet.errors import ConfigError, LabelError, NonFiniteError
 from funcnet.network import INFINITY
+from funcnet.plans import PlannedLoss, scalar
 from funcnet.settings import check_count
 
+Elements: TypeAlias = Callable[[Array, Array, Array, Array], None]
+"""``(prediction, target, losses, slopes)``: computes an element's loss and slope into the last two."""
 
-def check_weight(name: str, weight: Array, count: int) -> None:
-    """Check that weights are one a row, finite, at least 0, and not all 0.
-
-    Raises:
-        ShapeError, DTypeError, NonFiniteError, ConfigError: Says which and where.
-    """
-    check_array(name, "weight", weight, (count,))
-    check_finite(name, "weight", weight)
-    if (weight < 0).any():
-        first = int((weight < 0).argmax())
-        raise ConfigError(f"weight must be 0 or more, got weight[{first}] = {weight[first]}", subject=name)
-    if not weight.any():
-        raise ConfigError("weight must have a number above 0, got only 0", subject=name)
+TOO_LARGE: Final = "a prediction or a target is too large or not finite"
 
 
-def check_value(name: str, value: float) -> None:
+def check_value(name: str, value: float, reason: str = TOO_LARGE) -> None:
     """Check that a loss is finite.
 
     Raises:
         NonFiniteError: If it is not.
     """
     if not -INFINITY < value < INFINITY:
-        raise NonFiniteError(f"the loss is {value}; the predictions are too large or not finite", subject=name)
+        raise NonFiniteError(f"the loss is {value}; {reason}", subject=name)
 
 
-def row_weights(weight: Array, like: Array) -> Array:
-    """Weights as factors of rows, in the dtype of ``like``. Shapes: weight (B,), like (B, ...), result (B, 1, ...)."""
-    return weight.astype(like.dtype).reshape(-1, *(1 for _ in like.shape[1:]))
+def check_targets(name: str, what: str, target: Array, good: NDArray[np.bool_], wanted: str) -> None:
+    """Check that every target is good.
+
+    Raises:
+        LabelError: Says what is wanted and which is not.
+    """
+    if not good.all():
+        index = tuple(int(i) for i in np.unravel_index(int(good.argmin()), good.shape))
+        where = ", ".join(map(str, index))
+        raise LabelError(f"{what} must be {wanted}, got {what}[{where}] = {target[index]}", subject=name)
+
+
+def row_factors(name: str, weight: Array, like: Array, counted: Array | None = None) -> Array:
+    """What a row's loss is multiplied by before the mean over the batch: ``w / mean(w c)``, c what a row counts for.
+
+    Shapes: weight and counted (B,), like (B, ...), whose dtype is the result's, (B, 1, ...).
+
+    Raises:
+        ConfigError: If the rows together count for nothing.
+    """
+    wide = weight.astype(np.float64)
+    total = mean(wide if counted is None else wide * counted)
+    if not 0 < total < INFINITY:
+        raise ConfigError(f"the weights must have a sum above 0 and finite, got a mean of {total}", subject=name)
+    factors: Array = (wide / total).astype(like.dtype)
+    return factors.reshape(-1, *(1 for _ in like.shape[1:]))
 
 
 def reduced(
-    name: str,
-    prediction: Array,
-    target: Array,
-    weight: Array | None,
-    elements: Callable[[Array, Array], tuple[Array, Array]],
+    name: str, prediction: Array, target: Array, weight: Array | None, elements: Elements
 ) -> tuple[float, Array]:
     """The mean over all elements of a loss that has a value and a slope an element; rows may have weights.
 
@@ -57,21 +69,41 @@ def reduced(
         prediction: Shape (B, ...).
         target: Shape and dtype of the prediction.
         weight: Shape (B,); the mean is then sum(w l) / sum(w), over all elements of a row alike.
-        elements: ``(prediction, target) -> (losses, slopes)``, elementwise.
+        elements: What an element is worth.
     """
     check_array(name, "prediction", prediction, ("B", "..."))
     check_count(name, "the number of predictions", prediction.size)
-    shape = prediction.shape
-    check_array(name, "target", target, shape, dtype=prediction.dtype, match=("prediction", prediction))
+    check_array(name, "target", target, prediction.shape, dtype=prediction.dtype, match=("prediction", prediction))
+    factors = None
     if weight is not None:
         check_weight(name, weight, len(prediction))
+        factors = row_factors(name, weight, prediction)
+    losses, slopes = np.empty_like(prediction), np.empty_like(prediction)
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused
-        losses, slopes = elements(prediction, target)
-        if weight is None:
-            value, gradient = mean(losses), slopes / prediction.size
-        else:
-            factors, total = row_weights(weight, prediction), mean(weight.astype(np.float64))
-            value = mean(losses * factors) / total
-            gradient = slopes * factors / prediction.dtype.type(total * prediction.size)
+        elements(prediction, target, losses, slopes)
+        if factors is not None:
+            losses *= factors
+            slopes *= factors
+        value = mean(losses)
+        slopes /= scalar(prediction.size, prediction)
     check_value(name, value)
-    return value, lock(gradient)
+    return value, lock(slopes)
+
+
+def planned(name: str, elements: Elements) -> PlannedLoss:
+    """``reduced`` on buffers."""
+
+    def plan(prediction: Array, g: Array) -> Callable[[Array], float]:
+        losses, size = np.empty_like(prediction), scalar(prediction.size, prediction)
+
+        def run(target: Array) -> float:
+            check_array(name, "target", target, g.shape, dtype=g.dtype, match=("prediction", g))
+            elements(prediction, target, losses, g)
+            np.divide(g, size, g)
+            value = mean(losses)
+            check_value(name, value)
+            return value
+
+        return run
+
+    return plan

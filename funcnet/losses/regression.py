@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import exp
 from funcnet.arrays import Array
-from funcnet.errors import ConfigError
-from funcnet.losses.reduction import reduced
+from funcnet.losses.reduction import check_targets, planned, reduced
 from funcnet.network import INFINITY
+from funcnet.plans import register_loss_plan, scalar
 from funcnet.records import register_name
 from funcnet.settings import check_number
 
@@ -17,8 +19,12 @@ from funcnet.settings import check_number
 def mean_squared_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over all elements of ``(prediction - target)²``, without a factor of 1/2, and its gradient.
 
-    Shapes: prediction and target (B, ...), the same: no broadcasting; weight (B,) or None. The gradient of an element
-    is ``2 (prediction - target) / (B O)``.
+    The gradient of an element is ``2 (prediction - target) / (B O)``.
+
+    Args:
+        prediction: Shape (B, ...).
+        target: Of the prediction's shape and dtype: no broadcasting.
+        weight: Shape (B,): the mean is then sum(w l) / sum(w), l a row's own mean.
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument is none of these, or there is no element.
@@ -31,9 +37,10 @@ def mean_squared_error(prediction: Array, target: Array, weight: Array | None = 
     return reduced("mean_squared_error", prediction, target, weight, _squared)
 
 
-def _squared(prediction: Array, target: Array) -> tuple[Array, Array]:
-    d = prediction - target
-    return d * d, 2 * d
+def _squared(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+    np.subtract(y, t, slopes)
+    np.multiply(slopes, slopes, losses)
+    np.add(slopes, slopes, slopes)
 
 
 def mean_absolute_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -48,9 +55,10 @@ def mean_absolute_error(prediction: Array, target: Array, weight: Array | None =
     return reduced("mean_absolute_error", prediction, target, weight, _absolute)
 
 
-def _absolute(prediction: Array, target: Array) -> tuple[Array, Array]:
-    d = prediction - target
-    return np.abs(d), np.sign(d)
+def _absolute(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+    np.subtract(y, t, slopes)
+    np.abs(slopes, losses)
+    np.sign(slopes, slopes)
 
 
 @frozen
@@ -73,12 +81,14 @@ class Huber:
 
     def __call__(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
         """The loss and its gradient."""
-        return reduced("huber", prediction, target, weight, self._elements)
+        return reduced("huber", prediction, target, weight, self.elements)
 
-    def _elements(self, prediction: Array, target: Array) -> tuple[Array, Array]:
-        d, delta = prediction - target, float(self.delta)
-        slope: Array = np.clip(d, -delta, delta)
-        return slope * (d - 0.5 * slope), slope
+    def elements(self, y: Array, t: Array, losses: Array, slopes: Array) -> None:
+        """``s (d - s/2)`` is both forms, where the slope s is d, clipped to ``delta``."""
+        d = np.subtract(y, t)
+        np.clip(d, scalar(-self.delta, y), scalar(self.delta, y), slopes)
+        np.subtract(d, np.multiply(slopes, scalar(0.5, y), losses), losses)
+        np.multiply(slopes, losses, losses)
 
 
 def huber(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -95,7 +105,7 @@ def poisson(prediction: Array, target: Array, weight: Array | None = None) -> tu
     """The mean of ``exp(prediction) - target * prediction``: the prediction is the rate's *logarithm*.
 
     PyTorch's ``PoissonNLLLoss`` as it is by default: without the term of the target alone. Shapes and errors: as for
-    ``mean_squared_error``; targets must be 0 or more.
+    ``mean_squared_error``; and a LabelError if a target is below 0.
 
     Example:
         >>> poisson(np.array([0.0, 0.0]), np.array([1.0, 3.0]))
@@ -104,14 +114,25 @@ def poisson(prediction: Array, target: Array, weight: Array | None = None) -> tu
     return reduced("poisson", prediction, target, weight, _poisson)
 
 
-def _poisson(prediction: Array, target: Array) -> tuple[Array, Array]:
-    if not (target >= 0).all():
-        first = target[~(target >= 0)][0]
-        raise ConfigError(f"target must be counts, 0 or more, got {first}", subject="poisson")
-    rate = exp(prediction)
-    return rate - target * prediction, rate - target
+def _poisson(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+    check_targets("poisson", "target", t, t >= 0, "a count, 0 or more")
+    exp(y, slopes)
+    np.subtract(slopes, np.multiply(t, y, losses), losses)
+    np.subtract(slopes, t, slopes)
 
+
+def _planned_huber(loss: Huber, prediction: Array, g: Array) -> Callable[[Array], float]:
+    return planned("huber", loss.elements)(prediction, g)
+
+
+register_loss_plan(mean_squared_error, planned("mean_squared_error", _squared))
+register_loss_plan(mean_absolute_error, planned("mean_absolute_error", _absolute))
+register_loss_plan(huber, planned("huber", Huber().elements))
+register_loss_plan(poisson, planned("poisson", _poisson))
+register_loss_plan(Huber, _planned_huber)
 
 register_name(Huber, "funcnet.Huber")
-for _loss in (mean_squared_error, mean_absolute_error, huber, poisson):
-    register_name(_loss, f"funcnet.{_loss.__name__}")
+register_name(mean_squared_error, "funcnet.mean_squared_error")
+register_name(mean_absolute_error, "funcnet.mean_absolute_error")
+register_name(huber, "funcnet.huber")
+register_name(poisson, "funcnet.poisson")

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import exp, log, mean, sum_last
-from funcnet.arrays import Array, Labels, check_array, check_labels, lock
-from funcnet.errors import ConfigError, LabelError, NonFiniteError
-from funcnet.losses.reduction import check_weight, row_weights
+from funcnet.arrays import Array, Labels, check_array, check_labels, check_weight, lock
+from funcnet.errors import ConfigError
+from funcnet.losses.reduction import check_targets, check_value, row_factors
 from funcnet.network import INFINITY
-from funcnet.plans import register_loss_plan, scalar
+from funcnet.plans import copy, register_loss_plan, scalar
 from funcnet.records import register_name
 from funcnet.settings import check_count, check_number
 
 Targets: TypeAlias = "Labels | Array"
 """Class ids, shape (B,), or a share of each class, shape (B, O)."""
 
+_NAME: Final = "softmax_cross_entropy"
+_REASON: Final = "the logits are too large or not finite"
 
-def softmax_cross_entropy(logits: Array, labels: Targets, weight: Array | None = None) -> tuple[float, Array]:
+
+def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over the batch of ``-log softmax(logits)[label]``, from *logits*, and its gradient by the logits.
 
     With ``p = softmax(logits)``, the loss of a row is ``log(sum(exp(logits))) - logits[label]``, and its gradient
@@ -29,8 +32,8 @@ def softmax_cross_entropy(logits: Array, labels: Targets, weight: Array | None =
 
     Args:
         logits: Shape (B, O).
-        labels: Class ids from 0 to O - 1, shape (B,), any integer dtype; or floats, a share of each class, shape
-            (B, O), such as ``one_hot`` gives.
+        labels: Class ids from 0 to O - 1, shape (B,), any integer dtype. Shares of each class, of the logits' shape and
+            dtype, such as ``one_hot`` gives, are taken, too; for the type checkers that is ``SoftmaxCrossEntropy()``.
         weight: Shape (B,): the mean is then sum(w l) / sum(w).
 
     Returns:
@@ -46,41 +49,46 @@ def softmax_cross_entropy(logits: Array, labels: Targets, weight: Array | None =
         >>> round(value, 6), grad
         (0.693147, array([[ 0.5, -0.5]]))
     """
-    if weight is None and (type(labels) is not np.ndarray or labels.dtype.kind != "f"):
-        return _of_ids(logits, cast("Labels", labels))
-    return SoftmaxCrossEntropy()(logits, labels, weight)
+    _check_logits(logits)
+    if _are_shares(labels) and labels.dtype == logits.dtype:
+        return _PLAIN(logits, labels, weight)
+    return _of_ids(logits, labels, weight)
 
 
-def _of_ids(logits: Array, labels: Labels) -> tuple[float, Array]:
-    name = "softmax_cross_entropy"
-    _check_logits(name, logits)
+def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float, Array]:
     count, classes = logits.shape
-    check_labels(name, "labels", labels, count, classes)
+    check_labels(_NAME, "labels", labels, count, classes)
+    if weight is not None:
+        check_weight(_NAME, weight, count)
+    factors = None if weight is None else row_factors(_NAME, weight, logits)
     rows = np.arange(count, dtype=np.intp)
     with np.errstate(over="ignore", invalid="ignore"):
         shifted = logits - logits.max(axis=1, keepdims=True)
         shares = exp(shifted)
         sums = sum_last(shares)
-        value = mean(log(sums[:, 0]) - shifted[rows, labels])
+        losses = log(sums[:, 0]) - shifted[rows, labels]
+        value = mean(losses if factors is None else losses * factors[:, 0])
         shares /= sums
-    _check_value(name, value)
+    check_value(_NAME, value, _REASON)
     shares[rows, labels] -= 1
+    if factors is not None:
+        shares *= factors
     shares /= count
     return value, lock(shares)
 
 
-def _check_logits(name: str, logits: Array) -> None:
-    check_array(name, "logits", logits, ("B", "O"))
-    check_count(name, "the batch's size", len(logits))
-    check_count(name, "the number of classes", logits.shape[1])
+def _check_logits(logits: Array) -> None:
+    check_array(_NAME, "logits", logits, ("B", "O"))
+    check_count(_NAME, "the batch's size", len(logits))
+    check_count(_NAME, "the number of classes", logits.shape[1])
 
 
 @frozen
 class SoftmaxCrossEntropy:
     """``softmax_cross_entropy`` with options: ``-sum_c w_c t_c log p_c`` a row, t the target's shares after smoothing.
 
-    PyTorch's ``CrossEntropyLoss``: for class ids, a weighted mean divides by the sum of the labels' class weights; for
-    shares, by the number of rows. Examples' weights multiply both.
+    PyTorch's ``CrossEntropyLoss``: for class ids, a mean with class weights divides by the sum of the labels' weights;
+    for shares, by the number of rows. Examples' weights multiply both.
 
     Args:
         label_smoothing: What each class shares equally: ``t = (1 - s) onehot + s / O``.
@@ -98,82 +106,93 @@ class SoftmaxCrossEntropy:
     class_weight: tuple[float, ...] | None = None
 
     def __attrs_post_init__(self) -> None:
-        check_number("SoftmaxCrossEntropy", "label_smoothing", self.label_smoothing, low=0, high=1, closed=True)
+        name = "SoftmaxCrossEntropy"
+        check_number(name, "label_smoothing", self.label_smoothing, low=0, high=1, closed=True)
+        if self.class_weight is not None and not isinstance(self.class_weight, tuple):
+            got = f"got {self.class_weight!r:.80}"
+            raise ConfigError(f"class_weight must be a tuple of numbers, {got}; use tuple(...)", subject=name)
         for each in self.class_weight or ():
-            check_number("SoftmaxCrossEntropy", "a class weight", each, low=0, high=INFINITY, closed=True)
+            check_number(name, "a class weight", each, low=0, high=INFINITY, closed=True)
 
     def __call__(self, logits: Array, labels: Targets, weight: Array | None = None) -> tuple[float, Array]:
         """The loss and its gradient."""
-        name = "softmax_cross_entropy"
-        _check_logits(name, logits)
-        targets, total = self._targets(name, logits, labels)
-        factors = logits.dtype.type(1) if weight is None else row_weights(weight, logits)
-        if weight is not None:
-            check_weight(name, weight, len(logits))
-            total = total * factors[:, 0]
+        _check_logits(logits)
+        if not self.label_smoothing and self.class_weight is None and not _are_shares(labels):
+            return _of_ids(logits, cast("Labels", labels), weight)
+        targets, counted = self._targets(logits, labels)
+        if weight is None:
+            weight = np.ones(len(logits), logits.dtype)
+        check_weight(_NAME, weight, len(logits))
+        factors = row_factors(_NAME, weight, logits, counted)
         with np.errstate(over="ignore", invalid="ignore"):
             shifted = logits - logits.max(axis=1, keepdims=True)
             shares = exp(shifted)
             sums = sum_last(shares)
-            losses = sum_last(targets * (log(sums) - shifted))
-            size = mean(total) * len(logits)
-            if not size > 0:
-                raise ConfigError("the weights of the batch's labels must have a sum above 0", subject=name)
-            value = mean(losses * factors) * len(logits) / size
-            gradient = (shares / sums * sum_last(targets) - targets) * (factors / logits.dtype.type(size))
-        _check_value(name, value)
+            terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 of infinity is 0
+            value = mean(sum_last(terms) * factors)
+            shares /= sums
+            gradient = (shares * sum_last(targets) - targets) * factors / scalar(len(logits), logits)
+        check_value(_NAME, value, _REASON)
         return value, lock(gradient)
 
-    def _targets(self, name: str, logits: Array, labels: Targets) -> tuple[Array, Array]:
+    def total(self, labels: Targets, weight: Array | None) -> float:
+        """What the mean over a batch divides by: how much a shard of it counts for."""
+        counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
+        if self.class_weight is not None and not _are_shares(labels):
+            check_labels(_NAME, "labels", labels, len(labels), len(self.class_weight))
+            counted = counted * self._weights(len(self.class_weight)).take(cast("Labels", labels))
+        total = mean(counted) * len(labels)
+        if self.label_smoothing and not total and (weight is None or weight.any()):
+            reason = "smoothing gives every class a share"
+            raise ConfigError(f"the classes of a shard must have a weight above 0: {reason}; use larger shards")
+        return total
+
+    def _targets(self, logits: Array, labels: Targets) -> tuple[Array, Array]:
         """Each row's shares, smoothed and weighted by class, and what each row counts for in the mean."""
         count, classes = logits.shape
-        weights = np.ones(classes, logits.dtype) if self.class_weight is None else self._class_weights(name, logits)
-        if type(labels) is np.ndarray and labels.dtype.kind == "f":
+        weights = self._weights(classes)
+        if weights.shape != (classes,):
+            check_array(_NAME, "class_weight", weights, (classes,), match=("logits", logits))
+        counted: Array = np.ones(len(logits), np.float64)
+        if _are_shares(labels):
             shares = cast("Array", labels)
-            check_array(name, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
-            check_shares(name, shares)
-            counted = np.ones(count, logits.dtype)
+            check_array(_NAME, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
+            check_targets(_NAME, "labels", shares, shares >= 0, "shares, 0 or more")
         else:
-            check_labels(name, "labels", labels, count, classes)
+            check_labels(_NAME, "labels", labels, count, classes)
             shares = np.zeros_like(logits)
-            shares[np.arange(count), labels] = 1
-            counted = weights[labels]
+            ids = cast("Labels", labels)
+            shares[np.arange(count), ids] = 1
+            counted = np.take(weights, ids)
         smoothing = logits.dtype.type(self.label_smoothing)
-        return (shares * (1 - smoothing) + smoothing / classes) * weights, counted
+        shares = shares * (1 - smoothing) + smoothing / scalar(classes, logits)
+        return shares * weights.astype(logits.dtype), counted
 
-    def _class_weights(self, name: str, logits: Array) -> Array:
-        weights = np.array(self.class_weight, logits.dtype)
-        check_array(name, "class_weight", weights, logits.shape[1:], match=("the logits", logits))
-        return weights
-
-
-def check_shares(name: str, shares: Array) -> None:
-    """Check that a target's shares are 0 or more.
-
-    Raises:
-        LabelError: Says which is not.
-    """
-    bad = ~(shares >= 0)
-    if bad.any():
-        row, column = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-        raise LabelError(f"labels must be 0 or more, got labels[{row}, {column}] = {shares[row, column]}", subject=name)
+    def _weights(self, classes: int) -> Array:
+        return np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
 
 
-def _check_value(name: str, value: float) -> None:
-    if not -INFINITY < value < INFINITY:
-        raise NonFiniteError(f"the loss is {value}; the logits are too large or not finite", subject=name)
+def _are_shares(labels: Targets) -> bool:
+    return type(labels) is np.ndarray and labels.dtype.kind == "f" and labels.ndim == 2
 
 
-def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Labels], float]:
-    """The same operations, on buffers."""
+_PLAIN: Final = SoftmaxCrossEntropy()
+
+
+def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Targets], float]:
+    """The same operations, on buffers; shares are left to the loss itself."""
     count, classes = logits.shape
     shifted, column = np.empty_like(logits), np.empty((count, 1), logits.dtype)
     starts, index = np.arange(0, count * classes, classes, dtype=np.intp), np.empty(count, np.intp)
     all_shifted, all_g, sums = shifted.reshape(-1), g.reshape(-1), column.reshape(-1)
     chosen, one, size = np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
 
-    def run(labels: Labels) -> float:
-        check_labels("softmax_cross_entropy", "labels", labels, count, classes)
+    def run(labels: Targets) -> float:
+        if _are_shares(labels) and labels.dtype == logits.dtype:
+            value, gradient = _PLAIN(copy(logits), labels)
+            np.copyto(g, gradient)
+            return value
+        check_labels(_NAME, "labels", labels, count, classes)
         np.maximum.reduce(logits, axis=1, out=column, keepdims=True)
         np.subtract(logits, column, shifted)
         exp(shifted, g)
@@ -185,7 +204,7 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Labels],
         all_g.take(index, None, chosen, "clip")
         all_g.put(index, np.subtract(chosen, one, chosen), "clip")
         np.divide(g, size, g)
-        _check_value("softmax_cross_entropy", value)
+        check_value(_NAME, value, _REASON)
         return value
 
     return run

@@ -12,9 +12,9 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.arrays import lock
+from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError, StructureError
-from funcnet.layer import N
+from funcnet.layer import N, Network
 from funcnet.plans import Memory
 from funcnet.schedules import Schedule, check_rate, rate_at
 from funcnet.settings import check_count
@@ -124,8 +124,13 @@ class Descent:
         """The update in place."""
         raise NotImplementedError
 
+    def flats(self, moments: tuple[Memory, ...]) -> tuple[Array, ...]:
+        """The moments' numbers, if they are as many as this optimiser keeps."""
+        check_moments(type(self).__name__, moments, self.count())
+        return tuple(moment.flat for moment in moments)
 
-def _copies(network: N) -> list[Memory]:
+
+def _copies(network: Network) -> list[Memory]:
     arrays = [(leaf.array.copy(), leaf.role == "decayed") for leaf in leaves(network) if leaf.trained]
     return [Memory(array, (array,), (array,) if decayed else ()) for array, decayed in arrays]
 
