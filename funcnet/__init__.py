@@ -109,7 +109,6 @@ from funcnet.preparation import one_hot as one_hot
 from funcnet.preparation import scale_images as scale_images
 from funcnet.preparation import split as split
 from funcnet.records import register_name as register_name
-from funcnet.schedules import Schedule as Schedule
 from funcnet.schedules import constant as constant
 from funcnet.schedules import cosine_decay as cosine_decay
 from funcnet.schedules import exponential_decay as exponential_decay
@@ -226,7 +225,6 @@ __all__ = [
     "Residual",
     "Run",
     "RunRow",
-    "Schedule",
     "ShapeError",
     "SiLU",
     "Sigmoid",

@@ -23,7 +23,7 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Memory:
     """A network's trained arrays in memory: ``flat`` is all of it, ``parts`` each array, ``decayed`` the weights."""
 

@@ -62,6 +62,42 @@ def test_mnist_learns_and_repeats(tmp_path: Path) -> None:
     assert (tmp_path / "mnist.png").stat().st_size > 10_000
 
 
+def table(output: str) -> dict[str, list[float]]:
+    """The numbers of each row that begins with a seed or is the mean."""
+    rows = [re.match(r"(seed \d+|mean)(?:, \d+ test rows)? +([\d. ()]+)", line) for line in output.splitlines()]
+    return {row[1]: [float(number) for number in re.findall(r"[\d.]+", row[2])] for row in rows if row}
+
+
+@needs_extra
+def test_regression_is_as_good_as_its_peers(tmp_path: Path) -> None:
+    """R squared near that of scikit-learn's two on one split, which is its own mean, and a figure."""
+    found = table(run("regression.py", "--seeds", "0", directory=tmp_path))
+    assert found["seed 0"] == found["mean"]
+    linear, peer, own = found["mean"][::2]
+    assert min(linear, peer) > 0.4
+    assert own > 0.4
+    assert (tmp_path / "figures" / "regression.png").stat().st_size > 10_000
+
+
+@needs_extra
+def test_mlpclassifier_has_an_equal(tmp_path: Path) -> None:
+    """On one seed's digits: accuracies above 0.96, the loss with dropout the least, and a figure."""
+    found = table(run("from_mlpclassifier.py", "--seeds", "0", directory=tmp_path))["seed 0"]
+    assert min(found[::2]) > 0.96
+    assert found[5] == min(found[1::2])
+    assert (tmp_path / "figures" / "from_mlpclassifier.png").stat().st_size > 10_000
+
+
+@needs_extra
+@needs_mnist
+def test_better_mlp_learns(tmp_path: Path) -> None:
+    """Two epochs of one seed: above 0.95 on both parts, and a figure."""
+    arguments = ("--seeds", "0", "--epochs", "2", "--figure", "a.png")
+    found = table(run("better_mlp.py", *arguments, directory=tmp_path))
+    assert min(found["seed 0"]) > 0.95
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
 @needs_extra
 @needs_mnist
 def test_mnist_conv_learns_and_repeats(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -133,8 +134,8 @@ def test_dtype_and_arguments_stay(case: Case) -> None:
 
 def per_row(case: Case) -> tuple[list[float], list[float]]:
     """The loss of each row alone, and what each counts for in the mean."""
-    total: Callable[..., float] = getattr(case.loss, "total", lambda _, __: 1.0)
-    counted = [total(case.y()[i : i + 1], None) for i in range(len(X))]
+    rows = [slice(i, i + 1) for i in range(len(X))]
+    counted = [case.loss.total(case.y()[row], None) if hasattr(case.loss, "total") else 1.0 for row in rows]
     values = [case.loss(X[i : i + 1], case.y()[i : i + 1])[0] if counted[i] else 0.0 for i in range(len(X))]
     return values, counted
 
@@ -182,7 +183,7 @@ BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
 }
 NET: Final = fn.dense(KEY, 4, 4, dtype=np.float64)
 WEIGHT_PLACES: Final[dict[str, Callable[[Any], object]]] = {
-    **{case.name: (lambda weight, case=case: case.loss(X, case.y(), weight)) for case in CASES},
+    **{case.name: partial(case.loss, X, case.y()) for case in CASES},
     "value_and_grad": lambda weight: fn.value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight),
     "step": lambda weight: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(NET, fn.Batch(X, IDS, weight)),
     "shards": lambda weight: sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight, shard_size=2),
@@ -227,10 +228,11 @@ def test_a_loss_without_weights_says_so() -> None:
 def test_a_planned_loss_has_the_same_bits(case: Case, weight: fn.Array | None) -> None:
     """Bound to buffers, over several targets, in either dtype."""
     for dtype in (np.float32, np.float64):
-        prediction, g = X.astype(dtype), np.empty(X.shape, dtype)
+        prediction: fn.Array = X.astype(dtype)
+        g: fn.Array = np.empty_like(prediction)
         run = plans.plan_loss(case.loss, prediction, g)
         for scale in (1.0, 0.5):
-            prediction *= dtype(scale)
+            prediction *= scale
             value, gradient = case.loss(prediction, case.y(dtype), weight)
             assert run(case.y(dtype), weight) == value
             assert same_bits(g, gradient)
@@ -296,6 +298,17 @@ def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
     assert fn.equal(alone[1], threaded[1])
 
 
+def test_a_step_of_weighted_shards_is_their_update() -> None:
+    """train_step and sgd_step give their batch's weights to the shards."""
+    _, grads = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=4)
+    wanted = fn.sgd_update(NET, grads, learning_rate=0.1)
+    batch = fn.Batch(X, IDS, WEIGHT)
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=4)
+    assert fn.equal(step(NET, batch)[0], wanted)
+    run = fn.TrainState.create(NET, fn.SGD(learning_rate=0.1), key=KEY)
+    assert fn.equal(fn.train_step(fn.softmax_cross_entropy, shard_size=4)(run, batch)[0].params, wanted)
+
+
 # ------------------------------------------------------------------------------------------------ goldens
 
 
@@ -314,7 +327,8 @@ def test_portable_bits_are_committed(case: Case) -> None:
 @every_case
 def test_losses_are_values(case: Case) -> None:
     """They pickle, and are put together again from what a file holds."""
-    for again in (pickle.loads(pickle.dumps(case.loss)), put_together(*take_apart(case.loss, "test"))):  # noqa: S301
+    copies: list[Any] = [pickle.loads(pickle.dumps(case.loss)), put_together(*take_apart(case.loss, "test"))]  # noqa: S301
+    for again in copies:
         assert again == case.loss
         assert fn.fingerprint(again) == fn.fingerprint(case.loss)
         assert case.loss(X, case.y())[0] == again(X, case.y())[0]
@@ -408,13 +422,14 @@ def test_what_is_not_finite_is_named(loss: Any, bad: float) -> None:
 def test_targets_are_what_the_loss_is_for() -> None:
     """Shares, signs or counts; the first that is none is named."""
     x: fn.Array = np.zeros((2, 2))
-    for loss, target, wanted in (
+    wrong: list[tuple[Any, float, str]] = [
         (fn.binary_cross_entropy, 1.5, "from 0 to 1"),
         (fn.binary_cross_entropy, NAN, "from 0 to 1"),
         (fn.hinge, 0.0, "-1 or 1"),
         (fn.poisson, -1.0, "a count, 0 or more"),
         (fn.poisson, NAN, "a count, 0 or more"),
-    ):
+    ]
+    for loss, target, wanted in wrong:
         targets: fn.Array = np.ones((2, 2))
         targets[1, 0] = target
         with pytest.raises(fn.LabelError, match=rf"target must be {wanted}, got target\[1, 0\] = {target}"):

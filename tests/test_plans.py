@@ -155,7 +155,10 @@ def test_a_users_loss_and_optimizer_fold_to_the_plain_bits() -> None:
     for target in (np.zeros((30, 4)), inputs(KEY.child("y"), 30, 4)):
         check_fold(fn.sgd_step(half_square, learning_rate=0.001), net, fn.minibatches(x, target, 5))
         step: TrainStep[Any] = fn.train_step(half_square)
-        check_fold(step, fn.TrainState.create(net, Halving(), key=KEY), fn.minibatches(x, target, 5))
+        for optimizer in (Halving(), fn.ClipByValue(fn.Accumulation(Halving(), steps=2), limit=0.1)):
+            check_fold(step, fn.TrainState.create(net, optimizer, key=KEY), fn.minibatches(x, target, 5))
+    with pytest.raises(fn.ConfigError, match=r"WeightDecay: the optimizer must say its learning rate, got .*Halving"):
+        fn.WeightDecay(Halving(), weight_decay=0.1)
 
 
 def test_a_subclass_with_another_update_is_not_planned() -> None:

@@ -115,6 +115,20 @@ def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
         assert_type(log, fn.EpochLog)
 
 
+def more_training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
+    """Optimisers around optimisers, schedules, weights of examples, losses with options."""
+    optimizer = fn.ClipByGlobalNorm(fn.Averaging(fn.AdamW(learning_rate=fn.cosine_decay(0.1, steps=9))), max_norm=1.0)
+    state = fn.TrainState.create(net, optimizer, key=fn.Key(1))
+    batches = fn.minibatches(x, labels, 8, weight=np.ones(len(x)))
+    for loss in (fn.SoftmaxCrossEntropy(label_smoothing=0.1), fn.softmax_cross_entropy):
+        state, _ = fn.train_epoch(fn.train_step(loss), state, batches)
+    assert_type(fn.averaged(state), Net)
+    assert_type(fn.clip_by_global_norm(net, 1.0), Net)
+    regression = fn.train_step(fn.Huber(delta=0.5))
+    assert_type(regression, TrainStep[fn.Array])
+    fn.train_epoch(regression, state, fn.minibatches(x, np.zeros((len(x), 3), np.float32), 8))
+
+
 def any_step(step: fn.Step[int, str], words: Iterable[str]) -> int:
     """The fold knows nothing of networks."""
     return fn.train_epoch(step, 0, words)[0]
@@ -128,6 +142,7 @@ def main() -> None:
     gradients(net, x, labels)
     combined(net, x, labels)
     training(net, x, labels)
+    more_training(net, x, labels)
     assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
 
 
@@ -150,6 +165,9 @@ def refused(net: Net, x: fn.Array, labels: Labels, batches: Minibatches[Labels])
     fn.register_layer(Scale, forward=relu_forward, backward=scale_backward)  # type: ignore[arg-type]  # another's forward
     fn.softmax_cross_entropy(x, x)  # type: ignore[arg-type]  # logits where labels belong
     fn.softmax_cross_entropy(labels, labels)  # type: ignore[arg-type]  # labels where logits belong
+    fn.mean_squared_error(x, labels)  # type: ignore[arg-type]  # labels where float targets belong
+    fn.Adam(learning_rate="0.1")  # type: ignore[arg-type]  # a string is no rate
+    fn.averaged(net)  # type: ignore[arg-type]  # a network is no TrainState
     fn.value_and_grad(net, x, x, fn.softmax_cross_entropy)  # type: ignore[misc]  # float targets, a loss of labels
     fn.train_epoch(step, net, batches)  # type: ignore[arg-type]  # labels, a loss of float targets
     fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), net, batches)  # type: ignore[arg-type]  # no TrainState

@@ -153,7 +153,7 @@ class SoftmaxCrossEntropy:
         weights = self._weights(classes)
         if weights.shape != (classes,):
             check_array(_NAME, "class_weight", weights, (classes,), match=("logits", logits))
-        counted: Array = np.ones(count, np.float64)
+        counted: Array = np.ones(len(logits), np.float64)
         if _are_shares(labels):
             shares = cast("Array", labels)
             check_array(_NAME, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
@@ -163,7 +163,7 @@ class SoftmaxCrossEntropy:
             shares = np.zeros_like(logits)
             ids = cast("Labels", labels)
             shares[np.arange(count), ids] = 1
-            counted = weights.take(ids)
+            counted = np.take(weights, ids)
         smoothing = logits.dtype.type(self.label_smoothing)
         shares = shares * (1 - smoothing) + smoothing / scalar(classes, logits)
         return shares * weights.astype(logits.dtype), counted

@@ -9,7 +9,7 @@ from funcnet.arithmetic.scalars import integer_power
 from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError
 from funcnet.layer import N
-from funcnet.optimizers.protocol import Descent, PlannedUpdate, zeros_like
+from funcnet.optimizers.protocol import Descent, PlannedUpdate
 from funcnet.plans import Memory, scalar
 from funcnet.records import register_name
 from funcnet.settings import check_number
@@ -56,7 +56,7 @@ class Adagrad(Descent):
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
-        (total,) = (moment.flat for moment in moments)
+        (total,) = self.flats(moments)
         eps, rate, root = scalar(self.eps, p.flat), np.empty((), p.flat.dtype), np.empty_like(p.flat)
 
         def update(step: int) -> None:
@@ -102,7 +102,7 @@ class RMSprop(Descent):
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
-        square, *rest = (moment.flat for moment in moments)
+        square, *rest = self.flats(moments)
         mean = rest.pop() if self.centered else None
         velocity = rest.pop() if self.momentum > 0 else None
         alpha, beta = scalar(self.alpha, p.flat), scalar(1.0 - self.alpha, p.flat)
@@ -151,17 +151,13 @@ class Adam(Descent):
             check_number(name, "each of betas", beta, low=0, high=1, closed=True)
         check_number(name, "eps", self.eps, low=0, high=INFINITY)
 
-    def init(self, params: N, /) -> tuple[N, ...]:  # the protocol's
-        """A mean and a mean square of zero."""
-        return zeros_like(params), zeros_like(params)
-
-    def count(self) -> int:  # the base's
+    def count(self) -> int:
         """The mean and the mean square."""
         return 2
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
-        mean, square = (moment.flat for moment in moments)
+        mean, square = self.flats(moments)
         first, second = map(float, self.betas)
         fresh, kept, entering = (scalar(value, p.flat) for value in (1.0 - first, second, 1.0 - second))
         eps, rate, correction = scalar(self.eps, p.flat), np.empty((), p.flat.dtype), np.empty((), p.flat.dtype)

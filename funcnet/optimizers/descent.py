@@ -7,7 +7,7 @@ from attrs import frozen
 
 from funcnet.arrays import Array, lock
 from funcnet.layer import N
-from funcnet.optimizers.protocol import Descent, PlannedUpdate, check_moments, zeros_like
+from funcnet.optimizers.protocol import Descent, PlannedUpdate, check_moments
 from funcnet.plans import Memory, scalar
 from funcnet.records import register_name
 from funcnet.schedules import Schedule, rate_at
@@ -65,17 +65,18 @@ class SGD(Descent):
     Source: Robbins and Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951).
     """
 
-    def init(self, params: N, /) -> tuple[N, ...]:  # noqa: ARG002  # the protocol's
+    def count(self) -> int:
         """No moments."""
-        return ()
+        return 0
 
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
         """``sgd_update``."""
         check_moments("SGD", moments, 0)
         return descend(params, grads, self.rate(step)), moments
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:  # noqa: ARG002
+    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """``update`` in place."""
+        self.flats(moments)
         return planned_descent(p, g, self.learning_rate)
 
 
@@ -93,10 +94,6 @@ class Momentum(Descent):
         """Momentum is a share."""
         check_number(type(self).__name__, "momentum", self.momentum, low=0, high=1, closed=True)
 
-    def init(self, params: N, /) -> tuple[N, ...]:  # the protocol's
-        """A velocity of zero."""
-        return (zeros_like(params),)
-
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
         """One step with the new velocity."""
         check_moments("Momentum", moments, 1)
@@ -107,7 +104,7 @@ class Momentum(Descent):
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """``update`` in place."""
-        (velocity,) = (moment.flat for moment in moments)
+        (velocity,) = self.flats(moments)
         decay, rate = scalar(self.momentum, p.flat), np.empty((), p.flat.dtype)
 
         def update(step: int) -> None:
@@ -138,7 +135,7 @@ class Nesterov(Descent):
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
-        (velocity,) = (moment.flat for moment in moments)
+        (velocity,) = self.flats(moments)
         decay, descent = scalar(self.momentum, p.flat), planned_descent(p, g, self.learning_rate)
         ahead = np.empty_like(velocity)
 

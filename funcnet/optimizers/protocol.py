@@ -12,7 +12,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.arrays import lock
+from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError, StructureError
 from funcnet.layer import N, Network
 from funcnet.plans import Memory
@@ -123,6 +123,11 @@ class Descent:
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
         raise NotImplementedError
+
+    def flats(self, moments: tuple[Memory, ...]) -> tuple[Array, ...]:
+        """The moments' numbers, if they are as many as this optimiser keeps."""
+        check_moments(type(self).__name__, moments, self.count())
+        return tuple(moment.flat for moment in moments)
 
 
 def _copies(network: Network) -> list[Memory]:

@@ -1,0 +1,476 @@
+"""Optimisers: closed forms, laws, weight decay, composition, values that travel, resuming, goldens, refusals."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from networks import inputs
+from optimizers import GOLDENS, OPTIMIZERS, SCHEDULE
+
+import funcnet as fn
+from funcnet.data import Minibatches
+from funcnet.optimizers import Optimizer
+from funcnet.optimizers.protocol import zeros_like
+from funcnet.trees import leaves
+from funcnet.values import put_together, take_apart
+
+KEY: Final = fn.Key(62)
+STEP: Final = fn.train_step(fn.softmax_cross_entropy)
+NAN, INF = math.nan, math.inf
+every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def network(dtype: fn.FloatDType = np.float32) -> tuple[fn.Network, ...]:
+    """Weights, biases, a scale of a normalisation, a layer that draws."""
+    hidden = fn.dense(KEY.child(0), 5, 7, dtype=dtype)
+    return (
+        hidden,
+        fn.layer_norm(7, dtype=dtype),
+        fn.Tanh(),
+        fn.Dropout(0.2),
+        fn.Residual(fn.dense(KEY.child(1), 7, 7, dtype=dtype)),
+    )
+
+
+def data(epoch: int, dtype: fn.FloatDType = np.float32) -> Minibatches[Any]:
+    """Five batches of six rows, with weights of examples."""
+    x = inputs(KEY.child("x"), 30, 5, dtype=dtype)
+    weight = np.abs(inputs(KEY.child("weight"), 30, dtype=dtype))
+    return fn.minibatches(x, np.arange(30) % 7, 6, key=KEY.child("order", epoch), weight=weight)
+
+
+def state(name: str) -> fn.TrainState[Any]:
+    """A run's beginning."""
+    return fn.TrainState.create(network(), OPTIMIZERS[name], key=KEY.child("run"))
+
+
+def record(weight: float, bias: float, dtype: fn.FloatDType = np.float64) -> fn.Dense:
+    """A layer of two numbers."""
+    return fn.Dense(weight=np.array([[weight]], dtype), bias=np.array([bias], dtype))
+
+
+def numbers(net: fn.Dense) -> list[float]:
+    """Its two numbers."""
+    return [net.weight.item(), net.bias.item()]
+
+
+def two_steps(optimizer: Optimizer, *, start: float = 1.0, grads: tuple[float, float] = (0.5, -2.0)) -> list[float]:
+    """A parameter without decay after one and two updates."""
+    params, moments = record(0, start), optimizer.init(record(0, start))
+    found: list[float] = []
+    for step, g in enumerate(grads):
+        params, moments = optimizer.update(params, record(0, g), moments, step)
+        found.append(params.bias.item())
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- closed forms
+
+A, B = 0.5, -2.0
+CLOSED: Final[dict[str, tuple[Optimizer, list[float]]]] = {
+    "SGD": (fn.SGD(learning_rate=0.1), [1 - 0.1 * A, 1 - 0.1 * A - 0.1 * B]),
+    "Momentum": (fn.Momentum(learning_rate=0.1), [0.95, 0.95 - 0.1 * (0.9 * A + B)]),
+    "Nesterov": (
+        fn.Nesterov(learning_rate=0.1),
+        [1 - 0.1 * (A + 0.9 * A), 1 - 0.1 * (A + 0.9 * A) - 0.1 * (B + 0.9 * (0.9 * A + B))],
+    ),
+    "Adagrad": (
+        fn.Adagrad(learning_rate=0.1, lr_decay=1.0),
+        [0.9, 0.9 - 0.05 * B / math.sqrt(A * A + B * B)],
+    ),
+    "RMSprop": (
+        fn.RMSprop(learning_rate=0.1, alpha=0.75),
+        [1 - 0.1 / math.sqrt(0.25), 0.8 - 0.1 * B / math.sqrt(0.75 * 0.25 * A * A + 0.25 * B * B)],
+    ),
+    "Adam": (
+        fn.Adam(learning_rate=0.1, betas=(0.5, 0.75)),
+        [
+            1 - 0.1,
+            0.9
+            - 0.1 * ((0.25 * A + 0.5 * B) / 0.75) / math.sqrt((0.75 * 0.25 * A * A + 0.25 * B * B) / (1 - 0.75 * 0.75)),
+        ],
+    ),
+    "ClipByValue": (fn.ClipByValue(fn.SGD(learning_rate=0.1), limit=1.0), [0.95, 1.05]),
+    "ClipByGlobalNorm": (
+        fn.ClipByGlobalNorm(fn.SGD(learning_rate=0.1), max_norm=1.0),
+        [0.95, 1.05],
+    ),
+    "Accumulation": (fn.Accumulation(fn.SGD(learning_rate=0.1), steps=2), [1.0, 1 - 0.1 * (A + B) / 2]),
+    "a schedule": (fn.SGD(learning_rate=fn.linear_warmup(0.1, steps=2)), [1.0, 1 - 0.05 * B]),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_two_steps_in_closed_form(name: str) -> None:
+    """By hand; eps moves the seventh digit."""
+    optimizer, wanted = CLOSED[name]
+    assert two_steps(optimizer) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_weight_decay_in_closed_form() -> None:
+    """A share of the weight itself, times the rate, and only of the weight."""
+    for optimizer in (
+        fn.AdamW(learning_rate=0.1, weight_decay=0.5),
+        fn.WeightDecay(fn.Adam(learning_rate=0.1), weight_decay=0.5),
+        fn.WeightDecay(fn.Momentum(learning_rate=0.1), weight_decay=0.5),
+    ):
+        params, moments = optimizer.update(record(4, 4), record(0, 0), optimizer.init(record(4, 4)), 0)
+        assert numbers(params) == [4 * (1 - 0.05), 4]
+        assert all(not leaf.array.any() for moment in moments for leaf in leaves(moment))
+
+
+def test_averages_in_closed_form() -> None:
+    """After the first update the parameters themselves, then a share of the way to them."""
+    optimizer = fn.Averaging(fn.SGD(learning_rate=1.0), decay=0.75)
+    run = fn.TrainState.create(record(0, 0), optimizer, key=KEY)
+    params, moments = optimizer.update(run.params, record(-4, 1), run.moments, 0)
+    assert fn.equal(moments[0], params)
+    params, moments = optimizer.update(params, record(-4, 1), moments, 1)
+    assert numbers(params) == [8, -2]
+    assert numbers(fn.averaged(fn.TrainState(params, optimizer, moments, 2, KEY))) == [5, -1.25]
+
+
+def test_the_wrapper_of_adam_is_adamw() -> None:
+    """Bit for bit, in a run."""
+    runs = [
+        fn.TrainState.create(network(), optimizer, key=KEY)
+        for optimizer in (
+            fn.AdamW(learning_rate=SCHEDULE, weight_decay=0.1),
+            fn.WeightDecay(fn.Adam(learning_rate=SCHEDULE), weight_decay=0.1),
+        )
+    ]
+    first, second = (fn.train_epoch(STEP, run, data(0))[0] for run in runs)
+    assert fn.equal((first.params, *first.moments), (second.params, *second.moments))
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """Two halves of a batch, one update each two steps: the bits of the mean of their gradients."""
+    net = fn.dense(KEY, 5, 7, dtype=np.float64)
+    halves = fn.minibatches(inputs(KEY.child("x"), 24, 5), np.arange(24) % 7, 6)
+    large = fn.minibatches(inputs(KEY.child("x"), 24, 5), np.arange(24) % 7, 12)
+    inner = fn.Adam(learning_rate=0.01)
+    parts, _ = fn.train_epoch(STEP, fn.TrainState.create(net, fn.Accumulation(inner, steps=2), key=KEY), halves)
+    whole, _ = fn.train_epoch(STEP, fn.TrainState.create(net, inner, key=KEY), large)
+    np.testing.assert_allclose(parts.params.weight, whole.params.weight, rtol=1e-9, atol=1e-12)
+    middle, _ = fn.train_epoch(STEP, fn.TrainState.create(net, fn.Accumulation(inner, steps=2), key=KEY), halves[:1])
+    assert fn.equal(middle.params, net)
+
+
+def test_averaging_changes_no_update() -> None:
+    """The parameters are those of the run without; the average is another network of the same type."""
+    plain, _ = fn.train_epoch(STEP, state("SGD"), data(0))
+    kept, _ = fn.train_epoch(STEP, state("Averaging"), data(0))
+    assert fn.equal(plain.params, kept.params)
+    assert not fn.equal(fn.averaged(kept), kept.params)
+    assert repr(fn.averaged(kept)) == repr(kept.params)
+    assert fn.outputs(fn.averaged(kept), data(0)[0].x).shape == (6, 7)
+
+
+def test_an_average_is_found_in_any_composition() -> None:
+    """Inside of clipping and of accumulation, around a decay."""
+    inner = fn.Averaging(fn.WeightDecay(fn.Momentum(learning_rate=0.1), weight_decay=0.1), decay=0.5)
+    for optimizer in (inner, fn.ClipByValue(inner, limit=1.0), fn.Accumulation(inner, steps=1)):
+        run = fn.TrainState.create(record(1, 1), optimizer, key=KEY)
+        params, moments = optimizer.update(run.params, record(1, 1), run.moments, 0)
+        assert fn.equal(fn.averaged(fn.TrainState(params, optimizer, moments, 1, KEY)), params)
+    with pytest.raises(fn.ConfigError, match=r"averaged: the optimizer must keep an average; use Averaging\(SGD"):
+        fn.averaged(state("SGD"))
+
+
+# ----------------------------------------------------------------------------------------------------- laws
+
+
+@every_optimizer
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zero_gradients_change_nothing(name: str, dtype: fn.FloatDType) -> None:
+    """Except what decays: every bit of everything else stays, and so do structure and dtype."""
+    net = network(dtype)
+    zeros = zeros_like(net)
+    optimizer = OPTIMIZERS[name]
+    params, moments = net, optimizer.init(net)
+    for step in range(4):
+        params, moments = optimizer.update(params, zeros, moments, step)
+    for before, after in zip(leaves(net), leaves(params), strict=True):
+        assert after.array.dtype == dtype
+        if (before.role == "decayed" and "AdamW" in repr(optimizer)) or "Decay(optimizer" in repr(optimizer):
+            assert np.abs(after.array).sum() <= np.abs(before.array).sum()
+        else:
+            assert after.array.tobytes() == before.array.tobytes()
+
+
+@every_optimizer
+def test_an_update_is_pure(name: str) -> None:
+    """Nothing that went in changes; the same again is the same; what comes out is locked."""
+    run, _ = fn.train_epoch(STEP, state(name), data(0))
+    _, grads = fn.value_and_grad(fn.training(run.params, KEY), data(1)[0].x, data(1)[0].y, fn.softmax_cross_entropy)
+    trees = (run.params, grads, *run.moments)
+    before = fn.fingerprint(trees)
+    first = run.optimizer.update(run.params, grads, run.moments, run.step)
+    again = run.optimizer.update(run.params, grads, run.moments, run.step)
+    assert fn.fingerprint(trees) == before
+    assert fn.fingerprint(first) == fn.fingerprint(again)
+    assert len(first[1]) == len(run.moments)
+    for tree in (first[0], *first[1]):
+        assert not any(leaf.array.flags.writeable for leaf in leaves(tree))
+
+
+@every_optimizer
+def test_a_numpy_rate_promotes_nothing(name: str) -> None:
+    """A rate of NumPy's float64 leaves float32 parameters and moments float32."""
+    kind: Any = type(OPTIMIZERS[name])
+    optimizer: Optimizer = (
+        kind(learning_rate=np.float64(0.01)) if hasattr(OPTIMIZERS[name], "learning_rate") else OPTIMIZERS[name]
+    )
+    params, moments = record(1, 2, np.float32), optimizer.init(record(1, 2, np.float32))
+    for step in range(2):
+        params, moments = optimizer.update(params, record(1, -1, np.float32), moments, step)
+    assert {leaf.array.dtype for tree in (params, *moments) for leaf in leaves(tree)} == {np.dtype(np.float32)}
+
+
+CONVERGING: Final[list[Optimizer]] = [
+    *(kind(learning_rate=0.3) for kind in (fn.SGD, fn.Adagrad)),
+    *(kind(learning_rate=0.1) for kind in (fn.Momentum, fn.Nesterov, fn.Adam, fn.AdamW)),
+    fn.RMSprop(learning_rate=fn.exponential_decay(0.1, gamma=0.99)),
+    fn.RMSprop(learning_rate=fn.exponential_decay(0.03, gamma=0.99), momentum=0.5, centered=True),
+    fn.SGD(learning_rate=fn.join_schedules([fn.linear_warmup(0.3, steps=9), fn.cosine_decay(0.3, steps=99)], [9])),
+    fn.ClipByValue(fn.SGD(learning_rate=0.3), limit=0.1),
+    fn.ClipByGlobalNorm(fn.Momentum(learning_rate=0.1), max_norm=0.1),
+    fn.WeightDecay(fn.Nesterov(learning_rate=0.1), weight_decay=0.1),
+    fn.Accumulation(fn.Adam(learning_rate=0.1), steps=2),
+    fn.Averaging(fn.SGD(learning_rate=0.3)),
+]
+
+
+@pytest.mark.parametrize("optimizer", CONVERGING, ids=lambda optimizer: repr(optimizer)[:60])
+def test_it_finds_the_lowest_point_of_a_parabola(optimizer: Optimizer) -> None:
+    """Of ``w² / 2 + b²``, from 1 and -1, where weight decay pulls, too; one that never moved would stay there."""
+    params, moments = record(1, -1), optimizer.init(record(1, -1))
+    for step in range(600):
+        grads = record(params.weight.item(), 2 * params.bias.item())
+        params, moments = optimizer.update(params, grads, moments, step)
+    assert max(map(abs, numbers(params))) < 0.001
+
+
+# ------------------------------------------------------------------------------------- values that travel
+
+
+@every_optimizer
+def test_a_run_resumes_at_every_step(name: str, tmp_path: Path) -> None:
+    """30 steps, stopped at each, saved, loaded, gone on with: one fingerprint."""
+    batches = [batch for epoch in range(6) for batch in data(epoch)]
+    run = state(name)
+    states = [run]
+    for batch in batches:
+        run, _ = STEP(run, batch)
+        states.append(run)
+    whole, _ = fn.train_epoch(STEP, state(name), batches)
+    wanted = fn.fingerprint(whole)
+    assert fn.fingerprint(run) == wanted
+    for step, middle in enumerate(states):
+        fn.save(tmp_path / "run.funcnet", middle)
+        loaded: Any = fn.load(tmp_path / "run.funcnet")
+        assert fn.fingerprint(loaded) == fn.fingerprint(middle)
+        resumed, _ = fn.train_epoch(STEP, loaded, batches[step:])
+        assert fn.fingerprint(resumed) == wanted, step
+
+
+@every_optimizer
+def test_an_optimizer_is_a_value(name: str) -> None:
+    """It prints, compares, pickles, and is put together again from what a file holds."""
+    optimizer = OPTIMIZERS[name]
+    for again in (pickle.loads(pickle.dumps(optimizer)), put_together(*take_apart(optimizer, "test"))):  # noqa: S301
+        assert again == optimizer
+        assert repr(again) == repr(optimizer)
+        assert fn.fingerprint(again) == fn.fingerprint(optimizer)
+
+
+def test_fingerprints_tell_optimizers_apart() -> None:
+    """One for each in the table."""
+    assert len({fn.fingerprint(optimizer) for optimizer in OPTIMIZERS.values()}) == len(OPTIMIZERS)
+
+
+@every_optimizer
+def test_portable_bits_are_committed(name: str) -> None:
+    """Ten steps in portable arithmetic, in one fingerprint of network and moments."""
+    with fn.portable():
+        run = state(name)
+        for epoch in range(2):
+            run, _ = fn.train_epoch(STEP, run, data(epoch))
+    assert fn.fingerprint((run.params, *run.moments)) == GOLDENS[name]
+
+
+# ---------------------------------------------------------------------------------------------- gradients
+
+
+def test_norms_and_clipping() -> None:
+    """Over all arrays together; a clipped gradient has the norm that it may have."""
+    grads = fn.cast(network(np.float64), np.float64)
+    flat = np.concatenate([leaf.array.ravel() for leaf in leaves(grads) if leaf.trained])
+    norm = fn.global_norm(grads)
+    assert norm == pytest.approx(np.linalg.norm(flat), rel=1e-14)
+    assert fn.global_norm(()) == 0
+    clipped = fn.clip_by_global_norm(grads, norm / 2)
+    assert norm / 2 * (1 - 1e-6) < fn.global_norm(clipped) <= norm / 2
+    assert fn.clip_by_global_norm(grads, 2 * norm) is grads
+    limited = fn.clip_by_value(grads, 0.1)
+    assert max(np.abs(leaf.array).max() for leaf in leaves(limited)) == 0.1
+    assert fn.equal(fn.clip_by_value(grads, 100.0), grads)
+
+
+def test_a_norm_that_is_not_finite_is_refused() -> None:
+    """Rather than making NaN of every parameter; a large one is no such norm."""
+    assert fn.global_norm(record(1e30, 0, np.float32)) == pytest.approx(1e30)
+    for value in (NAN, INF, 1e200):
+        with pytest.raises(fn.NonFiniteError, match="the gradients' norm is"):
+            fn.clip_by_global_norm(record(value, 0), 1.0)
+
+
+def test_learning_rates_are_those_of_the_steps() -> None:
+    """Of every optimiser, through every wrapper; updates that wait have the next one's."""
+    wanted = [SCHEDULE(step) for step in range(6)]
+    for optimizer in (fn.AdamW(learning_rate=SCHEDULE), fn.ClipByValue(fn.SGD(learning_rate=SCHEDULE), limit=1.0)):
+        assert fn.learning_rates(optimizer, 6).tolist() == wanted
+    accumulated = fn.Accumulation(fn.SGD(learning_rate=SCHEDULE), steps=3)
+    assert fn.learning_rates(accumulated, 6).tolist() == [wanted[0]] * 3 + [wanted[1]] * 3
+    assert fn.learning_rates(fn.Adagrad(learning_rate=1.0, lr_decay=1.0), 2).tolist() == [1.0, 0.5]
+    assert fn.learning_rates(fn.SGD(learning_rate=0.1), 0).shape == (0,)
+    with pytest.raises(fn.ConfigError, match="learning_rates: steps must be an int of at least 0, got -1"):
+        fn.learning_rates(fn.SGD(learning_rate=0.1), -1)
+    with pytest.raises(fn.ConfigError, match="the optimizer must say its learning rate, got"):
+        fn.learning_rates(fn.SGD, 1)  # type: ignore[arg-type]  # a class is no optimiser
+
+
+# ----------------------------------------------------------------------------------------------- refusals
+
+KINDS: Final[list[Any]] = [fn.SGD, fn.Momentum, fn.Nesterov, fn.Adagrad, fn.RMSprop, fn.Adam, fn.AdamW]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+NO_RATES: Final = [0, 0.0, -0.1, NAN, INF, -INF, True, "0.1", None, np.array([0.1]), fn.constant]
+
+
+@every_kind
+@pytest.mark.parametrize("rate", NO_RATES[:-1], ids=repr)
+def test_a_rate_is_above_0_and_finite(kind: Any, rate: Any) -> None:
+    """Whatever the optimiser; the message has its name."""
+    with pytest.raises(fn.ConfigError, match=rf"^{kind.__name__}: learning_rate must be a number in \(0, inf\), got "):
+        kind(learning_rate=rate)
+
+
+@every_kind
+def test_a_rate_that_ruins_the_network_is_noticed(kind: Any) -> None:
+    """With the step's number; the state that it began with is as it was."""
+    net = (fn.dense(KEY, 5, 7), fn.ReLU(), fn.dense(KEY.child(1), 7, 7))
+    run = fn.TrainState.create(net, kind(learning_rate=1e30), key=KEY)
+    with pytest.raises(fn.NonFiniteError, match=r"^step "):
+        fn.train_epoch(STEP, run, data(0))
+    assert fn.equal(run.params, net)
+
+
+@every_kind
+def test_a_class_is_no_schedule(kind: Any) -> None:
+    """An instance is."""
+    with pytest.raises(fn.ConfigError, match="learning_rate must be a number"):
+        kind(learning_rate=type(SCHEDULE))
+    assert kind(learning_rate=SCHEDULE).rate(1) == SCHEDULE(1)
+
+
+SHARE: Final[list[Any]] = [-0.1, 1, 1.5, NAN, INF, True, "0.9", None]
+SETTINGS: Final[list[tuple[Any, str, str, list[Any]]]] = [
+    (fn.Momentum, "momentum", "[0, 1)", SHARE),
+    (fn.Nesterov, "momentum", "[0, 1)", SHARE),
+    (fn.RMSprop, "alpha", "[0, 1)", SHARE),
+    (fn.RMSprop, "momentum", "[0, 1)", SHARE),
+    (fn.RMSprop, "eps", "(0, inf)", [0, -1e-8, NAN, INF, True, "1", None]),
+    (fn.Adam, "eps", "(0, inf)", [0, -1e-8, NAN, INF, True, "1", None]),
+    (fn.AdamW, "weight_decay", "[0, inf)", [-0.1, NAN, INF, True, "1", None]),
+    (fn.Adagrad, "lr_decay", "[0, inf)", [-0.1, NAN, INF, True, "1", None]),
+    (fn.Adagrad, "initial_accumulator_value", "[0, inf)", [-0.1, NAN, INF, True, "1", None]),
+    (fn.Adagrad, "eps", "(0, inf)", [0, -1e-8, NAN, INF, True, "1", None]),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "span", "values"), SETTINGS, ids=lambda part: getattr(part, "__name__", None)
+)
+def test_settings_are_in_their_range(kind: Any, setting: str, span: str, values: list[Any]) -> None:
+    """Each refusal says the range."""
+    for value in values:
+        with pytest.raises(fn.ConfigError) as caught:
+            kind(learning_rate=0.1, **{setting: value})
+        assert f"{kind.__name__}: {setting} must be a number in {span}, got {value!r}" in str(caught.value)
+
+
+def test_betas_are_two_shares() -> None:
+    """In a tuple; centered is a bool."""
+    bad: list[Any] = [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]
+    for betas in bad:
+        with pytest.raises(fn.ConfigError, match="Adam: betas must be a tuple of two numbers"):
+            fn.Adam(learning_rate=0.1, betas=betas)
+    for value in SHARE:
+        with pytest.raises(fn.ConfigError, match=r"AdamW: each of betas must be a number in \[0, 1\)"):
+            fn.AdamW(learning_rate=0.1, betas=(0.9, value))
+    with pytest.raises(fn.ConfigError, match="RMSprop: centered must be True or False, got 1"):
+        fn.RMSprop(learning_rate=0.1, centered=1)  # type: ignore[arg-type]  # an int
+
+
+def test_wrappers_check_what_they_hold() -> None:
+    """An optimiser, not its class, nor a rate; and their settings."""
+    sgd = fn.SGD(learning_rate=0.1)
+    wrong: list[Any] = [fn.SGD, 0.1, None]
+    for inner in wrong:
+        with pytest.raises(fn.ConfigError, match="Averaging: optimizer must be an optimizer, got"):
+            fn.Averaging(inner)
+    numbers: list[Any] = [0, -1.0, NAN, INF, True, "1", None]
+    for value in numbers:
+        with pytest.raises(fn.ConfigError, match=r"ClipByValue: limit must be a number in \(0, inf\)"):
+            fn.ClipByValue(sgd, limit=value)
+        with pytest.raises(fn.ConfigError, match=r"ClipByGlobalNorm: max_norm must be a number in \(0, inf\)"):
+            fn.ClipByGlobalNorm(sgd, max_norm=value)
+        with pytest.raises(fn.ConfigError, match=r"clip_by_value: limit must be a number in \(0, inf\)"):
+            fn.clip_by_value(record(1, 1), value)
+        with pytest.raises(fn.ConfigError, match=r"clip_by_global_norm: max_norm must be a number in \(0, inf\)"):
+            fn.clip_by_global_norm(record(1, 1), value)
+        with pytest.raises(fn.ConfigError, match="Accumulation: steps must be an int of at least 1"):
+            fn.Accumulation(sgd, steps=value)
+    for share in SHARE:
+        with pytest.raises(fn.ConfigError, match=r"Averaging: decay must be a number in \[0, 1\)"):
+            fn.Averaging(sgd, decay=share)
+    with pytest.raises(fn.ConfigError, match=r"WeightDecay: weight_decay must be a number in \[0, inf\)"):
+        fn.WeightDecay(sgd, weight_decay=-0.1)
+    with pytest.raises(fn.ConfigError, match="put WeightDecay inside of Accumulation"):
+        fn.WeightDecay(fn.ClipByValue(fn.Accumulation(sgd, steps=2), limit=1.0), weight_decay=0.1)
+
+
+def three_steps(optimizer: Optimizer, net: fn.Dense, grads: fn.Dense, moments: tuple[fn.Dense, ...]) -> None:
+    """The same update at three steps: one that accumulates looks at its inner moments in the last."""
+    for step in range(3):
+        optimizer.update(net, grads, moments, step)
+
+
+@every_optimizer
+def test_structures_and_moments_belong_together(name: str) -> None:
+    """Gradients or moments of another structure are refused, with both in the message; so is another number of them."""
+    optimizer = OPTIMIZERS[name]
+    net, other = record(1, 1), fn.Dense(weight=np.ones((1, 2)), bias=np.ones(2))
+    with pytest.raises(fn.StructureError, match=r"float64 \(1, 1\)(.|\n)*float64 \(1, 2\)"):
+        three_steps(optimizer, net, other, optimizer.init(net))
+    moments = optimizer.init(net)
+    with pytest.raises(fn.StructureError, match="a run goes on under the optimizer that it began with"):
+        three_steps(optimizer, net, net, (*moments, net))
+    for position in range(len(moments)):
+        changed: Any = (*moments[:position], other, *moments[position + 1 :])
+        with pytest.raises(fn.StructureError, match="two networks must have one structure"):
+            three_steps(optimizer, net, net, changed)
+
+
+@every_optimizer
+def test_a_run_goes_on_in_its_own_network(name: str) -> None:
+    """A state whose moments are another's is refused when it is trained."""
+    run = state(name)
+    changed = fn.TrainState(run.params, run.optimizer, (*run.moments, run.params), 0, KEY)
+    with pytest.raises(fn.StructureError, match="a run goes on under the optimizer"):
+        fn.train_epoch(STEP, changed, [data(0)[0]] * 3)
