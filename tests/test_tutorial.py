@@ -28,6 +28,8 @@ PICTURES = {
     "part_3_checking": ("part_3_steps.png",),
     "part_4_digits": ("part_4_curves.png", "part_4_weights.png", "part_4_misread.png"),
     "part_5_update": ("part_5_surface.png",),
+    "part_6_bits": ("part_6_apart.png",),
+    "part_7_own_layer": ("part_7_border.png",),
 }
 SEPARATOR = "\x1e"
 NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")
