@@ -103,7 +103,8 @@ class SGD:
 
     Example:
         >>> import funcnet as fn
-        >>> layer, grad = fn.Dense(np.array([[1.0]]), np.array([0.0])), fn.Dense(np.array([[2.0]]), np.array([4.0]))
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> new, _ = SGD(learning_rate=0.25).update(layer, grad, (), 0)
         >>> new.weight, new.bias  # 1 - 0.25 * 2 and 0 - 0.25 * 4
         (array([[0.5]]), array([-1.]))
@@ -137,7 +138,8 @@ class Momentum:
 
     Example:
         >>> import funcnet as fn
-        >>> layer, grad = fn.Dense(np.array([[1.0]]), np.array([0.0])), fn.Dense(np.array([[2.0]]), np.array([4.0]))
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> heavy = Momentum(learning_rate=0.25, momentum=0.5)
         >>> new, moments = heavy.update(layer, grad, heavy.init(layer), 0)
         >>> new.weight, moments[0].weight  # 1 - 0.25 * 2

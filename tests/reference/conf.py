@@ -157,6 +157,8 @@ def _plain(*event: Any) -> tuple[str | None, str | None]:
 
 def _names(signature: str) -> str:
     short = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", signature)
+    short = re.sub(r"~?(?:typing|collections\.abc)\.(\w+)", r"\1", short)
+    short = re.sub(r"~?funcnet(?:\.\w+)*\.([A-Z]\b|[A-Z]_co\b)", r"\1", short)
     return re.sub(r"~?numpy\.ndarray\[tuple\[[^]]*\], ~?numpy\.dtype\[([^]]*)\]\]", r"NDArray[\1]", short)
 
 
