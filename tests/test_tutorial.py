@@ -28,6 +28,8 @@ PICTURES = {
     "part_3_checking": ("part_3_steps.png",),
     "part_4_digits": ("part_4_curves.png", "part_4_weights.png", "part_4_misread.png"),
     "part_5_update": ("part_5_surface.png",),
+    "part_6_bits": ("part_6_apart.png",),
+    "part_7_own_layer": ("part_7_border.png",),
 }
 SEPARATOR = "\x1e"
 NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")
@@ -93,26 +95,50 @@ def test_a_part_is_a_notebook(path: Path) -> None:
         assert strings == [True] if cell.kind == "markdown" else strings and not any(strings)
 
 
+def complaints(found: list[Cell], printed: list[str]) -> list[str]:
+    """Where text and output differ.
+
+    Under each cell that prints stands its output, and no other; each number in the text is printed, or is a whole one
+    of the code's.
+    """
+    wrong: list[str] = []
+    for position, (cell, output) in enumerate(zip(found, printed, strict=True)):
+        below = found[position + 1] if position + 1 < len(found) else Cell("code", "")
+        shown = said(below) if below.kind == "markdown" else None
+        if cell.kind == "code" and shown != (output or None):
+            wrong.append(f"{cell.source}\nprints\n{output}and not\n{shown}")
+    known = numbers("".join(printed)) | {float(each) for each in range(10)}
+    code = numbers("".join(cell.source for cell in found if cell.kind == "code"))
+    known |= {each for each in code if each % 1 == 0}
+    for cell in found:
+        if cell.kind == "markdown":
+            words = re.sub(r"```.*?```", "", prose(cell), flags=re.DOTALL)
+            wrong += [f"{strange:g} is not printed: {words}" for strange in numbers(words) - known]
+    return wrong
+
+
+def test_the_comparison_finds_planted_faults() -> None:
+    """A wrong output, a missing one, one too many, and a number that nothing prints."""
+
+    def of(text: str, output: str) -> list[str]:
+        found = [Cell("code", "print(0.5 + 12)\n"), Cell("markdown", f'"""{text}"""\n')]
+        return complaints(found, [output, ""])
+
+    assert not of("```text\n12.5\n```\n\nHalf of 12 and 12.5.", "12.5\n")
+    assert of("```text\n12.4\n```\n", "12.5\n")
+    assert of("It is 12.5.", "12.5\n")
+    assert of("```text\n12.5\n```\n", "")
+    assert of("```text\n12.5\n```\n\nIt is 0.5.", "12.5\n")
+    assert of("```text\n12.5\n```\n\nIt is -12.5.", "12.5\n")
+    assert of("```text\n12.5\n```\n\nIt is 13.", "12.5\n")
+
+
 @needs_extra
 @every_part
 def test_a_part_prints_what_its_text_says(path: Path, tmp_path: Path) -> None:
-    """Under each cell that prints stands its output; each number in the text is printed, or a whole one of the code."""
-    found = cells(path)
+    """Output by output and number by number; and it saves its pictures, at least 800 pixels wide."""
     printed = outputs(path, tmp_path)
-    assert len(printed) == len(found)
-    for position, (cell, output) in enumerate(zip(found, printed, strict=True)):
-        if cell.kind == "markdown":
-            assert not output
-            assert said(cell) is None or printed[position - 1]
-        elif output:
-            assert said(found[position + 1]) == output, cell.source
-    known = numbers("".join(printed))
-    whole = {each for each in numbers("".join(cell.source for cell in found if cell.kind == "code")) if each % 1 == 0}
-    for cell in found:
-        if cell.kind == "markdown":
-            words = re.sub(r"```.*?```|\[[^]]*\]\([^)]*\)", "", prose(cell), flags=re.DOTALL)
-            strange = numbers(words) - known - whole - {float(each) for each in range(10)}
-            assert not strange, words
+    assert complaints(cells(path), printed) == []
     for name in PICTURES.get(path.stem, ()):
         header = (tmp_path / "figures" / name).read_bytes()[:24]
         width, height = struct.unpack(">II", header[16:24])
@@ -123,10 +149,12 @@ def test_a_part_prints_what_its_text_says(path: Path, tmp_path: Path) -> None:
 
 @every_part
 def test_pictures_are_labelled(path: Path) -> None:
-    """Each picture that a part saves is in the table above, has a title, and its size is that of its print."""
+    """Each picture that a part saves is in the table above, and the cell that makes it gives titles."""
     saved = re.findall(r'savefig\(FIGURES / "([^"]+)", dpi=120\)', path.read_text())
     assert sorted(saved) == sorted(PICTURES.get(path.stem, ()))
     assert path.read_text().count("savefig") == len(saved)
+    for cell in cells(path):
+        assert "savefig" not in cell.source or re.search(r"title", cell.source)
 
 
 def test_the_parts_are_numbered() -> None:

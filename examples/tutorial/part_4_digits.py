@@ -156,7 +156,7 @@ for axes, neuron in zip(grid.ravel(), strongest.tolist(), strict=True):
     axes.imshow(first.weight[:, neuron].reshape(8, 8), cmap="RdBu_r", vmin=-largest, vmax=largest)
     axes.set_title(f"neuron {neuron}", fontsize=9)
     axes.set_axis_off()
-figure.suptitle("First-layer weights as images: the 24 neurons with the largest")
+figure.suptitle("First-layer weights as images: the 24 neurons with the largest ones")
 figure.subplots_adjust(left=0.02, right=0.86, top=0.84, bottom=0.03, hspace=0.35)
 figure.colorbar(grid[0, 0].images[0], cax=figure.add_axes((0.88, 0.1, 0.02, 0.7)), label="weight")
 figure.savefig(FIGURES / "part_4_weights.png", dpi=120)

@@ -9,6 +9,7 @@ Run it with: `python examples/tutorial/part_5_update.py`
 """
 
 # %%
+import math
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: for small networks more threads are slower
@@ -128,7 +129,7 @@ def images() -> tuple[fn.Batch[NDArray[np.int64]], fn.Batch[NDArray[np.int64]]]:
 
 
 train, held_out = images()
-weights = [
+weights: list[fn.Array] = [
     fn.dense(fn.Key(5).child(i), 64 if i == 0 else 32, 10 if i else 32, dtype=np.float64).weight for i in range(2)
 ]
 
@@ -213,8 +214,7 @@ That is the number by hand. And watching does not teach:
 # %%
 def separate_accuracy(*, watched: bool) -> float:
     """The same training in funcnet."""
-    first, second = (fn.Dense(weight=weight, bias=lock(np.zeros(weight.shape[1]))) for weight in weights)
-    net = (first, fn.ReLU(), second)
+    net = (fn.Dense(weights[0], bias=np.zeros(32)), fn.ReLU(), fn.Dense(weights[1], bias=np.zeros(10)))
     for _ in range(40):
         for batch in fn.minibatches(train.x, train.y, 10):
             _, grad = fn.value_and_grad(net, batch.x, batch.y, fn.softmax_cross_entropy)
@@ -282,7 +282,7 @@ first, middle, last = path[0], path[5], path[-1]
 across = plus(last, -1, first)
 upward = plus(middle, -1, first)
 upward = plus(upward, -dot(upward, across) / dot(across, across), across)  # what is left is at a right angle
-width, height = dot(across, across) ** 0.5, dot(upward, upward) ** 0.5
+width, height = math.sqrt(dot(across, across)), math.sqrt(dot(upward, upward))
 dots = [(dot(plus(net, -1, first), across) / width, dot(plus(net, -1, first), upward) / height) for net in path]
 a, b = np.linspace(-0.4 * width, 1.5 * width, 40), np.linspace(-3 * height, 4 * height, 40)
 surface = [

@@ -42,6 +42,8 @@ class ReLU(Layer):
         >>> import funcnet as fn
         >>> fn.forward(ReLU(), np.array([[-2.0, 3.0]]))
         array([[0., 3.]])
+        >>> fn.backward(ReLU(), np.array([[-2.0, 3.0]]), np.array([[5.0, 7.0]]))[0]
+        array([[0., 7.]])
     """
 
 
@@ -139,6 +141,8 @@ class Sigmoid(Layer):
         >>> import funcnet as fn
         >>> fn.forward(Sigmoid(), np.array([[0.0, -1e4, 1e4]]))
         array([[0.5, 0. , 1. ]])
+        >>> fn.backward(Sigmoid(), np.array([[0.0]]), np.array([[8.0]]))[0]  # 8 * 0.5 * 0.5
+        array([[2.]])
     """
 
 

@@ -28,8 +28,11 @@ class Dense(Layer):
     Example:
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0, 2.0]]), bias=np.array([0.0, 1.0]))
-        >>> fn.forward(layer, np.array([[3.0]]))
+        >>> fn.forward(layer, np.array([[3.0]]))  # 3 * 1 + 0 and 3 * 2 + 1
         array([[3., 7.]])
+        >>> grad_x, grad = fn.backward(layer, np.array([[3.0]]), np.array([[1.0, 10.0]]))
+        >>> grad_x, grad.weight, grad.bias  # 1 * 1 + 10 * 2; 3 * 1 and 3 * 10; 1 and 10
+        (array([[21.]]), array([[ 3., 30.]]), array([ 1., 10.]))
     """
 
     weight: Weight
@@ -116,8 +119,8 @@ def dense(
 
     Args:
         key: Names the draw.
-        in_size: I.
-        out_size: O.
+        in_size: The number of inputs, I.
+        out_size: The number of outputs, O.
         init: Draws the weight; default Glorot's normal, as in the post.
         dtype: np.float32 or np.float64.
 

@@ -28,6 +28,8 @@ class Residual(Layer, Generic[N]):
         >>> import funcnet as fn
         >>> fn.forward(Residual(fn.ReLU()), np.array([[-1.0, 2.0]]))
         array([[-1.,  4.]])
+        >>> fn.backward(Residual(fn.ReLU()), np.array([[-1.0, 2.0]]), np.array([[3.0, 5.0]]))[0]
+        array([[ 3., 10.]])
     """
 
     net: N

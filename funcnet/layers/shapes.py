@@ -45,6 +45,8 @@ class Flatten(Layer):
 
     Example:
         >>> import funcnet as fn
+        >>> fn.forward(Flatten(), np.array([[[1.0, 2.0], [3.0, 4.0]]]))
+        array([[1., 2., 3., 4.]])
         >>> fn.forward(Flatten(), np.zeros((2, 28, 28, 1))).shape
         (2, 784)
     """
@@ -55,10 +57,13 @@ register_reshaping(Flatten, shape=lambda _, shape: (math.prod(shape),), name="fu
 
 @frozen(eq=False)
 class Reshape(Layer):
-    """Each row in another shape, in C order. Shapes: x (B, ...), y (B, *shape).
+    """Each row in another shape, in C order. Shapes: x (B, ...), y ``(B, *shape)``.
 
     Example:
         >>> import funcnet as fn
+        >>> fn.forward(Reshape((2, 2)), np.array([[1.0, 2.0, 3.0, 4.0]]))
+        array([[[1., 2.],
+                [3., 4.]]])
         >>> fn.forward(Reshape((28, 28, 1)), np.zeros((2, 784))).shape
         (2, 28, 28, 1)
     """

@@ -48,6 +48,11 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
         >>> value, grad = softmax_cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))
         >>> round(value, 6), grad
         (0.693147, array([[ 0.5, -0.5]]))
+        >>> logits = np.log(np.array([[1.0, 3.0], [1.0, 1.0]]))  # shares 1/4, 3/4, and twice 1/2
+        >>> value, grad = softmax_cross_entropy(logits, np.array([0, 1]))
+        >>> round(value, 6), grad.round(6)  # the mean of log 4 and log 2; (1/4 - 1) / 2, ...
+        (1.039721, array([[-0.375,  0.375],
+               [ 0.25 , -0.25 ]]))
     """
     _check_logits(logits)
     if _are_shares(labels) and labels.dtype == logits.dtype:

@@ -63,6 +63,14 @@ class SGD(Descent):
     """Gradient descent: ``p - learning_rate * g``. It has no moments.
 
     Source: Robbins and Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951).
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> new, _ = SGD(learning_rate=0.25).update(layer, grad, (), 0)
+        >>> new.weight, new.bias  # 1 - 0.25 * 2 and 0 - 0.25 * 4
+        (array([[0.5]]), array([-1.]))
     """
 
     def count(self) -> int:
@@ -86,6 +94,18 @@ class Momentum(Descent):
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013, with the rate outside the velocity.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> heavy = Momentum(learning_rate=0.25, momentum=0.5)
+        >>> new, moments = heavy.update(layer, grad, heavy.init(layer), 0)
+        >>> new.weight, moments[0].weight  # 1 - 0.25 * 2
+        (array([[0.5]]), array([[2.]]))
+        >>> newer, moments = heavy.update(new, grad, moments, 1)
+        >>> newer.weight, moments[0].weight  # 0.5 - 0.25 * 3, and 0.5 * 2 + 2
+        (array([[-0.25]]), array([[3.]]))
     """
 
     momentum: float = 0.9
