@@ -11,6 +11,7 @@ from attrs import frozen
 from funcnet.arrays import Array, lock
 from funcnet.layer import Layer, Network, Pullback
 from funcnet.network import Loss, layers_of, vjp
+from funcnet.settings import check_callable
 from funcnet.trees import leaves
 
 T = TypeVar("T")
@@ -106,6 +107,7 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
             gradient by x (1, 1) =
             [[0.5]]
     """
+    check_callable("explain", "loss", loss)
     stages: list[Stage] = []
     pulls: list[tuple[str, Pullback[Layer]]] = []
     for path, layer in layers_of(params):
