@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from funcnet.arrays import Array, check_array, lock
-from funcnet.data import Batch
+from funcnet.data import Batch, check_is_batch
 from funcnet.draws import normal, uniform
 from funcnet.keys import Key
 from funcnet.records import register_name
@@ -38,6 +38,7 @@ class RandomShift:
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
         """The batch with its images moved."""
+        check_is_batch("RandomShift", batch)
         check_array("RandomShift", "x", batch.x, ("B", "H", "W", "C"))
         count, height, width = (int(size) for size in batch.x.shape[:3])
         side = 2 * self.pixels + 1
@@ -66,6 +67,7 @@ class RandomFlip:
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
         """The batch with some images mirrored."""
+        check_is_batch("RandomFlip", batch)
         check_array("RandomFlip", "x", batch.x, ("B", "H", "W", "C"))
         chosen = uniform(key, (len(batch.x), 1, 1, 1)) < self.rate
         flipped: Array = np.where(chosen, batch.x[:, :, ::-1], batch.x)
@@ -88,9 +90,11 @@ class RandomNoise:
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
         """The batch with noise."""
+        check_is_batch("RandomNoise", batch)
         check_array("RandomNoise", "x", batch.x, ("B", "..."))
-        noise = (normal(key, batch.x.shape) * float(self.deviation)).astype(batch.x.dtype)
-        return evolve(batch, x=lock(batch.x + noise))
+        with np.errstate(all="ignore"):
+            noise = (normal(key, batch.x.shape) * float(self.deviation)).astype(batch.x.dtype)
+            return evolve(batch, x=lock(batch.x + noise))
 
 
 register_name(RandomShift, "funcnet.RandomShift")

@@ -24,7 +24,7 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import AnyArray, Array, check_finite, lock
-from funcnet.errors import CheckpointError, ConfigError, FuncnetError, StructureError
+from funcnet.errors import CheckpointError, FuncnetError, StructureError
 from funcnet.files import Filename, as_path, remove_stale
 from funcnet.fingerprints import environment
 from funcnet.fitting import Fit
@@ -32,7 +32,7 @@ from funcnet.keys import check_key
 from funcnet.layer import N, Network
 from funcnet.records import Record, check_tree, fields_of
 from funcnet.settings import check_count
-from funcnet.training import TrainState
+from funcnet.training import TrainState, check_optimizer
 from funcnet.trees import map_parameters
 from funcnet.values import Node, canonical, put_together, raw, take_apart
 
@@ -386,8 +386,7 @@ def _check_value(value: object, subject: str) -> object:
         return value
     state = cast("TrainState[Network]", value)
     check_tree(subject, state.params)
-    if not all(callable(getattr(state.optimizer, name, None)) for name in ("init", "update")):
-        raise ConfigError(f"optimizer must have init and update, got {state.optimizer!r:.80}", subject=subject)
+    check_optimizer(subject, state.optimizer)
     if type(state.moments) is not tuple:
         raise StructureError(f"moments must be a tuple of networks, got {state.moments!r:.80}", subject=subject)
     for moment in state.moments:

@@ -14,7 +14,7 @@ from funcnet.draws import permutation
 from funcnet.errors import ConfigError, DTypeError, ShapeError
 from funcnet.keys import Key, check_key
 from funcnet.records import register_name
-from funcnet.settings import check_count
+from funcnet.settings import check_callable, check_count
 
 T_co = TypeVar("T_co", covariant=True)
 Y = TypeVar("Y", bound=NDArray[Any])
@@ -87,6 +87,16 @@ class Minibatches(Sequence[Batch[Y]]):
         return lock(chosen)
 
 
+def check_is_batch(subject: str, batch: object) -> None:
+    """Check that a value is a batch.
+
+    Raises:
+        ConfigError: Says what it got.
+    """
+    if not isinstance(batch, Batch):
+        raise ConfigError(f"a batch must be a Batch, got {batch!r:.80}; use Batch(x, y)", subject=subject)
+
+
 def minibatches(
     x: NDArray[np.floating] | NDArray[np.integer],
     y: Y,
@@ -128,6 +138,9 @@ def minibatches(
     """
     name = "minibatches"
     _check_examples(name, x, y, raw=transform is not None)
+    for what, function in (("transform", transform), ("augment", augment)):
+        if function is not None:
+            check_callable(name, what, function)
     if key is not None:
         check_key(name, key)
     elif augment is not None:

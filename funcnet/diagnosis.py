@@ -8,10 +8,12 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import using
-from funcnet.arrays import Array
+from funcnet.arrays import Array, check_array
 from funcnet.errors import NonFiniteError
 from funcnet.layer import Layer, Network, Pullback
 from funcnet.network import Loss, layers_of, vjp, weighted_loss
+from funcnet.records import check_tree
+from funcnet.settings import check_callable
 from funcnet.trees import leaves
 
 T = TypeVar("T")
@@ -57,6 +59,9 @@ def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Arra
         >>> print(first_nonfinite(net, np.array([[1e200]]), np.array([0]), fn.softmax_cross_entropy))
         the output of layer 0 (Dense)[0, 0] is inf, computed from numbers between 1e+200 and 1e+200
     """
+    check_tree("first_nonfinite", params)
+    check_array("first_nonfinite", "x", x, ("B", "..."))
+    check_callable("first_nonfinite", "loss", loss)
     with using("native"), np.errstate(all="ignore"):
         pulls: list[tuple[str, Layer, Pullback[Layer]]] = []
         found = _first("x", x, x)

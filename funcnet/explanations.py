@@ -12,6 +12,7 @@ from attrs import frozen
 from funcnet.arrays import AnyArray, Array, lock
 from funcnet.layer import Layer, Network, Pullback, rule_of
 from funcnet.network import Loss, layers_of, vjp
+from funcnet.settings import check_callable
 from funcnet.trees import leaves
 
 T = TypeVar("T")
@@ -127,6 +128,7 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
             grad_x (1, 1) =
             [[0.5]]
     """
+    check_callable("explain", "loss", loss)
     stages: list[Stage] = []
     pulls: list[tuple[Layer, str, Pullback[Layer]]] = []
     for path, layer in layers_of(params):

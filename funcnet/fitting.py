@@ -16,7 +16,7 @@ from funcnet.inference import outputs
 from funcnet.layer import Network
 from funcnet.network import INFINITY, Loss, weighted_loss
 from funcnet.records import register_name
-from funcnet.settings import check_count, check_number
+from funcnet.settings import check_callable, check_count, check_number
 from funcnet.training import Step, train_epoch
 
 S = TypeVar("S")
@@ -119,6 +119,8 @@ def fit(
         >>> last, last.history["validation"].round(3)
         (Fit(epoch=5, best_epoch=4, waited=0), array([0.237, 0.193, 0.162, 0.14 , 0.122]))
     """
+    check_callable("fit", "data", data)
+    check_callable("fit", "validate", validate)
     check_count("fit", "epochs", epochs, low=0)
     if patience is not None:
         check_count("fit", "patience", patience)
@@ -168,4 +170,5 @@ def evaluate(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | Non
         >>> evaluate(fn.Identity(), np.array([[0.0, 0.0]]), np.array([1]), fn.softmax_cross_entropy)
         0.6931471805599453
     """
+    check_callable("evaluate", "loss", loss)
     return weighted_loss(loss, outputs(params, x), y, weight)[0]

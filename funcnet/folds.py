@@ -15,7 +15,7 @@ from attrs import frozen
 
 from funcnet.arithmetic import in_force
 from funcnet.arrays import Array, lock
-from funcnet.data import Batch
+from funcnet.data import Batch, check_is_batch
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N
 from funcnet.network import INFINITY, Loss
@@ -162,6 +162,7 @@ class PlannedFold(Generic[S, N, T]):
         last: Batch[T] | None = None
         ahead, done = 0, 0
         for batch in batches:
+            check_is_batch(type(self.step).__name__, batch)
             if planned is None and last is not None and fit(batch.x, last.x):
                 planned = self.plan(state, batch)
             if planned is not None and planned.fits(batch):

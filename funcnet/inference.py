@@ -36,6 +36,11 @@ def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
         array([[0., 2.]])
     """
     check_array("outputs", "x", x, ("N", "..."))
+    with np.errstate(all="ignore"):  # as in forward
+        return _outputs(params, x, rowwise=rowwise)
+
+
+def _outputs(params: Network, x: Array, *, rowwise: bool) -> Array:
     first = forward(params, x[:1] if rowwise else x[:CHUNK])
     result = np.empty((len(x), *first.shape[1:]), first.dtype)
     if rowwise and in_force() == "native":
@@ -87,7 +92,7 @@ def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
 
 
 def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):  # an output that is not finite is refused below
+    with np.errstate(all="ignore"):  # an output that is not finite is refused below
         logits = outputs(params, x, rowwise=rowwise)
     check_array(subject, "the output", logits, ("N", "O"))
     check_count(subject, "the number of classes", logits.shape[1])

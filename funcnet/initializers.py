@@ -36,7 +36,7 @@ from funcnet.arrays import FLOATS, Array, lock
 from funcnet.draws import normal, uniform
 from funcnet.errors import ConfigError
 from funcnet.keys import Key, check_key
-from funcnet.settings import check_count, check_number
+from funcnet.settings import check_count, check_number, check_size
 
 Initializer: TypeAlias = Callable[[Key, tuple[int, ...], np.dtype[np.floating]], Array]
 """``(key, shape, dtype) -> array``, a pure function."""
@@ -265,5 +265,6 @@ def _check(subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.fl
         raise ConfigError(f"shape must be a tuple {wanted}, got {shape!r}", subject=subject)
     for size in shape:
         check_count(subject, "a size in shape", size)
+    check_size(subject, "the product of shape", math.prod(map(int, shape)))
     if not (isinstance(dtype, np.dtype | type) and dtype in FLOATS):
         raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}", subject=subject)

@@ -63,7 +63,10 @@ def _part(part: SupportsIndex | str) -> int:
     if isinstance(part, str):
         import hashlib  # noqa: PLC0415  # 4 ms of import time
 
-        return int.from_bytes(hashlib.sha256(part.encode()).digest()[:4], "big")
+        try:
+            return int.from_bytes(hashlib.sha256(part.encode()).digest()[:4], "big")
+        except UnicodeEncodeError:
+            raise ConfigError(f"a part of a path must be text, got {part!r}", subject="Key") from None
     return _check_part(index(part) if isinstance(part, SupportsIndex) and not isinstance(part, bool) else part)
 
 

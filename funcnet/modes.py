@@ -124,7 +124,7 @@ def calibrate(params: N, x: Array) -> N:
             raise _at(path, layer, f"calibrate needs it in its plain form, got {layer!r}; give the plain network")
     if not calibrates(params):
         return params
-    with np.errstate(over="ignore", invalid="ignore"):  # a statistic that is not finite is refused
+    with np.errstate(all="ignore"):  # a statistic that is not finite is refused
         return cast("N", _calibrated(params, contiguous(x))[0])
 
 

@@ -15,7 +15,7 @@ from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
 from funcnet.layer import Layer, N, Network, Pullback, Shape, rule_of
-from funcnet.settings import check_count
+from funcnet.settings import check_callable, check_count
 from funcnet.trees import is_trained, leaves
 
 T = TypeVar("T")
@@ -37,7 +37,8 @@ def forward(params: Network, x: Array) -> Array:
         >>> forward(Dense(weight=np.array([[2.0]]), bias=np.array([1.0])), np.array([[3.0]]))
         array([[7.]])
     """
-    return _forward(params, contiguous(x))
+    with np.errstate(all="ignore"):  # a map of numbers: what overflows is infinite, and who must not have that looks
+        return _forward(params, contiguous(x))
 
 
 def _forward(params: Network, x: Array) -> Array:
@@ -92,7 +93,8 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
         (array([[0.]]), (array([[3.]]), Tanh()))
     """
     x = contiguous(x)
-    y, pull = _vjp(params, x)
+    with np.errstate(all="ignore"):
+        y, pull = _vjp(params, x)
     arithmetic = in_force()
 
     def checked(g: Array) -> Array:
@@ -101,15 +103,15 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
         return g.copy() if np.may_share_memory(g, x) else contiguous(g)
 
     def both(g: Array) -> tuple[Array, N]:
-        with using(arithmetic):
+        with using(arithmetic), np.errstate(all="ignore"):
             return pull.both(checked(g))
 
     def params_only(g: Array) -> N:
-        with using(arithmetic):
+        with using(arithmetic), np.errstate(all="ignore"):
             return pull.params_only(checked(g))
 
     def x_only(g: Array) -> Array:
-        with using(arithmetic):
+        with using(arithmetic), np.errstate(all="ignore"):
             return pull.grad_x(checked(g))
 
     return y, Pullback(both, params_only, x_only)
@@ -282,7 +284,8 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
         >>> round(loss, 4), grad[0].bias.round(2)
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused
+    check_callable("value_and_grad", "loss", loss)
+    with np.errstate(all="ignore"):  # a loss that is not finite is refused
         return loss_and_grad(params, x, y, loss, weight)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 from attrs import evolve
 from numpy.typing import NDArray
 
-from funcnet.arrays import Array, FloatDType, Labels, check_labels, lock
-from funcnet.data import Batch
+from funcnet.arrays import Array, FloatDType, Labels, check_array, check_labels, lock
+from funcnet.data import Batch, check_is_batch
 from funcnet.draws import permutation
 from funcnet.errors import ConfigError, DTypeError, ShapeError
 from funcnet.keys import Key, check_key
 from funcnet.records import register_name
-from funcnet.settings import check_count
+from funcnet.settings import check_size
 from funcnet.trees import float_dtype
 
 T = TypeVar("T")
@@ -44,6 +44,8 @@ def split(x: Array, y: Y, held_out: float, *, key: Key) -> tuple[Batch[Y], Batch
         (array([1, 2, 3, 4, 5, 6, 7]), array([0, 8, 9]))
     """
     check_key("split", key)
+    _check_rows("split", "x", x)
+    _check_rows("split", "y", y)
     if len(x) != len(y):
         raise ShapeError(f"x and y must have one length, got {x.shape} and {y.shape}", subject="split")
     if isinstance(held_out, bool) or not isinstance(held_out, int | float | np.integer | np.floating):
@@ -62,6 +64,13 @@ def split(x: Array, y: Y, held_out: float, *, key: Key) -> tuple[Batch[Y], Batch
     return chosen(order[int(count) :]), chosen(order[: int(count)])
 
 
+def _check_rows(subject: str, name: str, array: NDArray[Any]) -> None:
+    if type(array) is not np.ndarray:
+        check_array(subject, name, array, ("N", "..."))
+    if array.ndim == 0:
+        raise ShapeError(f"{name} must have shape (N, ...), got ()", subject=subject)
+
+
 def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> Array:
     """A row a label, with 1 in the label's place and 0 elsewhere. Shapes: labels (B,), result (B, O).
 
@@ -73,7 +82,7 @@ def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> 
         array([[0., 0., 1.],
                [1., 0., 0.]], dtype=float32)
     """
-    check_count("one_hot", "classes", classes)
+    check_size("one_hot", "classes", classes)
     count = len(labels) if isinstance(labels, np.ndarray) and labels.ndim else 0
     check_labels("one_hot", "labels", labels, count, classes)
     rows: Array = np.zeros((len(labels), int(classes)), float_dtype(dtype))
@@ -93,8 +102,10 @@ def scale_images(batch: Batch[T]) -> Batch[T]:
         >>> scale_images(Batch(np.array([[0, 51, 255]], np.uint8), np.array([3]))).x
         array([[0. , 0.2, 1. ]], dtype=float32)
     """
-    if batch.x.dtype != np.uint8:
-        raise DTypeError(f"x must be uint8, from 0 to 255, got {batch.x.dtype}", subject="scale_images")
+    check_is_batch("scale_images", batch)
+    if type(batch.x) is not np.ndarray or batch.x.dtype != np.uint8:
+        got = getattr(batch.x, "dtype", type(batch.x).__name__)
+        raise DTypeError(f"x must be an array of uint8, from 0 to 255, got {got}", subject="scale_images")
     scaled: Array = batch.x / np.float32(255)
     return evolve(batch, x=lock(scaled))
 

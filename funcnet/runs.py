@@ -23,7 +23,7 @@ from funcnet.errors import CheckpointError, ConfigError, StructureError
 from funcnet.files import Filename, as_path
 from funcnet.fingerprints import environment, fingerprint
 from funcnet.records import register_name
-from funcnet.settings import check_count
+from funcnet.settings import check_callable, check_count, check_iterable
 from funcnet.training import EpochLog, Step, train_epoch
 
 S = TypeVar("S")
@@ -139,6 +139,8 @@ def audited_train(
         ...     [row.epoch for row in load_run(directory).rows]
         [None, 0, 1, 2]
     """
+    check_callable("audited_train", "data", data)
+    check_iterable("audited_train", "epochs", epochs)
     check_count("audited_train", "every", every)
     numbers = list(epochs)
     for before, number in zip([-1, *numbers], numbers, strict=False):
@@ -187,6 +189,7 @@ class Hashed(Iterable[B]):
     """Batches that are hashed as they go by."""
 
     def __init__(self, batches: Iterable[B]) -> None:
+        check_iterable("audited_train", "data's batches", batches)
         self._batches = batches
         self._digest = hashlib.sha256()
 

@@ -1,9 +1,10 @@
-"""Checks of settings: numbers in a range, counts, booleans out of place. One message form for all of them."""
+"""Checks of settings: numbers in a range, counts, functions, sequences. One message form for all of them."""
 
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Iterable
+from typing import Final, cast
 
 import numpy as np
 
@@ -47,3 +48,52 @@ def check_count(subject: str, name: str, value: object, *, low: int = 1, high: i
     if count < low or (high is not None and count > high):
         span = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise ConfigError(f"{name} must be an int {span}, got {value!r}", subject=subject)
+
+
+LARGEST: Final = 2**58
+
+
+def check_size(subject: str, name: str, value: object) -> None:
+    """Check that a setting can be the number of an array's elements: whether there is memory for it, the system says.
+
+    Raises:
+        ConfigError: Says what it got.
+
+    Example:
+        >>> check_size("one_hot", "classes", 2**70)
+        Traceback (most recent call last):
+        funcnet.errors.ConfigError: one_hot: classes must be an int from 1 to 2**58, got 1180591620717411303424
+    """
+    if isinstance(value, int | np.integer) and value > LARGEST:
+        raise ConfigError(f"{name} must be an int from 1 to 2**58, got {value!r}", subject=subject)
+    check_count(subject, name, value)
+
+
+def check_callable(subject: str, name: str, value: object) -> None:
+    """Check that a setting is a function, or a record that can be called.
+
+    Raises:
+        ConfigError: Says what it got.
+
+    Example:
+        >>> check_callable("sgd_step", "loss", None)
+        Traceback (most recent call last):
+        funcnet.errors.ConfigError: sgd_step: loss must be a function, got None
+    """
+    if not callable(value):
+        raise ConfigError(f"{name} must be a function, got {value!r:.80}", subject=subject)
+
+
+def check_iterable(subject: str, name: str, value: object) -> None:
+    """Check that a setting can be walked over.
+
+    Raises:
+        ConfigError: Says what it got.
+
+    Example:
+        >>> check_iterable("train_epoch", "batches", 3)
+        Traceback (most recent call last):
+        funcnet.errors.ConfigError: train_epoch: batches must be a sequence or an iterator, got 3
+    """
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"{name} must be a sequence or an iterator, got {value!r:.80}", subject=subject)

@@ -10,9 +10,9 @@ from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import Name, in_force, mean, using
-from funcnet.data import Batch
+from funcnet.data import Batch, check_is_batch
 from funcnet.diagnosis import diagnosed
-from funcnet.errors import ConfigError, FuncnetError, NonFiniteError
+from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
 from funcnet.folds import PlannedFold
 from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
@@ -22,7 +22,7 @@ from funcnet.optimizers.descent import planned_descent, sgd_update
 from funcnet.optimizers.protocol import Optimizer, is_planned
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
-from funcnet.settings import check_count, check_number
+from funcnet.settings import check_callable, check_count, check_iterable, check_number
 from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import check_finite_parameters, map_parameters
 
@@ -90,9 +90,20 @@ def sgd_step(
         >>> sgd_step(fn.softmax_cross_entropy, learning_rate=0.1).learning_rate
         0.1
     """
+    check_callable("sgd_step", "loss", loss)
     check_number("sgd_step", "learning_rate", learning_rate, low=0, high=float("inf"))
     _check_shards("sgd_step", shard_size, executor)
     return SGDStep(loss, learning_rate, shard_size, executor)
+
+
+def check_optimizer(subject: str, optimizer: object) -> None:
+    """Check that a value has an optimiser's two functions.
+
+    Raises:
+        ConfigError: Says what it got.
+    """
+    if isinstance(optimizer, type) or not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise ConfigError(f"optimizer must have init and update, got {optimizer!r:.80}", subject=subject)
 
 
 @frozen(eq=False)
@@ -121,6 +132,7 @@ class TrainState(Generic[N]):
         """
         check_tree("TrainState", params)
         check_key("TrainState", key)
+        check_optimizer("TrainState", optimizer)
         return TrainState(params, optimizer, optimizer.init(params), 0, key, in_force())
 
 
@@ -156,6 +168,7 @@ class TrainStep(Generic[T]):
 
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
         """The state after one update by its own optimiser, and the loss before it."""
+        _check_run(state)
         if state.arithmetic != in_force():
             fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
             raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
@@ -167,6 +180,7 @@ class TrainStep(Generic[T]):
 
     def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
         """The fold of this step on buffers, for ``train_epoch``; None if it computes shards or the optimiser cannot."""
+        _check_run(state)
         optimizer = state.optimizer
         if self.shard_size is not None or not is_planned(optimizer):
             return None
@@ -180,6 +194,12 @@ class TrainStep(Generic[T]):
             ),
             keyed=_keyed(state.key) if has_modes(state.params) else None,
         )
+
+
+def _check_run(state: object) -> None:
+    if not isinstance(state, TrainState):
+        fix = "use TrainState.create(net, optimizer, key=...)"
+        raise StructureError(f"state must be a TrainState, got {state!r:.80}; {fix}", subject="TrainStep")
 
 
 def _keyed(key: Key) -> Callable[[M, int], M]:
@@ -197,6 +217,7 @@ def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Execut
         >>> state.step, round(loss, 4)
         (1, 1.0986)
     """
+    check_callable("train_step", "loss", loss)
     _check_shards("train_step", shard_size, executor)
     return TrainStep(loss, shard_size, executor)
 
@@ -209,6 +230,7 @@ def _check_shards(subject: str, shard_size: int | None, executor: Executor | Non
 
 
 def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
+    check_is_batch(type(step).__name__, batch)
     if step.shard_size is None:
         net = params if key is None else training(params, key)
         try:
@@ -263,6 +285,8 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
         >>> log
         EpochLog(losses=float64 (2,))
     """
+    check_callable("train_epoch", "step", step)
+    check_iterable("train_epoch", "batches", batches)
     losses: list[float] = []
     try:
         planned = _planned(step, state)
@@ -298,6 +322,10 @@ def _fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float])
 def _check_state(state: object, steps: int) -> None:
     params = cast("TrainState[Network]", state).params if isinstance(state, TrainState) else state
     if isinstance(params, Record | tuple):
+        try:
+            check_tree("", params)
+        except StructureError:  # a state of a step of one's own
+            return
         try:
             check_finite_parameters(cast("Tree", params))
         except NonFiniteError as error:
@@ -337,6 +365,7 @@ def train(
     """
     if not isinstance(epochs, Iterable):
         raise ConfigError(f"epochs must be numbers of epochs, got {epochs!r}; use range({epochs})", subject="train")
+    check_callable("train", "data", data)
     numbers = list(epochs)
     for number in numbers:
         check_count("train", "an epoch's number", number, low=0)

@@ -45,7 +45,8 @@ def map_parameters(f: Callable[..., Array], first: T, *rest: T) -> T:
         array([[0., 0.]])
     """
     try:
-        return as_type("T", _map(f, first, *rest))
+        with np.errstate(all="ignore"):  # whoever must not have numbers that are not finite looks for them
+            return as_type("T", _map(f, first, *rest))
     except _Mismatch:
         raise _different(first, *rest) from None
 
@@ -225,7 +226,8 @@ def cast(tree: T, dtype: FloatDType) -> T:
         (Dense(weight=float64 (3, 2), bias=float64 (2,)),)
     """
     check_tree("cast", tree)
-    return as_type("T", _cast(tree, float_dtype(dtype)))
+    with np.errstate(all="ignore"):
+        return as_type("T", _cast(tree, float_dtype(dtype)))
 
 
 def _cast(tree: Tree, dtype: np.dtype[np.floating]) -> Tree:
@@ -249,7 +251,7 @@ def float_dtype(dtype: FloatDType) -> np.dtype[np.floating]:
         ConfigError: If it is neither float32 nor float64.
     """
     for known in (np.float32, np.float64):
-        if dtype is not None and dtype in (known, np.dtype(known)):  # NumPy takes None for float64
+        if isinstance(dtype, type | np.dtype) and dtype in (known, np.dtype(known)):  # NumPy takes None for float64
             return np.dtype(known)
     raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}")
 

@@ -12,7 +12,7 @@ from funcnet.arrays import Array, FloatDType, check_array, check_channels, check
 from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.plans import scalar
 from funcnet.records import evolve
-from funcnet.settings import check_count, check_number
+from funcnet.settings import check_count, check_number, check_size
 from funcnet.trees import float_dtype
 
 
@@ -331,6 +331,6 @@ def unit_affine(subject: str, size: int, dtype: FloatDType) -> tuple[Array, Arra
     Raises:
         ConfigError: If the size is no positive int, or the dtype another.
     """
-    check_count(subject, "size", size)
+    check_size(subject, "size", size)
     kind = float_dtype(dtype)
     return lock(np.ones(int(size), kind)), lock(np.zeros(int(size), kind))

@@ -1,0 +1,424 @@
+"""Fuzzing the public page: whatever goes in, a result or a FuncnetError comes out, no warning, no changed argument.
+
+A new public name needs a row in ``ROWS``: how to call it and a strategy an argument, of ``anything.py``. A name that
+cannot be called, or only with functions of the caller's own, goes into ``NOT_CALLED`` with the reason.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import anything as a
+import attrs
+import numpy as np
+import pytest
+from anything import Anything, contents
+from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import strategies as st
+
+import funcnet as fn
+from funcnet import datasets
+from funcnet.arithmetic import using
+
+
+@attrs.frozen
+class Row:
+    """How a name is called, and what with."""
+
+    call: Callable[..., object]
+    arguments: tuple[Anything, ...]
+
+
+def row(call: Callable[..., object], *arguments: Anything) -> Row:
+    """A row of the table."""
+    return Row(call, arguments)
+
+
+# --------------------------------------------------------------------------------------------------- calls
+
+
+def pulled(params: Any, x: Any, g: Any) -> object:
+    """Forward, then back in both ways."""
+    _, pull = fn.vjp(params, x)
+    return pull(g), pull.params_only(g)
+
+
+def cut(*arguments: Any) -> object:
+    """Minibatches, each of them, and slices."""
+    (x, y), size, key, drop_last, transform, augment = arguments
+    batches = fn.minibatches(x, y, size, key=key, drop_last=drop_last, transform=transform, augment=augment)
+    return list(batches), list(batches[1:]), repr(batches)
+
+
+def with_examples(call: Callable[..., object]) -> Callable[..., object]:
+    """A call of a network, inputs, targets and more, with the two in one argument."""
+    return lambda params, examples, *rest: call(params, *examples, *rest)
+
+
+def run(iterator: Any) -> object:
+    """What a lazy sequence yields, three at most."""
+    return list(itertools.islice(iterator, 3))
+
+
+def fitted(step: Any, start: Any, batches: Any, rest: tuple[Any, ...]) -> object:
+    """A fit that validates with a number."""
+    value, epochs, patience, goal, delta = rest
+    start = fn.Fit.create(start) if start != "as it is" else start
+    more = {"epochs": epochs, "patience": patience, "goal": goal, "min_delta": delta}
+    return run(fn.fit(step, start, lambda _: batches, lambda _: value, **more))
+
+
+def audited(step: Any, state: Any, batches: Any, epochs: Any, every: Any) -> object:
+    """An audited run, read again, rechecked, and compared with itself."""
+    with tempfile.TemporaryDirectory() as directory:
+        list(fn.audited_train(directory, step, state, lambda _: batches, epochs=epochs, every=every))
+        found = fn.load_run(directory)
+        numbers = [each.epoch for each in found.rows if each.epoch is not None]
+        if numbers:
+            str(fn.recheck(found, numbers, step=step, data=lambda _: batches))
+        return fn.first_divergence(found, found, step=step, data=lambda _: batches)
+
+
+def saved(value: Any) -> object:
+    """A value, saved and loaded."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "value"
+        try:
+            fn.save(path, value)
+        except fn.FuncnetError:
+            assert not any(Path(directory).iterdir())
+            raise
+        return fn.load(path, like=value, allow_nonfinite=True)
+
+
+def loaded(content: bytes) -> object:
+    """A file of these bytes."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "value"
+        path.write_bytes(content)
+        return fn.load(path)
+
+
+def rows_loaded(content: bytes) -> object:
+    """A directory with rows of these bytes."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "rows.jsonl").write_bytes(content)
+        return fn.load_run(directory)
+
+
+def read(content: bytes) -> object:
+    """An IDX file of these bytes."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "value"
+        path.write_bytes(content)
+        return datasets.read_idx(path)
+
+
+def initialized(name: str, key: Any, shape: Any, dtype: Any) -> object:
+    """An initializer's array."""
+    return getattr(fn.initializers, name)(key, shape, dtype)
+
+
+def shown(value: Any) -> object:
+    """A value as text, and as its fingerprint."""
+    return str(value), repr(value), fn.fingerprint(value)
+
+
+def explained(*arguments: Any) -> object:
+    """An explanation in both forms."""
+    explanation = fn.explain(*arguments)
+    return str(explanation), explanation.markdown
+
+
+def statistics(params: Any, x: Any, y: Any, loss: Any, rate: Any) -> object:
+    """Gradient statistics in both forms."""
+    found = fn.gradient_statistics(params, x, y, loss, learning_rate=rate)
+    return str(found), found.table
+
+
+def trained(step: Any, state: Any, batches: Any, epochs: Any) -> object:
+    """A run."""
+    return run(fn.train(step, state, lambda _: batches, epochs=epochs))
+
+
+def run_backward(params: Any, x: Any, g: Any, reuse: bool) -> object:  # noqa: FBT001
+    """Backward, at times with the input as the gradient."""
+    return fn.backward(params, x, x if reuse else g)
+
+
+def updated(params: Any, grads: Any, rate: Any, reuse: bool) -> object:  # noqa: FBT001
+    """An update, at times with gradients of the right structure."""
+    return fn.sgd_update(params, params if reuse else grads, learning_rate=rate)
+
+
+def optimized(optimizer: Any, params: Any, grads: Any, step: Any) -> object:
+    """An optimizer's moments and update."""
+    moments = optimizer.init(params)
+    return optimizer.update(params, grads, moments, step), optimizer.update(params, params, moments, step)
+
+
+def made(kind: Any) -> Callable[..., object]:
+    """A record, made and used on an input; its repr and its fingerprint."""
+
+    def make(x: Any, *fields: Any) -> object:
+        layer = kind(*fields)
+        shown(layer)
+        y = fn.forward(layer, x)
+        assert y.shape[1:] == fn.output_shape(layer, x.shape[1:])
+        return y, fn.backward(fn.training(layer, a.KEY), x, np.ones_like(y))
+
+    return make
+
+
+def created(params: Any, optimizer: Any, key: Any) -> object:
+    """A state, and its text."""
+    return shown(fn.TrainState.create(params, optimizer, key=key))
+
+
+def checked(params: Any, x: Any, h: Any) -> object:
+    """A gradient check; what it finds is an error of its own."""
+    return str(fn.check_gradients(params, x, h=h))
+
+
+def noise(pixels: Any, key: Any, batch: Any) -> object:
+    """Random noise."""
+    return fn.RandomNoise(pixels)(key, batch)
+
+
+BATCH_OF: Final = fn.Batch(np.ones((2, a.FEATURES), np.float32), np.array([0, 1]))
+SHAPES: Final = a.mostly(st.sampled_from([(), (4,), (3, 2, 4), (0,), (-1,), (2**40,), (2.5,), ("x",)]))
+TRANSFORMS: Final = st.sampled_from([None, None, fn.scale_images, lambda batch: batch, "x", 3])
+AUGMENTS: Final = st.sampled_from([None, None, fn.RandomNoise(0.1), fn.RandomShift(1), fn.RandomFlip(), "x"])
+GOALS: Final = st.tuples(
+    st.sampled_from([0.5, 1, np.float64(2), float("nan"), True]),
+    a.mostly(st.integers(0, 3)),
+    st.one_of(st.none(), a.COUNTS),
+    a.mostly(st.sampled_from(["lowest", "highest"])),
+    a.RATES,
+)
+VALUES: Final = st.one_of(a.NETWORKS, a.STATES, a.WILD_ARRAYS, a.JUNK, a.BATCHES, a.STEPS)
+INITIALIZERS: Final = st.sampled_from([
+    name for name, each in vars(fn.initializers).items() if inspect.isfunction(each) and name[0] != "_"
+    and list(inspect.signature(each).parameters) == ["key", "shape", "dtype"]
+])  # fmt: skip
+HELD_OUT: Final = a.seldom(st.sampled_from([1, 0.5, 2, np.int64(1)]), a.RATES)
+SIZES: Final = a.mostly(st.sampled_from([(4, 3), (3,), (2, 2, 3, 4), (), (0, 3), (2.5, 1), [4, 3], (4, True)]))
+EPSILONS: Final = a.mostly(st.sampled_from([1e-5, 1e-45, 1.0, 1e300, 0, -1, 5e-324]))
+SLOPES: Final = a.mostly(st.sampled_from([0, 0.01, 0.999, 1, 5e-324, -0.1]))
+ALPHAS: Final = a.mostly(st.sampled_from([1.0, 0.5, 1e300, 5e-324, 0, -1]))
+
+# --------------------------------------------------------------------------------------------------- table
+
+ROWS: Final[dict[str, Row]] = {
+    "Batch": row(fn.Batch, a.INPUTS, a.LABELS, a.VECTORS),
+    "BatchNorm": row(
+        made(fn.BatchNorm), a.INPUTS, *[a.VECTORS] * 2, *[st.none() | a.VECTORS] * 2, EPSILONS, a.mostly(a.BOOLEANS)
+    ),
+    "Dense": row(made(fn.Dense), a.INPUTS, a.WEIGHTS, a.BIASES),
+    "Dropout": row(made(fn.Dropout), a.INPUTS, a.SHARES, a.NO_KEYS),
+    "ELU": row(made(fn.ELU), a.INPUTS, ALPHAS),
+    "Fit": row(fn.Fit.create, st.one_of(a.NETWORKS, a.STATES)),
+    "Flatten": row(made(fn.Flatten), a.INPUTS),
+    "GELU": row(made(fn.GELU), a.INPUTS),
+    "GELUTanh": row(made(fn.GELUTanh), a.INPUTS),
+    "Identity": row(made(fn.Identity), a.INPUTS),
+    "Key": row(
+        lambda seed, path, part: shown(fn.Key(seed, path).child(part)),
+        a.mostly(st.sampled_from([0, 2**64 - 1, 2**64])),
+        a.mostly(st.sampled_from([(), (0,), (2**32 - 1, 2**32), (1.5,)])),
+        a.mostly(st.one_of(st.text(max_size=3), st.integers(-1, 2**33))),
+    ),
+    "LayerNorm": row(made(fn.LayerNorm), a.INPUTS, a.VECTORS, a.VECTORS, EPSILONS),
+    "LeakyReLU": row(made(fn.LeakyReLU), a.INPUTS, SLOPES),
+    "Momentum": row(
+        lambda rate, momentum, *rest: optimized(fn.Momentum(rate, momentum), *rest),
+        a.RATES, a.SHARES, a.NETWORKS, a.NETWORKS, a.COUNTS,
+    ),
+    "RMSNorm": row(made(fn.RMSNorm), a.INPUTS, a.VECTORS, EPSILONS),
+    "RandomFlip": row(lambda rate, *rest: fn.RandomFlip(rate)(*rest), a.RATES, a.KEYS, a.IMAGE_BATCHES),
+    "RandomNoise": row(noise, a.RATES, a.KEYS, a.IMAGE_BATCHES),
+    "RandomShift": row(lambda pixels, *rest: fn.RandomShift(pixels)(*rest), a.COUNTS, a.KEYS, a.IMAGE_BATCHES),
+    "ReLU": row(made(fn.ReLU), a.INPUTS),
+    "Reshape": row(made(fn.Reshape), a.INPUTS, SHAPES),
+    "Residual": row(made(fn.Residual), a.INPUTS, a.NETWORKS),
+    "SGD": row(
+        lambda rate, *rest: optimized(fn.SGD(rate), *rest), a.RATES, a.NETWORKS, a.NETWORKS, a.COUNTS
+    ),
+    "SiLU": row(made(fn.SiLU), a.INPUTS),
+    "Sigmoid": row(made(fn.Sigmoid), a.INPUTS),
+    "Softplus": row(made(fn.Softplus), a.INPUTS),
+    "Standardize": row(made(fn.Standardize), a.INPUTS, a.VECTORS, a.VECTORS),
+    "Tanh": row(made(fn.Tanh), a.INPUTS),
+    "TrainState": row(created, a.NETWORKS, a.OPTIMIZERS, a.KEYS),
+    "accuracy": row(fn.accuracy, a.LABELS, a.LABELS),
+    "activations": row(fn.activations, a.NETWORKS, a.INPUTS),
+    "audited_train": row(audited, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS, a.COUNTS),
+    "backward": row(with_examples(run_backward), a.NETWORKS, a.WITH_GRADIENT, a.BOOLEANS),
+    "batch_norm": row(
+        lambda size, epsilon, dtype: fn.batch_norm(size, epsilon=epsilon, dtype=dtype),
+        a.COUNTS, EPSILONS, a.FLOAT_TYPES,
+    ),
+    "calibrate": row(fn.calibrate, a.NETWORKS, a.INPUTS),
+    "cast": row(fn.cast, a.NETWORKS, a.FLOAT_TYPES),
+    "check_gradients": row(checked, a.NETWORKS, a.INPUTS, a.RATES),
+    "check_layer": row(fn.check_layer, a.NETWORKS, a.INPUTS),
+    "datasets": row(read, st.binary(max_size=40)),
+    "dense": row(
+        lambda key, inputs, outputs, dtype: fn.dense(key, inputs, outputs, dtype=dtype),
+        a.KEYS, a.COUNTS, a.COUNTS, a.FLOAT_TYPES,
+    ),
+    "environment": row(fn.environment),
+    "equal": row(fn.equal, a.NETWORKS, a.NETWORKS),
+    "evaluate": row(with_examples(fn.evaluate), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
+    "explain": row(with_examples(explained), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
+    "fingerprint": row(fn.fingerprint, VALUES),
+    "first_nonfinite": row(
+        with_examples(lambda *arguments: str(fn.first_nonfinite(*arguments))), a.TRAINABLE, a.EXAMPLES, a.LOSSES
+    ),
+    "fit": row(fitted, a.STEPS, a.seldom(a.TRAINABLE, st.just("as it is")), a.LISTS_OF_BATCHES, GOALS),
+    "forward": row(fn.forward, a.NETWORKS, a.INPUTS),
+    "gradient_statistics": row(with_examples(statistics), a.TRAINABLE, a.EXAMPLES, a.LOSSES, a.RATES),
+    "initializers": row(initialized, INITIALIZERS, a.KEYS, SIZES, a.FLOAT_TYPES),
+    "layer_norm": row(
+        lambda size, epsilon, dtype: fn.layer_norm(size, epsilon=epsilon, dtype=dtype),
+        a.COUNTS, EPSILONS, a.FLOAT_TYPES,
+    ),
+    "load": row(loaded, st.binary(max_size=40)),
+    "load_run": row(rows_loaded, st.binary(max_size=40)),
+    "minibatches": row(cut, a.EXAMPLES, a.COUNTS, a.NO_KEYS, a.BOOLEANS, TRANSFORMS, AUGMENTS),
+    "mlp": row(
+        lambda key, sizes, activation, dtype: fn.mlp(key, sizes, activation=activation, dtype=dtype),
+        a.KEYS, SIZES, a.NETWORKS, a.FLOAT_TYPES,
+    ),
+    "numerical_gradient": row(lambda x, h: fn.numerical_gradient(lambda _: 1.0, x, h), a.INPUTS, a.RATES),
+    "one_hot": row(
+        lambda labels, classes, dtype: fn.one_hot(labels, classes, dtype=dtype), a.LABELS, a.COUNTS, a.FLOAT_TYPES
+    ),
+    "output_shape": row(fn.output_shape, a.NETWORKS, SHAPES),
+    "outputs": row(lambda params, x, rowwise: fn.outputs(params, x, rowwise=rowwise), a.NETWORKS, a.INPUTS, a.BOOLEANS),
+    "predict": row(lambda params, x, rowwise: fn.predict(params, x, rowwise=rowwise), a.NETWORKS, a.INPUTS, a.BOOLEANS),
+    "predict_proba": row(
+        lambda params, x, rowwise: fn.predict_proba(params, x, rowwise=rowwise), a.NETWORKS, a.INPUTS, a.BOOLEANS
+    ),
+    "rms_norm": row(
+        lambda size, epsilon, dtype: fn.rms_norm(size, epsilon=epsilon, dtype=dtype), a.COUNTS, EPSILONS, a.FLOAT_TYPES
+    ),
+    "save": row(saved, VALUES),
+    "scale_images": row(fn.scale_images, st.one_of(a.BATCHES, st.builds(a.batch, a.BYTES, a.LABELS, st.none()))),
+    "sgd_step": row(
+        lambda loss, rate, shards, params, batch: fn.sgd_step(loss, learning_rate=rate, shard_size=shards)(
+            params, batch
+        ),
+        a.LOSSES, a.RATES, a.seldom(st.none(), a.COUNTS, share=2), a.TRAINABLE, a.BATCHES,
+    ),
+    "sgd_update": row(updated, a.NETWORKS, a.NETWORKS, a.RATES, a.BOOLEANS),
+    "softmax_cross_entropy": row(lambda pair: fn.softmax_cross_entropy(*pair), a.PREDICTIONS),
+    "split": row(lambda pair, held, key: fn.split(*pair, held, key=key), a.EXAMPLES, HELD_OUT, a.KEYS),
+    "standardize": row(fn.standardize, a.INPUTS),
+    "train": row(trained, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS),
+    "train_epoch": row(fn.train_epoch, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES),
+    "train_step": row(
+        lambda loss, shards, state, batches: fn.train_epoch(fn.train_step(loss, shard_size=shards), state, batches),
+        a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES,
+    ),
+    "training": row(fn.training, a.NETWORKS, a.KEYS),
+    "value_and_grad": row(with_examples(fn.value_and_grad), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
+    "vjp": row(with_examples(pulled), a.TRAINABLE, a.WITH_GRADIENT),
+}  # fmt: skip
+
+NOT_CALLED: Final = {
+    **dict.fromkeys(["Array", "FloatDType", "Network", "Statistic", "Step", "Weight"], "a type"),
+    **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
+    **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
+    **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow"], "a result"),
+    **dict.fromkeys(["register_elementwise", "register_layer", "register_name"], "changes what is registered"),
+    **dict.fromkeys(["first_divergence", "recheck"], "called in audited_train's row"),
+    "portable": "in force in half of all calls",
+    "selftest": "takes nothing, and a second",
+}
+ERRORS: Final = {
+    name for name in fn.__all__ if isinstance(getattr(fn, name), type) and issubclass(getattr(fn, name), Exception)
+}
+
+
+def test_every_public_name_has_a_row() -> None:
+    """A new name is fuzzed, or says why not."""
+    assert {*ROWS, *NOT_CALLED, *ERRORS} == set(fn.__all__)
+    assert len(ROWS) + len(NOT_CALLED) + len(ERRORS) == len(fn.__all__)
+
+
+def outcome(row: Row, arguments: list[object], arithmetic: Any) -> str:
+    """Call: "a result", or the error's class; anything else, and any warning, is raised."""
+    before = contents(arguments)
+    with warnings.catch_warnings(), np.errstate(over="warn", invalid="warn", divide="warn"), using(arithmetic):
+        warnings.simplefilter("error")
+        try:
+            row.call(*arguments)
+        except fn.FuncnetError as error:
+            found = type(error).__name__ if str(error) else "no message"
+        except (OSError, MemoryError) as error:
+            found = type(error).__name__
+        else:
+            found = "a result"
+    assert contents(arguments) == before
+    assert found != "no message"
+    return found
+
+
+def overflowing(x: Any) -> object:
+    """A planted fault: NumPy warns."""
+    return np.float32(3e38) * x
+
+
+def changing(x: Any) -> object:
+    """A planted fault: the argument is another one afterwards."""
+    x[0] = 2
+    return x
+
+
+def lying(x: Any) -> object:
+    """A planted fault: an error without a word."""
+    raise fn.FuncnetError(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "argument", "error"),
+    [
+        (len, 3, TypeError),
+        (overflowing, np.ones(3, np.float32) * 100, RuntimeWarning),
+        (changing, np.ones(3), AssertionError),
+        (changing, [1, 2], AssertionError),
+        (lying, "", AssertionError),
+    ],
+    ids=["exception", "warning", "array", "list", "no message"],
+)
+def test_planted_faults_are_found(call: Callable[..., object], argument: object, error: type[Exception]) -> None:
+    """Another exception, a warning, a changed argument, an error that says nothing."""
+    with pytest.raises(error):
+        outcome(row(call), [argument], "native")
+
+
+READERS: Final = ("datasets", "load", "load_run")
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in READERS])
+def test_a_row_gives_results_too(name: str) -> None:
+    """Its strategies are not all refused. Random bytes are no file: readers are fuzzed from good ones, elsewhere."""
+    found = st.tuples(*ROWS[name].arguments)
+    wanted = settings(max_examples=1000, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    find(found, lambda arguments: outcome(ROWS[name], list(arguments), "native") == "a result", settings=wanted)
+
+
+@pytest.mark.parametrize("name", ROWS)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data(), arithmetic=st.sampled_from(["native", "portable"]))
+def test_a_result_or_a_funcnet_error(name: str, data: st.DataObject, arithmetic: str) -> None:
+    """Never another exception, never a warning, never a changed argument."""
+    arguments = [data.draw(strategy) for strategy in ROWS[name].arguments]
+    outcome(ROWS[name], arguments, arithmetic)
