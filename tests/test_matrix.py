@@ -1,0 +1,104 @@
+"""The matrix of pretended machines: four of its cells, and that it sees what it is for."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from functools import cache
+from pathlib import Path
+
+import mnist_run
+import portable_matrix as matrix
+import pytest
+from portable_matrix import Cell, Said
+
+from funcnet.contract import REFERENCE
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
+    reason="portable means x86-64, and Linux says what a processor has",
+)
+
+PLAIN = Cell("Haswell", 1, "all", "all")
+FAR = Cell("Prescott", 2, "no AVX2", "no AVX2")
+SMALL = (PLAIN, FAR, Cell("Sandybridge", 1, "no AVX-512", "all"), Cell("SkylakeX", 2, "all", "no AVX2"))
+
+
+@cache
+def said(cell: Cell) -> Said:
+    """What a cell says here."""
+    python = Path(sys.executable)
+    return matrix.run_cell(python, cell, old_names=matrix.has_old_names(python))
+
+
+def runnable(*cells: Cell) -> None:
+    """Skip where a cell cannot run."""
+    for reason in filter(None, (cell.missing() for cell in cells)):
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("cell", SMALL, ids=str)
+def test_a_cell_ends_in_the_committed_fingerprints(cell: Cell) -> None:
+    """300 steps on synthetic data, 300 on MNIST where it is, under settings that are seen to be in effect."""
+    runnable(PLAIN, cell)
+    matrix.check_effect(cell, said(cell), said(PLAIN)["libm"])
+    matrix.check_bits("here", cell, said(cell))
+
+
+def test_native_arithmetic_differs_between_cells() -> None:
+    """The matrix can see."""
+    runnable(PLAIN, FAR)
+    assert said(PLAIN)["native"] != said(FAR)["native"]
+    assert said(PLAIN)["portable"] == said(FAR)["portable"] == REFERENCE
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [
+        ("kernel", Cell("SkylakeX", 2, "no AVX2", "no AVX2")),
+        ("threads", Cell("Prescott", 1, "no AVX2", "no AVX2")),
+        ("avx512, avx2", Cell("Prescott", 2, "all", "no AVX2")),
+        ("avx2", Cell("Prescott", 2, "no AVX-512", "no AVX2")),
+        ("libm", Cell("Prescott", 2, "no AVX2", "all")),
+    ],
+)
+def test_a_setting_without_effect_is_seen(setting: str, other: Cell) -> None:
+    """What one cell's process says is refused as another's, with the setting's name."""
+    runnable(PLAIN, FAR, Cell("SkylakeX", 1, "no AVX-512", "all"))
+    with pytest.raises(RuntimeError, match=rf"a setting took no effect \({setting}\)"):
+        matrix.check_effect(other, said(FAR), said(PLAIN)["libm"])
+
+
+def test_other_bits_are_seen() -> None:
+    """Of either run."""
+    whole = Said(
+        portable=REFERENCE,
+        mnist=mnist_run.REFERENCE,
+        native="",
+        kernel="Haswell",
+        threads=1,
+        avx2=True,
+        avx512=True,
+        libm="",
+        numpy="",
+    )
+    matrix.check_bits("here", PLAIN, whole)
+    for other in (whole | {"portable": "0" * 64}, whole | {"mnist": "0" * 64}):
+        with pytest.raises(RuntimeError, match="portable arithmetic differs"):
+            matrix.check_bits("here", PLAIN, other)  # type: ignore[arg-type]  # a TypedDict's union is a dict to mypy
+
+
+def test_the_matrix_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """48 cells a Python; where the processor has less, a cell says what it lacks."""
+    assert len(set(matrix.cells())) == 4 * 2 * 3 * 2
+    assert len(matrix.PYTHONS) == 4
+    monkeypatch.setattr(matrix, "cpu_has", lambda feature: "avx" not in feature)
+    monkeypatch.setattr(matrix, "processors", lambda: 1)
+    reasons = [cell.missing() for cell in matrix.cells()]
+    assert reasons.count("") == 1 * 1 * 1 * 1
+    assert {*reasons} - {""} == {
+        "the processor has no avx",
+        "the processor has no avx2",
+        "the processor has no avx512vl",
+        "2 threads need as many processors",
+    }
