@@ -389,9 +389,9 @@ def test_what_is_rounded_once_has_the_same_bits() -> None:
 # ---------------------------------------------------------------------------------------------------- buffers
 
 CONTENTS: Final = (
-    lambda name, *shape: draw(name, *shape),
-    lambda name, *shape: spread(name, *shape),
-    lambda name, *shape: np.zeros(shape, np.float32),
+    draw,
+    spread,
+    lambda _, *shape: np.zeros(shape, np.float32),
     lambda name, *shape: draw(name, *shape, scale=1e-42),
     lambda name, *shape: np.abs(draw(name, *shape, scale=1e30)) + np.float32(2.2e37),
     lambda name, *shape: -draw(name, *shape),
