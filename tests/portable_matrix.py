@@ -132,20 +132,25 @@ def has_old_names(python: Path) -> bool:
     return (int(major), int(minor)) < (2, 4)
 
 
-def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15) -> Said:
-    """What a cell says.
+def run_program(python: Path, program: str, cell: Cell, *arguments: str, old_names: bool = False) -> str:
+    """What a program prints in a cell.
 
     Raises:
-        RuntimeError: If its process fails.
+        RuntimeError: If it fails.
     """
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     path = os.pathsep.join((str(SOURCE), str(SOURCE / "tests")))
     environment |= cell.environment(old_names=old_names) | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    command = [python, "-c", CELL, str(epochs)]
+    command = [python, "-c", program, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{cell}: {done.stderr}")
-    said: Said = json.loads(done.stdout)
+    return done.stdout
+
+
+def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15) -> Said:
+    """What a cell says."""
+    said: Said = json.loads(run_program(python, CELL, cell, str(epochs), old_names=old_names))
     return said
 
 

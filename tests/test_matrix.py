@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from functools import cache
@@ -50,6 +51,41 @@ def test_native_arithmetic_differs_between_cells() -> None:
     runnable(PLAIN, FAR)
     assert said(PLAIN)["native"] != said(FAR)["native"]
     assert said(PLAIN)["portable"] == said(FAR)["portable"] == REFERENCE
+
+
+LAYERS = """
+import json
+import numpy as np
+import funcnet as fn
+from funcnet.arithmetic import using
+from networks import CASES, KEY
+
+def run(case):
+    net = (fn.cast(case.layer(), np.float32), fn.Flatten())
+    x = case.x(160, np.float32)
+    last = fn.dense(KEY.child("last"), fn.forward(net, x[:1]).shape[1], 3)
+    state = fn.TrainState.create((net, last), fn.Momentum(learning_rate=0.05), key=KEY)
+    batches = fn.minibatches(x, np.arange(160) % 3, 32, key=KEY)
+    return fn.fingerprint(fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches)[0])
+
+said = {}
+for name in ("native", "portable"):
+    with using(name):
+        said[name] = {case.name: run(case) for case in CASES}
+print(json.dumps(said))
+"""
+
+
+def test_every_layer_trains_to_the_same_bits() -> None:
+    """Portably, under the plainest and the farthest settings; natively, most do not."""
+    runnable(PLAIN, FAR)
+    python = Path(sys.executable)
+    old_names = matrix.has_old_names(python)
+    plain, far = (json.loads(matrix.run_program(python, LAYERS, cell, old_names=old_names)) for cell in (PLAIN, FAR))
+    differing = [name for name, fingerprint in plain["portable"].items() if far["portable"][name] != fingerprint]
+    assert not differing
+    same = [name for name, fingerprint in plain["native"].items() if far["native"][name] == fingerprint]
+    assert len(same) < len(plain["native"]) / 2
 
 
 @pytest.mark.parametrize(
