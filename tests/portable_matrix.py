@@ -141,7 +141,7 @@ def run_program(python: Path, program: str, cell: Cell, *arguments: str, old_nam
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     path = os.pathsep.join((str(SOURCE), str(SOURCE / "tests")))
     environment |= cell.environment(old_names=old_names) | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    command = [python, "-c", program, *arguments]
+    command = [str(python), "-c", program, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{cell}: {done.stderr}")
@@ -188,8 +188,8 @@ def interpreters(directory: Path) -> Iterator[tuple[str, Path | None]]:
             each for each in candidates if each and not subprocess.call([each, "-c", ""], stderr=subprocess.DEVNULL)
         )
         base = next(working, None)
+        home = directory / f"{version}-{numpy}"
         if base is not None:
-            home = directory / f"{version}-{numpy}"
             subprocess.run([base, "-m", "venv", home], check=True)
             install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", numpy, "attrs", "threadpoolctl"]
             subprocess.run(install, check=True)

@@ -105,7 +105,7 @@ def test_rows_and_workers_that_fail_are_said(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("name", ["D4", "D5"])
 def test_a_setting_that_is_not_seen_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bits under settings that did nothing prove nothing: not checked."""
-    real = contract.elsewhere
+    real: Callable[..., contract.Elsewhere] = contract.elsewhere
 
     def blind(call: str, **environment: str) -> contract.Elsewhere:
         return contract.Elsewhere(real(call, **environment).fingerprint, "not checked", "not checked")

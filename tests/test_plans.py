@@ -106,7 +106,7 @@ def test_random_networks_fold_to_the_plain_bits_portably(net: tuple[fn.Network, 
 def steps_on_buffers(monkeypatch: pytest.MonkeyPatch, net: fn.Network) -> int:
     """How many of five batches' steps a fold takes on buffers; it ends in the plain fold's bits."""
     counts: Counter[str] = Counter()
-    run: Callable[..., Any] = folds.PlannedSteps.run
+    run = cast("Callable[..., Any]", folds.PlannedSteps.run)  # pyright: ignore[reportUnknownMemberType]  # generic
 
     def count(*arguments: Any) -> Any:
         counts["run"] += 1

@@ -388,14 +388,15 @@ def test_what_is_rounded_once_has_the_same_bits() -> None:
 
 # ---------------------------------------------------------------------------------------------------- buffers
 
-CONTENTS: Final = (
-    draw,
-    spread,
-    lambda _, *shape: np.zeros(shape, np.float32),
-    lambda name, *shape: draw(name, *shape, scale=1e-42),
-    lambda name, *shape: np.abs(draw(name, *shape, scale=1e30)) + np.float32(2.2e37),
-    lambda name, *shape: -draw(name, *shape),
-)
+
+def contents(name: str, *shape: int) -> list[Array]:
+    """Numbers of every size."""
+    ordinary = draw(name, *shape)
+    huge = np.abs(draw(name, *shape, scale=1e30)) + np.float32(2.2e37)
+    return [
+        *(ordinary, spread(name, *shape), np.zeros(shape, np.float32)),
+        *(draw(name, *shape, scale=1e-42), huge, -ordinary),
+    ]
 
 
 @pytest.mark.parametrize(("batch", "size", "outputs"), [(1, 1, 1), (5, 7, 3), (3, 1100, 4), (600, 6, 5)])
@@ -409,8 +410,8 @@ def test_buffers_have_the_same_bits(batch: int, size: int, outputs: int) -> None
         *(round_left, round_right, round_once, buffers.matmul(left, once, y), buffers.matmul(right, once.T, grad_x)),
         *(buffers.sum_outer(left, right, grad_weight), buffers.sum_rows(g, grad_bias)),
     ]
-    for content in CONTENTS:
-        x[...], weight[...], g[...] = content("x", batch, size), draw("w", size, outputs), content("g", batch, outputs)
+    for content in zip(contents("x", batch, size), contents("g", batch, outputs), strict=True):
+        (x[...], g[...]), weight[...] = content, draw("w", size, outputs)
         with np.errstate(over="ignore"):
             for operation in operations:
                 operation()
