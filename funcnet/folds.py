@@ -13,7 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import in_force
+from funcnet.arithmetic import NotPlannedError
 from funcnet.arrays import Array, lock
 from funcnet.data import Batch, check_is_batch
 from funcnet.errors import NonFiniteError
@@ -149,22 +149,26 @@ class PlannedFold(Generic[S, N, T]):
     keyed: Callable[[N, int], N] | None = None
 
     def plan(self, state: S, batch: Batch[T]) -> PlannedSteps[N, T] | None:
-        """The buffers for a state and batches like this one: native ones of one dtype, with something to train."""
+        """The buffers for a state and batches like this one: of one dtype, with something to train, in plans."""
         params, moments, _ = self.split(state)
         dtypes = {array.dtype for array in trained_arrays(params)}
-        if dtypes != {batch.x.dtype} or in_force() != "native":
+        if dtypes != {batch.x.dtype}:
             return None
-        return PlannedSteps(params, moments, self.update, self.loss, batch, keyed=self.keyed)
+        try:
+            return PlannedSteps(params, moments, self.update, self.loss, batch, keyed=self.keyed)
+        except NotPlannedError:
+            return None
 
     def run(self, state: S, batches: Iterable[Batch[T]], losses: list[float]) -> S:
         """Fold the step over batches, on buffers from the second batch of a shape on; losses are appended."""
         planned: PlannedSteps[N, T] | None = None
         last: Batch[T] | None = None
-        ahead, done = 0, 0
+        ahead, done, refused = 0, 0, False
         for batch in batches:
             check_is_batch(type(self.step).__name__, batch)
-            if planned is None and last is not None and fit(batch.x, last.x):
+            if planned is None and not refused and last is not None and fit(batch.x, last.x):
                 planned = self.plan(state, batch)
+                refused = planned is None
             if planned is not None and planned.fits(batch):
                 if not ahead:
                     params, moments, done = self.split(state)

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from funcnet.arithmetic import Operation as Operation  # noqa: PLC0414  # for others
 from funcnet.arrays import Array
 from funcnet.errors import ConfigError, StructureError
 from funcnet.keys import Key
@@ -48,9 +49,6 @@ class Pullback(Generic[N]):
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of a row, an array's without the batch: ``(784,)``, ``(28, 28, 1)``."""
-
-Operation: TypeAlias = Callable[[], object]
-"""A computation bound to the buffers that it reads and writes."""
 
 
 @frozen(eq=False)

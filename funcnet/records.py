@@ -229,6 +229,13 @@ def _holds_network(hint: Any) -> bool:
 
 # ---------------------------------------------------------------------------------------------------- names
 
+LATER: Final = {"funcnet": "later"}
+"""Marks a field that a registered record gains after its release: ``attrs.field(default=..., metadata=LATER)``.
+
+At its default the field is no part of the record's fingerprints and files: those stay, and older files are read, with
+the default in its place. The default is then as permanent as the record's name.
+"""
+
 Named: TypeAlias = Callable[..., object]
 """What can have a name: a record type, or a function such as a loss."""
 
@@ -240,7 +247,8 @@ def register_name(thing: Named, name: str | None = None) -> None:
     """Give a record type or a function the name by which fingerprints and files know it.
 
     A name stands for what it names: give a function that computes something else another name. ``register_layer``
-    names layers; this is for losses, optimizers and steps of your own.
+    names layers; this is for losses, optimizers and steps of your own. A field that such a record gains later is
+    declared ``attrs.field(default=..., metadata=funcnet.records.LATER)``: its fingerprints stay, older files are read.
 
     Args:
         thing: A frozen attrs class or a function.

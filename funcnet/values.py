@@ -3,7 +3,9 @@
 A value is None, a bool, an int, a float, a string, a NumPy number, an array, a tuple of values, a registered record of
 values, or a registered name. In a structure, None, bools, ints and strings stand as they are, a tuple as a list, and
 everything else as an object of one entry, whose key says what it is. A field that is declared ``field(eq=False)`` is no
-part of a value: such as who computes, which changes nothing.
+part of a value: such as who computes, which changes nothing. A field that its record gained after its release,
+``field(default=..., metadata=LATER)``, stands there only if it has another value than its default: so the record's
+fingerprints stay, and older files are read.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 
 from funcnet.arrays import AnyArray
 from funcnet.errors import CheckpointError, ConfigError, FuncnetError
-from funcnet.records import Named, name_of, named
+from funcnet.records import LATER, Named, name_of, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,14 +84,35 @@ def _take_apart(value: object, path: Path, arrays: dict[str, AnyArray]) -> Node:
     if isinstance(value, type | FunctionType | BuiltinFunctionType):
         return {"name": _name(value, path)}
     if attrs.has(kind):
-        names = [a.name for a in _fields(kind)]
-        inside = {name: _take_apart(getattr(value, name), (*path, name), arrays) for name in names}
+        inside: dict[str, Node] = {}
+        for a in _fields(kind):
+            here = getattr(value, a.name)
+            if not (_is_later(a) and _is_default(here, a, (*path, a.name))):
+                inside[a.name] = _take_apart(here, (*path, a.name), arrays)
         return {"record": [_name(kind, path), inside]}
     return _plain(value, path)
 
 
 def _fields(kind: type[attrs.AttrsInstance]) -> list[attrs.Attribute[object]]:
     return [a for a in attrs.fields(kind) if a.eq]
+
+
+def _is_later(field: attrs.Attribute[object]) -> bool:
+    return all(field.metadata.get(key) == mark for key, mark in LATER.items())
+
+
+def _is_default(value: object, field: attrs.Attribute[object], path: Path) -> bool:
+    """Whether a field that came later has its default: None, a bool, an int, a float, a string or a tuple of them.
+
+    Raises:
+        ConfigError: If the field has no such default.
+    """
+    held: dict[str, AnyArray] = {}
+    default = None if field.default is attrs.NOTHING else _take_apart(field.default, path, held)
+    if held or field.default is attrs.NOTHING:
+        raise ConfigError(f"{place(path)}: a field that came later must have a default that is no array")
+    arrays: dict[str, AnyArray] = {}
+    return canonical(_take_apart(value, path, arrays)) == canonical(default)
 
 
 def _plain(value: object, path: Path) -> Node:
@@ -188,9 +211,9 @@ def _make_record(content: Any, path: Path, arrays: Mapping[str, AnyArray]) -> ob
     kind = named(name)
     if not isinstance(kind, type) or not attrs.has(kind):
         raise CheckpointError(f"{place(path)}: the name {name!r} is that of no record")
-    fields = _fields(kind)
+    fields = [a for a in _fields(kind) if a.name in inside or not _is_later(a)]
     if list(inside) != [a.name for a in fields]:
-        wanted = ", ".join(a.name for a in fields)
+        wanted = ", ".join(a.name for a in _fields(kind))
         raise CheckpointError(f"{place(path)}: {name} must have the fields ({wanted}), got ({', '.join(inside)})")
     made = {a.alias or a.name: _put_together(inside[a.name], (*path, a.name), arrays) for a in fields}
     return kind(**made)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
+import mnist_run
 import numpy as np
 import pytest
 
 import funcnet as fn
 from funcnet import contract
 from funcnet.trees import leaves
-
-MNIST = Path(os.environ.get("FUNCNET_DATA", "")) / "mnist"
-MNIST_REFERENCE = "d63f4e244179a3783aa951a42803da79293febd869763f9d5508de890c4a746b"
 
 
 def test_the_reference_run_is_golden() -> None:
@@ -28,48 +26,95 @@ def test_native_arithmetic_has_other_bits() -> None:
     assert contract.reference_run("native", epochs=1) != contract.reference_run("portable", epochs=1)
 
 
-@pytest.mark.skipif(
-    "FUNCNET_DATA" not in os.environ or not MNIST.is_dir(), reason="FUNCNET_DATA has no mnist directory"
-)
+@pytest.mark.skipif(mnist_run.directory() is None, reason="FUNCNET_DATA has no mnist directory")
 def test_a_run_on_mnist_is_golden() -> None:
-    """100 portable steps on the genuine digits, for ever."""
-    data = fn.datasets.load_mnist(MNIST)
-    with fn.portable():
-        state = fn.TrainState.create(fn.mlp(fn.Key(0), (784, 100, 200, 10)), fn.SGD(learning_rate=0.1), key=fn.Key(0))
-        batches = fn.minibatches(data.train.x, data.train.y, 32, key=fn.Key(0).child("shuffle", 0))
-        state, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches[:100])
-        accuracy = fn.accuracy(fn.predict(state.params, data.validation.x[:2000]), data.validation.y[:2000])
-    assert accuracy > 0.8
-    assert fn.fingerprint(state) == MNIST_REFERENCE
+    """300 portable steps on the genuine digits with dropout and momentum, for ever; native ones have other bits."""
+    home = mnist_run.directory()
+    assert home is not None
+    fingerprint, accuracy = mnist_run.mnist_run(home)
+    assert fingerprint == mnist_run.REFERENCE
+    assert accuracy > 0.9
+    assert mnist_run.mnist_run(home, "native", steps=20)[0] != mnist_run.mnist_run(home, steps=20)[0]
 
 
 def test_every_level_holds_here() -> None:
     """The command prints the environment and six lines, of ``fn.selftest``."""
     assert fn.selftest is contract.selftest
     done = subprocess.run([sys.executable, "-m", "funcnet"], capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("Environment(")
-    assert [line.split()[0] for line in lines[1:]] == ["D0", "D1", "D2", "D3", "D4", "D5"]
-    assert all(" holds " in line for line in lines[1:]), done.stdout
+    environment, levels, end = done.stdout.split("\n\n")
+    assert environment.startswith("funcnet ")
+    assert fn.environment().blas in environment
+    lines = levels.splitlines()
+    assert [line.split()[0] for line in lines] == ["D0", "D1", "D2", "D3", "D4", "D5"]
+    known = "openblas" in fn.environment().blas and fn.environment().blas_threads != "1"
+    assert all(" holds " in line for line in (lines if known else lines[:4])), done.stdout
+    assert "README" in end
     assert done.returncode == 0
 
 
-def test_a_level_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another reference: D5 fails, and so does the whole; another copy of a row: D2."""
+Level = Callable[[], contract.Level]
+LEVELS: dict[str, Level] = {
+    "D0": contract.repeat_level,
+    "D1": contract.resume_level,
+    "D4": contract.threads_level,
+    "D5": contract.machines_level,
+}
 
-    def elsewhere(*_: object, **__: object) -> str:
-        return contract.reference_run("portable", epochs=2)
+
+@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("said", ["", "0" * 64], ids=["no run", "other bits"])
+def test_a_level_that_fails_is_said(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that cannot run, or ends in another fingerprint: the level fails, and so does the whole."""
+
+    def elsewhere(*_: object, **__: object) -> contract.Elsewhere:
+        return contract.Elsewhere(said, "openblas Haswell", "1")
+
+    monkeypatch.setattr(contract, "elsewhere", elsewhere)
+    level = LEVELS[name]()
+    assert level.outcome == "fails"
+    assert not contract.SelfTest((level,)).passed
+
+
+def test_a_program_that_fails_elsewhere_gives_nothing() -> None:
+    """What it printed before is no fingerprint."""
+    assert contract.elsewhere("'a', 1 / 0") == contract.Elsewhere("")
+    assert contract.elsewhere("'a'", OPENBLAS_NUM_THREADS="1").fingerprint == "a"
+
+
+def test_another_reference_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that agree with each other do not make D5 hold."""
+    monkeypatch.setattr(contract, "REFERENCE", "0" * 64)
+    assert contract.machines_level().outcome == "fails"
+
+
+def test_rows_and_workers_that_fail_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that looks at its batch's size; shards that look at who computes them."""
 
     def batch_size(_: object, x: fn.Array, **__: object) -> fn.Array:
         return np.full((len(x), 10), len(x), np.float32)
 
-    monkeypatch.setattr(contract, "REFERENCE", "0" * 64)
-    monkeypatch.setattr(contract, "_elsewhere", elsewhere)
-    machines = contract.machines_level()
-    assert machines.outcome == "fails"
-    assert not contract.SelfTest((machines,)).passed
+    def other_with_workers(*_: Any, executor: object = None, **__: Any) -> Any:
+        return fn.train_step(fn.softmax_cross_entropy, shard_size=8 if executor is None else 4)
+
     monkeypatch.setattr(contract, "outputs", batch_size)
     assert contract.rows_level().outcome == "fails"
+    monkeypatch.setattr(contract, "train_step", other_with_workers)
+    assert contract.workers_level().outcome == "fails"
+
+
+@pytest.mark.parametrize("name", ["D4", "D5"])
+def test_a_setting_that_is_not_seen_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits under settings that did nothing prove nothing: not checked."""
+    real: Callable[..., contract.Elsewhere] = contract.elsewhere
+
+    def blind(call: str, **environment: str) -> contract.Elsewhere:
+        return contract.Elsewhere(real(call, **environment).fingerprint, "not checked", "not checked")
+
+    monkeypatch.setattr(contract, "elsewhere", blind)
+    level = LEVELS[name]()
+    assert level.outcome == "not checked"
+    assert "not seen to take effect" in str(level)
+    assert contract.SelfTest((level,)).passed
 
 
 def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:

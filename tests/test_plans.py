@@ -19,8 +19,9 @@ from networks import CASES, Case, inputs, networks, width
 from optimizers import OPTIMIZERS
 
 import funcnet as fn
-from funcnet import arithmetic, plans
+from funcnet import arithmetic, folds, plans
 from funcnet.data import Minibatches
+from funcnet.layer import Operation, Plan
 from funcnet.layers import activations, dense
 from funcnet.losses import softmax
 from funcnet.optimizers import is_planned
@@ -28,7 +29,7 @@ from funcnet.training import TrainStep
 from funcnet.trees import leaves, same_bits, trained_arrays
 
 KEY = fn.Key(12)
-LABELS = np.arange(30) % 3
+LABELS = np.arange(35) % 3
 MOMENTUM = OPTIMIZERS["Momentum"]
 
 
@@ -78,7 +79,7 @@ def test_every_layer_folds_to_the_plain_bits(case: Case, name: str) -> None:
     net = (case.layer(), fn.Flatten())
     features = fn.forward(net, case.x(1)).shape[1]
     classes = (net, fn.dense(KEY.child("last"), features, 3, dtype=np.float64))
-    batches = fn.minibatches(case.x(30), LABELS, 7, key=KEY.child("order"))
+    batches = fn.minibatches(case.x(30), LABELS[:30], 7, key=KEY.child("order"))
     state = fn.TrainState.create(classes, OPTIMIZERS[name], key=KEY)
     check_fold(fn.train_step(fn.softmax_cross_entropy), state, batches)
 
@@ -93,6 +94,97 @@ def test_every_optimizer_folds_to_the_plain_bits(name: str, dtype: fn.FloatDType
     check_fold(fn.train_step(fn.softmax_cross_entropy), state, data(dtype=dtype))
     middle, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, data(dtype=dtype))
     check_fold(fn.train_step(fn.softmax_cross_entropy), middle, data(dtype=dtype)[1:])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "AdamW"])
+def test_every_layer_folds_to_the_plain_bits_portably(case: Case, name: str) -> None:
+    """In portable arithmetic, too."""
+    net = (fn.cast(case.layer(), np.float32), fn.Flatten())
+    x = case.x(30, np.float32)
+    classes = (net, fn.dense(KEY.child("last"), fn.forward(net, x[:1]).shape[1], 3))
+    with fn.portable():
+        state = fn.TrainState.create(classes, OPTIMIZERS[name], key=KEY)
+        check_fold(
+            fn.train_step(fn.softmax_cross_entropy), state, fn.minibatches(x, LABELS[:30], 7, key=KEY.child("order"))
+        )
+
+
+@given(net=networks())
+def test_random_networks_fold_to_the_plain_bits_portably(net: tuple[fn.Network, ...]) -> None:
+    """Nested, empty, residual, with masks."""
+    single = fn.cast(classifier(net), np.float32)
+    with fn.portable():
+        state = fn.TrainState.create(single, MOMENTUM, key=KEY)
+        check_fold(fn.train_step(fn.softmax_cross_entropy), state, data(dtype=np.float32))
+
+
+def steps_on_buffers(monkeypatch: pytest.MonkeyPatch, net: fn.Network) -> int:
+    """How many of five batches' steps a fold takes on buffers; it ends in the plain fold's bits."""
+    counts: Counter[str] = Counter()
+    run = cast("Callable[..., Any]", folds.PlannedSteps.run)  # pyright: ignore[reportUnknownMemberType]  # generic
+
+    def count(*arguments: Any) -> Any:
+        counts["run"] += 1
+        return run(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folds.PlannedSteps, "run", count)
+        batches = data(35, dtype=np.float32)
+        check_fold(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), net, batches)
+    return counts["run"]
+
+
+def test_a_portable_fold_runs_on_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the second batch on; but for a network with a layer whose plan has products of plain buffers."""
+
+    @frozen(eq=False)
+    class Mixed(fn.Layer):
+        weight: fn.Weight
+
+    def vjp(params: Mixed, x: fn.Array) -> tuple[fn.Array, fn.Pullback[Mixed]]:
+        def both(g: fn.Array) -> tuple[fn.Array, Mixed]:
+            return arithmetic.matmul(g, params.weight.T), Mixed(arithmetic.sum_outer(x, g))
+
+        return arithmetic.matmul(x, params.weight), fn.Pullback(both, lambda g: both(g)[1])
+
+    def plan(params: Mixed, x: fn.Array) -> Plan[Mixed]:
+        y = np.empty((len(x), params.weight.shape[1]), x.dtype)
+
+        def backward(g: fn.Array, grads: Mixed, into: fn.Array | None) -> list[Operation]:
+            operations = [arithmetic.planned_matmul(x.T, g, grads.weight)]
+            return operations if into is None else [*operations, arithmetic.planned_matmul(g, params.weight.T, into)]
+
+        return Plan(y, [arithmetic.planned_matmul(x, params.weight, y)], backward)
+
+    fn.register_layer(
+        Mixed,
+        forward=lambda params, x: vjp(params, x)[0],
+        backward=lambda params, x, g: vjp(params, x)[1](g),
+        vjp=vjp,
+        plan=plan,
+    )
+    plain_net = (fn.dense(KEY, 4, 5), fn.Tanh(), fn.dense(KEY.child(1), 5, 3))
+    mixed = (Mixed(fn.dense(KEY, 4, 5).weight), *plain_net[1:])
+    labelled = len(data(35, dtype=np.float32)) - 1
+    assert steps_on_buffers(monkeypatch, plain_net) == labelled
+    assert steps_on_buffers(monkeypatch, mixed) == labelled
+    with fn.portable():
+        assert steps_on_buffers(monkeypatch, plain_net) == labelled
+        assert steps_on_buffers(monkeypatch, mixed) == 0
+
+
+def test_a_portable_fold_says_where_it_is_not_finite() -> None:
+    """As the plain step does: a rate that is far too high."""
+    net = (fn.dense(KEY, 4, 5), fn.dense(KEY.child(1), 5, 3))
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=1e30)
+    messages: list[str] = []
+    with fn.portable():
+        for fold in (fn.train_epoch, plain):
+            with pytest.raises(fn.NonFiniteError) as caught:
+                fold(step, net, data(35, dtype=np.float32))
+            messages.append(caught.value.message)
+    assert messages[0] == messages[1]
 
 
 @given(net=networks())
@@ -243,7 +335,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
         for name in ("matmul", "exp", "log", "tanh"):
             monkeypatch.setattr(room, name, counting(name, getattr(arithmetic, name)), raising=False)
     monkeypatch.setattr(dense, "sum_outer", counting("matmul", arithmetic.sum_outer))
-    monkeypatch.setattr(dense, "planned_matmul", planning("matmul", arithmetic.planned_matmul))
+    for name in ("planned_matmul", "planned_sum_outer"):
+        monkeypatch.setattr(dense, name, planning("matmul", getattr(arithmetic, name)))
 
 
 def test_a_step_takes_eight_products(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import funcnet as fn
 from funcnet import arithmetic
-from funcnet.arithmetic import elementary, portable
+from funcnet.arithmetic import buffers, elementary, portable
 from funcnet.arrays import Array
 from funcnet.draws import normal, permutation
 
@@ -384,6 +384,57 @@ def test_what_is_rounded_once_has_the_same_bits() -> None:
     assert relative(portable.sum_rows(left), exact) < 1e-7
     order = permutation(KEY.child("order"), 20)
     assert same(portable.sum_rows(portable.rows(x[order])), portable.sum_rows(left))
+
+
+# ---------------------------------------------------------------------------------------------------- buffers
+
+
+def contents(name: str, *shape: int) -> list[Array]:
+    """Numbers of every size."""
+    ordinary = draw(name, *shape)
+    huge = np.abs(draw(name, *shape, scale=1e30)) + np.float32(2.2e37)
+    return [
+        *(ordinary, spread(name, *shape), np.zeros(shape, np.float32)),
+        *(draw(name, *shape, scale=1e-42), huge, -ordinary),
+    ]
+
+
+@pytest.mark.parametrize(("batch", "size", "outputs"), [(1, 1, 1), (5, 7, 3), (3, 1100, 4), (600, 6, 5)])
+def test_buffers_have_the_same_bits(batch: int, size: int, outputs: int) -> None:
+    """Products and sums on buffers, computed anew for contents of every size: nothing of the last ones stays."""
+    x, weight, g = (np.empty(shape, np.float32) for shape in ((batch, size), (size, outputs), (batch, outputs)))
+    y, grad_x, grad_weight, grad_bias = (np.empty_like(each) for each in (g, x, weight, weight[0]))
+    (left, round_left), (right, round_right) = buffers.rows(x), buffers.rows(g)
+    once, round_once = buffers.operand(weight)
+    operations = [
+        *(round_left, round_right, round_once, buffers.matmul(left, once, y), buffers.matmul(right, once.T, grad_x)),
+        *(buffers.sum_outer(left, right, grad_weight), buffers.sum_rows(g, grad_bias)),
+    ]
+    for content in zip(contents("x", batch, size), contents("g", batch, outputs), strict=True):
+        (x[...], g[...]), weight[...] = content, draw("w", size, outputs)
+        with np.errstate(over="ignore"):
+            for operation in operations:
+                operation()
+            assert same(y, portable.matmul(x, weight))
+            assert same(grad_x, portable.matmul(g, portable.operand(weight).T))
+            assert same(grad_weight, portable.sum_outer(x, g))
+            assert same(grad_bias, portable.sum_rows(g))
+    weight[...] = np.float32(3e38)
+    round_once()
+    assert same(once.values, portable.operand(weight).values)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_buffers_refuse_what_is_not_finite(bad: float) -> None:
+    """As the functions do."""
+    a = draw("a", 4, 3)
+    bound = [buffers.rows(a)[1], buffers.operand(a)[1], buffers.sum_rows(a, np.empty(3, np.float32))]
+    for operation in bound:
+        operation()
+    a[2, 1] = bad
+    for operation in bound:
+        with pytest.raises(fn.NonFiniteError, match=r"got \w+\[2, 1\] = "):
+            operation()
 
 
 # ------------------------------------------------------------------------------------------------------ edges

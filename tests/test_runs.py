@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-from attrs import frozen
+from attrs import field, frozen
 from networks import inputs
 
 import funcnet as fn
@@ -377,6 +377,67 @@ def test_the_first_other_weight_is_found(tmp_path: Path) -> None:
     assert str(found).startswith("the runs part in epoch 3, step 1: state, params.3.weight[0, 0] is ")
     with pytest.raises(fn.CheckpointError, match="shows no difference"):
         fn.first_divergence(*runs, step=Wobbly(), data=data)
+
+
+@frozen
+class Slipping:
+    """A step that is not pure: in the planted step a moment, the key or the step's number changes, and nothing else."""
+
+    slips: bool = field(default=True, eq=False)
+
+    def __call__(self, state: State, batch: fn.Batch[Any], /) -> tuple[State, float]:
+        """The plain step, and the planted change."""
+        new, loss = STEP(state, batch)
+        if SLIPS and self.slips and state.step == 9:
+            new = SLIPS[-1](new)
+        return new, loss
+
+
+fn.register_name(Slipping, "tests.Slipping")
+SLIPS: list[Callable[[State], State]] = []
+
+
+def with_moment(state: State) -> State:
+    """One bit of the last layer's velocity."""
+    (velocity,) = state.moments
+    moved = map_parameters(lambda a: np.nextafter(a, np.float32(9)) if a.shape == (2,) else a, velocity)
+    return attrs.evolve(state, moments=(moved,))
+
+
+SLIPPED: dict[str, tuple[Callable[[State], State], str, tuple[str, str] | None]] = {
+    "a moment": (with_moment, "moments.0.3.bias[0]", None),
+    "the key": (lambda state: attrs.evolve(state, key=fn.Key(7)), "key.seed", ("41", "7")),
+    "the step": (lambda state: attrs.evolve(state, step=state.step + 5), "step", ("10", "15")),
+    "the rate": (
+        lambda state: attrs.evolve(state, optimizer=fn.Momentum(learning_rate=0.05)),
+        "optimizer.learning_rate",
+        ("0.1", "0.05"),
+    ),
+    "a rate in a layer": (
+        lambda state: attrs.evolve(state, params=(*state.params[:2], fn.Dropout(0.4), state.params[3])),
+        "params.2.rate",
+        ("0.3", "0.4"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLIPPED)
+def test_whatever_changes_in_a_state_is_found(name: str, tmp_path: Path) -> None:
+    """In the step after which it is there, by its field: optimiser state, settings, key, number of steps."""
+    change, path, values = SLIPPED[name]
+    keep(tmp_path / "one", range(4), step=Slipping())
+    SLIPS.append(change)
+    try:
+        keep(tmp_path / "two", range(4), step=Slipping())
+        runs = fn.load_run(tmp_path / "one"), fn.load_run(tmp_path / "two")
+        report = fn.recheck(runs[0], range(4), step=Slipping(), data=data)
+        assert report.difference == "epoch 2 ends in another state"
+        found = fn.first_divergence(*runs, step=(Slipping(slips=False), Slipping()), data=data)
+    finally:
+        SLIPS.clear()
+    assert found is not None
+    assert (found.epoch, found.step, found.what, found.path) == (2, 1, "state", path)
+    assert values is None or found.values == values
 
 
 def test_another_start_setting_or_length_is_found(kept: fn.Run, tmp_path: Path) -> None:

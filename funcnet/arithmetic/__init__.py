@@ -25,7 +25,8 @@ from funcnet.errors import ConfigError
 np.empty(2**24, np.uint8)
 
 if TYPE_CHECKING:
-    from funcnet.arithmetic import portable
+    from funcnet.arithmetic import buffers, portable
+    from funcnet.arithmetic.buffers import RoundedBuffer
     from funcnet.arithmetic.portable import Rounded
 
 SMALL: Final = 2**13
@@ -51,8 +52,9 @@ def using(name: Name) -> Generator[None]:
     """
     if name not in ("native", "portable"):
         raise ConfigError(f"arithmetic must be 'native' or 'portable', got {name!r}", subject="using")
-    if name == "portable":  # loaded when asked for; as a module of this package, it is then known here by its name
+    if name == "portable":  # loaded when asked for; as modules of this package, they are then known here by their names
         import_module("funcnet.arithmetic.portable")
+        import_module("funcnet.arithmetic.buffers")
     token = _portable.set(name == "portable")
     try:
         yield
@@ -140,21 +142,78 @@ def matmul_parts(a: Operand, b: Operand, size: int) -> Array:
     return product.reshape(len(a), b.shape[1])
 
 
-def planned_matmul_parts(a: Array, b: Array, out: Array, size: int) -> Callable[[], object]:
-    """Native ``matmul_parts`` as an operation on buffers, with the same bits."""
-    parts, outs = (array.reshape(len(a) // size, size, array.shape[1]) for array in (a, out))
-    return cast("Callable[[], object]", partial(np.matmul, parts, b, outs))
+PlannedOperand: TypeAlias = "Array | RoundedBuffer"
+"""What a product on buffers takes: a buffer, or in portable arithmetic one with its rounding."""
+
+Operation: TypeAlias = Callable[[], object]
+"""A computation bound to the buffers that it reads and writes."""
 
 
-def planned_matmul(a: Array, b: Array, out: Array) -> Callable[[], object]:
-    """Native ``matmul`` as an operation on buffers, with the same bits."""
-    product = partial(np.dot, a, b, out) if out.size < SMALL else partial(np.matmul, a, b, out)
-    return cast("Callable[[], object]", product)
+class NotPlannedError(Exception):
+    """What has no form on buffers in the arithmetic in force: a fold takes its steps one by one instead."""
 
 
-def planned_sum_rows(a: Array, out: Array) -> Callable[[], object]:
-    """Native ``sum_rows`` as an operation on buffers, with the same bits."""
-    return cast("Callable[[], object]", partial(np.dot, _ones(len(a), a.dtype), a, out))
+def planned_rows(x: Array) -> tuple[PlannedOperand, list[Operation]]:
+    """``rows`` on buffers: what products take, and what prepares it in each step."""
+    if not _portable.get():
+        return x, []
+    rounded, run = buffers.rows(x)
+    return rounded, [run]
+
+
+def planned_operand(weight: Array) -> tuple[PlannedOperand, list[Operation]]:
+    """``operand`` on buffers: what products take, and what prepares it in each step."""
+    if not _portable.get():
+        return weight, []
+    rounded, run = buffers.operand(weight)
+    return rounded, [run]
+
+
+def planned_matmul(a: PlannedOperand, b: PlannedOperand, out: Array) -> Operation:
+    """``matmul`` on buffers, with the same bits.
+
+    Raises:
+        NotPlannedError: In portable arithmetic, if an operand is not from ``planned_rows`` or ``planned_operand``.
+    """
+    if _portable.get():
+        return buffers.matmul(_with_rounding(a), _with_rounding(b), out)
+    return cast("Operation", partial(np.dot if out.size < SMALL else np.matmul, a, b, out))
+
+
+def planned_matmul_parts(a: PlannedOperand, b: PlannedOperand, out: Array, size: int) -> Operation:
+    """``matmul_parts`` on buffers, with the same bits.
+
+    Raises:
+        NotPlannedError: As ``planned_matmul`` does.
+    """
+    if _portable.get():
+        return planned_matmul(a, b, out)
+    parts, outs = (array.reshape(len(out) // size, size, -1) for array in (cast("Array", a), out))
+    return cast("Operation", partial(np.matmul, parts, b, outs))
+
+
+def planned_sum_outer(x: PlannedOperand, g: PlannedOperand, out: Array) -> Operation:
+    """``sum_outer`` on buffers, with the same bits.
+
+    Raises:
+        NotPlannedError: In portable arithmetic, if an operand is not from ``planned_rows``.
+    """
+    if _portable.get():
+        return buffers.sum_outer(_with_rounding(x), _with_rounding(g), out)
+    return planned_matmul(x.T, g, out)
+
+
+def _with_rounding(operand: PlannedOperand) -> RoundedBuffer:
+    if isinstance(operand, np.ndarray):
+        raise NotPlannedError
+    return operand
+
+
+def planned_sum_rows(a: Array, out: Array) -> Operation:
+    """``sum_rows`` on buffers, with the same bits."""
+    if _portable.get():
+        return buffers.sum_rows(a, out)
+    return cast("Operation", partial(np.dot, _ones(len(a), a.dtype), a, out))
 
 
 # ----------------------------------------------------------------------------------------------------- sums

@@ -34,12 +34,12 @@ from funcnet.errors import DTypeError, NonFiniteError
 BITS: Final = 22
 BLOCK: Final = 512  # products that sum exactly: 2 * BITS + log2(BLOCK) = 53
 
-_ROUNDER: Final = np.float32(1.5 * 2.0 ** (24 - BITS))  # times the largest power of two in the data
-_ROUNDER64: Final = np.float64(1.5 * 2.0 ** (53 - BITS))
-_SMALLEST: Final = np.float32(2.0**-126)
+ROUNDER: Final = np.float32(1.5 * 2.0 ** (24 - BITS))  # times the largest power of two in the data
+ROUNDER64: Final = np.float64(1.5 * 2.0 ** (53 - BITS))
+SMALLEST: Final = np.float32(2.0**-126)
 _ZERO: Final = np.float32(0.0)
-_LARGE: Final = 2.0**124  # from here on float32 cannot hold the sum with the rounder
-_EXPONENT: Final = np.int32(0x7F800000)
+LARGE: Final = 2.0**124  # from here on float32 cannot hold the sum with the rounder
+EXPONENT: Final = np.int32(0x7F800000)
 _FLOAT32: Final = np.dtype(np.float32)
 
 Single: TypeAlias = NDArray[np.float32]
@@ -92,8 +92,8 @@ def operand(weight: Array) -> Rounded:
         array([[1., 0.]])
     """
     _check_float32("matmul", "weight", weight)
-    highest = np.maximum.reduce(weight, axis=None, initial=_SMALLEST)
-    lowest = np.minimum.reduce(weight, axis=None, initial=_SMALLEST)
+    highest = np.maximum.reduce(weight, axis=None, initial=SMALLEST)
+    lowest = np.minimum.reduce(weight, axis=None, initial=SMALLEST)
     top = max(float(highest), -float(lowest))
     if not top < math.inf:
         raise _non_finite("matmul", "weight", weight)
@@ -157,7 +157,7 @@ def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
     right = g if isinstance(g, Rounded) else _rows("sum_outer", "g", g)
     powers = left.powers.astype(np.float64)
     largest = float(np.maximum.reduce(powers * right.powers, axis=None, initial=0.0))
-    rounder = (largest * _ROUNDER64) / powers
+    rounder = (largest * ROUNDER64) / powers
     values = right.values + rounder
     values -= rounder
     return _product(left.values.T, values)
@@ -181,13 +181,13 @@ def _product(a: Double, b: Double) -> Array:
 
 def _rounded(a: Array, powers: Single, top: float) -> Double:
     """Multiples of ``2**-21`` times the powers: computed in float32, unless the numbers are too large for that."""
-    if top < _LARGE:
-        rounder = powers * _ROUNDER
+    if top < LARGE:
+        rounder = powers * ROUNDER
         rounded = a + rounder
         rounded -= rounder
         return rounded.astype(np.float64)
     wide_rounder = powers.astype(np.float64)
-    wide_rounder *= _ROUNDER64
+    wide_rounder *= ROUNDER64
     wide = a + wide_rounder
     wide -= wide_rounder
     return wide
@@ -195,9 +195,9 @@ def _rounded(a: Array, powers: Single, top: float) -> Double:
 
 def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, float]:
     """The largest power of two not above the largest element along an axis, which is kept, and the largest of all."""
-    sizes: Single = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=_SMALLEST)
-    powers: Single = np.bitwise_and(sizes.view(np.int32), _EXPONENT).view(np.float32)
-    top = float(np.maximum.reduce(powers, axis=None, initial=_SMALLEST))
+    sizes: Single = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=SMALLEST)
+    powers: Single = np.bitwise_and(sizes.view(np.int32), EXPONENT).view(np.float32)
+    top = float(np.maximum.reduce(powers, axis=None, initial=SMALLEST))
     if top == math.inf:
         raise _non_finite(subject, name, a)
     return powers, top
@@ -221,7 +221,7 @@ def sum_rows(a: Array | Rounded) -> Array:
         array([4., 6.], dtype=float32)
     """
     if isinstance(a, Rounded):
-        rounder = a.top * _sum_rounder(len(a.values))
+        rounder = a.top * sum_rounder(len(a.values))
         values = a.values + rounder
         values -= rounder
         return lock(np.add.reduce(values, axis=0).astype(np.float32))
@@ -260,7 +260,7 @@ def mean(a: Array) -> float:
         raise _non_finite("mean", "a", a)
     exponent = math.frexp(top)[1]
     values = np.ldexp(a.astype(np.float64), -exponent)
-    rounder = 0.5 * _sum_rounder(a.size)
+    rounder = 0.5 * sum_rounder(a.size)
     values += rounder
     values -= rounder
     return math.ldexp(float(np.add.reduce(values, axis=None)) / a.size, exponent)
@@ -281,7 +281,7 @@ def mean_rows(a: Array) -> Double:
         raise _non_finite("mean_rows", "a", a)
     exponents = np.frexp(top)[1]
     values: Double = np.ldexp(a.astype(np.float64), -exponents)
-    rounder = 0.5 * _sum_rounder(len(a))
+    rounder = 0.5 * sum_rounder(len(a))
     values += rounder
     values -= rounder
     average: Double = np.ldexp(np.add.reduce(values, axis=0) / len(a), exponents)
@@ -292,14 +292,14 @@ def _sum(subject: str, a: Array, axis: int, *, keepdims: bool) -> Array:
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)
     rounder = powers.astype(np.float64)
-    rounder *= _sum_rounder(a.shape[axis])
+    rounder *= sum_rounder(a.shape[axis])
     values = a + rounder
     values -= rounder
     total = np.add.reduce(values, axis=axis, keepdims=True) if keepdims else np.add.reduce(values, axis=axis)
     return np.asarray(total, np.float32)
 
 
-def _sum_rounder(count: int) -> float:
+def sum_rounder(count: int) -> float:
     """What rounds numbers below 2 to so many bits that ``count`` of them sum to 53 bits, and to 51 at most."""
     return math.ldexp(1.5, max(2, (count - 1).bit_length()))
 

@@ -7,7 +7,18 @@ from functools import partial
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import matmul, operand, planned_matmul, planned_sum_rows, rows, sum_outer, sum_rows
+from funcnet.arithmetic import (
+    matmul,
+    operand,
+    planned_matmul,
+    planned_operand,
+    planned_rows,
+    planned_sum_outer,
+    planned_sum_rows,
+    rows,
+    sum_outer,
+    sum_rows,
+)
 from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, check_row_shape, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
@@ -83,15 +94,20 @@ def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
 def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
     """The same operations, on buffers."""
     y = np.empty((len(x), params.bias.size), x.dtype)
+    left, round_left = planned_rows(x)
+    weight, round_weight = planned_operand(params.weight)
 
     def backward(g: Array, grads: Dense, into: Array | None) -> list[Operation]:
-        operations = [planned_matmul(x.T, g, grads.weight), planned_sum_rows(g, grads.bias)]
-        return operations if into is None else [*operations, planned_matmul(g, params.weight.T, into)]
+        right, round_right = planned_rows(g)
+        sums = [planned_sum_outer(left, right, grads.weight), planned_sum_rows(g, grads.bias)]
+        return [*round_right, *sums] if into is None else [*round_right, *sums, planned_matmul(right, weight.T, into)]
 
     def x_only(g: Array, into: Array) -> list[Operation]:
-        return [planned_matmul(g, params.weight.T, into)]
+        right, round_right = planned_rows(g)
+        return [*round_right, planned_matmul(right, weight.T, into)]
 
-    forward: list[Operation] = [planned_matmul(x, params.weight, y), partial(np.add, y, params.bias, y)]
+    product = planned_matmul(left, weight, y)
+    forward = [*round_left, *round_weight, product, partial(np.add, y, params.bias, y)]
     return Plan(y, forward, backward, x_only=x_only)
 
 
