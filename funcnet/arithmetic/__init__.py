@@ -51,8 +51,8 @@ def using(name: Name) -> Generator[None]:
     """
     if name not in ("native", "portable"):
         raise ConfigError(f"arithmetic must be 'native' or 'portable', got {name!r}", subject="using")
-    if name == "portable":  # loaded when asked for; as a module of this package, it is then known here by its name
-        import_module("funcnet.arithmetic.portable")
+    if name == "portable":  # loaded when asked for; what another thread loads is named here only after it is loaded
+        globals()["portable"] = import_module("funcnet.arithmetic.portable")
     token = _portable.set(name == "portable")
     try:
         yield
