@@ -60,14 +60,14 @@ def held(epochs: Iterator[Epoch]) -> array[int]:
 
 @every_arithmetic
 def test_a_long_run_holds_no_more(name: Name) -> None:
-    """After the second epoch less than a part of one state an epoch: NumPy's own caches; they fill, and then nothing."""
+    """After the second epoch less than a part of a state an epoch: NumPy fills its caches. Later, nothing."""
     sizes = held(run(name))
     assert sizes[-1] - sizes[1] < 250 * EPOCHS
     assert sizes[-1] - sizes[EPOCHS // 2] < 20 * EPOCHS
 
 
 def test_the_memory_test_sees() -> None:
-    """A step that keeps its states is found, and one that keeps a number an epoch."""
+    """A step that keeps its states is found, and a loop that keeps its logs."""
     kept: list[object] = []
     plain = fn.train_step(fn.softmax_cross_entropy)
 
@@ -77,8 +77,8 @@ def test_the_memory_test_sees() -> None:
 
     sizes = held(run("native", keeping))
     assert sizes[-1] - sizes[1] > 1000 * EPOCHS
-    numbers: list[float] = []
-    sizes = held((state, numbers.append(log.mean_loss) or log) for state, log in run("native"))
+    logs: list[fn.EpochLog] = []
+    sizes = held((state, logs.append(log) or log) for state, log in run("native"))
     assert sizes[-1] - sizes[EPOCHS // 2] > 20 * EPOCHS
 
 
