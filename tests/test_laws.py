@@ -143,7 +143,7 @@ def test_every_layer_keeps_the_laws(check: Callable[[fn.Network, fn.Array], None
     check(case.layer(), case.x(batch))
 
 
-@settings(max_examples=5 * settings.default.max_examples)  # 200 in the ordinary profile
+@settings(max_examples=5 * settings().max_examples)  # 200 in the ordinary profile
 @given(net=networks(), seed=seeds)
 def test_random_networks_keep_the_laws(net: tuple[fn.Network, ...], seed: int) -> None:
     """All laws, for two hundred networks nobody thought of."""

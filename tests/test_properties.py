@@ -162,7 +162,7 @@ optimizers = st.sampled_from([fn.SGD(learning_rate=0.01), fn.Momentum(learning_r
 
 @both_arithmetics
 @given(net=networks(), optimizer=optimizers, seed=seeds, sizes=st.tuples(st.integers(3, 7), st.integers(0, 7)))
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings().max_examples // 2)
 def test_a_fold_may_be_cut_anywhere(
     arithmetic: Arithmetic, net: tuple[fn.Network, ...], optimizer: Any, seed: int, sizes: tuple[int, int]
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_fold_may_be_cut_anywhere(
 
 
 @given(net=networks(), seed=seeds)
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings().max_examples // 2)
 def test_a_fold_over_nothing_is_the_identity(net: tuple[fn.Network, ...], seed: int) -> None:
     """No batch, no change; and a fold over lists, generators and sequences is one fold."""
     step = fn.train_step(fn.softmax_cross_entropy)
@@ -203,3 +203,12 @@ def test_a_run_may_be_cut_at_any_epoch(stop: int) -> None:
 
     whole = at_end(state, range(3))
     assert fn.fingerprint(at_end(at_end(state, range(stop)), range(stop, 3))) == fn.fingerprint(whole)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_labels_of_any_integer_type_are_one_run(dtype: str) -> None:
+    """In a fold on buffers, too, where they become positions."""
+    step, x = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), inputs(KEY, 20, 4)
+    net = (fn.dense(KEY, 4, 3, dtype=np.float64),)
+    wanted, _ = fn.train_epoch(step, net, fn.minibatches(x, LABELS, 5))
+    assert fn.equal(fn.train_epoch(step, net, fn.minibatches(x, LABELS.astype(dtype), 5))[0], wanted)
