@@ -156,9 +156,10 @@ def minibatches(
 
 
 def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:
-    for what, array in (("x", x), ("y", y)):
-        if type(array) is not np.ndarray:
-            check_array(name, what, array, ("...",))
+    if type(x) is not np.ndarray:
+        check_array(name, "x", x, ("...",))
+    if type(y) is not np.ndarray:
+        check_labels(name, "y", y, len(x))
     if x.ndim == 0 or x.size == 0 or (x.ndim == 1 and not raw):
         raise ShapeError(f"x must have shape (N, ...), at least one row and one feature, got {x.shape}", subject=name)
     if len(y.shape) == 0 or len(y) != len(x):

@@ -1,17 +1,20 @@
-"""Settings for every test: floating-point traps are errors, property tests are the same each time."""
+"""Settings for every test: floating-point traps and the network are errors, property tests the same each time."""
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# ``pytest --hypothesis-profile=random`` tries other examples each time, and ten times as many.
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=40)
+settings.register_profile("brief", settings.get_profile("same"), max_examples=10)
 settings.register_profile("random", deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile(os.environ.get("FUNCNET_HYPOTHESIS", "same"))
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +22,28 @@ def _traps() -> Iterator[None]:
     """An overflow, an invalid operation or a division by zero that funcnet does not expect is an error."""
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         yield
+
+
+def _beyond_loopback(host: object) -> bool:
+    """Whether a host is another machine; a file of the system, or no host at all, is none."""
+    if not isinstance(host, str) or host in ("", "localhost"):
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:  # a name, which only a server elsewhere can tell
+        return True
+
+
+def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+        host: object = address[0] if isinstance(address, tuple) else None
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if _beyond_loopback(host):  # no OSError: what handles a broken network must not handle this
+        pytest.fail(f"a test reached for the network: {event} {host}")
+
+
+sys.addaudithook(_refuse_the_network)

@@ -52,9 +52,9 @@ def using(name: Name) -> Generator[None]:
     """
     if name not in ("native", "portable"):
         raise ConfigError(f"arithmetic must be 'native' or 'portable', got {name!r}", subject="using")
-    if name == "portable":  # loaded when asked for; as modules of this package, they are then known here by their names
-        import_module("funcnet.arithmetic.portable")
-        import_module("funcnet.arithmetic.buffers")
+    if name == "portable":  # loaded when asked for; what another thread loads is named here only after it is loaded
+        for module in ("portable", "buffers"):
+            globals()[module] = import_module(f"funcnet.arithmetic.{module}")
     token = _portable.set(name == "portable")
     try:
         yield

@@ -1,0 +1,187 @@
+"""Mutation testing: small faults are planted in the code one at a time, and the tests must notice.
+
+Run: python tests/mutation.py [--only losses] [--jobs 2]; needs mutmut, of the extra ``mutation``.
+
+In a copy of the working tree, mutmut changes one operator, number, name or argument at a time and runs those tests of
+the part that reach the changed function. What no test notices is printed as a difference. The command fails if
+fewer than 90% are noticed, or if a survivor is not listed, with its reason, in tests/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from difflib import unified_diff
+from pathlib import Path
+
+from attrs import frozen
+
+SOURCE = Path(__file__).parent.parent
+LISTED = SOURCE / "tests" / "README.md"
+WANTED = 0.9
+CHOSEN = {
+    "arithmetic/": ["portable", "activations", "properties", "gradients"],
+    "checkpoints": ["checkpoints", "fingerprints"],
+    "data": ["data", "training", "preparation"],
+    "layers/": ["layers", "laws", "activations", "normalization", "plans", "gradients"],
+    "losses": ["losses", "properties", "training", "plans", "gradients"],
+    "optimizers": ["optimizers", "training", "plans"],
+}
+"""For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
+SLOW = "not process and not killed and not official and not at_once and not file_limit and not threads"
+"""What starts processes of its own would test the code without the fault."""
+SETTINGS = """
+[tool.mutmut]
+source_paths = ["funcnet"]
+only_mutate = [{only}]
+also_copy = ["tests", "examples", "README.md", "CHANGELOG.md"]
+process_isolation = "forkserver"
+use_git_change_detection = false
+timeout_multiplier = 60.0
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=brief", "-k", "{slow}"]
+pytest_add_cli_args_test_selection = [{tests}]
+"""
+PASSED = (0, 5, 33, -24, None)
+"""The codes of a mutant that no test noticed: all passed, there was none, too slow to say, it was not tried."""
+TYPE_ONLY = re.compile(r"\b(cast|as_type)\((None|\"[^\"]*\"), ")
+"""The type that a value is taken for: nothing reads it at run time."""
+
+
+@frozen
+class Mutant:
+    """A planted fault and what became of it."""
+
+    name: str
+    code: int | None
+    old: str
+    new: str
+
+    @property
+    def function(self) -> str:
+        """Where it is: ``data.Minibatches._cut``."""
+        plain = re.sub(r"__mutmut_\d+$", "", self.name).removeprefix("funcnet.")
+        return re.sub(r"\.x_|\.xǁ", ".", plain).replace("ǁ", ".")
+
+    @property
+    def survived(self) -> bool:
+        """Whether no test noticed."""
+        return self.code in PASSED
+
+    @property
+    def is_type_only(self) -> bool:
+        """Whether it changes nothing but a cast's type."""
+        return TYPE_ONLY.sub("cast(", self.old) == TYPE_ONLY.sub("cast(", self.new)
+
+    @property
+    def line(self) -> str:
+        """As it is listed: ``function: old -> new``."""
+        return f"{self.function}: `{self.old}` -> `{self.new}`"
+
+
+def files_of(part: str) -> list[str]:
+    """The files of a part, such as ``layers/`` or ``data``, a single file of a folder, or a package of that name."""
+    package = SOURCE / "funcnet"
+    found = sorted(package.glob(f"{part}*.py" if part.endswith("/") else f"{part}.py"))
+    found += sorted((package / part).glob("*.py"))
+    return [str(path.relative_to(SOURCE)) for path in dict.fromkeys(found)]
+
+
+def tests_of(part: str) -> list[str]:
+    """The files of tests that concern a part."""
+    chosen = next(tests for name, tests in CHOSEN.items() if part.startswith(name.rstrip("/")))
+    paths = [f"tests/test_{name}.py" for name in chosen]
+    return [path for path in paths if (SOURCE / path).exists()]
+
+
+def quoted(words: list[str]) -> str:
+    """Words as TOML has them in a list."""
+    return ", ".join(f'"{word}"' for word in words)
+
+
+def mutmut(work: Path, *arguments: str) -> str:
+    """What mutmut prints, run in the copy."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "mutmut", *arguments]
+    result = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
+    return result.stdout
+
+
+def mutants(part: str, jobs: int) -> Iterator[Mutant]:
+    """Every mutant of a part, tried."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "funcnet"
+        shutil.copytree(SOURCE, work, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__"))
+        settings = SETTINGS.format(only=quoted(files_of(part)), tests=quoted(tests_of(part)), slow=SLOW)
+        with (work / "pyproject.toml").open("a") as file:
+            file.write(settings)
+        mutmut(work, "run", "--max-children", str(jobs))
+        for path in files_of(part):
+            yield from tried(work / "mutants" / path)
+
+
+def tried(path: Path) -> Iterator[Mutant]:
+    """The mutants of a file, from mutmut's record beside it: the tests' exit code for each, 0 if all passed."""
+    if not path.with_name(f"{path.name}.meta").exists():
+        return
+    codes: dict[str, int] = json.loads(path.with_name(f"{path.name}.meta").read_text())["exit_code_by_key"]
+    text = path.read_text()
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef) and "mutmut" in node.name]
+    lines = text.splitlines()
+    bodies = {node.name: [line.strip() for line in lines[node.lineno : node.end_lineno]] for node in nodes}
+    for name, code in codes.items():
+        mangled = name.rpartition(".")[2]
+        original = re.sub(r"_\d+$", "_orig", mangled)
+        yield Mutant(name, code, *difference(bodies[original], bodies[mangled]))
+
+
+def difference(old: list[str], new: list[str]) -> tuple[str, str]:
+    """The lines that are taken away and those that stand in their place, each as one."""
+    changes = list(unified_diff(old, new, n=0, lineterm=""))[3:]
+
+    def joined(sign: str) -> str:
+        return " ".join(line[1:] for line in changes if line.startswith(sign))
+
+    return joined("-"), joined("+")
+
+
+def report(part: str, mutants: list[Mutant], listed: str) -> bool:
+    """Print a part's figures and its survivors; whether all is well."""
+    counted = [mutant for mutant in mutants if not mutant.is_type_only]
+    survivors = [mutant for mutant in counted if mutant.survived]
+    score = 1 - len(survivors) / max(len(counted), 1)
+    print(f"{part:24} {len(counted):5} mutants, {len(survivors):4} survived, {score:.1%} noticed", flush=True)
+    unlisted = [mutant for mutant in survivors if mutant.line not in listed]
+    for mutant in unlisted:
+        print(f"    not listed: {mutant.line}")
+    noticed = [mutant for mutant in counted if not mutant.survived and mutant.line in listed]
+    for mutant in noticed:
+        print(f"    listed, and noticed now: {mutant.line}")
+    return score >= WANTED and not unlisted
+
+
+def main() -> int:
+    """Try every part, or those asked for; 0 if enough was noticed and every survivor is listed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=list(CHOSEN), metavar="PART", help="such as data or layers/dense")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    listed = LISTED.read_text() if LISTED.exists() else ""
+    begin = time.monotonic()
+    good = [report(part, list(mutants(part, options.jobs)), listed) for part in options.only]
+    print(f"{(time.monotonic() - begin) / 60:.0f} minutes")
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
