@@ -24,7 +24,7 @@ Padding: TypeAlias = Literal["same", "valid"] | Sides
 each, ``((top, bottom), (left, right))``; ``"same"`` so much that there is a window for every ``stride`` pixels."""
 
 
-@frozen
+@frozen(eq=False)
 class Axis:
     """How windows lie along an image's rows or columns: so many, each of ``size`` pixels ``dilation`` apart.
 
