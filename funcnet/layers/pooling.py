@@ -32,8 +32,8 @@ from funcnet.plans import scalar
 class MaxPool2D(Layer):
     """The largest number of each window and channel; of equal ones the first, by rows, gets the gradient.
 
-    As in PyTorch. Shapes: x (B, H, W, C), y (B, OH, OW, C). Window and stride are an int or a pair (rows, columns);
-    without a stride windows stand side by side. Padding is as for ``Conv2D``, and never the largest.
+    ``y = max(window)``, as in PyTorch. Shapes: x (B, H, W, C), y (B, OH, OW, C). Window and stride are an int or a pair
+    (rows, columns); without a stride windows stand side by side. Padding is as for ``Conv2D``, and never the largest.
 
     Source: Ranzato, Huang, Boureau and LeCun, "Unsupervised learning of invariant feature hierarchies with
     applications to object recognition", CVPR 2007.
@@ -57,9 +57,9 @@ class MaxPool2D(Layer):
 class AvgPool2D(Layer):
     """The mean of each window and channel; padding does not count, the mean is that of the image's own pixels.
 
-    As in TensorFlow, Keras, and PyTorch with ``count_include_pad=False``. Shapes: x (B, H, W, C), y (B, OH, OW, C).
-    Window and stride are an int or a pair (rows, columns); without a stride windows stand side by side. Padding is as
-    for ``Conv2D``.
+    ``y = mean(window)``, as in TensorFlow, Keras, and PyTorch with ``count_include_pad=False``. Shapes: x (B, H, W, C),
+    y (B, OH, OW, C). Window and stride are an int or a pair (rows, columns); without a stride windows stand side by
+    side. Padding is as for ``Conv2D``.
 
     Source: LeCun et al., "Handwritten digit recognition with a back-propagation network", NIPS 1989.
 
@@ -259,7 +259,7 @@ register_layer(
 
 @frozen(eq=False)
 class GlobalAvgPool2D(Layer):
-    """The mean of each channel over the whole image, whose axes go. Shapes: x (B, H, W, C), y (B, C).
+    """The mean of each channel over the whole image, ``y = mean(image)``. Shapes: x (B, H, W, C), y (B, C).
 
     Source: Lin, Chen and Yan, "Network in network", ICLR 2014.
 
