@@ -63,6 +63,24 @@ GOLDENS: Final[dict[str, str]] = {
     "Standardize": "0e4582dd32e8aafa",
     "Standardize of images": "dc6e4fc56778ee19",
     "Reshape": "66fd661dd5bd87d8",
+    "Conv2D of (5, 4, 2), kernel (3, 3), stride 1, padding valid, dilation 1": "9d092ee8341016b7",
+    "Conv2D of (5, 4, 2), kernel (3, 3), stride 1, padding same, dilation 1": "371c90051932a416",
+    "Conv2D of (6, 5, 1), kernel (3, 2), stride 2, padding same, dilation 1": "759ae5b9de22ec58",
+    "Conv2D of (4, 5, 2), kernel (2, 4), stride 1, padding ((1, 0), (0, 2)), dilation 1": "9dbfc1e283b19f23",
+    "Conv2D of (7, 6, 1), kernel (2, 3), stride (3, 2), padding 1, dilation (2, 1)": "a609b639eecf9f63",
+    "Conv2D of (5, 7, 2), kernel (2, 2), stride 1, padding (0, 1), dilation (1, 3)": "3dc705303da706ac",
+    "Conv2D of (3, 4, 3), kernel (1, 1), stride 1, padding valid, dilation 1": "46faab64626fbf99",
+    "Conv2D of (5, 3, 2), kernel (1, 1), stride 2, padding valid, dilation 1": "61761afc37e70187",
+    "Conv2D of (3, 2, 2), kernel (3, 2), stride 1, padding valid, dilation 1": "daf4cd001e7d9050",
+    "Conv2D of (2, 3, 1), kernel (1, 2), stride (1, 4), padding same, dilation 1": "87ac9985bdb47259",
+    "MaxPool2D of (4, 6, 2), window 2, stride None, padding valid": "7373dba79d00421f",
+    "MaxPool2D of (5, 5, 2), window 3, stride 2, padding valid": "1f6c592c301d1abb",
+    "MaxPool2D of (5, 4, 1), window (2, 3), stride (3, 1), padding same": "2e1907b6f3309854",
+    "MaxPool2D of (3, 5, 2), window (2, 1), stride 4, padding ((1, 0), (0, 0))": "844b7383195d6f85",
+    "AvgPool2D of (4, 6, 2), window 2, stride None, padding valid": "60119182aaac4525",
+    "AvgPool2D of (5, 5, 2), window 3, stride 2, padding same": "7bc19addbe96e4d9",
+    "AvgPool2D of (5, 4, 1), window (2, 3), stride (3, 1), padding 1": "d2a163db47906982",
+    "GlobalAvgPool2D": "f0da5b81acb94738",
 }
 PROGRAM: Final = (
     "import json, sys; sys.path.insert(0, sys.argv[1]); import test_table as t; print(json.dumps(t.hashes()))"
@@ -147,16 +165,44 @@ def run_of(case: Case) -> tuple[fn.TrainState[Any], Minibatches[Any]]:
     return state, fn.minibatches(case.x(30, np.float32), np.arange(30) % 3, 7, key=KEY.child("order"))
 
 
-@every_case
-@pytest.mark.parametrize("portable", [False, True])
-def test_every_row_resumes(case: Case, tmp_path: Path, portable: bool) -> None:  # noqa: FBT001  # a parameter
-    """Stopped in an epoch, saved, loaded, gone on with: the bits of the uninterrupted run."""
+def parts(case: Case, *, portable: bool) -> tuple[fn.TrainState[Any], fn.TrainState[Any]]:
+    """The run after three of its batches, and after all."""
     step = fn.train_step(fn.softmax_cross_entropy)
     with fn.portable() if portable else np.errstate():
         state, batches = run_of(case)
-        whole, _ = fn.train_epoch(step, state, batches)
-        half, _ = fn.train_epoch(step, state, batches[:3])
-        fn.save(tmp_path / "half", half)
-        rest, _ = fn.train_epoch(step, fn.load(tmp_path / "half", like=state), batches[3:])
+        return fn.train_epoch(step, state, batches[:3])[0], fn.train_epoch(step, state, batches)[0]
+
+
+def finish(directory: Path) -> None:
+    """Go on with every row's run from its file."""
+    for number, case in enumerate(CASES):
+        for portable in (False, True):
+            with fn.portable() if portable else np.errstate():
+                like, batches = run_of(case)
+                half = fn.load(directory / f"{number}.{portable}", like=like)
+                rest, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), half, batches[3:])
+                fn.save(directory / f"{number}.{portable}.rest", rest)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of runs that were stopped, and that another process ended."""
+    directory = tmp_path_factory.mktemp("runs")
+    for number, case in enumerate(CASES):
+        for portable in (False, True):
+            fn.save(directory / f"{number}.{portable}", parts(case, portable=portable)[0])
+    program = "import pathlib, sys; sys.path.insert(0, sys.argv[1]); import test_table as t"
+    program += "; t.finish(pathlib.Path(sys.argv[2]))"
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, here, str(directory)], check=True)
+    return directory
+
+
+@every_case
+@pytest.mark.parametrize("portable", [False, True])
+def test_every_row_resumes(case: Case, finished: Path, portable: bool) -> None:  # noqa: FBT001  # a parameter
+    """Stopped in an epoch, saved, gone on with in another process: the bits of the uninterrupted run."""
+    half, whole = parts(case, portable=portable)
+    rest = fn.load(finished / f"{CASES.index(case)}.{portable}.rest", like=whole)
     assert fn.fingerprint(rest) == fn.fingerprint(whole)
     assert fn.fingerprint(half) != fn.fingerprint(whole)

@@ -16,6 +16,9 @@ from funcnet.arithmetic import (
     operand,
     planned_matmul,
     planned_matmul_parts,
+    planned_operand,
+    planned_rows,
+    planned_sum_outer,
     planned_sum_rows,
     rows,
     sum_outer,
@@ -213,46 +216,56 @@ def conv2d_vjp(params: Conv2D, x: Array) -> tuple[Array, Pullback[Conv2D]]:
         flat = g.reshape(-1, outputs)
         return evolve(params, weight=sum_outer(left, rows(flat)).reshape(params.weight.shape), bias=sum_rows(flat))
 
-    def both(g: Array) -> tuple[Array, Conv2D]:
+    def x_only(g: Array) -> Array:
         right = rows(np.ascontiguousarray(_batch_last(g)).reshape(-1, outputs))
         grad_x = np.empty_like(x, order="C")
         run(planned_images(matmul(weight, right.T), axes, grad_x))
-        return grad_x, params_only(g)
+        return grad_x
 
-    return _with_bias(matmul_parts(left, weight, _places(axes)), params, axes), Pullback(both, params_only)
+    def both(g: Array) -> tuple[Array, Conv2D]:
+        return x_only(g), params_only(g)
+
+    return _with_bias(matmul_parts(left, weight, _places(axes)), params, axes), Pullback(both, params_only, x_only)
 
 
 def conv2d_plan(params: Conv2D, x: Array) -> Plan[Conv2D]:
     """The same operations, on buffers."""
     axes = _checked(params, x)
     vertical, horizontal = axes
-    patches, operations = planned_patches(x, axes)
-    weight, outputs = _matrix(params.weight), params.bias.size
+    patches, unfold = planned_patches(x, axes)
+    left, round_left = planned_rows(patches)
+    weight, round_weight = planned_operand(_matrix(params.weight))
+    outputs = params.bias.size
     y = np.empty((len(x), vertical.count, horizontal.count, outputs), x.dtype)
     biases = np.empty((horizontal.count, outputs), x.dtype)
     flat, wide = y.reshape(-1, outputs), y.reshape(-1, biases.size)
     forward: list[Operation] = [
-        *operations,
-        planned_matmul_parts(patches, weight, flat, _places(axes)),
+        *unfold,
+        *round_left,
+        *round_weight,
+        planned_matmul_parts(left, weight, flat, _places(axes)),
         partial(np.copyto, biases, params.bias),
         partial(np.add, wide, biases.reshape(-1), wide),
     ]
 
     def backward(g: Array, grads: Conv2D, into: Array | None) -> list[Operation]:
         flat = g.reshape(-1, outputs)
-        operations = [planned_matmul(patches.T, flat, _matrix(grads.weight)), planned_sum_rows(flat, grads.bias)]
-        if into is None:
-            return operations
+        right, round_right = planned_rows(flat)
+        sums = [planned_sum_outer(left, right, _matrix(grads.weight)), planned_sum_rows(flat, grads.bias)]
+        return [*round_right, *sums] if into is None else [*round_right, *sums, *x_only(g, into)]
+
+    def x_only(g: Array, into: Array) -> list[Operation]:
         turned = np.empty(_batch_last(g).shape, x.dtype)
-        grad_patches = np.empty((len(weight), len(flat)), x.dtype)
+        right, round_right = planned_rows(turned.reshape(-1, outputs))
+        grad_patches = np.empty((patches.shape[1], len(patches)), x.dtype)
         return [
-            *operations,
             partial(np.copyto, turned, _batch_last(g)),
-            planned_matmul(weight, turned.reshape(-1, outputs).T, grad_patches),
+            *round_right,
+            planned_matmul(weight, right.T, grad_patches),
             *planned_images(grad_patches, axes, into),
         ]
 
-    return Plan(y, forward, backward)
+    return Plan(y, forward, backward, x_only=x_only)
 
 
 def conv2d_output_shape(params: Conv2D, shape: Shape) -> Shape:
