@@ -294,15 +294,16 @@ def test_a_step_takes_five_products_of_patches(monkeypatch: pytest.MonkeyPatch) 
 
         return count
 
-    for name in ("matmul", "matmul_parts", "sum_outer", "planned_matmul", "planned_matmul_parts"):
+    products = {"matmul_parts": 2, "sum_outer": 2, "matmul": 1}
+    for name in (*products, *(f"planned_{name}" for name in products)):
         monkeypatch.setattr(conv, name, counting(name))
     x, y = inputs(KEY, 6, 28, 28, 1, dtype=np.float32), np.arange(6)
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
     net, _ = step(lenet(), fn.Batch(x, y))
-    assert counts == {"matmul_parts": 2, "sum_outer": 2, "matmul": 1}
+    assert counts == products
     counts.clear()
     fn.train_epoch(step, net, fn.minibatches(x, y, 2))
-    assert counts == {"matmul_parts": 2, "sum_outer": 2, "matmul": 1, "planned_matmul_parts": 2, "planned_matmul": 3}
+    assert counts == products | {f"planned_{name}": count for name, count in products.items()}
 
 
 def test_patches_have_the_memory_order_with_long_runs() -> None:
@@ -403,7 +404,7 @@ def test_bad_images_are_refused(name: str) -> None:
     layer, x, error, message = BAD_IMAGES[name]
     with pytest.raises(error, match=message):
         fn.forward(layer, x)
-    if error is fn.ShapeError and x.ndim == 4:
+    if error is fn.ShapeError and x.ndim == 4 and x.size:
         with pytest.raises(error, match=message.replace(r"\(1, 5", r"\(B, 5")):
             fn.output_shape(layer, x.shape[1:])
 
