@@ -195,7 +195,7 @@ FAULTS = {
     "write to x in vjp": "purity: the pullback writes into an array in place|purity: vjp writes into an array in place",
     "other shape": r"shapes: grad_x must be float64 \(3, 3\), as x is, got float64 \(3, 1\)",
     "other rows": r"shapes: y must be a C-contiguous float64 array of 3 rows, got float64 \(1, 3, 3\)",
-    "scalar": r"shapes: y must be a C-contiguous float64 array of 3 rows, got np.float64",
+    "scalar": r"shapes: y must be a C-contiguous float64 array of 3 rows, got (np.float64|1.0)",
     "other structure": r"shapes: the gradient by weight must be float64 \(3, 3\), got float64 \(2, 2\)$",
     "not linear": "linearity: backward",
     "other pullback": "vjp: its pullback is not backward",
