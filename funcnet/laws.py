@@ -96,11 +96,12 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
     check_count("check_layer", "the number of elements of x", x.size)
     net = cast(layer, np.float64)
     point = lock(x.astype(np.float64))
-    g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
-    checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g), _vjp(net, point, g)]
-    targets = _targets(net, point, g)
-    checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
-    checks.append(_adjoint(targets))
+    with np.errstate(all="ignore"):  # a law that numbers beyond every float break is broken
+        g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
+        checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g), _vjp(net, point, g)]
+        targets = _targets(net, point, g)
+        checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
+        checks.append(_adjoint(targets))
     return LayerReport((*checks, _source(net, own_arithmetic=own_arithmetic)))
 
 
@@ -238,6 +239,11 @@ def _compared(where: str, wanted: Array, got: Array) -> Check:
 
 def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
     grad_x, grads = _backward(layer, x, g)
+    finite = np.isfinite(y := _forward(layer, x))
+    if not finite.all():
+        index = np.unravel_index(int(finite.argmin()), y.shape)
+        at = ", ".join(map(str, index))
+        raise _breach("gradient", f"y[{at}] is {y[index]}: give an x at which the layer has finite numbers")
 
     def by_parameter(path: str) -> Callable[[Array], Array]:
         return lambda moved: g * _forward(replaced(layer, path, moved), x)

@@ -78,6 +78,15 @@ def test_a_slope_outside_of_a_kink_is_refused() -> None:
     assert slope(bend, np.nan).error == np.inf
 
 
+def test_numbers_beyond_every_float_break_a_law() -> None:
+    """An output that overflows has no slope."""
+    assert slope(lambda t: np.array([t, 1 / (t * t + 1e-11) if t else np.inf]), 0.0).share == np.inf
+    with pytest.raises(
+        fn.LawError, match=r"gradient: y\[0, 1\] is inf: give an x at which the layer has finite numbers"
+    ):
+        fn.check_layer(Curve(), np.array([[1.0, 1e200]]))
+
+
 def test_no_rows_check_nothing() -> None:
     """So they are refused."""
     with pytest.raises(fn.ConfigError, match="the number of elements of x must be"):
