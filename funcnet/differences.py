@@ -10,6 +10,7 @@ from attrs import frozen
 
 from funcnet.arithmetic import mean
 from funcnet.arrays import Array, lock
+from funcnet.network import INFINITY
 
 STEP: Final = 1e-5
 RTOL: Final = 1e-6
@@ -75,6 +76,8 @@ def slope(f: Callable[[float], Array], got: float) -> Slope:
     """
     here = f(0.0)
     left, right = _sides(f, here, STEP)
+    if not abs(left) + abs(right) < INFINITY:
+        return Slope(left, INFINITY, ATOL)
     rounding = _ROUNDING * float(np.maximum.reduce(np.abs(here), axis=None, initial=0.0)) / STEP
     tolerance = ATOL + rounding + RTOL * max(abs(left), abs(right))
     middle = (left + right) / 2
@@ -97,7 +100,7 @@ def _sides(f: Callable[[float], Array], here: Array, step: float) -> tuple[float
 
 def _apart(a: float, b: float) -> float:
     error = abs(a - b)
-    return error if error == error else float("inf")  # noqa: PLR0124  # NaN
+    return error if error == error else INFINITY  # noqa: PLR0124  # NaN
 
 
 # ---------------------------------------------------------------------------------------------------- faults

@@ -241,6 +241,11 @@ def _compared(where: str, wanted: Array, got: Array) -> Check:
 
 def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
     grad_x, grads = _backward(layer, x, g)
+    finite = np.isfinite(y := _forward(layer, x))
+    if not finite.all():
+        index = np.unravel_index(int(finite.argmin()), y.shape)
+        at = ", ".join(map(str, index))
+        raise _breach("gradient", f"y[{at}] is {y[index]}: give an x at which the layer has finite numbers")
 
     def by_parameter(path: str) -> Callable[[Array], Array]:
         return lambda moved: g * _forward(replaced(layer, path, moved), x)

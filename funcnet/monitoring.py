@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,13 +56,12 @@ class GradientStatistics:
     @property
     def table(self) -> dict[str, NDArray[Any]]:
         """The parameters' rows as columns: ``pandas.DataFrame(gradient_statistics(...).table)``."""
-        rows = self.parameters
-        return {
-            "path": np.array([row.path for row in rows]),
-            "norm": np.array([row.norm for row in rows]),
-            "gradient_norm": np.array([row.gradient_norm for row in rows]),
-            "update_ratio": np.array([row.update_ratio for row in rows]),
-        }
+        return _columns(self.parameters, ("path", "layer", "norm", "gradient_norm", "update_ratio"))
+
+    @property
+    def activation_table(self) -> dict[str, NDArray[Any]]:
+        """The layers' rows as columns."""
+        return _columns(self.activations, ("path", "layer", "mean_magnitude", "dead_share"))
 
     def __str__(self) -> str:
         lines = [f"{'parameter':16} {'norm':>9} {'gradient':>9} {'update/norm':>11}"]
@@ -69,6 +69,10 @@ class GradientStatistics:
         lines += [f"{'output of layer':16} {'magnitude':>9} {'dead':>9}"]
         lines += [f"{f'{a.path} {a.layer}':16} {a.mean_magnitude:9.3g} {a.dead_share:9.0%}" for a in self.activations]
         return "\n".join(lines)
+
+
+def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    return {name: np.array([getattr(row, name) for row in rows]) for name in names}
 
 
 def gradient_statistics(

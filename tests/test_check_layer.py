@@ -78,6 +78,15 @@ def test_a_slope_outside_of_a_kink_is_refused() -> None:
     assert slope(bend, np.nan).error == np.inf
 
 
+def test_numbers_beyond_every_float_break_a_law() -> None:
+    """An output that overflows has no slope."""
+    assert slope(lambda t: np.array([t, 1 / (t * t + 1e-11) if t else np.inf]), 0.0).share == np.inf
+    with pytest.raises(
+        fn.LawError, match=r"gradient: y\[0, 1\] is inf: give an x at which the layer has finite numbers"
+    ):
+        fn.check_layer(Curve(), np.array([[1.0, 1e200]]))
+
+
 def test_no_rows_check_nothing() -> None:
     """So they are refused."""
     with pytest.raises(fn.ConfigError, match="the number of elements of x must be"):
@@ -195,7 +204,7 @@ FAULTS = {
     "write to x in vjp": "purity: the pullback writes into an array in place|purity: vjp writes into an array in place",
     "other shape": r"shapes: grad_x must be float64 \(3, 3\), as x is, got float64 \(3, 1\)",
     "other rows": r"shapes: y must be a C-contiguous float64 array of 3 rows, got float64 \(1, 3, 3\)",
-    "scalar": r"shapes: y must be a C-contiguous float64 array of 3 rows, got np.float64",
+    "scalar": r"shapes: y must be a C-contiguous float64 array of 3 rows, got (np.float64|1.0)",
     "other structure": r"shapes: the gradient by weight must be float64 \(3, 3\), got float64 \(2, 2\)$",
     "not linear": "linearity: backward",
     "other pullback": "vjp: its pullback is not backward",

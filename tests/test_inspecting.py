@@ -229,8 +229,12 @@ def test_statistics_are_norms_of_the_step() -> None:
         if row.norm:
             ratio = np.linalg.norm(new.array - leaf.array) / np.linalg.norm(leaf.array)
             assert row.update_ratio == pytest.approx(ratio)
-    assert set(found.table) == {"path", "norm", "gradient_norm", "update_ratio"}
-    assert {len(column) for column in found.table.values()} == {4}
+    assert list(found.table) == ["path", "layer", "norm", "gradient_norm", "update_ratio"]
+    assert found.table["norm"].tolist() == [row.norm for row in found.parameters]
+    assert found.table["layer"].tolist() == ["Dense"] * 4
+    assert list(found.activation_table) == ["path", "layer", "mean_magnitude", "dead_share"]
+    assert found.activation_table["dead_share"].tolist() == [row.dead_share for row in found.activations]
+    assert {len(column) for column in found.activation_table.values()} == {3}
 
 
 def test_dead_units_are_counted() -> None:

@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -145,6 +146,17 @@ def test_a_part_prints_what_its_text_says(path: Path, tmp_path: Path) -> None:
         assert header[1:4] == b"PNG"
         assert width >= 800
         assert height >= 300
+
+
+@needs_extra
+@pytest.mark.parametrize("path", PARTS[:2], ids=lambda path: path.stem)
+def test_the_first_parts_can_be_redone_on_paper(path: Path, tmp_path: Path) -> None:
+    """What is printed is the number itself, not a rounded one, and has at most five decimals."""
+    found = NUMBER.findall("".join(outputs(path, tmp_path)))
+    assert len(found) > 20
+    for text in found:
+        assert Decimal(text) == Decimal(float(text)), text
+        assert len(text.partition(".")[2]) <= 5, text
 
 
 @every_part

@@ -142,11 +142,13 @@ adjoint      x and parameters         holds
 arithmetic   source                   holds
 ```
 
-In one test of your own program that is one line: `fn.check_layer(Bend(...), examples)`. `purity` says that no input
-is overwritten, `determinism` that the same call gives the same answer whatever was called before, `linearity` and
+In a test of your own program that is one line: `fn.check_layer(Bend(...), examples)`. `purity` says that no input is
+overwritten, `determinism` that the same call gives the same answer whatever was called before, `linearity` and
 `adjoint` what every backward function must obey, and `arithmetic` that sums and products over examples are done by
 funcnet, so that `fn.portable()` holds for this layer, too. That is why `backward` says `sum_rows(...)`, not
 `....sum(axis=0)`.
+
+(In a notebook: a layer gets its name, by which files know it, once. To run such a cell again, restart the notebook.)
 
 ## Learning
 
