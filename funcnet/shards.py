@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import numpy as np
+
 from funcnet.arithmetic import Name, in_force, using
-from funcnet.arrays import Array, lock
+from funcnet.arrays import Array, check_array, lock
+from funcnet.errors import DTypeError, ShapeError
 from funcnet.keys import Key
 from funcnet.layer import N
 from funcnet.modes import training
@@ -60,6 +63,8 @@ def sharded_value_and_grad(
         True
     """
     check_count("sharded_value_and_grad", "shard_size", shard_size)
+    check_array("sharded_value_and_grad", "x", x, ("N", "..."))
+    check_targets("sharded_value_and_grad", y)
     targets = cast("Array", y)
     starts = range(0, max(len(x), 1), shard_size)
     nets = [params if key is None else training(params, key.child("shard", i)) for i in range(len(starts))]
@@ -75,6 +80,18 @@ def sharded_value_and_grad(
         scaled = _scaled(grads, share)
         total = scaled if total is None else map_parameters(lambda a, b: lock(a + b), total, scaled)
     return value, cast("N", total)
+
+
+def check_targets(subject: str, y: object) -> None:
+    """Check that targets are an array of rows, which can be cut.
+
+    Raises:
+        DTypeError, ShapeError: Says what they are.
+    """
+    if type(y) is not np.ndarray:
+        raise DTypeError(f"y must be a plain NumPy array, got {type(y).__name__}", subject=subject)
+    if y.ndim == 0:
+        raise ShapeError("y must have shape (N, ...), got ()", subject=subject)
 
 
 def _scaled(grads: N, share: float) -> N:
