@@ -21,11 +21,13 @@ import pytest
 from anything import Anything, contents
 from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
-from networks import KEY
+from networks import CASES, KEY
 
 import funcnet as fn
 from funcnet import datasets
 from funcnet.arithmetic import using
+from funcnet.layer import rule_of
+from funcnet.trees import same_bits
 
 
 @attrs.frozen
@@ -437,3 +439,30 @@ def test_a_result_or_a_funcnet_error(name: str, data: st.DataObject, arithmetic:
     """Never another exception, never a warning, never a changed argument."""
     arguments = [data.draw(strategy) for strategy in ROWS[name].arguments]
     outcome(ROWS[name], arguments, arithmetic)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_layer_by_itself_overflows_only_where_its_result_does(case: Any) -> None:
+    """``forward`` silences NumPy for whatever must be infinite; no layer has need of that at 1e4, forward or back."""
+    layer = fn.cast(case.layer(), np.float32)
+    x = case.x(3, np.float32) * np.float32(1e4)
+    rule = rule_of(layer)
+    y, pull = rule.vjp(layer, x)
+    assert np.isfinite(y).all()
+    assert np.isfinite(pull(np.full_like(y, 1e4))[0]).all()
+    assert same_bits(rule.forward(layer, x), y)
+
+
+@pytest.mark.parametrize("number", [3e38, np.inf, -np.inf, np.nan])
+def test_forward_and_backward_never_warn(number: float) -> None:
+    """Whatever a caller's NumPy is told to do: what they compute depends on their arguments alone."""
+    net = (fn.dense(KEY, 4, 3), fn.GELU(), fn.Residual(fn.Tanh()))
+    x: fn.Array = np.full((2, 4), number, np.float32)
+    with np.errstate(all="raise"):
+        y = fn.forward(net, x)
+        grad_x, grads = fn.backward(net, x, np.full_like(y, 1e38))
+        fn.sgd_update(net, grads, learning_rate=1e30)
+        fn.sgd_update(net, net, learning_rate=1e300)
+    with np.errstate(all="ignore"):
+        assert same_bits(y, fn.forward(net, x))
+        assert same_bits(grad_x, fn.backward(net, x, np.full_like(y, 1e38))[0])
