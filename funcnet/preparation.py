@@ -105,7 +105,7 @@ def scale_images(batch: Batch[T]) -> Batch[T]:
     check_is_batch("scale_images", batch)
     if type(batch.x) is not np.ndarray or batch.x.dtype != np.uint8:
         got = getattr(batch.x, "dtype", type(batch.x).__name__)
-        raise DTypeError(f"x must be an array of uint8, from 0 to 255, got {got}", subject="scale_images")
+        raise DTypeError(f"x must be uint8, from 0 to 255, got {got}", subject="scale_images")
     scaled: Array = batch.x / np.float32(255)
     return evolve(batch, x=lock(scaled))
 

@@ -64,9 +64,9 @@ def check_size(subject: str, name: str, value: object) -> None:
         Traceback (most recent call last):
         funcnet.errors.ConfigError: one_hot: classes must be an int from 1 to 2**58, got 1180591620717411303424
     """
-    if isinstance(value, int | np.integer) and value > LARGEST:
-        raise ConfigError(f"{name} must be an int from 1 to 2**58, got {value!r}", subject=subject)
     check_count(subject, name, value)
+    if int(cast("int", value)) > LARGEST:
+        raise ConfigError(f"{name} must be an int from 1 to 2**58, got {value!r}", subject=subject)
 
 
 def check_callable(subject: str, name: str, value: object) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkabl
 import numpy as np
 
 from funcnet.arithmetic import Name, in_force, mean, using
-from funcnet.arrays import Array, check_weight, lock
+from funcnet.arrays import Array, check_array, check_weight, lock
 from funcnet.diagnosis import diagnosed
-from funcnet.errors import ConfigError, NonFiniteError
+from funcnet.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
 from funcnet.keys import Key
 from funcnet.layer import N
 from funcnet.modes import training
@@ -78,6 +78,8 @@ def sharded_value_and_grad(
         True
     """
     check_count("sharded_value_and_grad", "shard_size", shard_size)
+    check_array("sharded_value_and_grad", "x", x, ("N", "..."))
+    check_targets("sharded_value_and_grad", y)
     shards, shares = _shards(params, x, y, loss, weight, shard_size, key)
     results = (executor.map if executor else map)(_shard, *zip(*shards, strict=True))
     total: N | None = None
@@ -118,6 +120,18 @@ def _total(loss: Loss[T], x: Array, y: T, weight: Array | None) -> float:
     if isinstance(loss, Totalled):
         return loss.total(y, weight)
     return float(len(x)) if weight is None else mean(weight.astype(np.float64)) * len(x)
+
+
+def check_targets(subject: str, y: object) -> None:
+    """Check that targets are an array of rows, which can be cut.
+
+    Raises:
+        DTypeError, ShapeError: Says what they are.
+    """
+    if type(y) is not np.ndarray:
+        raise DTypeError(f"y must be a plain NumPy array, got {type(y).__name__}", subject=subject)
+    if y.ndim == 0:
+        raise ShapeError("y must have shape (N, ...), got ()", subject=subject)
 
 
 def _scaled(grads: N, share: float) -> N:

@@ -323,7 +323,7 @@ def _check_state(state: object, steps: int) -> None:
     params = cast("TrainState[Network]", state).params if isinstance(state, TrainState) else state
     if isinstance(params, Record | tuple):
         try:
-            check_tree("", params)
+            check_tree("", cast("object", params))
         except StructureError:  # a state of a step of one's own
             return
         try:

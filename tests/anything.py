@@ -41,18 +41,6 @@ def numbers(dtype: np.dtype[Any], *, finite: bool = False) -> Anything:
     return st.one_of(usual, usual, extreme) if finite else st.one_of(usual, extreme, st.sampled_from(NOT_FINITE))
 
 
-def floats(shape: Anything) -> Anything:
-    """Arrays of float32, seldom float64, of a shape, in any layout."""
-    dtype = st.sampled_from((*FLOATS[:1] * 7, FLOATS[1]))
-    made = st.tuples(dtype, shape, st.booleans()).flatmap(
-        lambda drawn: arrays(drawn[0], drawn[1], elements=numbers(drawn[0], finite=drawn[2]))
-    )
-    return st.tuples(made, st.sampled_from(LAYOUTS)).map(lambda pair: pair[1](pair[0]))
-
-
-LAYOUTS: Final[list[Callable[[AnyArray], AnyArray]]] = []
-
-
 def locked(array: AnyArray) -> AnyArray:
     """Read-only."""
     copy = array.copy()
@@ -81,7 +69,7 @@ def one_row(array: AnyArray) -> AnyArray:
     return np.broadcast_to(array[:1], array.shape) if array.ndim else array
 
 
-LAYOUTS += [
+LAYOUTS: Final[tuple[Callable[[AnyArray], AnyArray], ...]] = (
     lambda array: array,
     lambda array: array,
     locked,
@@ -90,7 +78,19 @@ LAYOUTS += [
     gapped,
     unaligned,
     one_row,
-]
+)
+
+
+def floats(shape: Anything) -> Anything:
+    """Arrays of float32, seldom float64, of a shape, in any layout."""
+    return st.tuples(st.integers(0, 7), shape, st.booleans(), st.sampled_from(LAYOUTS)).flatmap(in_layout)
+
+
+def in_layout(drawn: tuple[int, tuple[int, ...], bool, Callable[[AnyArray], AnyArray]]) -> Anything:
+    """Arrays of this shape and layout, of finite numbers or any; float64 for a 0."""
+    kind, shape, finite, layout = drawn
+    dtype = FLOATS[not kind]
+    return arrays(dtype, shape, elements=numbers(dtype, finite=finite)).map(layout)
 
 
 def wild_array(dtype: np.dtype[Any], shape: tuple[int, ...]) -> AnyArray:
@@ -259,17 +259,25 @@ BATCHES: Final = seldom(
     GOOD_BATCHES, st.builds(batch, INPUTS, LABELS, seldom(st.none(), VECTORS, share=3)), JUNK, share=4
 )
 IMAGE_BATCHES: Final = mostly(st.builds(batch, IMAGES, LABELS, st.none()))
+
+
+def step_of(rate: Any, shards: Any) -> Any:
+    """A step of plain descent."""
+    return fn.sgd_step(fn.softmax_cross_entropy, learning_rate=rate, shard_size=shards)
+
+
+def state_of(net: Any, optimizer: Any, step: Any) -> Any:
+    """A state after so many steps."""
+    return attrs.evolve(fn.TrainState.create(net, optimizer, key=KEY), step=step)
+
+
 STEPS: Final = seldom(
-    st.builds(
-        lambda rate, shards: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=rate, shard_size=shards),
-        st.sampled_from([0.1, 1e30]),
-        st.sampled_from([None, None, 2]),
-    ),
+    st.builds(step_of, st.sampled_from([0.1, 1e30]), st.sampled_from([None, None, 2])),
     NO_FUNCTIONS,
 )
 STATES: Final = mostly(
     st.builds(
-        lambda net, optimizer, step: attrs.evolve(fn.TrainState.create(net, optimizer, key=KEY), step=step),
+        state_of,
         st.sampled_from(NETS),
         st.sampled_from([fn.SGD(0.1), fn.Momentum(0.1), fn.Momentum(1e30)]),
         st.sampled_from([0, 3, 2**32 - 1]),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def framed(text: bytes, size: int | None = None) -> Callable[[Path], None]:
     return lambda path: sparse(path, content, len(content) if size is None else size)
 
 
-def checkpoint(path: Path, shape: list[int], size: int) -> None:
+def checkpoint(path: Path, shape: Sequence[int], size: int) -> None:
     """A network's checkpoint whose one entry is of another shape, with a file to match it."""
     fn.save(path, (fn.rms_norm(3),))
     content = path.read_bytes()
@@ -71,7 +71,7 @@ def checkpoint(path: Path, shape: list[int], size: int) -> None:
     end = 4
     for axis in shape:
         end *= axis
-    header["0.scale"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
+    header["0.scale"] = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     sparse(path, len(text).to_bytes(8, "little") + text, 8 + len(text) + size)
