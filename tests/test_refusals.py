@@ -162,6 +162,6 @@ def test_an_epoch_of_shards_is_the_plain_fold() -> None:
 def test_a_reshape_has_a_shape(shape: Any) -> None:
     """A tuple of sizes of at least 1."""
     with pytest.raises(
-        fn.ConfigError, match=r"^Reshape: (shape must be a tuple of sizes|a size must be an int of at least 1), "
+        fn.ConfigError, match=r"^Reshape: (shape must be a tuple of sizes|a size must be an int of at least 1)"
     ):
         fn.Reshape(shape)
