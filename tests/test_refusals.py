@@ -106,6 +106,10 @@ def test_an_output_shape_is_refused_with_its_place() -> None:
     """And a layer that does not tell its own is asked by a batch of no rows."""
     with pytest.raises(fn.ShapeError, match=r"layer 1"):
         fn.output_shape((fn.ReLU(), fn.Reshape((3,))), (4,))
+    with pytest.raises(fn.ShapeError) as caught:
+        fn.output_shape(NET, (3,))
+    assert str(caught.value).startswith("Dense (layer 0): x must have ")
+    assert "to match weight (2, 2), got " in str(caught.value)
     assert fn.output_shape((Refusing(), fn.dense(KEY, 4, 3)), (4,)) == (3,)
 
 
