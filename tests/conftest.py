@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import cast
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def _beyond_loopback(host: object) -> bool:
 def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
-        host: object = address[0] if isinstance(address, tuple) else None
+        host = cast("tuple[object, ...]", address)[0] if isinstance(address, tuple) else None
     elif event == "socket.getaddrinfo":
         host = arguments[0]
     else:

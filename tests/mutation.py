@@ -31,10 +31,10 @@ WANTED = 0.9
 CHOSEN = {
     "arithmetic/": ["portable", "activations", "properties", "gradients"],
     "checkpoints": ["checkpoints", "fingerprints"],
-    "data": ["data", "training", "preparation"],
-    "layers/": ["layers", "laws", "activations", "normalization", "plans", "gradients"],
-    "losses": ["losses", "properties", "training", "plans", "gradients"],
-    "optimizers": ["optimizers", "training", "plans"],
+    "data": ["bad_inputs", "data", "training", "preparation"],
+    "layers/": ["bad_inputs", "layers", "laws", "activations", "normalization", "plans", "gradients"],
+    "losses": ["bad_inputs", "losses", "properties", "training", "plans", "gradients"],
+    "optimizers": ["bad_inputs", "optimizers", "training", "plans"],
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = "not process and not killed and not official and not at_once and not file_limit and not threads"
@@ -52,8 +52,8 @@ pytest_add_cli_args_test_selection = [{tests}]
 """
 PASSED = (0, 5, 33, -24, None)
 """The codes of a mutant that no test noticed: all passed, there was none, too slow to say, it was not tried."""
-TYPE_ONLY = re.compile(r"\b(cast|as_type)\((None|\"[^\"]*\"), ")
-"""The type that a value is taken for: nothing reads it at run time."""
+SAME = ((r"\b(cast|as_type)\((None|\"[^\"]*\"), ", "cast("), (r'float\("INF"\)', 'float("inf")'))
+"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelt."""
 
 
 @frozen
@@ -77,14 +77,21 @@ class Mutant:
         return self.code in PASSED
 
     @property
-    def is_type_only(self) -> bool:
-        """Whether it changes nothing but a cast's type."""
-        return TYPE_ONLY.sub("cast(", self.old) == TYPE_ONLY.sub("cast(", self.new)
+    def is_same(self) -> bool:
+        """Whether it is the same program."""
+        return same_form(self.old) == same_form(self.new)
 
     @property
     def line(self) -> str:
         """As it is listed: ``function: old -> new``."""
         return f"{self.function}: `{self.old}` -> `{self.new}`"
+
+
+def same_form(line: str) -> str:
+    """The line without what makes no difference."""
+    for pattern, form in SAME:
+        line = re.sub(pattern, form, line)
+    return line
 
 
 def files_of(part: str) -> list[str]:
@@ -157,7 +164,7 @@ def difference(old: list[str], new: list[str]) -> tuple[str, str]:
 
 def report(part: str, mutants: list[Mutant], listed: str) -> bool:
     """Print a part's figures and its survivors; whether all is well."""
-    counted = [mutant for mutant in mutants if not mutant.is_type_only]
+    counted = [mutant for mutant in mutants if not mutant.is_same]
     survivors = [mutant for mutant in counted if mutant.survived]
     score = 1 - len(survivors) / max(len(counted), 1)
     print(f"{part:24} {len(counted):5} mutants, {len(survivors):4} survived, {score:.1%} noticed", flush=True)

@@ -7,7 +7,7 @@ import inspect
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from networks import CASES
 
 import funcnet as fn
+from funcnet.arrays import AnyArray
 from funcnet.checking import GradientReport
 from funcnet.contract import Level, SelfTest
 from funcnet.data import Minibatches
@@ -100,18 +101,21 @@ def pickled(value: Any) -> Any:
 copied = pytest.mark.parametrize("again", [pickled, copy.deepcopy], ids=["pickled", "deep-copied"])
 
 
-def same(a: Any, b: Any) -> bool:
+def same(a: object, b: object) -> bool:
     """Whether two values of any kind are one, every bit of every array included."""
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray):
-        return same_bits(a, b)
+        return same_bits(cast("AnyArray", a), cast("AnyArray", b))
     if isinstance(a, tuple | list):
-        return len(a) == len(b) and all(map(same, a, b))
+        first, second = cast("list[object]", a), cast("list[object]", b)
+        return len(first) == len(second) and all(map(same, first, second))
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if attrs.has(type(a)):
-        return all(same(getattr(a, field.name), getattr(b, field.name)) for field in attrs.fields(type(a)))
+        pairs, others = cast("dict[str, object]", a), cast("dict[str, object]", b)
+        return pairs.keys() == others.keys() and all(same(pairs[key], others[key]) for key in pairs)
+    if attrs.has(cast("type[Any]", type(a))):
+        names = [field.name for field in attrs.fields(cast("type[Any]", type(a)))]
+        return all(same(getattr(a, name), getattr(b, name)) for name in names)
     return bool(a == b) or (a != a and b != b)  # not a number is not itself
 
 

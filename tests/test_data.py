@@ -13,6 +13,13 @@ from funcnet import draws
 
 KEY = fn.Key(9)
 X = inputs(KEY.child("x"), 11, 2, 3)
+
+
+def unchanged(_: fn.Key, batch: fn.Batch[Any]) -> fn.Batch[Any]:
+    """An augmentation that does nothing."""
+    return batch
+
+
 MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
     "x is a list": (
         fn.DTypeError,
@@ -37,7 +44,7 @@ MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
     "augment without a key": (
         fn.ConfigError,
         "minibatches: augment draws; give a key",
-        {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "augment": lambda _, batch: batch},
+        {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "augment": unchanged},
     ),
 }
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from networks import CASES, Case, inputs, networks
 
 import funcnet as fn
+from funcnet.layer import rule_of
 from funcnet.modes import repetition
 from funcnet.trees import leaves, map_parameters, same_bits
 
@@ -101,6 +102,19 @@ def check_adjoint(net: fn.Network, x: fn.Array) -> None:
     assert product == pytest.approx(wanted, rel=1e-6, abs=1e-7)
 
 
+def check_backward_is_the_pullback(net: fn.Network, x: fn.Array) -> None:
+    """What a layer registered as forward and backward, and what it shares between them, have the same bits."""
+    if isinstance(net, tuple):
+        for layer in net:
+            check_backward_is_the_pullback(layer, x)
+            x = fn.forward(layer, x)
+        return
+    g, rule = random_g(net, x), rule_of(net)
+    y, pull = fn.vjp(net, x)
+    assert same_bits(rule.forward(net, x), y)
+    assert same(rule.backward(net, x, g), pull(g))
+
+
 def check_empty_batch(net: fn.Network, x: fn.Array) -> None:
     """No rows give no rows, and gradients of zero."""
     y = fn.forward(net, x[:0])
@@ -131,6 +145,7 @@ CHECKS = (
     check_gradient_is_a_network,
     check_linear,
     check_adjoint,
+    check_backward_is_the_pullback,
     check_empty_batch,
     check_dtype,
 )

@@ -134,6 +134,14 @@ def test_the_work_test_sees() -> None:
     assert counts[-1] > counts[1] + 4 * EPOCHS
 
 
+def test_the_drift_command_prints_its_lines() -> None:
+    """One for each arithmetic, with what it measured."""
+    command = [sys.executable, str(Path(__file__).parent / "benchmarks" / "drift.py"), "--epochs", "4"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["native", "portable"]
+    assert all("us a step early" in line for line in lines)
+
+
 # -------------------------------------------------------------------------------------------- more than memory
 
 PREDICT = """

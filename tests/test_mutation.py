@@ -56,13 +56,19 @@ def test_mutants_are_read(found: list[Mutant]) -> None:
         "numbers.Pair.swap: `return self.b, self.a` -> `return None`",
     ]
     assert [mutant.survived for mutant in found] == [False, True, True]
-    assert [mutant.is_type_only for mutant in found] == [False, True, False]
+    assert [mutant.is_same for mutant in found] == [False, True, False]
 
 
 @pytest.mark.parametrize("code", [0, 5, 33, -24, None])
 def test_only_a_failed_test_notices(code: int | None) -> None:
     """All passed, none found, none chosen, too slow, not tried: each is a survivor."""
     assert Mutant("funcnet.numbers.x_half__mutmut_1", code, "a", "b").survived
+
+
+def test_another_spelling_is_no_fault() -> None:
+    """Infinity in capitals; another number is one."""
+    assert Mutant("a.x_b__mutmut_1", 0, 'float("inf")', 'float("INF")').is_same
+    assert not Mutant("a.x_b__mutmut_1", 0, 'float("inf")', 'float("XXinfXX")').is_same
 
 
 def test_a_survivor_must_be_listed(found: list[Mutant], capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from funcnet.layers import activations, dense
 from funcnet.losses import softmax
 from funcnet.optimizers import is_planned
 from funcnet.training import TrainStep
-from funcnet.trees import leaves, same_bits, trained_arrays
+from funcnet.trees import leaves, map_parameters, same_bits, trained_arrays
 
 KEY = fn.Key(12)
 LABELS = np.arange(35) % 3
@@ -410,3 +410,32 @@ def test_a_loss_plan_is_found_by_its_function() -> None:
     assert value == wanted
     assert same_bits(g, gradient)
     assert trained_arrays(fn.ReLU()) == []
+
+
+class Halved(fn.SGD):
+    """Another update, and the plan of its parent."""
+
+    def update(self, params: Any, grads: Any, moments: Any, step: int, /) -> Any:
+        """Half of a step."""
+        return super().update(params, map_parameters(lambda g: g / 2, grads), moments, step)
+
+
+def test_a_plan_belongs_to_the_update_beside_it() -> None:
+    """Ours have one; a subclass with another update has not, and its fold is the plain one."""
+    assert all(is_planned(optimizer) for optimizer in OPTIMIZERS)
+    halved = Halved(learning_rate=0.1)
+    assert not is_planned(halved)
+    net = classifier(fn.Tanh())
+    check_fold(fn.train_step(fn.softmax_cross_entropy), fn.TrainState.create(net, halved, key=KEY), data())
+
+
+def test_moments_of_another_optimizer_are_refused() -> None:
+    """With what was expected, what came, and why."""
+    net = classifier(fn.Tanh())
+    for optimizer, moments, count in ((OPTIMIZERS[0], (net,), 0), (OPTIMIZERS[1], (), 1)):
+        message = f"moments must be a tuple of {count} networks, got "
+        reason = "; a run goes on under the optimizer that it began with"
+        with pytest.raises(fn.StructureError) as caught:
+            optimizer.update(net, net, moments, 0)
+        assert str(caught.value).startswith(f"{type(optimizer).__name__}: {message}")
+        assert str(caught.value).endswith(reason)

@@ -102,11 +102,12 @@ any_logits = arrays.arrays(np.float64, (4, 5), elements=st.floats(-30, 30))
 def test_a_shift_without_rounding_changes_no_bit(arithmetic: Arithmetic, logits: fn.Array, shift: int) -> None:
     """The loss, its gradient and the probabilities of logits + c are those of the logits."""
     labels, logits = np.arange(4), logits.astype(dtype_of(arithmetic))
+    moved = logits + logits.dtype.type(shift)
     with computing(arithmetic):
         value, grad = fn.softmax_cross_entropy(logits, labels)
-        moved_value, moved_grad = fn.softmax_cross_entropy(logits + shift, labels)
+        moved_value, moved_grad = fn.softmax_cross_entropy(moved, labels)
         proba = fn.predict_proba(fn.Identity(), logits)
-        assert same_bits(proba, fn.predict_proba(fn.Identity(), logits + shift))
+        assert same_bits(proba, fn.predict_proba(fn.Identity(), moved))
     assert value == moved_value
     assert same_bits(grad, moved_grad)
 

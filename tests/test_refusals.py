@@ -1,0 +1,171 @@
+"""What layers of one's own, losses of one's own and runs meet that do not fit: who says what, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from attrs import frozen
+
+import funcnet as fn
+from funcnet.data import Batch
+from funcnet.errors import ShapeError
+
+KEY = fn.Key(17)
+X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+LABELS = np.array([0, 1, 0, 1])
+NET = fn.mlp(KEY, (2, 2))
+BATCH = Batch(X, LABELS)
+
+
+def unchanged(_: Any, x: fn.Array) -> fn.Array:
+    """A forward that does nothing."""
+    return x
+
+
+def passed_on(params: Any, _: fn.Array, g: fn.Array) -> tuple[fn.Array, Any]:
+    """Its backward."""
+    return g, params
+
+
+def register(record: Any) -> None:
+    """Make it a layer that does nothing."""
+    fn.register_layer(record, forward=unchanged, backward=passed_on)
+
+
+class NoLayer:
+    """Anything."""
+
+
+class NoRecord(fn.Layer):
+    """A subclass without a decorator of its own."""
+
+
+@attrs.define(eq=False)
+class Changeable:
+    """Not even a layer."""
+
+
+@frozen
+class Comparing(fn.Layer):
+    """It compares by value."""
+
+
+@frozen(eq=False)
+class Unregistered(fn.Layer):
+    """Nobody said how it computes."""
+
+
+@pytest.mark.parametrize(
+    ("record", "facts"),
+    [
+        (NoLayer, ("register_layer needs a subclass of Layer", "@frozen(eq=False) class NoLayer(Layer)")),
+        (Changeable, ("needs a subclass of Layer", "Changeable")),
+        (3, ("needs a subclass of Layer", "got 3")),
+        (NoRecord, ("NoRecord must be a frozen attrs class", "@frozen(eq=False) class NoRecord(Layer)")),
+        (Comparing, ("Comparing must not compare by value", "@frozen(eq=False) class Comparing(Layer)")),
+        (fn.Dense, ("Dense is registered already, as 'funcnet.Dense'",)),
+    ],
+)
+def test_what_is_no_layer_cannot_be_registered(record: Any, facts: tuple[str, ...]) -> None:
+    """With the line that makes it one."""
+    with pytest.raises(fn.ConfigError) as caught:
+        register(record)
+    assert all(fact in str(caught.value) for fact in facts)
+
+
+def test_a_layer_without_a_rule() -> None:
+    """Who uses it learns where it stands and what to call."""
+    with pytest.raises(fn.ConfigError, match=r"layer 1.*Unregistered has no rule; call register_layer\(Unregistered, "):
+        fn.forward((fn.ReLU(), Unregistered()), X)
+
+
+@frozen(eq=False)
+class Refusing(fn.Layer):
+    """Its backward finds fault with g."""
+
+
+def refuse(_: Refusing, __: fn.Array, ___: fn.Array) -> tuple[fn.Array, Refusing]:
+    """Always."""
+    raise ShapeError("g must be something else", subject="Refusing")
+
+
+fn.register_layer(Refusing, forward=unchanged, backward=refuse)
+
+
+def test_an_error_in_a_backward_pass_has_its_place() -> None:
+    """As one in a forward pass has; nested ones, too."""
+    with pytest.raises(fn.ShapeError, match=r"^Refusing \(layer 1\.0\): g must be something else$"):
+        fn.backward((fn.ReLU(), (Refusing(), fn.ReLU()), fn.ReLU()), X, X)
+
+
+def test_an_output_shape_is_refused_with_its_place() -> None:
+    """And a layer that does not tell its own is asked by a batch of no rows."""
+    with pytest.raises(fn.ShapeError, match=r"layer 1"):
+        fn.output_shape((fn.ReLU(), fn.Reshape((3,))), (4,))
+    with pytest.raises(fn.ShapeError) as caught:
+        fn.output_shape(NET, (3,))
+    assert str(caught.value).startswith("Dense (layer 0): x must have ")
+    assert "to match weight (2, 2), got " in str(caught.value)
+    assert fn.output_shape((Refusing(), fn.dense(KEY, 4, 3)), (4,)) == (3,)
+
+
+LOSSES: dict[str, tuple[Callable[[fn.Array], tuple[float, Any]], type[fn.FuncnetError], str]] = {
+    "infinite": (lambda p: (float("inf"), p), fn.NonFiniteError, "the loss is inf; the learning rate may be too high"),
+    "no number": (lambda p: (float("nan"), p), fn.NonFiniteError, "the loss is nan"),
+    "another shape": (lambda p: (0.0, p[:1]), fn.ShapeError, r"the loss: its gradient must have shape \(4, 2\), got"),
+    "another dtype": (
+        lambda p: (0.0, p.astype(np.float64)),
+        fn.DTypeError,
+        "its gradient must be float32, got float64",
+    ),
+    "a list": (lambda p: (0.0, p.tolist()), fn.DTypeError, "its gradient must be a plain NumPy array, got list"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_that_does_not_keep_its_word(name: str) -> None:
+    """What it gives is checked where it arrives."""
+    loss, kind, message = LOSSES[name]
+    with pytest.raises(kind, match=message):
+        fn.value_and_grad(NET, X, LABELS, lambda prediction, _: loss(prediction))
+
+
+@pytest.mark.parametrize("shard_size", [None, 2])
+def test_weights_that_a_loss_does_not_take(shard_size: int | None) -> None:
+    """A batch with weights is refused, not trained as if it had none."""
+    batch = Batch(X, LABELS, np.ones(4, np.float32))
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=shard_size)
+    with pytest.raises(fn.ConfigError, match=r"SGDStep.*takes no weights; give batches without"):
+        step(NET, batch)
+
+
+@pytest.mark.parametrize("shard_size", [None, 2])
+def test_a_run_goes_on_in_its_own_arithmetic(shard_size: int | None) -> None:
+    """In the other one it is refused, with the way back, by a step and by an epoch."""
+    step = fn.train_step(fn.softmax_cross_entropy, shard_size=shard_size)
+    state = fn.TrainState.create(NET, fn.SGD(learning_rate=0.1), key=KEY)
+    message = r"the run began in native arithmetic, not in portable; go on inside funcnet.arithmetic.using\('native'\)"
+    with fn.portable():
+        with pytest.raises(fn.ConfigError, match=message):
+            step(state, BATCH)
+        with pytest.raises(fn.ConfigError, match=message):
+            fn.train_epoch(step, state, [BATCH, BATCH])
+
+
+def test_an_epoch_of_shards_is_the_plain_fold() -> None:
+    """A step that computes shards has no buffers: an epoch of it has the bits of its steps."""
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=3)
+    assert fn.equal(fn.train_epoch(step, NET, [BATCH, BATCH])[0], step(step(NET, BATCH)[0], BATCH)[0])
+
+
+@pytest.mark.parametrize("shape", [[2, 3], 6, (0, 2), (2.0, 3)])
+def test_a_reshape_has_a_shape(shape: Any) -> None:
+    """A tuple of sizes of at least 1."""
+    with pytest.raises(
+        fn.ConfigError, match=r"^Reshape: (shape must be a tuple of sizes|a size must be an int of at least 1)"
+    ):
+        fn.Reshape(shape)
