@@ -55,8 +55,9 @@ def test_every_row_of_the_table_of_layers_is_measured() -> None:
     )
     assert result.returncode == 0, result.stderr
     _, *lines = result.stdout.splitlines()
-    assert [line[:34].rstrip() for line in lines] == [case.name for case in CASES]
-    assert all(float(line[51:].split()[0]) > 0 for line in lines)
+    longest = max(len(case.name) for case in CASES)
+    assert [line[:longest].rstrip() for line in lines] == [case.name for case in CASES]
+    assert all(float(line[longest + 17 :].split()[0]) > 0 for line in lines)
 
 
 def test_the_command_refuses_what_is_not_there() -> None:

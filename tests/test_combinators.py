@@ -107,10 +107,11 @@ def counting(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
     monkeypatch.setattr(dense, "matmul", count("matmul", arithmetic.matmul))
     monkeypatch.setattr(dense, "sum_outer", count("sum_outer", arithmetic.sum_outer))
 
-    def planning(*arguments: Any) -> Callable[..., Any]:
-        return count("planned", arithmetic.planned_matmul(*arguments))
+    def planning(f: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
+        return lambda *arguments: count("planned", f(*arguments))
 
-    monkeypatch.setattr(dense, "planned_matmul", planning)
+    monkeypatch.setattr(dense, "planned_matmul", planning(arithmetic.planned_matmul))
+    monkeypatch.setattr(dense, "planned_sum_outer", planning(arithmetic.planned_sum_outer))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from networks import CASES, PLAIN_CASES, every_layer, inputs, networks
 from test_laws import near_a_kink
 
 import funcnet as fn
+from funcnet.layers.windows import Axes, axes_of
 from funcnet.modes import repetition
 from funcnet.trees import leaves
 
@@ -74,6 +75,31 @@ def of_batch_norm(layer: Any, x: Any, at: Tensors) -> Any:
     return F.batch_norm(channels, mean, variance, *affine, layer.training, 0.0, layer.epsilon).reshape(x.shape)
 
 
+def images(f: Callable[[Any], Any], x: Any, axes: Axes, value: float = 0.0) -> Any:
+    """An operation on images that are padded, and for PyTorch have their channels first."""
+    rows, columns = axes
+    sides = (columns.before, columns.after, rows.before, rows.after)
+    return f(F.pad(x.permute(0, 3, 1, 2), sides, value=value)).permute(0, 2, 3, 1)
+
+
+def of_conv2d(layer: Any, x: Any, at: Tensors) -> Any:
+    """PyTorch keeps the weight as (O, C, KH, KW)."""
+    settings: dict[str, Any] = {"stride": layer.stride, "dilation": layer.dilation}
+    axes = axes_of("test", x.shape[1:3], layer.weight.shape[:2], padding=layer.padding, **settings)
+    weight, bias = at(layer.weight).permute(3, 2, 0, 1), at(layer.bias)
+    return images(lambda y: F.conv2d(y, weight, bias, layer.stride, dilation=layer.dilation), x, axes)
+
+
+def of_pool(layer: Any, x: Any, _: Tensors) -> Any:
+    """The largest, or the mean of what is no padding."""
+    stride = layer.window if layer.stride is None else layer.stride
+    axes = axes_of("test", x.shape[1:3], layer.window, stride=stride, padding=layer.padding)
+    if isinstance(layer, fn.MaxPool2D):
+        return images(lambda y: F.max_pool2d(y, layer.window, stride), x, axes, -torch.inf)
+    sums, counts = (images(lambda y: F.avg_pool2d(y, layer.window, stride), z, axes) for z in (x, torch.ones_like(x)))
+    return sums / counts
+
+
 def size_of(layer: Any) -> tuple[int, ...]:
     """The axis that is normalised."""
     return (layer.scale.size,)
@@ -100,6 +126,10 @@ OPERATIONS: dict[type[fn.Layer], Callable[[Any, Any, Tensors], Any]] = {
     fn.RMSNorm: lambda layer, x, at: F.rms_norm(x, size_of(layer), at(layer.scale), layer.epsilon),
     fn.BatchNorm: of_batch_norm,
     fn.Standardize: lambda layer, x, at: (x - at(layer.mean)) / at(layer.scale),
+    fn.Conv2D: of_conv2d,
+    fn.MaxPool2D: of_pool,
+    fn.AvgPool2D: of_pool,
+    fn.GlobalAvgPool2D: lambda _, x, __: x.mean(dim=(1, 2)),
     fn.Residual: lambda layer, x, at: x + run(layer.net, x, at),
     fn.Frozen: lambda layer, x, at: run(layer.net, x, at),
     fn.Parallel: of_parallel,

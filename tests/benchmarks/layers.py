@@ -60,7 +60,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.05)
     options = parser.parse_args()
-    print(f"{'layer':34} {'rows of':16} {'funcnet µs':>10} {'PyTorch µs':>10} {'ratio':>6}")
+    longest = max(len(case.name) for case in CASES)
+    print(f"{'layer':{longest}} {'rows of':16} {'funcnet µs':>10} {'PyTorch µs':>10} {'ratio':>6}")
     for case in CASES:
         layer, shape = shaped(case, options.width)
         x = inputs(KEY.child("x"), options.batch, *shape, dtype=np.float32)
@@ -70,7 +71,7 @@ def main() -> None:
             tasks.append(theirs(layer, x, g))
         timings = [timing.median * 1e6 for timing in measure(tasks, options.rounds, seconds=options.seconds)]
         other = f"{timings[1]:10.1f} {timings[0] / timings[1]:6.2f}" if len(timings) > 1 else ""
-        print(f"{case.name:34} {shape!s:16} {timings[0]:10.1f} {other}".rstrip(), flush=True)
+        print(f"{case.name:{longest}} {shape!s:16} {timings[0]:10.1f} {other}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":
