@@ -422,7 +422,7 @@ class Halved(fn.SGD):
 
 def test_a_plan_belongs_to_the_update_beside_it() -> None:
     """Ours have one; a subclass with another update has not, and its fold is the plain one."""
-    assert all(is_planned(optimizer) for optimizer in OPTIMIZERS)
+    assert all(is_planned(optimizer) for optimizer in OPTIMIZERS.values())
     halved = Halved(learning_rate=0.1)
     assert not is_planned(halved)
     net = classifier(fn.Tanh())
@@ -432,7 +432,7 @@ def test_a_plan_belongs_to_the_update_beside_it() -> None:
 def test_moments_of_another_optimizer_are_refused() -> None:
     """With what was expected, what came, and why."""
     net = classifier(fn.Tanh())
-    for optimizer, moments, count in ((OPTIMIZERS[0], (net,), 0), (OPTIMIZERS[1], (), 1)):
+    for optimizer, moments, count in ((OPTIMIZERS["SGD"], (net,), 0), (MOMENTUM, (), 1)):
         message = f"moments must be a tuple of {count} networks, got "
         reason = "; a run goes on under the optimizer that it began with"
         with pytest.raises(fn.StructureError) as caught:

@@ -189,7 +189,7 @@ def planned_matmul_parts(a: PlannedOperand, b: PlannedOperand, out: Array, size:
     if _portable.get():
         return planned_matmul(a, b, out)
     parts, outs = (array.reshape(len(out) // size, size, -1) for array in (cast("Array", a), out))
-    return cast("Operation", partial(np.matmul, parts, b, outs))
+    return cast("Operation", partial(np.matmul, parts, cast("Array", b), outs))
 
 
 def planned_sum_outer(x: PlannedOperand, g: PlannedOperand, out: Array) -> Operation:

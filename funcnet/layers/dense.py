@@ -107,7 +107,7 @@ def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
         return [*round_right, planned_matmul(right, weight.T, into)]
 
     product = planned_matmul(left, weight, y)
-    forward = [*round_left, *round_weight, product, partial(np.add, y, params.bias, y)]
+    forward: list[Operation] = [*round_left, *round_weight, product, partial(np.add, y, params.bias, y)]
     return Plan(y, forward, backward, x_only=x_only)
 
 
