@@ -13,7 +13,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from attrs import evolve
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
@@ -67,13 +66,13 @@ def main() -> None:
     data = fn.datasets.load_mnist(arguments.data, flatten=False)
     x, y = data.train.x[: arguments.rows], data.train.y[: arguments.rows]
     key = fn.Key(arguments.seed)
+    steps = -(-len(x) // 32) * -(-7 * arguments.epochs // 10)
+    rate = fn.step_decay(0.02, step_size=steps, gamma=0.1)
     step = fn.train_step(fn.softmax_cross_entropy)
-    state = fn.TrainState.create(lenet(key), fn.Momentum(learning_rate=0.02), key=key.child("run"))
+    state = fn.TrainState.create(lenet(key), fn.Momentum(learning_rate=rate), key=key.child("run"))
     train_log: list[float] = []
     validation_log: list[float] = []
     for epoch in range(arguments.epochs):
-        if 10 * epoch >= 7 * arguments.epochs:
-            state = evolve(state, optimizer=fn.Momentum(learning_rate=0.002))
         batches = fn.minibatches(x, y, 32, key=key.child("shuffle", epoch), augment=fn.RandomShift(1))
         state, _ = fn.train_epoch(step, state, tqdm(batches, desc=f"Epoch {epoch}", leave=False))
         train_log.append(fn.accuracy(fn.predict(state.params, x), y))
