@@ -31,10 +31,10 @@ WANTED = 0.9
 CHOSEN = {
     "arithmetic/": ["portable", "activations", "properties", "gradients"],
     "checkpoints": ["checkpoints", "fingerprints"],
-    "data": ["bad_inputs", "data", "training", "preparation"],
-    "layers/": ["bad_inputs", "layers", "laws", "activations", "normalization", "plans", "gradients"],
-    "losses": ["bad_inputs", "losses", "properties", "training", "plans", "gradients"],
-    "optimizers": ["bad_inputs", "optimizers", "training", "plans"],
+    "data": ["bad_inputs", "refusals", "data", "training", "preparation"],
+    "layers/": ["bad_inputs", "refusals", "layers", "laws", "activations", "normalization", "plans", "gradients"],
+    "losses": ["bad_inputs", "refusals", "losses", "properties", "training", "plans", "gradients"],
+    "optimizers": ["bad_inputs", "refusals", "optimizers", "training", "plans"],
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = "not process and not killed and not official and not at_once and not file_limit and not threads"

@@ -92,7 +92,7 @@ def test_the_memory_test_sees() -> None:
 
 
 def calls(advance: Callable[[], object]) -> int:
-    """How many functions it calls, in Python and in C."""
+    """How many functions it calls, in Python and in C, the garbage collector's callbacks apart."""
     count = 0
 
     def tick(_: object, event: str, __: object) -> None:

@@ -439,3 +439,16 @@ def test_moments_of_another_optimizer_are_refused() -> None:
             optimizer.update(net, net, moments, 0)
         assert str(caught.value).startswith(f"{type(optimizer).__name__}: {message}")
         assert str(caught.value).endswith(reason)
+
+
+def test_a_planned_loss_makes_no_array_of_the_batch() -> None:
+    """Not even a column: what a step of a fold needs is there before its first."""
+    logits = inputs(KEY.child("logits"), 50_000, 3, dtype=np.float32)
+    run, labels = plans.plan_loss(fn.softmax_cross_entropy, logits, np.empty_like(logits)), np.arange(50_000) % 3
+    wanted = run(labels)
+    tracemalloc.start()
+    try:
+        assert run(labels) == wanted
+        assert tracemalloc.get_traced_memory()[1] < logits.nbytes // 4
+    finally:
+        tracemalloc.stop()
