@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from attrs import evolve, frozen
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import CASES, Case, inputs, networks
 from test_laws import near_a_kink
@@ -27,12 +27,13 @@ def test_every_layer_agrees_with_central_differences(case: Case, batch: int) -> 
     assert all(check.passed and check.tolerance <= 1e-9 + 1e-7 * abs(check.expected) for check in report.checks)
 
 
+@settings(max_examples=max(50, settings().max_examples))
 @given(net=networks(), seed=st.integers(0, 2**32 - 1))
 def test_random_networks_agree_with_central_differences(net: tuple[fn.Network, ...], seed: int) -> None:
-    """Nested, empty, residual: every gradient of every network."""
+    """Nested, empty, with every combinator: every gradient of fifty networks with something inside."""
     x = inputs(fn.Key(seed), 2, 4)
-    if not near_a_kink(net, x):
-        fn.check_gradients(net, x)
+    assume(net and not near_a_kink(net, x))
+    fn.check_gradients(net, x)
 
 
 def test_the_loss_agrees_with_central_differences() -> None:
