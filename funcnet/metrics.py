@@ -16,7 +16,7 @@ from funcnet.arithmetic import log, mean, mean_rows
 from funcnet.arrays import Array, Labels, check_array, check_finite, check_labels
 from funcnet.errors import ConfigError, NonFiniteError
 from funcnet.network import INFINITY
-from funcnet.settings import check_count
+from funcnet.settings import check_count, check_size
 
 Average: TypeAlias = Literal["binary", "macro", "micro", "weighted"]
 """How the values of the classes become one."""
@@ -205,7 +205,7 @@ class _Counts:
 
 
 def _count(name: str, predicted_ids: Labels, labels: Labels, average: Average | None, classes: int | None) -> _Counts:
-    if average is not None and average not in get_args(Average):
+    if average is not None and not (isinstance(average, str) and average in get_args(Average)):
         wanted = f"one of {', '.join(map(repr, get_args(Average)))} or None"
         raise ConfigError(f"average must be {wanted}, got {average!r}", subject=name)
     rows = _check_ids(name, predicted_ids, labels, classes)
@@ -228,7 +228,8 @@ def _averaged(  # noqa: PLR0917
     average: Average | None,
     zero_division: float,
 ) -> float | Scores:
-    if isinstance(zero_division, bool) or zero_division not in (0, 1):
+    is_number = isinstance(zero_division, int | float) and not isinstance(zero_division, bool)
+    if not is_number or zero_division not in (0, 1):
         raise ConfigError(f"zero_division must be 0 or 1, got {zero_division!r}", subject=name)
     values = np.full(len(numerator), zero_division, np.float64)
     np.divide(numerator, denominator, out=values, where=denominator > 0)
@@ -246,7 +247,7 @@ def _averaged(  # noqa: PLR0917
 def _check_ids(name: str, predicted_ids: Labels, labels: Labels, classes: int | None) -> int:
     """The number of rows."""
     if classes is not None:
-        check_count(name, "classes", classes)
+        check_size(name, "classes", classes)
     count = len(labels) if isinstance(labels, np.ndarray) and labels.ndim else 0
     check_labels(name, "labels", labels, count, classes)
     check_labels(name, "predicted_ids", predicted_ids, count, classes)

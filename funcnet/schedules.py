@@ -15,7 +15,7 @@ from attrs import frozen
 from funcnet.arithmetic.scalars import cos_pi, power
 from funcnet.errors import ConfigError
 from funcnet.records import register_name
-from funcnet.settings import check_count, check_number
+from funcnet.settings import check_count, check_iterable, check_number
 
 INFINITY: Final = float("inf")
 
@@ -37,12 +37,13 @@ def rate_at(learning_rate: float | Schedule, step: int) -> float:
     """The learning rate after so many updates.
 
     Raises:
-        ConfigError: If a schedule gives no finite number of at least 0.
+        ConfigError: If step is no int of at least 0, or a schedule gives no finite number of at least 0.
 
     Example:
         >>> rate_at(0.1, 7), rate_at(step_decay(0.1, step_size=5, gamma=0.5), 7)
         (0.1, 0.05)
     """
+    check_count("an optimizer", "step", step, low=0)
     if not callable(learning_rate):
         return float(learning_rate)  # a NumPy scalar would promote float32 arrays
     value = learning_rate(step)
@@ -59,8 +60,9 @@ class ConstantRate:
     def __attrs_post_init__(self) -> None:
         check_number("constant", "learning_rate", self.learning_rate, low=0, high=INFINITY)
 
-    def __call__(self, step: int, /) -> float:  # noqa: ARG002  # a schedule's
+    def __call__(self, step: int, /) -> float:
         """The rate."""
+        check_count("constant", "step", step, low=0)
         return float(self.learning_rate)
 
 
@@ -89,7 +91,8 @@ class StepDecay:
 
     def __call__(self, step: int, /) -> float:
         """The rate."""
-        return self.learning_rate * power(self.gamma, step // self.step_size)
+        check_count("step_decay", "step", step, low=0)
+        return self.learning_rate * power(float(self.gamma), step // self.step_size)
 
 
 def step_decay(learning_rate: float, *, step_size: int, gamma: float = 0.1) -> StepDecay:
@@ -118,7 +121,8 @@ class ExponentialDecay:
 
     def __call__(self, step: int, /) -> float:
         """The rate."""
-        return self.learning_rate * power(self.gamma, step / self.steps)
+        check_count("exponential_decay", "step", step, low=0)
+        return self.learning_rate * power(float(self.gamma), step / self.steps)
 
 
 def exponential_decay(learning_rate: float, *, gamma: float, steps: int = 1) -> ExponentialDecay:
@@ -147,6 +151,7 @@ class CosineDecay:
 
     def __call__(self, step: int, /) -> float:
         """The rate."""
+        check_count("cosine_decay", "step", step, low=0)
         share = 0.5 * (1.0 + cos_pi(min(step, self.steps) / self.steps))
         return self.final + (self.learning_rate - self.final) * share
 
@@ -181,6 +186,7 @@ class LinearWarmup:
 
     def __call__(self, step: int, /) -> float:
         """The rate."""
+        check_count("linear_warmup", "step", step, low=0)
         if step >= self.steps:
             return float(self.learning_rate)
         return self.initial + (self.learning_rate - self.initial) * (step / self.steps)
@@ -222,6 +228,7 @@ class JoinedSchedules:
 
     def __call__(self, step: int, /) -> float:
         """The rate."""
+        check_count("join_schedules", "step", step, low=0)
         number = sum(1 for boundary in self.boundaries if step >= boundary)
         return self.schedules[number](step - (self.boundaries[number - 1] if number else 0))
 
@@ -234,6 +241,8 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> 
         >>> [round(schedule(step), 6) for step in (0, 5, 10, 55, 100)]
         [0.0, 0.05, 0.1, 0.05, 0.0]
     """
+    check_iterable("join_schedules", "schedules", schedules)
+    check_iterable("join_schedules", "boundaries", boundaries)
     return JoinedSchedules(tuple(schedules), tuple(boundaries))
 
 

@@ -170,13 +170,36 @@ PREDICTIONS: Final = seldom(
     share=4,
 )
 
+
+def examples_of(shape: tuple[int, ...]) -> Anything:
+    """Predictions, targets of the same shape and dtype, and weights of the rows or none."""
+    dtype = FLOATS[0]
+    usual = st.sampled_from([(-1.0, 1.0), (0.0, 1.0, 0.5), (0.0, 2.0, 7.0), (-4.0, 3e38, math.inf)])
+    targets = usual.flatmap(lambda some: arrays(dtype, shape, elements=st.sampled_from(some)))
+    weights = st.none() | arrays(dtype, shape[:1], elements=st.sampled_from([0.0, 1.0, 0.5, 3e38]))
+    return st.tuples(arrays(dtype, shape, elements=numbers(dtype, finite=True)), targets, weights)
+
+
+TARGETS: Final = seldom(
+    st.tuples(st.integers(1, 4), st.sampled_from([(), (CLASSES,)])).flatmap(
+        lambda pair: examples_of((pair[0], *pair[1]))
+    ),
+    st.tuples(LOGITS, LOGITS, st.none() | VECTORS),
+    share=4,
+)
+IDS: Final = seldom(
+    st.integers(1, 4).flatmap(lambda rows: st.tuples(labels_of(rows), labels_of(rows))), st.tuples(LABELS, LABELS)
+)
+KERNELS: Final = arrays_like(floats(st.tuples(st.integers(1, 2), st.integers(1, 2), st.just(1), st.just(CLASSES))))
+
 # ------------------------------------------------------------------------------------------------ settings
 
+LARGE: Final = 2**70
 JUNK: Final[Anything] = st.sampled_from([
     None,
     True,
     -1,
-    2**70,
+    LARGE,
     1.5,
     math.nan,
     "x",
@@ -205,11 +228,37 @@ def mostly(usual: Anything) -> Anything:
 
 COUNTS: Final = mostly(st.integers(0, 4))
 RATES: Final = mostly(st.sampled_from([0.1, 0.5, 0.0, 1e-30, 1, 1e30, 1e300, math.inf, -0.1, 10**400]))
+FEW: Final = seldom(st.integers(0, 4), JUNK.filter(lambda value: value is not LARGE))
+"""Counts of what takes its time."""
 SHARES: Final = mostly(st.sampled_from([0.1, 0.5, 0.9, 0.0, 5e-324]))
 KEYS: Final = mostly(st.sampled_from([KEY, fn.Key(2**64 - 1, (2**32 - 1,))]))
 NO_KEYS: Final = st.one_of(st.none(), KEYS)
 FLOAT_TYPES: Final = mostly(st.sampled_from([np.float32, np.float64, np.float16, np.dtype(np.float32), int]))
 BOOLEANS: Final = st.booleans()
+
+
+def not_a_number(_: int) -> float:
+    """A schedule without a rate."""
+    return math.nan
+
+
+PAIRS: Final = mostly(st.sampled_from([1, 2, (1, 2), (2, 1), 3, 0, (1, -1), (1, 2, 3), (LARGE, 1)]))
+PADDINGS: Final = mostly(
+    st.sampled_from(["valid", "same", 0, 1, (1, 0), ((0, 1), (1, 0)), "full", ((1, 2), 3), LARGE, ((0, LARGE), (0, 0))])
+)
+SCHEDULES: Final = mostly(
+    st.sampled_from([
+        fn.constant(0.1),
+        fn.step_decay(0.1, step_size=2, gamma=0.5),
+        fn.step_decay(0.1, step_size=1, gamma=1e300),
+        fn.linear_warmup(0.1, steps=3),
+        fn.exponential_decay(0.1, gamma=0.5, steps=3),
+        fn.cosine_decay(0.1, steps=2),
+        not_a_number,
+        str,
+    ])
+)  # fmt: skip
+RATES_OR_SCHEDULES: Final = st.one_of(RATES, SCHEDULES)
 
 # ------------------------------------------------------------------------------------------------ networks
 
@@ -236,7 +285,18 @@ NO_NETWORKS: Final[list[Any]] = [None, fn.ReLU, [fn.ReLU()], (fn.ReLU(), None), 
 NETWORKS: Final = seldom(st.one_of(st.sampled_from(NETS), st.sampled_from(LAYERS)), st.sampled_from(NO_NETWORKS))
 TRAINABLE: Final = seldom(st.sampled_from(NETS), NETWORKS)
 LOSSES: Final = seldom(st.just(fn.softmax_cross_entropy), NO_FUNCTIONS)
-OPTIMIZERS: Final = mostly(st.sampled_from([fn.SGD(0.1), fn.Momentum(0.1), fn.SGD(1e30), fn.Momentum(1e300, 0.5)]))
+GOOD_OPTIMIZERS: Final[list[Any]] = [
+    *(kind(rate) for kind in (fn.SGD, fn.Momentum, fn.Nesterov) for rate in (0.1, 1e30, 1e300)),
+    *(kind(rate) for kind in (fn.Adam, fn.AdamW, fn.Adagrad) for rate in (0.1, 1e30, 1e300)),
+    *(fn.RMSprop(rate, momentum=0.5, centered=True) for rate in (0.1, 1e30, 1e300)),
+    fn.SGD(fn.step_decay(0.1, step_size=1, gamma=1e300)),
+    fn.ClipByValue(fn.SGD(0.1), 1e-3),
+    fn.ClipByGlobalNorm(fn.Momentum(0.1), 1e300),
+    fn.WeightDecay(fn.SGD(1e30), 1e30),
+    fn.Accumulation(fn.Adam(0.1), 2),
+    fn.Averaging(fn.Nesterov(1e30), 0.5),
+]
+OPTIMIZERS: Final = mostly(st.sampled_from(GOOD_OPTIMIZERS))
 
 
 def batch(x: Any, y: Any, weight: Any) -> Any:
@@ -279,7 +339,7 @@ STATES: Final = mostly(
     st.builds(
         state_of,
         st.sampled_from(NETS),
-        st.sampled_from([fn.SGD(0.1), fn.Momentum(0.1), fn.Momentum(1e30)]),
+        st.sampled_from(GOOD_OPTIMIZERS),
         st.sampled_from([0, 3, 2**32 - 1]),
     )
 )

@@ -211,8 +211,50 @@ def updated(params: Any, grads: Any, rate: Any, reuse: bool) -> object:  # noqa:
 
 def optimized(optimizer: Any, params: Any, grads: Any, step: Any) -> object:
     """An optimizer's moments and update."""
+    shown(optimizer)
     moments = optimizer.init(params)
-    return optimizer.update(params, grads, moments, step), optimizer.update(params, params, moments, step)
+    return optimizer.update(params, params, moments, step), optimizer.update(params, grads, moments, step)
+
+
+def descended(kind: Any) -> Callable[..., object]:
+    """An optimizer of such settings, and its updates."""
+
+    def both(params: Any, grads: Any, step: Any, *fields: Any) -> object:
+        return optimized(kind(*fields), params, grads, step)
+
+    return both
+
+
+def scheduled(make: Callable[..., Any]) -> Callable[..., object]:
+    """A schedule, printed and called."""
+
+    def both(step: Any, *settings: Any) -> object:
+        schedule = make(*settings)
+        return shown(schedule), schedule(step)
+
+    return both
+
+
+def joined(schedules: Any, boundaries: Any, step: Any) -> object:
+    """Schedules, one after the other."""
+    return fn.join_schedules(schedules, boundaries)(step)
+
+
+def average(state: Any, params: Any, key: Any) -> object:
+    """What is averaged: in any state, and in one that keeps an average."""
+    good = fn.TrainState.create(params, fn.Accumulation(fn.Averaging(fn.SGD(0.1)), 2), key=key)
+    return fn.averaged(good), fn.averaged(state)
+
+
+def measured(name: str, pair: Any, settings: Any) -> object:
+    """A metric."""
+    return getattr(fn.metrics, name)(*pair, **settings)
+
+
+def summarized(params: Any, shape: Any) -> object:
+    """A summary in both forms."""
+    found = fn.summary(params, shape)
+    return str(found), found.size
 
 
 def made(kind: Any) -> Callable[..., object]:
@@ -257,22 +299,61 @@ HELD_OUT: Final = a.seldom(st.sampled_from([1, 0.5, 2, np.int64(1)]), a.RATES)
 SIZES: Final = a.mostly(st.sampled_from([(4, 3), (3,), (2, 2, 3, 4), (), (0, 3), (2.5, 1), [4, 3], (4, True)]))
 EPSILONS: Final = a.mostly(st.sampled_from([1e-5, 1e-45, 1.0, 1e300, 0, -1, 5e-324]))
 SLOPES: Final = a.mostly(st.sampled_from([0, 0.01, 0.999, 1, 5e-324, -0.1]))
+AVERAGES: Final = a.mostly(st.sampled_from(["binary", "macro", "micro", "weighted", None]))
+CLASSES: Final = st.one_of(st.none(), a.COUNTS)
+ZERO_DIVISIONS: Final = a.mostly(st.sampled_from([0, 1, 0.0, 0.5]))
+AVERAGED: Final = {"average": AVERAGES, "classes": CLASSES, "zero_division": ZERO_DIVISIONS}
+METRICS: Final[dict[str, tuple[Anything, dict[str, Anything]]]] = {
+    "accuracy": (a.IDS, {}),
+    "confusion_matrix": (a.IDS, {"classes": CLASSES}),
+    **dict.fromkeys(["precision", "recall", "f1"], (a.IDS, AVERAGED)),
+    "top_k_accuracy": (a.PREDICTIONS, {"k": a.COUNTS}),
+    "log_loss": (a.PREDICTIONS, {}),
+    **dict.fromkeys(["mse", "mae", "r2"], (a.TARGETS.map(lambda drawn: drawn[:2]), {})),
+}
+METRIC_CALLS: Final = st.one_of(
+    [st.tuples(st.just(name), pair, st.fixed_dictionaries(options)) for name, (pair, options) in METRICS.items()]
+)
+NETWORK_TUPLES: Final = a.mostly(st.lists(a.NETWORKS, max_size=3).map(tuple))
+BETAS: Final = a.mostly(st.tuples(a.SHARES, a.SHARES))
+DESCENT: Final = (a.NETWORKS, a.NETWORKS, a.COUNTS)
+SOME_SCHEDULES: Final = a.mostly(st.lists(a.SCHEDULES, max_size=3).map(tuple))
+BOUNDARIES: Final = a.mostly(st.sampled_from([(), (2,), (1, 3), [2], (3, 1), (0,), ("x",)]))
+STEPPED: Final[list[Any]] = [
+    fn.SGD(0.1),
+    fn.Adam(0.1),
+    fn.Accumulation(fn.SGD(0.1), 2),
+    fn.Averaging(fn.SGD(0.1)),
+    fn.WeightDecay(fn.SGD(0.1), 0.1),
+]
 ALPHAS: Final = a.mostly(st.sampled_from([1.0, 0.5, 1e300, 5e-324, 0, -1]))
 
 # --------------------------------------------------------------------------------------------------- table
 
 ROWS: Final[dict[str, Row]] = {
+    "Accumulation": row(descended(fn.Accumulation), *DESCENT, a.OPTIMIZERS, a.COUNTS),
+    "Adagrad": row(descended(fn.Adagrad), *DESCENT, a.RATES_OR_SCHEDULES, a.RATES, a.RATES, EPSILONS),
+    "Adam": row(descended(fn.Adam), *DESCENT, a.RATES_OR_SCHEDULES, BETAS, EPSILONS),
+    "AdamW": row(descended(fn.AdamW), *DESCENT, a.RATES_OR_SCHEDULES, BETAS, EPSILONS, a.RATES),
+    "Averaging": row(descended(fn.Averaging), *DESCENT, a.OPTIMIZERS, a.SHARES),
+    "AvgPool2D": row(made(fn.AvgPool2D), a.IMAGES, a.PAIRS, st.none() | a.PAIRS, a.PADDINGS),
     "Batch": row(fn.Batch, a.INPUTS, a.LABELS, a.VECTORS),
     "BatchNorm": row(
         made(fn.BatchNorm), a.INPUTS, *[a.VECTORS] * 2, *[st.none() | a.VECTORS] * 2, EPSILONS, a.mostly(a.BOOLEANS)
     ),
+    "ClipByGlobalNorm": row(descended(fn.ClipByGlobalNorm), *DESCENT, a.OPTIMIZERS, a.RATES),
+    "ClipByValue": row(descended(fn.ClipByValue), *DESCENT, a.OPTIMIZERS, a.RATES),
+    "Conv2D": row(made(fn.Conv2D), a.IMAGES, a.KERNELS, a.BIASES, a.PAIRS, a.PADDINGS, a.PAIRS),
     "Dense": row(made(fn.Dense), a.INPUTS, a.WEIGHTS, a.BIASES),
     "Dropout": row(made(fn.Dropout), a.INPUTS, a.SHARES, a.NO_KEYS),
     "ELU": row(made(fn.ELU), a.INPUTS, ALPHAS),
     "Fit": row(fn.Fit.create, st.one_of(a.NETWORKS, a.STATES)),
     "Flatten": row(made(fn.Flatten), a.INPUTS),
+    "Frozen": row(made(fn.Frozen), a.INPUTS, a.NETWORKS),
     "GELU": row(made(fn.GELU), a.INPUTS),
     "GELUTanh": row(made(fn.GELUTanh), a.INPUTS),
+    "GlobalAvgPool2D": row(made(fn.GlobalAvgPool2D), a.IMAGES),
+    "Huber": row(with_examples(then(fn.Huber, 1), 1), a.RATES, a.TARGETS),
     "Identity": row(made(fn.Identity), a.INPUTS),
     "Key": row(
         child,
@@ -282,51 +363,88 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "LayerNorm": row(made(fn.LayerNorm), a.INPUTS, a.VECTORS, a.VECTORS, EPSILONS),
     "LeakyReLU": row(made(fn.LeakyReLU), a.INPUTS, SLOPES),
+    "MaxPool2D": row(made(fn.MaxPool2D), a.IMAGES, a.PAIRS, st.none() | a.PAIRS, a.PADDINGS),
     "Momentum": row(then(fn.Momentum, 2, optimized), a.RATES, a.SHARES, a.NETWORKS, a.NETWORKS, a.COUNTS),
+    "Nesterov": row(descended(fn.Nesterov), *DESCENT, a.RATES_OR_SCHEDULES, a.SHARES),
+    "Parallel": row(made(fn.Parallel), a.INPUTS, NETWORK_TUPLES, a.mostly(st.sampled_from(["add", "concat", "mul"]))),
     "RMSNorm": row(made(fn.RMSNorm), a.INPUTS, a.VECTORS, EPSILONS),
+    "RMSprop": row(
+        descended(fn.RMSprop), *DESCENT, a.RATES_OR_SCHEDULES, a.SHARES, EPSILONS, a.SHARES, a.mostly(a.BOOLEANS)
+    ),
     "RandomFlip": row(then(fn.RandomFlip, 1), a.RATES, a.KEYS, a.IMAGE_BATCHES),
     "RandomNoise": row(then(fn.RandomNoise, 1), a.RATES, a.KEYS, a.IMAGE_BATCHES),
     "RandomShift": row(then(fn.RandomShift, 1), a.COUNTS, a.KEYS, a.IMAGE_BATCHES),
     "ReLU": row(made(fn.ReLU), a.INPUTS),
+    "Repeat": row(made(fn.Repeat), a.INPUTS, a.NETWORKS, a.FEW),
     "Reshape": row(made(fn.Reshape), a.INPUTS, SHAPES),
     "Residual": row(made(fn.Residual), a.INPUTS, a.NETWORKS),
     "SGD": row(then(fn.SGD, 1, optimized), a.RATES, a.NETWORKS, a.NETWORKS, a.COUNTS),
     "SiLU": row(made(fn.SiLU), a.INPUTS),
     "Sigmoid": row(made(fn.Sigmoid), a.INPUTS),
+    "SoftmaxCrossEntropy": row(
+        with_examples(then(fn.SoftmaxCrossEntropy, 2), 2),
+        a.SHARES,
+        a.seldom(st.none(), a.mostly(st.lists(a.RATES, max_size=4).map(tuple)), share=1),
+        st.one_of(a.PREDICTIONS, a.TARGETS),
+    ),
     "Softplus": row(made(fn.Softplus), a.INPUTS),
     "Standardize": row(made(fn.Standardize), a.INPUTS, a.VECTORS, a.VECTORS),
     "Tanh": row(made(fn.Tanh), a.INPUTS),
     "TrainState": row(created, a.NETWORKS, a.OPTIMIZERS, a.KEYS),
+    "WeightDecay": row(descended(fn.WeightDecay), *DESCENT, a.OPTIMIZERS, a.RATES),
     "accuracy": row(fn.accuracy, a.LABELS, a.LABELS),
     "activations": row(fn.activations, a.NETWORKS, a.INPUTS),
     "audited_train": row(audited, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS, a.COUNTS),
+    "averaged": row(average, a.STATES.filter(lambda state: isinstance(state, fn.TrainState)), a.NETWORKS, a.KEYS),
     "backward": row(with_examples(run_backward), a.NETWORKS, a.WITH_GRADIENT, a.BOOLEANS),
     "batch_norm": row(keyed(fn.batch_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
+    "binary_cross_entropy": row(with_examples(fn.binary_cross_entropy, 0), a.TARGETS),
     "calibrate": row(fn.calibrate, a.NETWORKS, a.INPUTS),
     "cast": row(fn.cast, a.NETWORKS, a.FLOAT_TYPES),
     "check_gradients": row(checked, a.NETWORKS, a.INPUTS, a.RATES),
     "check_layer": row(fn.check_layer, a.NETWORKS, a.INPUTS),
+    "clip_by_global_norm": row(fn.clip_by_global_norm, a.NETWORKS, a.RATES),
+    "clip_by_value": row(fn.clip_by_value, a.NETWORKS, a.RATES),
+    "constant": row(scheduled(fn.constant), a.COUNTS, a.RATES),
+    "conv2d": row(
+        keyed(fn.conv2d, "stride", "padding", "dilation", "dtype"),
+        a.KEYS, a.COUNTS, a.COUNTS, a.PAIRS, a.PAIRS, a.PADDINGS, a.PAIRS, a.FLOAT_TYPES,
+    ),
+    "cosine_decay": row(scheduled(keyed(fn.cosine_decay, "steps", "final")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
     "datasets": row(read, st.binary(max_size=40)),
     "dense": row(keyed(fn.dense, "dtype"), a.KEYS, a.COUNTS, a.COUNTS, a.FLOAT_TYPES),
     "environment": row(fn.environment),
     "equal": row(fn.equal, a.NETWORKS, a.NETWORKS),
     "evaluate": row(with_examples(fn.evaluate), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "explain": row(with_examples(explained), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
+    "exponential_decay": row(
+        scheduled(keyed(fn.exponential_decay, "gamma", "steps")), a.COUNTS, a.RATES, a.RATES, a.COUNTS
+    ),
     "fingerprint": row(fn.fingerprint, VALUES),
     "first_nonfinite": row(with_examples(found), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "fit": row(fitted, a.STEPS, a.seldom(a.TRAINABLE, st.just("as it is")), a.LISTS_OF_BATCHES, GOALS),
     "forward": row(fn.forward, a.NETWORKS, a.INPUTS),
+    "global_norm": row(fn.global_norm, a.NETWORKS),
     "gradient_statistics": row(with_examples(statistics), a.TRAINABLE, a.EXAMPLES, a.LOSSES, a.RATES),
+    "hinge": row(with_examples(fn.hinge, 0), a.TARGETS),
+    "huber": row(with_examples(fn.huber, 0), a.TARGETS),
     "initializers": row(initialized, INITIALIZERS, a.KEYS, SIZES, a.FLOAT_TYPES),
+    "join_schedules": row(joined, SOME_SCHEDULES, BOUNDARIES, a.COUNTS),
     "layer_norm": row(keyed(fn.layer_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
+    "learning_rates": row(fn.learning_rates, a.OPTIMIZERS, a.FEW),
+    "linear_warmup": row(scheduled(keyed(fn.linear_warmup, "steps", "initial")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
     "load": row(loaded, st.binary(max_size=40)),
     "load_run": row(rows_loaded, st.binary(max_size=40)),
+    "mean_absolute_error": row(with_examples(fn.mean_absolute_error, 0), a.TARGETS),
+    "mean_squared_error": row(with_examples(fn.mean_squared_error, 0), a.TARGETS),
+    "metrics": row(with_examples(measured, 0), METRIC_CALLS),
     "minibatches": row(cut, a.EXAMPLES, a.COUNTS, a.NO_KEYS, a.BOOLEANS, TRANSFORMS, AUGMENTS),
     "mlp": row(keyed(fn.mlp, "activation", "dtype"), a.KEYS, SIZES, a.NETWORKS, a.FLOAT_TYPES),
     "numerical_gradient": row(differences, a.INPUTS, a.RATES),
     "one_hot": row(keyed(fn.one_hot, "dtype"), a.LABELS, a.COUNTS, a.FLOAT_TYPES),
     "output_shape": row(fn.output_shape, a.NETWORKS, SHAPES),
     "outputs": row(keyed(fn.outputs, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
+    "poisson": row(with_examples(fn.poisson, 0), a.TARGETS),
     "predict": row(keyed(fn.predict, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
     "predict_proba": row(keyed(fn.predict_proba, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
     "rms_norm": row(keyed(fn.rms_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
@@ -340,6 +458,8 @@ ROWS: Final[dict[str, Row]] = {
     "softmax_cross_entropy": row(with_examples(fn.softmax_cross_entropy, 0), a.PREDICTIONS),
     "split": row(with_examples(keyed(fn.split, "key"), 0), a.EXAMPLES, HELD_OUT, a.KEYS),
     "standardize": row(fn.standardize, a.INPUTS),
+    "step_decay": row(scheduled(keyed(fn.step_decay, "step_size", "gamma")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
+    "summary": row(summarized, a.NETWORKS, SHAPES),
     "train": row(trained, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS),
     "train_epoch": row(fn.train_epoch, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES),
     "train_step": row(run_step, a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES),
@@ -352,7 +472,7 @@ NOT_CALLED: Final = {
     **dict.fromkeys(["Array", "FloatDType", "Network", "Statistic", "Step", "Weight"], "a type"),
     **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
     **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
-    **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow"], "a result"),
+    **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow", "Summary", "SummaryRow"], "a result"),
     **dict.fromkeys(["register_elementwise", "register_layer", "register_name"], "changes what is registered"),
     **dict.fromkeys(["first_divergence", "recheck"], "called in audited_train's row"),
     "portable": "in force in half of all calls",
@@ -418,6 +538,28 @@ def test_planted_faults_are_found(call: Callable[..., object], argument: object,
     """Another exception, a warning, a changed argument, an error that says nothing."""
     with pytest.raises(error):
         outcome(row(call), [argument], "native")
+
+
+def test_whatever_is_no_setting_is_refused() -> None:
+    """What drawn arguments met, once: numbers beyond any array, an array among words, no network, no step."""
+    net, ids, images = fn.Dense(np.ones((1, 1)), np.ones(1)), np.zeros(1, np.int64), (np.ones((1, 1, 1, 3)), np.ones(3))
+    wrong: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+        *((fn.Conv2D, (*images, *more)) for more in [(a.LARGE,), (1, a.LARGE), (1, 0, a.LARGE)]),
+        (fn.Conv2D, (*images, 1, ((0, 0), (a.LARGE, 0)))),
+        (fn.MaxPool2D, ((1, a.LARGE), 1, "same")),
+        (keyed(fn.conv2d, "init"), (KEY, 1, 1, 1, "zeros")),
+        *((measured, ("f1", (ids, ids), {name: np.ones(3)})) for name in ("average", "zero_division")),
+        (measured, ("f1", (ids, ids), {"classes": a.LARGE})),
+        (fn.Parallel, ((net,), np.ones(3))),
+        *((joined, (*some, 0)) for some in [(None, ()), ((fn.constant(0.1),), None)]),
+        *((fn.step_decay(0.1, step_size=1), (step,)) for step in ("x", -1, None)),
+        *((optimizer.update, (net, net, optimizer.init(net), "x")) for optimizer in STEPPED),
+        (fn.global_norm, (None,)),
+        (fn.clip_by_global_norm, (None, 1.0)),
+    ]
+    for call, arguments in wrong:
+        assert outcome(row(call), [*arguments], "native") in ("ConfigError", "StructureError"), call
+    assert fn.step_decay(1, step_size=1, gamma=2**70)(1) == pytest.approx(2.0**70)
 
 
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)

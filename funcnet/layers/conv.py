@@ -42,7 +42,7 @@ from funcnet.layers.windows import (
     run,
 )
 from funcnet.records import evolve
-from funcnet.settings import check_count
+from funcnet.settings import check_callable, check_count
 from funcnet.trees import float_dtype
 
 PATCHES: Final = 2**19
@@ -313,7 +313,8 @@ def conv2d(
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a number is not a positive int, the padding has none of its forms, or the dtype is another.
+        ConfigError: If a number is not a positive int, init is no function, the padding has none of its forms, or the
+            dtype is another.
 
     Example:
         >>> conv2d(Key(0), 1, 6, 5, padding="same")
@@ -323,6 +324,7 @@ def conv2d(
     check_count("conv2d", "in_channels", in_channels)
     check_count("conv2d", "out_channels", out_channels)
     check_pair("conv2d", "kernel_size", kernel_size)
+    check_callable("conv2d", "init", init)
     kind = float_dtype(dtype)
     weight = init(key, (*pair(kernel_size), int(in_channels), int(out_channels)), kind)
     return Conv2D(weight, lock(np.zeros(int(out_channels), kind)), stride, padding, dilation)

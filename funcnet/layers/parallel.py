@@ -50,7 +50,7 @@ class Parallel(Layer, Generic[M]):
         if not isinstance(self.nets, tuple) or not self.nets:
             fix = "; use (net,)" if not isinstance(self.nets, tuple) else ""
             raise ConfigError(f"nets must be a tuple of at least one network, got {self.nets!r}{fix}", subject=_NAME)
-        if self.combine not in _COMBINE:
+        if not isinstance(self.combine, str) or self.combine not in _COMBINE:
             raise ConfigError(f"combine must be 'add' or 'concat', got {self.combine!r}", subject=_NAME)
 
 

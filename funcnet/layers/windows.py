@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 import numpy as np
 from attrs import frozen
@@ -60,6 +60,9 @@ class Axis:
         reach = range(0, self.size * self.dilation, self.dilation)
         return [sum(0 <= start + offset < self.length for offset in reach) for start in starts]
 
+
+LARGEST: Final = 2**20
+"""The most pixels that a setting may count: beyond it, the size of a padded batch could be beyond what NumPy counts."""
 
 Axes: TypeAlias = tuple[Axis, Axis]
 """Rows and columns."""
@@ -125,7 +128,7 @@ def check_pair(subject: str, name: str, value: object) -> None:
     """Check that a setting is an int of at least 1 or a pair of them.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: Says what it got; a number above LARGEST is refused, too.
 
     Example:
         >>> check_pair("MaxPool2D", "window", 0)
@@ -134,13 +137,14 @@ def check_pair(subject: str, name: str, value: object) -> None:
     """
     if not (_is_count(value, 1) or _is_pair(value, 1)):
         raise ConfigError(f"{name} must be an int of at least 1 or a pair of them, got {value!r}", subject=subject)
+    _check_size(subject, name, value)
 
 
 def check_padding(subject: str, padding: object, *, below: Pair | None = None) -> None:
     """Check that a padding has one of its forms, and is below the numbers of a pair, if there is one.
 
     Raises:
-        ConfigError: Says the forms and what it got.
+        ConfigError: Says the forms and what it got; a number above LARGEST is refused, too.
 
     Example:
         >>> check_padding("MaxPool2D", 2, below=2)
@@ -153,10 +157,19 @@ def check_padding(subject: str, padding: object, *, below: Pair | None = None) -
     if len(parts) != 2 or not (all(_is_count(part, 0) for part in parts) or all(_is_pair(part, 0) for part in parts)):
         forms = "'same', 'valid', an int of at least 0, a pair (rows, columns) or ((top, bottom), (left, right))"
         raise ConfigError(f"padding must be {forms}, got {padding!r}", subject=subject)
+    for part in parts:
+        _check_size(subject, "padding", part)
     if below is not None:
         sides = _sides(cast("Sides", padding))
         if any(max(side) >= limit for side, limit in zip(sides, pair(below), strict=True)):
             raise ConfigError(f"padding must be smaller than the window, got {padding!r}", subject=subject)
+
+
+def _check_size(subject: str, name: str, value: object) -> None:
+    """Check that no number, of one or of a pair, is larger than any image."""
+    numbers = cast("tuple[int, ...]", value if isinstance(value, tuple) else (value,))
+    if max(numbers) > LARGEST:
+        raise ConfigError(f"{name} must be at most {LARGEST}, got {value!r}", subject=subject)
 
 
 def _is_pair(value: object, low: int) -> bool:

@@ -10,6 +10,7 @@ from funcnet.arithmetic import mean
 from funcnet.arrays import Array, lock
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N, Network
+from funcnet.records import check_tree
 from funcnet.settings import check_number
 from funcnet.trees import map_parameters, trained_arrays
 
@@ -20,11 +21,15 @@ SMALL = 1e-6
 def global_norm(grads: Network) -> float:
     """The Euclidean norm of all trained arrays together, computed in float64.
 
+    Raises:
+        StructureError: If the gradients are no network.
+
     Example:
         >>> import funcnet as fn
         >>> global_norm(fn.Dense(weight=np.array([[3.0]]), bias=np.array([4.0])))
         5.0
     """
+    check_tree("global_norm", grads)
     return norm_of(trained_arrays(grads))
 
 
@@ -62,6 +67,7 @@ def clip_by_global_norm(grads: N, max_norm: float) -> N:
 
     Raises:
         ConfigError: If max_norm is not above 0 and finite.
+        StructureError: If the gradients are no network.
         NonFiniteError: If the norm is NaN or infinite.
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.
@@ -73,6 +79,7 @@ def clip_by_global_norm(grads: N, max_norm: float) -> N:
         (array([[0.6]]), True)
     """
     check_number("clip_by_global_norm", "max_norm", max_norm, low=0, high=INFINITY)
+    check_tree("clip_by_global_norm", grads)
     factor = clipping_factor(trained_arrays(grads), max_norm)
     return grads if factor is None else map_parameters(lambda g: lock(g * factor), grads)
 

@@ -112,8 +112,9 @@ class Descent:
         for moment in moments:
             map_parameters(lambda p, _: p, params, moment)
         p, g, *rest = (_copies(network) for network in (params, grads, *moments))
-        for parts in zip(p, g, *rest, strict=True):
-            self.plan(parts[0], parts[1], parts[2:])(step)
+        with np.errstate(all="ignore"):  # as in map_parameters
+            for parts in zip(p, g, *rest, strict=True):
+                self.plan(parts[0], parts[1], parts[2:])(step)
         new, *states = (
             on_arrays(network, iter([lock(part.flat) for part in parts]))
             for network, parts in zip((params, *moments), (p, *rest), strict=True)

@@ -25,7 +25,7 @@ from funcnet.optimizers.protocol import (
     zeros_like,
 )
 from funcnet.plans import Memory, scalar
-from funcnet.records import Tree, evolve, fields_of, register_name
+from funcnet.records import Tree, check_tree, evolve, fields_of, register_name
 from funcnet.settings import check_count, check_number
 from funcnet.trees import map_parameters
 
@@ -165,7 +165,10 @@ class WeightDecay(Wrapper):
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
         """The inner update of smaller weights."""
         kept = 1.0 - self.rate(step) * float(self.weight_decay)
-        return self.optimizer.update(cast("N", _decayed(params, kept)), grads, moments, step)
+        check_tree("WeightDecay", params)
+        with np.errstate(all="ignore"):  # as in map_parameters
+            decayed = cast("N", _decayed(params, kept))
+        return self.optimizer.update(decayed, grads, moments, step)
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """``update`` in place."""
@@ -216,6 +219,7 @@ class Accumulation(Wrapper):
 
     def rate(self, step: int, /) -> float:
         """The inner optimiser's learning rate."""
+        check_count("Accumulation", "step", step, low=0)
         return super().rate(step // self.steps)
 
     def init(self, params: N, /) -> tuple[N, ...]:
@@ -225,6 +229,7 @@ class Accumulation(Wrapper):
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
         """A longer sum, or the inner update."""
         check_moments("Accumulation", moments, 1, more=True)
+        check_count("Accumulation", "step", step, low=0)
         total = map_parameters(lambda s, g: lock(s + g), moments[0], grads)
         if (step + 1) % self.steps:
             return params, (total, *moments[1:])
@@ -279,6 +284,7 @@ class Averaging(Wrapper):
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
         """The inner update, and the average after it."""
         check_moments("Averaging", moments, 1, more=True)
+        check_count("Averaging", "step", step, low=0)
         average, fresh = moments[0], 1.0 - self.decay
         params, inner = self.optimizer.update(params, grads, moments[1:], step)
         if step:
