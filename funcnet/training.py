@@ -151,6 +151,7 @@ def averaged(state: TrainState[N]) -> N:
         >>> averaged(state)
         (Dense(weight=float32 (2, 3), bias=float32 (3,)),)
     """
+    _check_run(state, "averaged")
     average = average_in(state.optimizer, state.moments)
     if average is None:
         fix = f"use Averaging({state.optimizer!r:.80})"
@@ -196,10 +197,10 @@ class TrainStep(Generic[T]):
         )
 
 
-def _check_run(state: object) -> None:
+def _check_run(state: object, subject: str = "TrainStep") -> None:
     if not isinstance(state, TrainState):
         fix = "use TrainState.create(net, optimizer, key=...)"
-        raise StructureError(f"state must be a TrainState, got {state!r:.80}; {fix}", subject="TrainStep")
+        raise StructureError(f"state must be a TrainState, got {state!r:.80}; {fix}", subject=subject)
 
 
 def _keyed(key: Key) -> Callable[[M, int], M]:

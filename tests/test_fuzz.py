@@ -395,7 +395,7 @@ ROWS: Final[dict[str, Row]] = {
     "accuracy": row(fn.accuracy, a.LABELS, a.LABELS),
     "activations": row(fn.activations, a.NETWORKS, a.INPUTS),
     "audited_train": row(audited, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS, a.COUNTS),
-    "averaged": row(average, a.STATES.filter(lambda state: isinstance(state, fn.TrainState)), a.NETWORKS, a.KEYS),
+    "averaged": row(average, a.STATES, a.NETWORKS, a.KEYS),
     "backward": row(with_examples(run_backward), a.NETWORKS, a.WITH_GRADIENT, a.BOOLEANS),
     "batch_norm": row(keyed(fn.batch_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "binary_cross_entropy": row(with_examples(fn.binary_cross_entropy, 0), a.TARGETS),

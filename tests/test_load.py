@@ -99,7 +99,6 @@ def calls(advance: Callable[[], object]) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
-    gc.collect()
     gc.disable()  # a collection calls whoever listens for one
     sys.setprofile(tick)
     try:

@@ -24,7 +24,7 @@ from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
 from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.records import evolve
-from funcnet.settings import check_count
+from funcnet.settings import check_callable, check_count
 from funcnet.trees import float_dtype
 
 
@@ -141,7 +141,7 @@ def dense(
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a size is no positive int, or the dtype another.
+        ConfigError: If a size is no positive int, init no function, or the dtype another.
 
     Example:
         >>> dense(Key(0), 784, 100)
@@ -150,5 +150,6 @@ def dense(
     check_key("dense", key)
     check_count("dense", "in_size", in_size)
     check_count("dense", "out_size", out_size)
+    check_callable("dense", "init", init)
     kind = float_dtype(dtype)
     return Dense(weight=init(key, (int(in_size), int(out_size)), kind), bias=lock(np.zeros(int(out_size), kind)))
