@@ -14,6 +14,7 @@ from funcnet.arrays import FloatDType as FloatDType
 from funcnet.arrays import Statistic as Statistic
 from funcnet.arrays import Weight as Weight
 from funcnet.data import Batch as Batch
+from funcnet.data import Minibatches as Minibatches
 from funcnet.data import minibatches as minibatches
 from funcnet.errors import CheckpointError as CheckpointError
 from funcnet.errors import ConfigError as ConfigError
@@ -82,6 +83,7 @@ from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
 from funcnet.modes import calibrate as calibrate
+from funcnet.network import Loss as Loss
 from funcnet.network import activations as activations
 from funcnet.network import backward as backward
 from funcnet.network import forward as forward
@@ -98,6 +100,7 @@ from funcnet.optimizers import ClipByGlobalNorm as ClipByGlobalNorm
 from funcnet.optimizers import ClipByValue as ClipByValue
 from funcnet.optimizers import Momentum as Momentum
 from funcnet.optimizers import Nesterov as Nesterov
+from funcnet.optimizers import Optimizer as Optimizer
 from funcnet.optimizers import RMSprop as RMSprop
 from funcnet.optimizers import WeightDecay as WeightDecay
 from funcnet.optimizers import clip_by_global_norm as clip_by_global_norm
@@ -109,6 +112,7 @@ from funcnet.preparation import one_hot as one_hot
 from funcnet.preparation import scale_images as scale_images
 from funcnet.preparation import split as split
 from funcnet.records import register_name as register_name
+from funcnet.schedules import Schedule as Schedule
 from funcnet.schedules import constant as constant
 from funcnet.schedules import cosine_decay as cosine_decay
 from funcnet.schedules import exponential_decay as exponential_decay
@@ -205,12 +209,15 @@ __all__ = [
     "LayerNorm",
     "LayerReport",
     "LeakyReLU",
+    "Loss",
     "MaxPool2D",
+    "Minibatches",
     "Momentum",
     "Nesterov",
     "Network",
     "NonFinite",
     "NonFiniteError",
+    "Optimizer",
     "Parallel",
     "Pullback",
     "RMSNorm",
@@ -225,6 +232,7 @@ __all__ = [
     "Residual",
     "Run",
     "RunRow",
+    "Schedule",
     "ShapeError",
     "SiLU",
     "Sigmoid",
@@ -351,10 +359,16 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name in _LAZY:  # loaded when asked for: their imports cost more than all the rest
-        from importlib import import_module  # noqa: PLC0415
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
-        module = import_module(f"funcnet.{_LAZY[name]}")
-        return module if name == "datasets" else getattr(module, name)
-    raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
+
+if not TYPE_CHECKING:  # what is loaded late is imported above for the checkers, which must see a typing error
+
+    def __getattr__(name: str) -> object:
+        if name in _LAZY:  # loaded when asked for: their imports cost more than all the rest
+            from importlib import import_module  # noqa: PLC0415
+
+            module = import_module(f"funcnet.{_LAZY[name]}")
+            return module if name == "datasets" else getattr(module, name)
+        raise AttributeError(f"module 'funcnet' has no attribute {name!r}")

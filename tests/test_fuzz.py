@@ -469,7 +469,21 @@ ROWS: Final[dict[str, Row]] = {
 }  # fmt: skip
 
 NOT_CALLED: Final = {
-    **dict.fromkeys(["Array", "FloatDType", "Network", "Statistic", "Step", "Weight"], "a type"),
+    **dict.fromkeys(
+        [
+            "Array",
+            "FloatDType",
+            "Loss",
+            "Minibatches",
+            "Network",
+            "Optimizer",
+            "Schedule",
+            "Statistic",
+            "Step",
+            "Weight",
+        ],
+        "a type",
+    ),
     **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
     **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
     **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow", "Summary", "SummaryRow"], "a result"),

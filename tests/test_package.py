@@ -7,13 +7,25 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import funcnet as fn
 
 PACKAGE = Path(str(fn.__file__)).parent
 PUBLIC = {name: getattr(fn, name) for name in fn.__all__}
-ALIASES = {"Array", "Weight", "Statistic", "Network", "Step", "FloatDType", "datasets", "initializers", "metrics"}
+ALIASES = {
+    "Array",
+    "Weight",
+    "Statistic",
+    "Network",
+    "Step",
+    "Schedule",
+    "FloatDType",
+    "datasets",
+    "initializers",
+    "metrics",
+}
 
 
 def test_all_is_what_the_page_exports() -> None:
@@ -27,6 +39,23 @@ def test_all_is_what_the_page_exports() -> None:
 def test_training_is_the_function() -> None:
     """The module training.py does not hide it."""
     assert inspect.isfunction(fn.training)
+
+
+def test_the_public_names_are_what_the_page_shows() -> None:
+    """To ``dir`` and ``help`` too, those that are loaded late among them; a name that is none is an error."""
+    assert dir(fn) == sorted(fn.__all__)
+    assert {"save", "summary", "datasets"} <= set(dir(fn))
+    assert not hasattr(fn, "sofmax_cross_entropy")
+
+
+def test_the_public_types_are_there() -> None:
+    """For the signatures of a program's own functions."""
+    state = fn.TrainState.create(fn.ReLU(), fn.SGD(learning_rate=0.1), key=fn.Key(0))
+    loss: fn.Loss[fn.Array] = fn.mean_squared_error
+    rate: fn.Schedule = fn.constant(0.1)
+    optimizer: fn.Optimizer = fn.SGD(learning_rate=rate)
+    assert (loss, optimizer.init(state.params)) == (fn.mean_squared_error, ())
+    assert issubclass(fn.Minibatches, Sequence)
 
 
 def test_every_public_name_is_documented() -> None:

@@ -52,7 +52,7 @@ SECTIONS: Final = {
     "Training": ("training", "modes", "fitting"),
     "Prediction": ("inference",),
     "Keys and initializers": ("keys", "initializers"),
-    "Checking and looking into": ("checking", "laws", "explanations", "diagnosis", "monitoring"),
+    "Checking and looking into": ("inspection", "checking", "laws", "explanations", "diagnosis", "monitoring"),
     "The same bits: saving and auditing": ("arithmetic", "fingerprints", "checkpoints", "runs", "audits", "contract"),
     "Types": ("arrays", "records", "trees"),
     "Errors": ("errors",),
