@@ -39,7 +39,7 @@ python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Returns", "params_style")]
-ALIASES: Final = ("Array", "Weight", "Statistic", "Network", "Step", "FloatDType")
+ALIASES: Final = ("Array", "Weight", "Statistic", "Network", "Step", "Schedule", "FloatDType")
 SOURCES: Final = [path.read_text() for path in Path(str(fn.__file__)).parent.rglob("*.py")]
 autodoc_type_aliases = {name: name for text in SOURCES for name in re.findall(r"^(\w+): TypeAlias", text, re.MULTILINE)}
 
@@ -122,7 +122,7 @@ def _members(module: ModuleType) -> list[str]:
     """What a public module has that is public and documented."""
     names = [name for node in ast.parse(inspect.getsource(module)).body for name in _defined(node)]
     lines = [f"Names in ``fn.{module.__name__.split('.')[-1]}``:", ""]
-    for name in names:
+    for name in dict.fromkeys(names):  # a name with overloads is there several times
         value = getattr(module, name)
         if not name.startswith("_") and value.__doc__ and (inspect.isclass(value) or inspect.isfunction(value)):
             lines += [f".. {'autoclass' if inspect.isclass(value) else 'autofunction'}:: {module.__name__}.{name}", ""]
