@@ -65,6 +65,6 @@ def test_it_is_built_without_a_warning(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "index.html").read_text()
     for name in fn.__all__:
-        assert name in {"datasets", "initializers"} or re.search(rf'id="(?:funcnet\.)?{name}"', page), name
+        assert name in {"datasets", "initializers", "metrics"} or re.search(rf'id="(?:funcnet\.)?{name}"', page), name
     assert "TypeAliasForwardRef" not in page
     assert "attr_dict" not in page
