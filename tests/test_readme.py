@@ -18,9 +18,10 @@ PROGRAMS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", TEXT, re
 
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
-def test_programs_print_what_the_readme_says(program: str, output: str) -> None:
+def test_programs_print_what_the_readme_says(program: str, output: str, tmp_path: Path) -> None:
     """Each Python block runs as a program of its own, without a warning; where output follows, it is that."""
-    result = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "error", "-c", program]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert not output or result.stdout == output
 
