@@ -32,7 +32,10 @@ CHOSEN = {
     "arithmetic/": ["portable", "activations", "properties", "gradients"],
     "checkpoints": ["checkpoints", "fingerprints"],
     "data": ["bad_inputs", "refusals", "data", "training", "preparation"],
-    "layers/": ["bad_inputs", "refusals", "layers", "laws", "activations", "normalization", "plans", "gradients"],
+    "layers/": [
+        *("bad_inputs", "refusals", "laws", "activations", "normalization", "images", "combinators"),
+        *("plans", "gradients", "check_layer"),
+    ],
     "losses": ["bad_inputs", "refusals", "losses", "properties", "training", "plans", "gradients"],
     "optimizers": ["bad_inputs", "refusals", "optimizers", "training", "plans"],
 }
