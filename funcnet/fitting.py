@@ -144,11 +144,17 @@ def _epochs(  # noqa: PLR0917  # what a generator keeps
     while fitted.epoch < epochs and (patience is None or fitted.waited < patience):
         with using(arithmetic):
             state, log = train_epoch(step, fitted.state, data(fitted.epoch))
-            loss, value = log.mean_loss, float(validate(state))
+            loss, value = log.mean_loss, _number(validate(state))
         if not -INFINITY < value < INFINITY:
             raise NonFiniteError(f"the validation value after epoch {fitted.epoch} is {value}", subject="fit")
         fitted = _after(fitted, state, loss, value, -1 if goal == "lowest" else 1, min_delta)
         yield fitted
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ConfigError(f"validate must return a number, got {value!r:.80}", subject="fit")
+    return float(value)
 
 
 def _after(  # noqa: PLR0917

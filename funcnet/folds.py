@@ -103,7 +103,7 @@ class PlannedSteps(Generic[N, T]):
 
     def run(self, batch: Batch[T], step: int) -> float:
         """One step on a batch that fits: the loss before the update."""
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
+        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             np.copyto(self.x, batch.x)
             if self.keyed is not None:
                 self.enter(self.in_step(self.keyed, step))

@@ -88,7 +88,9 @@ def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
         >>> predict_proba(fn.Identity(), np.array([[0.0, 0.0]]))
         array([[0.5, 0.5]])
     """
-    return softmax(_logits("predict_proba", params, x, rowwise=rowwise))
+    logits = _logits("predict_proba", params, x, rowwise=rowwise)
+    with np.errstate(all="ignore"):  # a share too small for its dtype is 0
+        return softmax(logits)
 
 
 def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:

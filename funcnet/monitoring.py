@@ -13,6 +13,7 @@ from funcnet.arithmetic import mean
 from funcnet.arrays import Array
 from funcnet.layer import Network
 from funcnet.network import INFINITY, Loss, forward, layers_of, value_and_grad
+from funcnet.optimizers.gradients import norm_of
 from funcnet.settings import check_number
 from funcnet.trees import leaves
 
@@ -107,7 +108,7 @@ def gradient_statistics(
     pairs = [(a, b) for a, b in zip(leaves(params), leaves(grads), strict=True) if a.trained]
     parameters: list[ParameterStatistics] = []
     for leaf, gradient in pairs:
-        norm, gradient_norm = _norm(leaf.array), _norm(gradient.array)
+        norm, gradient_norm = norm_of([leaf.array]), norm_of([gradient.array])
         ratio = learning_rate * gradient_norm / norm if norm else INFINITY if gradient_norm else 0.0
         parameters.append(ParameterStatistics(leaf.path, type(leaf.record).__name__, norm, gradient_norm, ratio))
     outputs: list[ActivationStatistics] = []
@@ -115,11 +116,7 @@ def gradient_statistics(
         x = forward(layer, x)
         dead = (x == 0).all(axis=0)
         share = float(np.count_nonzero(dead)) / dead.size
-        outputs.append(ActivationStatistics(path, type(layer).__name__, mean(np.abs(x)), share))
+        with np.errstate(all="ignore"):  # an infinite mean says so itself
+            magnitude = mean(np.abs(x))
+        outputs.append(ActivationStatistics(path, type(layer).__name__, magnitude, share))
     return GradientStatistics(tuple(parameters), tuple(outputs))
-
-
-def _norm(array: Array) -> float:
-    """The root of the sum of squares, in float64."""
-    wide = array.astype(np.float64)
-    return float(np.sqrt(mean(wide * wide) * array.size)) if array.size else 0.0

@@ -39,7 +39,7 @@ def copy(array: Array) -> Array:
 
 def scalar(value: float, like: Array) -> Array:
     """A number as an operation on buffers takes it soonest: an array of no axes, in the dtype of its neighbours."""
-    with np.errstate(over="ignore"):  # a step that is too long shows in what it computes
+    with np.errstate(all="ignore"):  # a step that is too long shows in what it computes
         return lock(np.array(value, like.dtype))
 
 

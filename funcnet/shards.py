@@ -79,7 +79,7 @@ def sharded_value_and_grad(
     """
     check_count("sharded_value_and_grad", "shard_size", shard_size)
     check_array("sharded_value_and_grad", "x", x, ("N", "..."))
-    check_targets("sharded_value_and_grad", y)
+    check_targets("sharded_value_and_grad", y, len(x))
     shards, shares = _shards(params, x, y, loss, weight, shard_size, key)
     results = (executor.map if executor else map)(_shard, *zip(*shards, strict=True))
     total: N | None = None
@@ -122,8 +122,8 @@ def _total(loss: Loss[T], x: Array, y: T, weight: Array | None) -> float:
     return float(len(x)) if weight is None else mean(weight.astype(np.float64)) * len(x)
 
 
-def check_targets(subject: str, y: object) -> None:
-    """Check that targets are an array of rows, which can be cut.
+def check_targets(subject: str, y: object, count: int) -> None:
+    """Check that targets are an array of so many rows, which can be cut.
 
     Raises:
         DTypeError, ShapeError: Says what they are.
@@ -132,6 +132,8 @@ def check_targets(subject: str, y: object) -> None:
         raise DTypeError(f"y must be a plain NumPy array, got {type(y).__name__}", subject=subject)
     if y.ndim == 0:
         raise ShapeError("y must have shape (N, ...), got ()", subject=subject)
+    if len(y) != count:
+        raise ShapeError(f"y must have as many rows as x, {count}, got {y.shape}", subject=subject)
 
 
 def _scaled(grads: N, share: float) -> N:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from funcnet.optimizers.descent import planned_descent, sgd_update
 from funcnet.optimizers.protocol import Optimizer, is_planned
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
+from funcnet.schedules import rate_at
 from funcnet.settings import check_callable, check_count, check_iterable, check_number
 from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import check_finite_parameters, map_parameters
@@ -53,7 +55,7 @@ class SGDStep(Generic[T]):
     def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
         """The network after one update, and the loss before it."""
         check_training(params, "sgd_step")
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
+        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
 
@@ -64,7 +66,7 @@ class SGDStep(Generic[T]):
         return PlannedFold(
             self,
             self.loss,
-            update=lambda p, g, _: planned_descent(p, g, self.learning_rate),
+            update=lambda p, g, _: planned_descent(p, g, partial(rate_at, self.learning_rate)),
             split=lambda params: (params, (), 0),
             join=lambda _, params, __, ___: params,
         )
@@ -152,7 +154,7 @@ def averaged(state: TrainState[N]) -> N:
         (Dense(weight=float32 (2, 3), bias=float32 (3,)),)
     """
     _check_run(state, "averaged")
-    average = average_in(state.optimizer, state.moments)
+    average = average_in(state.optimizer, state.moments, "averaged")
     if average is None:
         fix = f"use Averaging({state.optimizer!r:.80})"
         raise ConfigError(f"the optimizer must keep an average; {fix}", subject="averaged")
@@ -174,7 +176,7 @@ class TrainStep(Generic[T]):
             fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
             raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
         key = state.key.child("step", state.step) if has_modes(state.params) else None
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, here or at the epoch's end
+        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, state.params, batch, key)
             params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
         return evolve(state, params=params, moments=moments, step=state.step + 1), loss

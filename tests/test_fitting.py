@@ -226,3 +226,16 @@ def test_evaluate_is_the_loss_over_all_rows() -> None:
     net, x = start().state.params, np.tile(X, (20, 1))
     whole = fn.softmax_cross_entropy(fn.forward(net, x), np.tile(LABELS, 20))[0]
     assert fn.evaluate(net, x, np.tile(LABELS, 20), fn.softmax_cross_entropy) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", (0.5,), True, 1j, np.array([0.5])])
+def test_validation_gives_a_number(value: Any) -> None:
+    """Anything else is refused, with what it got."""
+    with pytest.raises(fn.ConfigError, match="fit: validate must return a number, got"):
+        list(fn.fit(STEP, start(), data, lambda _: value, epochs=1))
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int64(2), np.float64(0.25)])
+def test_validation_gives_any_number(value: Any) -> None:
+    """Python's and NumPy's real numbers are numbers."""
+    assert list(fn.fit(STEP, start(), data, lambda _: value, epochs=1))[0].values == (float(value),)

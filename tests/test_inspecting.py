@@ -249,3 +249,11 @@ def test_a_parameter_of_zeros_has_an_infinite_ratio() -> None:
     net = fn.Dense(np.zeros((4, 3)), np.zeros(3))
     ratios = [row.update_ratio for row in fn.gradient_statistics(net, np.zeros((5, 4)), LABELS, CE).parameters]
     assert ratios == [0.0, np.inf]
+
+
+def test_statistics_of_huge_parameters_warn_of_nothing() -> None:
+    """A norm beyond every float is infinite."""
+    net = fn.Dense(weight=np.full((1, 2), 1e200), bias=np.zeros(2))
+    with np.errstate(all="raise"):
+        found = fn.gradient_statistics(net, np.array([[1e-200]]), np.array([1]), fn.softmax_cross_entropy)
+    assert found.parameters[0].norm == np.inf

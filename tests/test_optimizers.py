@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from attrs import frozen
 from networks import inputs
 from optimizers import GOLDENS, OPTIMIZERS, SCHEDULE
 
@@ -474,3 +475,35 @@ def test_a_run_goes_on_in_its_own_network(name: str) -> None:
     changed = fn.TrainState(run.params, run.optimizer, (*run.moments, run.params), 0, KEY)
     with pytest.raises(fn.StructureError, match="a run goes on under the optimizer"):
         fn.train_epoch(STEP, changed, [data(0)[0]] * 3)
+
+
+@frozen
+class Halved(fn.SGD):
+    """A rate of its own."""
+
+    def rate(self, step: int, /) -> float:
+        """Half of it."""
+        return 0.5 * super().rate(step)
+
+
+@frozen
+class HalvedNesterov(fn.Nesterov):
+    """A rate of its own."""
+
+    def rate(self, step: int, /) -> float:
+        """Half of it."""
+        return 0.5 * super().rate(step)
+
+
+@pytest.mark.parametrize("kind", [(Halved, fn.SGD), (HalvedNesterov, fn.Nesterov)])
+def test_a_rate_of_ones_own_counts_in_every_form(kind: tuple[Any, Any]) -> None:
+    """An epoch on buffers has the bits of its steps, and of the base at that rate."""
+    own, base = kind[0](learning_rate=0.25), kind[1](learning_rate=0.125)
+    run = fn.TrainState.create(network(), own, key=KEY)
+    plain = run
+    for batch in data(0):
+        plain, _ = STEP(plain, batch)
+    epoch, _ = fn.train_epoch(STEP, run, data(0))
+    half, _ = fn.train_epoch(STEP, fn.TrainState.create(network(), base, key=KEY), data(0))
+    assert fn.equal(epoch.params, plain.params)
+    assert fn.equal(epoch.params, half.params)

@@ -222,3 +222,16 @@ def test_joined_schedules_fit_their_boundaries() -> None:
         fn.join_schedules([one, one], [0])
     with pytest.raises(fn.ConfigError, match=r"schedules must be schedules, got 0.1; use constant\(0.1\)"):
         fn.join_schedules([0.1], [])  # type: ignore[list-item]  # a number is no schedule
+
+
+def test_powers_beyond_every_float_are_infinite_or_0() -> None:
+    """They do not stay where the exponential ends: a rate that is not finite is refused."""
+    assert power(1e300, 5) == power(2.0, 5000) == power(1e-300, -5) == INFINITY
+    assert power(0.5, 5000) == power(1e-300, 5) == 0
+    schedules: list[Schedule] = [
+        fn.step_decay(0.1, step_size=1, gamma=1e300),
+        fn.exponential_decay(0.1, gamma=2.0),
+    ]
+    for schedule in schedules:
+        with pytest.raises(fn.ConfigError, match=r"the rate at step 5000 must be a number in \[0, inf\), got inf"):
+            rate_at(schedule, 5000)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -280,3 +281,46 @@ def test_softmax_cross_entropy_against_its_formula() -> None:
     assert shifted == pytest.approx(value, rel=1e-9)
     np.testing.assert_allclose(shifted_grad, grad, rtol=1e-9)
     assert fn.softmax_cross_entropy(np.array([[1e4, -1e4]]), np.array([1]))[0] == 20000
+
+
+ROWS = np.array([[1e-30, 1], [3, -4], [200, -900], [-900, 500]], np.float32)
+
+
+@pytest.mark.parametrize("arithmetic", ["native", "portable"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        fn.SGD(learning_rate=1e-40),
+        fn.AdamW(learning_rate=0.1),
+        fn.ClipByGlobalNorm(fn.Adagrad(learning_rate=0.1), max_norm=1e-30),
+    ],
+)
+def test_no_number_warns(arithmetic: fn.arithmetic.Name, optimizer: Any) -> None:
+    """Where NumPy raises for any number too small or too large, training, losses and predictions compute as ever."""
+    net, y = fn.mlp(KEY, (2, 3, 2)), np.array([0, 1, 0, 1])
+    start = fn.TrainState.create(net, optimizer, key=KEY)
+    prediction, target = np.array([[-150.0], [2e-30]], np.float32), np.array([[1e-30], [0.5]], np.float32)
+    with fn.arithmetic.using(arithmetic), np.errstate(all="raise"):
+        begun = attrs.evolve(start, arithmetic=arithmetic)
+        run, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), begun, [fn.Batch(ROWS, y)] * 3)
+        fn.train_epoch(fn.sgd_step(fn.SoftmaxCrossEntropy(0.1), learning_rate=0.1), net, [fn.Batch(ROWS, y)] * 3)
+        assert fn.predict_proba(run.params, ROWS).sum() == pytest.approx(4)
+        assert fn.evaluate(net, ROWS, y, fn.softmax_cross_entropy) > 0
+        for loss in (fn.mean_squared_error, fn.huber, fn.binary_cross_entropy, fn.poisson):
+            loss(prediction, target, np.array([1e-30, 1], np.float32))
+        assert fn.global_norm(fn.Dense(weight=np.array([[1e-200]]), bias=np.array([3.0]))) == 3
+
+
+def test_shards_have_a_target_a_row() -> None:
+    """More targets than rows, or fewer, are refused, as without shards."""
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=2)
+    for count in (2, 6):
+        with pytest.raises(fn.ShapeError, match=rf"y must have as many rows as x, 4, got \({count},\)"):
+            step(fn.mlp(KEY, (2, 2)), fn.Batch(ROWS, np.zeros(count, np.int64)))
+
+
+def test_an_average_is_among_the_moments() -> None:
+    """A state that lost its moments has no average, and says so."""
+    run = fn.TrainState.create(NET, fn.Averaging(fn.SGD(learning_rate=0.1)), key=KEY)
+    with pytest.raises(fn.StructureError, match="averaged: moments must be a tuple of 1 networks or more, got"):
+        fn.averaged(attrs.evolve(run, moments=()))

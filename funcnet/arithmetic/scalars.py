@@ -12,6 +12,7 @@ import numpy as np
 
 from funcnet.arithmetic import elementary
 
+_EXP_RANGE: Final = 708.0  # of elementary.exp
 _PI: Final = 3.14159265358979323846
 _SIN_TERMS: Final = (
     -1.66666666666666324348e-01,
@@ -52,13 +53,16 @@ def integer_power(base: float, exponent: int) -> float:
 
 
 def power(base: float, exponent: float) -> float:
-    """A positive number to any power: ``exp(exponent * log(base))``, where that is from 1e-307 to 1e307.
+    """A positive number to any power: ``exp(exponent * log(base))``; beyond 1e-307 and 1e307 it is 0 or infinite.
 
     Example:
         >>> power(4.0, 0.5), power(0.1, 0.0)
         (2.0, 1.0)
     """
-    return float(elementary.exp(exponent * elementary.log(np.array([base])))[0])
+    logarithm = exponent * elementary.log(np.array([base]))
+    if not -_EXP_RANGE <= logarithm[0] <= _EXP_RANGE:
+        return 0.0 if logarithm[0] < 0 else float("inf")
+    return float(elementary.exp(logarithm)[0])
 
 
 def cos_pi(x: float) -> float:

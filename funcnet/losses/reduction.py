@@ -79,7 +79,7 @@ def reduced(
         check_weight(name, weight, len(prediction))
         factors = row_factors(name, weight, prediction)
     losses, slopes = np.empty_like(prediction), np.empty_like(prediction)
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused
+    with np.errstate(all="ignore"):  # a loss that is not finite is refused
         elements(prediction, target, losses, slopes)
         if factors is not None:
             losses *= factors

@@ -67,18 +67,18 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
         check_weight(_NAME, weight, count)
     factors = None if weight is None else row_factors(_NAME, weight, logits)
     rows = np.arange(count, dtype=np.intp)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         shifted = logits - logits.max(axis=1, keepdims=True)
         shares = exp(shifted)
         sums = sum_last(shares)
         losses = log(sums[:, 0]) - shifted[rows, labels]
         value = mean(losses if factors is None else losses * factors[:, 0])
         shares /= sums
+        shares[rows, labels] -= 1
+        if factors is not None:
+            shares *= factors
+        shares /= count
     check_value(_NAME, value, _REASON)
-    shares[rows, labels] -= 1
-    if factors is not None:
-        shares *= factors
-    shares /= count
     return value, lock(shares)
 
 
@@ -129,7 +129,7 @@ class SoftmaxCrossEntropy:
             weight = np.ones(len(logits), logits.dtype)
         check_weight(_NAME, weight, len(logits))
         factors = row_factors(_NAME, weight, logits, counted)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             shifted = logits - logits.max(axis=1, keepdims=True)
             shares = exp(shifted)
             sums = sum_last(shares)

@@ -10,7 +10,7 @@ from funcnet.layer import N
 from funcnet.optimizers.protocol import Descent, PlannedUpdate, check_moments
 from funcnet.plans import Memory, scalar
 from funcnet.records import register_name
-from funcnet.schedules import Schedule, rate_at
+from funcnet.schedules import Schedule
 from funcnet.settings import check_number
 from funcnet.trees import map_parameters
 
@@ -46,12 +46,12 @@ def descend(params: N, direction: N, rate: float) -> N:
     return map_parameters(subtract, params, direction)
 
 
-def planned_descent(p: Memory, direction: Memory, learning_rate: float | Schedule) -> PlannedUpdate:
+def planned_descent(p: Memory, direction: Memory, rate_of: Schedule) -> PlannedUpdate:
     """``descend`` in place; it overwrites the direction."""
     rate = np.empty((), p.flat.dtype)
 
     def update(step: int) -> None:
-        rate[...] = rate_at(learning_rate, step)
+        rate[...] = rate_of(step)
         np.multiply(direction.flat, rate, direction.flat)
         np.subtract(p.flat, direction.flat, p.flat)
 
@@ -85,7 +85,7 @@ class SGD(Descent):
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """``update`` in place."""
         self.flats(moments)
-        return planned_descent(p, g, self.learning_rate)
+        return planned_descent(p, g, self.rate)
 
 
 @frozen
@@ -156,7 +156,7 @@ class Nesterov(Descent):
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
         (velocity,) = self.flats(moments)
-        decay, descent = scalar(self.momentum, p.flat), planned_descent(p, g, self.learning_rate)
+        decay, descent = scalar(self.momentum, p.flat), planned_descent(p, g, self.rate)
         ahead = np.empty_like(velocity)
 
         def update(step: int) -> None:

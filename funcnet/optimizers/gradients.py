@@ -36,13 +36,13 @@ def global_norm(grads: Network) -> float:
 def norm_of(arrays: Iterable[Array]) -> float:
     """The Euclidean norm of arrays together."""
     total = 0.0
-    for array in arrays:
-        squares = array.astype(np.float64)
-        with np.errstate(over="ignore"):  # an infinite norm says so itself
+    with np.errstate(all="ignore"):  # an infinite norm says so itself
+        for array in arrays:
+            squares = array.astype(np.float64)
             np.multiply(squares, squares, squares)
-        if squares.size:
-            total += mean(squares) * squares.size
-    return float(np.sqrt(total))
+            if squares.size:
+                total += mean(squares) * squares.size
+        return float(np.sqrt(total))
 
 
 def clip_by_value(grads: N, limit: float) -> N:

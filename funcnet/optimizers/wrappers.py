@@ -317,10 +317,15 @@ def chain(optimizer: Optimizer) -> Iterator[Optimizer]:
         yield optimizer
 
 
-def average_in(optimizer: Optimizer, moments: tuple[N, ...]) -> N | None:
-    """The averaged network among an optimiser's moments; None if none is kept."""
+def average_in(optimizer: Optimizer, moments: tuple[N, ...], subject: str) -> N | None:
+    """The averaged network among an optimiser's moments; None if none is kept.
+
+    Raises:
+        StructureError: If it should be there and is not.
+    """
     for each in chain(optimizer):
         if isinstance(each, Averaging):
+            check_moments(subject, moments, 1, more=True)
             return moments[0]
         moments = moments[isinstance(each, Accumulation) :]
     return None
