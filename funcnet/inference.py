@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic import in_force, softmax
 from funcnet.arrays import Array, check_array, check_finite
+from funcnet.errors import ShapeError, StructureError
 from funcnet.layer import Network
 from funcnet.network import forward
 from funcnet.plans import plan_network
@@ -35,9 +36,16 @@ def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
         >>> outputs(fn.ReLU(), np.array([[-1.0, 2.0]]))
         array([[0., 2.]])
     """
+    _check_network("outputs", params)
     check_array("outputs", "x", x, ("N", "..."))
     with np.errstate(all="ignore"):  # as in forward
         return _outputs(params, x, rowwise=rowwise)
+
+
+def _check_network(subject: str, params: object) -> None:
+    if isinstance(getattr(params, "moments", None), tuple) and hasattr(params, "params"):  # training.py is above
+        fix = "use state.params"
+        raise StructureError(f"params must be a network, got a {type(params).__name__}; {fix}", subject=subject)
 
 
 def _outputs(params: Network, x: Array, *, rowwise: bool) -> Array:
@@ -94,9 +102,13 @@ def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
 
 
 def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:
+    _check_network(subject, params)
     with np.errstate(all="ignore"):  # an output that is not finite is refused below
         logits = outputs(params, x, rowwise=rowwise)
     check_array(subject, "the output", logits, ("N", "O"))
     check_count(subject, "the number of classes", logits.shape[1])
+    if logits.shape[1] == 1:
+        fix = "one logit says of two classes which: use outputs(net, x)[:, 0] > 0"
+        raise ShapeError(f"the output must have a column a class, got {logits.shape}; {fix}", subject=subject)
     check_finite(subject, "the output", logits)
     return logits

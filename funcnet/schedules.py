@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Final, TypeAlias
+from types import FunctionType
+from typing import Final, TypeAlias, cast
 
 from attrs import frozen
 
@@ -29,8 +30,17 @@ def check_rate(subject: str, learning_rate: object) -> None:
     Raises:
         ConfigError: If it is neither.
     """
+    _check_called(subject, learning_rate)
     if isinstance(learning_rate, type) or not callable(learning_rate):
         check_number(subject, "learning_rate", learning_rate, low=0, high=INFINITY)
+
+
+def _check_called(subject: str, schedule: object) -> None:
+    makers = (constant, step_decay, exponential_decay, cosine_decay, linear_warmup, join_schedules)
+    if any(schedule is maker for maker in makers):
+        name = cast("FunctionType", schedule).__name__
+        reason = f"got the function {name}, which makes one; call it: {name}(...)"
+        raise ConfigError(f"a learning rate must be a number or a schedule, {reason}", subject=subject)
 
 
 def rate_at(learning_rate: float | Schedule, step: int) -> float:
@@ -214,6 +224,7 @@ class JoinedSchedules:
 
     def __attrs_post_init__(self) -> None:
         for schedule in self.schedules:
+            _check_called("join_schedules", schedule)
             if isinstance(schedule, type) or not callable(schedule):
                 fix = f"use constant({schedule})"
                 raise ConfigError(f"schedules must be schedules, got {schedule!r}; {fix}", subject="join_schedules")

@@ -21,6 +21,7 @@ from funcnet.modes import check_training, has_modes, training
 from funcnet.network import INFINITY, Loss, loss_and_grad
 from funcnet.optimizers.descent import planned_descent, sgd_update
 from funcnet.optimizers.protocol import Optimizer, is_planned
+from funcnet.optimizers.protocol import check_optimizer as check_optimizer
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.schedules import rate_at
@@ -54,6 +55,9 @@ class SGDStep(Generic[T]):
 
     def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
         """The network after one update, and the loss before it."""
+        if isinstance(params, TrainState):
+            fix = "use train_step, or state.params"
+            raise StructureError(f"params must be a network, got a TrainState; {fix}", subject="sgd_step")
         check_training(params, "sgd_step")
         with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, params, batch, None)
@@ -92,20 +96,17 @@ def sgd_step(
         >>> sgd_step(fn.softmax_cross_entropy, learning_rate=0.1).learning_rate
         0.1
     """
-    check_callable("sgd_step", "loss", loss)
+    _check_loss("sgd_step", loss)
     check_number("sgd_step", "learning_rate", learning_rate, low=0, high=float("inf"))
     _check_shards("sgd_step", shard_size, executor)
     return SGDStep(loss, learning_rate, shard_size, executor)
 
 
-def check_optimizer(subject: str, optimizer: object) -> None:
-    """Check that a value has an optimiser's two functions.
-
-    Raises:
-        ConfigError: Says what it got.
-    """
-    if isinstance(optimizer, type) or not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise ConfigError(f"optimizer must have init and update, got {optimizer!r:.80}", subject=subject)
+def _check_loss(subject: str, loss: object) -> None:
+    if isinstance(loss, type):
+        got = f"got the class {loss.__name__}; use {loss.__name__}()"
+        raise ConfigError(f"loss must be a function, {got}", subject=subject)
+    check_callable(subject, "loss", loss)
 
 
 @frozen(eq=False)
@@ -220,7 +221,7 @@ def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Execut
         >>> state.step, round(loss, 4)
         (1, 1.0986)
     """
-    check_callable("train_step", "loss", loss)
+    _check_loss("train_step", loss)
     _check_shards("train_step", shard_size, executor)
     return TrainStep(loss, shard_size, executor)
 

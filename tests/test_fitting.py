@@ -238,4 +238,4 @@ def test_validation_gives_a_number(value: Any) -> None:
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int64(2), np.float64(0.25)])
 def test_validation_gives_any_number(value: Any) -> None:
     """Python's and NumPy's real numbers are numbers."""
-    assert list(fn.fit(STEP, start(), data, lambda _: value, epochs=1))[0].values == (float(value),)
+    assert next(fn.fit(STEP, start(), data, lambda _: value, epochs=1)).values == (float(value),)

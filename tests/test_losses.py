@@ -457,3 +457,20 @@ def test_settings_are_checked(value: Any) -> None:
             fn.SoftmaxCrossEntropy(class_weight=(1.0, value))
     with pytest.raises(fn.ConfigError, match="class_weight must be a tuple of numbers"):
         fn.SoftmaxCrossEntropy(class_weight=[1.0, 2.0])  # type: ignore[arg-type]  # a list
+
+
+def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
+    """A column of class ids, shares of another dtype, a target without its column: the message has the fix."""
+    x, column = np.ones((3, 2), np.float32), np.ones((3, 1))
+    wrong: list[tuple[Any, Any, Any, str]] = [
+        (fn.softmax_cross_entropy, x, np.zeros((3, 1), np.int64), r"got \(3, 1\); use labels\[:, 0\]"),
+        (fn.SoftmaxCrossEntropy(0.1), x, np.zeros((3, 1), np.int64), r"got \(3, 1\); use labels\[:, 0\]"),
+        (fn.softmax_cross_entropy, x, np.ones((3, 2)), r"got float64; use labels.astype\(np.float32\)"),
+        (fn.mean_squared_error, column, np.ones(3), r"got \(3,\); use target\[:, None\]"),
+        (fn.binary_cross_entropy, column, np.ones(3), r"got \(3,\); use target\[:, None\]"),
+    ]
+    for loss, prediction, target, fix in wrong:
+        with pytest.raises((fn.ShapeError, fn.DTypeError), match=fix):
+            loss(prediction, target)
+        with pytest.raises((fn.ShapeError, fn.DTypeError), match=fix):
+            plans.plan_loss(loss, prediction, np.empty_like(prediction))(target)

@@ -423,7 +423,7 @@ def test_wrappers_check_what_they_hold() -> None:
     sgd = fn.SGD(learning_rate=0.1)
     wrong: list[Any] = [fn.SGD, 0.1, None]
     for inner in wrong:
-        with pytest.raises(fn.ConfigError, match="Averaging: optimizer must be an optimizer, got"):
+        with pytest.raises(fn.ConfigError, match="Averaging: optimizer must have init and update, got"):
             fn.Averaging(inner)
     numbers: list[Any] = [0, -1.0, NAN, INF, True, "1", None]
     for value in numbers:

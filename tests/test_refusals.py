@@ -173,3 +173,33 @@ def test_a_reshape_has_a_shape(shape: Any) -> None:
         fn.ConfigError, match=r"^Reshape: (shape must be a tuple of sizes|a size must be an int of at least 1)"
     ):
         fn.Reshape(shape)
+
+
+def test_what_makes_a_value_is_not_the_value() -> None:
+    """A schedule's maker and a loss's class are refused, with the call that was left out."""
+    with pytest.raises(fn.ConfigError, match=r"SGD: .* got the function linear_warmup, .* call it: linear_warmup\("):
+        fn.SGD(learning_rate=fn.linear_warmup)  # type: ignore[arg-type]  # what is refused
+    with pytest.raises(fn.ConfigError, match="join_schedules: .* call it"):
+        fn.join_schedules([fn.constant], [])  # type: ignore[list-item]  # what is refused
+    loss: Any = fn.SoftmaxCrossEntropy
+    with pytest.raises(fn.ConfigError, match=r"train_step: loss must be .* use SoftmaxCrossEntropy\(\)"):
+        fn.train_step(loss)
+    with pytest.raises(fn.ConfigError, match=r"sgd_step: loss must be .* use SoftmaxCrossEntropy\(\)"):
+        fn.sgd_step(loss, learning_rate=0.1)
+
+
+def test_a_run_is_no_network() -> None:
+    """Who wants a network and gets a state says where the state has it."""
+    state: Any = fn.TrainState.create(NET, fn.SGD(learning_rate=0.1), key=KEY)
+    for function in (fn.outputs, fn.predict, fn.predict_proba):
+        with pytest.raises(fn.StructureError, match=f"{function.__name__}: .* got a TrainState; use state.params"):
+            function(state, X)
+    with pytest.raises(fn.StructureError, match="sgd_step: .* got a TrainState; use train_step"):
+        fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(state, BATCH)
+
+
+def test_one_column_has_no_classes() -> None:
+    """One logit is no choice between classes: the message says how to read it."""
+    for function in (fn.predict, fn.predict_proba):
+        with pytest.raises(fn.ShapeError, match=r"got \(4, 1\); .* use outputs\(net, x\)\[:, 0\] > 0"):
+            function(fn.mlp(KEY, (2, 1)), X)

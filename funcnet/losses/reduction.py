@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
 from funcnet.arrays import Array, check_array, check_weight, lock
-from funcnet.errors import ConfigError, LabelError, NonFiniteError
+from funcnet.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 from funcnet.network import INFINITY
 from funcnet.plans import PlannedLoss, scalar
 from funcnet.settings import check_count
@@ -73,7 +73,7 @@ def reduced(
     """
     check_array(name, "prediction", prediction, ("B", "..."))
     check_count(name, "the number of predictions", prediction.size)
-    check_array(name, "target", target, prediction.shape, dtype=prediction.dtype, match=("prediction", prediction))
+    _check_target(name, target, prediction)
     factors = None
     if weight is not None:
         check_weight(name, weight, len(prediction))
@@ -90,6 +90,13 @@ def reduced(
     return value, lock(slopes)
 
 
+def _check_target(name: str, target: Array, prediction: Array) -> None:
+    if type(target) is np.ndarray and target.ndim == 1 and prediction.shape == (len(target), 1):
+        wanted = f"{prediction.shape} to match prediction {prediction.shape}"
+        raise ShapeError(f"target must have shape {wanted}, got {target.shape}; use target[:, None]", subject=name)
+    check_array(name, "target", target, prediction.shape, dtype=prediction.dtype, match=("prediction", prediction))
+
+
 def planned(name: str, elements: Elements) -> PlannedLoss:
     """``reduced`` on buffers."""
 
@@ -97,7 +104,7 @@ def planned(name: str, elements: Elements) -> PlannedLoss:
         losses, size = np.empty_like(prediction), scalar(prediction.size, prediction)
 
         def run(target: Array) -> float:
-            check_array(name, "target", target, g.shape, dtype=g.dtype, match=("prediction", g))
+            _check_target(name, target, g)
             elements(prediction, target, losses, g)
             np.divide(g, size, g)
             value = mean(losses)

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from funcnet.arithmetic import exp, log, mean, sum_last
 from funcnet.arrays import Array, Labels, check_array, check_labels, check_weight, lock
-from funcnet.errors import ConfigError
+from funcnet.errors import ConfigError, ShapeError
 from funcnet.losses.reduction import check_targets, check_value, row_factors
 from funcnet.network import INFINITY
 from funcnet.plans import copy, register_loss_plan, scalar
@@ -55,14 +55,14 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
                [ 0.25 , -0.25 ]]))
     """
     _check_logits(logits)
-    if _are_shares(labels) and labels.dtype == logits.dtype:
-        return _PLAIN(logits, labels, weight)
+    if _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape):
+        return _PLAIN(logits, labels, weight)  # which refuses another dtype
     return _of_ids(logits, labels, weight)
 
 
 def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float, Array]:
     count, classes = logits.shape
-    check_labels(_NAME, "labels", labels, count, classes)
+    _check_ids(labels, count, classes)
     if weight is not None:
         check_weight(_NAME, weight, count)
     factors = None if weight is None else row_factors(_NAME, weight, logits)
@@ -80,6 +80,13 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
         shares /= count
     check_value(_NAME, value, _REASON)
     return value, lock(shares)
+
+
+def _check_ids(labels: Targets, count: int, classes: int) -> None:
+    if type(labels) is np.ndarray and labels.shape == (count, 1) and labels.dtype.kind in "iu":
+        wanted = f"({count},), one class id a row"
+        raise ShapeError(f"labels must have shape {wanted}, got {labels.shape}; use labels[:, 0]", subject=_NAME)
+    check_labels(_NAME, "labels", labels, count, classes)
 
 
 def _check_logits(logits: Array) -> None:
@@ -144,7 +151,7 @@ class SoftmaxCrossEntropy:
         """What the mean over a batch divides by: how much a shard of it counts for."""
         counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         if self.class_weight is not None and not _are_shares(labels):
-            check_labels(_NAME, "labels", labels, len(labels), len(self.class_weight))
+            _check_ids(labels, len(labels), len(self.class_weight))
             counted = counted * self._weights(len(self.class_weight)).take(cast("Labels", labels))
         total = mean(counted) * len(labels)
         if self.label_smoothing and not total and (weight is None or weight.any()):
@@ -164,7 +171,7 @@ class SoftmaxCrossEntropy:
             check_array(_NAME, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
             check_targets(_NAME, "labels", shares, shares >= 0, "shares, 0 or more")
         else:
-            check_labels(_NAME, "labels", labels, count, classes)
+            _check_ids(labels, count, classes)
             shares = np.zeros_like(logits)
             ids = cast("Labels", labels)
             shares[np.arange(count), ids] = 1
@@ -193,11 +200,11 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Targets]
     chosen, one, size = np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
 
     def run(labels: Targets) -> float:
-        if _are_shares(labels) and labels.dtype == logits.dtype:
+        if _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape):
             value, gradient = _PLAIN(copy(logits), labels)
             np.copyto(g, gradient)
             return value
-        check_labels(_NAME, "labels", labels, count, classes)
+        _check_ids(labels, count, classes)
         np.maximum.reduce(logits, axis=1, out=column, keepdims=True)
         np.subtract(logits, column, shifted)
         exp(shifted, g)

@@ -52,6 +52,16 @@ class RatedOptimizer(Optimizer, Protocol):
         ...
 
 
+def check_optimizer(subject: str, optimizer: object) -> None:
+    """Check that a value has an optimiser's two functions.
+
+    Raises:
+        ConfigError: Says what it got.
+    """
+    if isinstance(optimizer, type) or not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise ConfigError(f"optimizer must have init and update, got {optimizer!r:.80}", subject=subject)
+
+
 def is_planned(optimizer: Optimizer) -> TypeGuard[PlannedOptimizer]:
     """Whether an optimiser has a plan for its own update: a subclass with another update needs another plan.
 

@@ -21,6 +21,7 @@ from funcnet.optimizers.protocol import (
     PlannedOptimizer,
     PlannedUpdate,
     check_moments,
+    check_optimizer,
     rated,
     zeros_like,
 )
@@ -39,9 +40,7 @@ class Wrapper:
     optimizer: Optimizer
 
     def __attrs_post_init__(self) -> None:
-        inner = self.optimizer
-        if isinstance(inner, type) or not (hasattr(inner, "init") and hasattr(inner, "update")):
-            raise ConfigError(f"optimizer must be an optimizer, got {inner!r:.80}", subject=type(self).__name__)
+        check_optimizer(type(self).__name__, self.optimizer)
         self.check()
 
     def check(self) -> None:
