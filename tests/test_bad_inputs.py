@@ -538,6 +538,8 @@ BAD_LABELS: dict[str, tuple[object, type[fn.FuncnetError], str]] = {
 def test_labels_are_class_ids(place: str, name: str) -> None:
     """One integer a row, nothing that could be taken for one."""
     labels, error, fact = BAD_LABELS[name]
+    if name == "one-hot floats":  # shares of each class, but for their dtype
+        error, fact = fn.DTypeError, "got float64; use labels.astype(np.float32)"
     refuse(error, ("softmax_cross_entropy: labels must ", fact), LABEL_PLACES[place], labels)
 
 

@@ -179,7 +179,7 @@ def test_what_makes_a_value_is_not_the_value() -> None:
     """A schedule's maker and a loss's class are refused, with the call that was left out."""
     with pytest.raises(fn.ConfigError, match=r"SGD: .* got the function linear_warmup, .* call it: linear_warmup\("):
         fn.SGD(learning_rate=fn.linear_warmup)  # type: ignore[arg-type]  # what is refused
-    with pytest.raises(fn.ConfigError, match="join_schedules: .* call it"):
+    with pytest.raises(fn.ConfigError, match=r"join_schedules: .* call it"):
         fn.join_schedules([fn.constant], [])  # type: ignore[list-item]  # what is refused
     loss: Any = fn.SoftmaxCrossEntropy
     with pytest.raises(fn.ConfigError, match=r"train_step: loss must be .* use SoftmaxCrossEntropy\(\)"):
@@ -194,7 +194,7 @@ def test_a_run_is_no_network() -> None:
     for function in (fn.outputs, fn.predict, fn.predict_proba):
         with pytest.raises(fn.StructureError, match=f"{function.__name__}: .* got a TrainState; use state.params"):
             function(state, X)
-    with pytest.raises(fn.StructureError, match="sgd_step: .* got a TrainState; use train_step"):
+    with pytest.raises(fn.StructureError, match=r"sgd_step: .* got a TrainState; use train_step"):
         fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(state, BATCH)
 
 
