@@ -15,6 +15,7 @@ from funcnet.checkpoints import load
 from funcnet.errors import CheckpointError, ConfigError
 from funcnet.fingerprints import fingerprint
 from funcnet.runs import Data, Hashed, Run, RunRow
+from funcnet.settings import check_callable, check_iterable
 from funcnet.training import Step, train_epoch
 from funcnet.trees import same_bits
 from funcnet.values import Node, take_apart
@@ -42,7 +43,7 @@ def _state_at(run: Run, position: int) -> Any:
 
 @frozen
 class Recheck:
-    """What ``recheck`` compared, and the first thing that differs, if any."""
+    """What ``recheck`` compared, and the first thing that differs, if any; true if it passed."""
 
     epochs: tuple[int, ...]
     replayed_from: str
@@ -52,6 +53,9 @@ class Recheck:
     def passed(self) -> bool:
         """Whether all bytes are the same."""
         return not self.difference
+
+    def __bool__(self) -> bool:
+        return self.passed
 
     def __str__(self) -> str:
         outcome = self.difference or "every state and every batch has the bytes of its row"
@@ -71,12 +75,16 @@ def recheck(run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[
         What was compared, and the first difference: in the step, the batches, the states or the checkpoints.
 
     Raises:
-        ConfigError: If the run has no such epoch.
+        ConfigError: If the run has no such epoch, or something is none of these.
         CheckpointError: If the checkpoint to begin from is damaged, or there is none.
 
     Example:
         See ``examples/resume.py``.
     """
+    _check_run("recheck", "run", run)
+    check_iterable("recheck", "segment", segment)
+    check_callable("recheck", "step", step)
+    check_callable("recheck", "data", data)
     epochs = tuple(segment)
     if not epochs:
         raise ConfigError("segment has no epoch", subject="recheck")
@@ -88,6 +96,12 @@ def recheck(run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[
         if difference:
             break
     return Recheck(epochs, run.checkpoint(begin).name, difference)
+
+
+def _check_run(subject: str, name: str, run: object) -> None:
+    if not isinstance(run, Run):
+        fix = f"use load_run({run!r:.80})" if isinstance(run, str) else "use load_run(path)"
+        raise ConfigError(f"{name} must be a Run, got {run!r:.80}; {fix}", subject=subject)
 
 
 def _replay(run: Run, position: int, state: Any, step: Step[Any, B], data: Data[B]) -> tuple[Any, str]:
@@ -154,6 +168,7 @@ def first_divergence(
         data: The runs' data, or each run's own.
 
     Raises:
+        ConfigError: If something is none of these.
         CheckpointError: If there is no checkpoint to replay from, or the replay does not end where the rows say.
 
     Example:
@@ -162,6 +177,11 @@ def first_divergence(
     runs = run_a, run_b
     steps = cast("tuple[Step[Any, B], ...]", step if isinstance(step, tuple) else (step, step))
     sources = cast("tuple[Data[B], ...]", data if isinstance(data, tuple) else (data, data))
+    for name, run in (("run_a", run_a), ("run_b", run_b)):
+        _check_run("first_divergence", name, run)
+    for name, functions in (("step", steps), ("data", sources)):
+        for function in functions:
+            check_callable("first_divergence", name, function)
     pairs = list(zip(run_a.rows, run_b.rows, strict=False))
     position = next((i for i, (a, b) in enumerate(pairs) if a.hash != b.hash), len(pairs))
     if position == len(pairs):

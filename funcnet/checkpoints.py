@@ -24,12 +24,13 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import AnyArray, Array, check_finite, lock
-from funcnet.errors import CheckpointError, FuncnetError, StructureError
+from funcnet.errors import CheckpointError, ConfigError, FuncnetError, StructureError
 from funcnet.files import Filename, as_path, remove_stale
 from funcnet.fingerprints import environment
 from funcnet.fitting import Fit
 from funcnet.keys import check_key
 from funcnet.layer import N, Network
+from funcnet.optimizers.wrappers import Wrapper
 from funcnet.records import Record, check_tree, fields_of
 from funcnet.settings import check_count
 from funcnet.training import TrainState, check_optimizer
@@ -378,6 +379,7 @@ def _check_value(value: object, subject: str) -> object:
     """Check that a value is a network, a state whose parts fit each other, or a fit of one of them."""
     if isinstance(value, Fit):
         fitted = cast("Fit[object]", value)
+        _check_fit(fitted, subject)
         _check_value(fitted.state, subject)
         _check_value(fitted.best, subject)
         return fitted
@@ -393,7 +395,25 @@ def _check_value(value: object, subject: str) -> object:
         map_parameters(lambda p, _: p, state.params, moment)
     check_count(subject, "step", state.step, low=0)
     check_key(subject, state.key)
+    if state.arithmetic not in ("native", "portable"):
+        got = f"got {state.arithmetic!r:.80}"
+        raise ConfigError(f"arithmetic must be 'native' or 'portable', {got}", subject=subject)
     return state
+
+
+def _check_fit(fitted: Fit[object], subject: str) -> None:
+    """Check that a fit has a loss and a value an epoch, and its best epoch among them."""
+    for name, numbers in (("losses", fitted.losses), ("values", fitted.values)):
+        if type(numbers) is not tuple or not all(isinstance(number, int | float) for number in numbers):
+            raise ConfigError(f"{name} must be a tuple of numbers, got {numbers!r:.80}", subject=subject)
+    epochs = len(fitted.losses)
+    if len(fitted.values) != epochs:
+        raise ConfigError(f"values must be {epochs}, one a loss, got {len(fitted.values)}", subject=subject)
+    if epochs == 0 and fitted.best_epoch is not None:
+        raise ConfigError(f"best_epoch must be None before an epoch, got {fitted.best_epoch!r:.80}", subject=subject)
+    if epochs:
+        check_count(subject, "best_epoch", fitted.best_epoch, low=0, high=epochs - 1)
+    check_count(subject, "waited", fitted.waited, low=0)
 
 
 def _alike(a: object, b: object) -> bool:
@@ -416,6 +436,6 @@ def _compared(kind: type) -> tuple[str, ...]:
     if issubclass(kind, Fit):
         return "state", "best"
     if not issubclass(kind, Record):
-        return ()
+        return ("optimizer",) if issubclass(kind, Wrapper) else ()
     fields = fields_of(kind)
     return fields.arrays + fields.networks + fields.fixed_networks

@@ -27,7 +27,7 @@ class NonFinite:
         where: Such as ``"the output of layer 2 (Dense)"`` or ``"the gradient by 2.weight"``.
         index: Its place in that array; ``()`` for the loss.
         value: NaN or an infinity.
-        low: The smallest number that went into it.
+        low: The smallest finite number that went into it; NaN if there is none.
         high: The largest.
     """
 
@@ -39,7 +39,8 @@ class NonFinite:
 
     def __str__(self) -> str:
         place = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        return f"{self.where}{place} is {self.value}, computed from numbers between {self.low:.3g} and {self.high:.3g}"
+        span = "of which none is finite" if np.isnan(self.low) else f"between {self.low:.3g} and {self.high:.3g}"
+        return f"{self.where}{place} is {self.value}, computed from numbers {span}"
 
 
 def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> NonFinite | None:

@@ -16,9 +16,9 @@ from funcnet.arrays import AnyArray, Array, check_array, describe, lock
 from funcnet.checking import replaced
 from funcnet.differences import ATOL, RTOL, Slope, Target, looks_like, slope, total
 from funcnet.draws import normal
-from funcnet.errors import LawError
+from funcnet.errors import LawError, StructureError
 from funcnet.keys import Key
-from funcnet.layer import Layer, rule_of
+from funcnet.layer import Layer, checked_pair, rule_of
 from funcnet.settings import check_count
 from funcnet.sources import past_the_door
 from funcnet.trees import cast, equal, leaves, map_parameters, same_bits
@@ -63,12 +63,13 @@ class LayerReport:
 def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> LayerReport:
     """Put a layer through the laws, in float64: a line in a test of a layer of your own.
 
-    Shapes, for other batch sizes too; purity; determinism, whatever was computed before; linearity in g; the adjoint
-    identity; ``vjp`` equal to ``backward``; every gradient against central differences, a kink such as ReLU's at 0
-    being no error; and that the source takes its products, sums and exponentials from ``funcnet.arithmetic``.
+    Shapes, for other batch sizes and in float32 too, whose dtype every result keeps; purity; determinism, whatever was
+    computed before; linearity in g; the adjoint identity; ``vjp`` equal to ``backward``; every gradient against central
+    differences, a kink such as ReLU's at 0 being no error; and that the source takes its products, sums and
+    exponentials from ``funcnet.arithmetic``.
 
     Args:
-        layer: A layer that keeps every law as it is: a Dropout with its key, for one.
+        layer: One layer, which keeps every law as it is: a Dropout with its key, for one.
         x: Inputs, shape (B, ...), at least one row.
         own_arithmetic: The layer may do products, sums and exponentials itself. Then portable arithmetic and row-wise
             prediction promise nothing for it.
@@ -77,6 +78,7 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
         For each law and field the worst error, its tolerance and its index.
 
     Raises:
+        StructureError: If it is a network.
         LawError: Says which law, where, what was found, and which usual fault it looks like.
 
     Example:
@@ -92,6 +94,8 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
         adjoint      x and parameters           0.0e+00   1.0e-08               1
         arithmetic   source                       holds
     """
+    if isinstance(layer, tuple):
+        raise StructureError("takes one layer; for a network use check_gradients", subject="check_layer")
     check_array("check_layer", "x", x, ("B", "..."))
     check_count("check_layer", "the number of elements of x", x.size)
     net = cast(layer, np.float64)
@@ -102,6 +106,7 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
         targets = _targets(net, point, g)
         checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
         checks.append(_adjoint(targets))
+        _shapes(cast(layer, np.float32), lock(x.astype(np.float32)))  # where a constant of float64 promotes
     return LayerReport((*checks, _source(net, own_arithmetic=own_arithmetic)))
 
 
@@ -110,7 +115,7 @@ def _forward(layer: Layer, x: Array) -> Array:
 
 
 def _backward(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
-    return rule_of(layer).backward(layer, x, g)
+    return checked_pair(layer, rule_of(layer).backward(layer, x, g))
 
 
 def _pulled(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
@@ -139,12 +144,30 @@ def _shapes(layer: Layer, x: Array) -> Check:
         batch = lock(np.concatenate([x, x])[:size])
         y = _guarded("shapes", f"forward of a batch of {size}", _forward, layer, batch)
         if type(y) is not np.ndarray or y.shape[:1] != (size,) or y.dtype != x.dtype or not y.flags.c_contiguous:
-            raise _breach("shapes", f"y must be a C-contiguous {x.dtype} array of {size} rows, got {_shown(y)}")
+            got = f"{_shown(y)}{_promoted(y, x)}"
+            raise _breach("shapes", f"y must be a C-contiguous {x.dtype} array of {size} rows, got {got}")
+        _said_shape(layer, x, y)
         grad_x, grads = _guarded("shapes", f"backward of a batch of {size}", _backward, layer, batch, np.ones_like(y))
         if type(grad_x) is not np.ndarray or grad_x.shape != batch.shape or grad_x.dtype != batch.dtype:
-            raise _breach("shapes", f"grad_x must be {_shown(batch)}, as x is, got {_shown(grad_x)}")
+            got = f"{_shown(grad_x)}{_promoted(grad_x, x)}"
+            raise _breach("shapes", f"grad_x must be {_shown(batch)}, as x is, got {got}")
         _one_structure(layer, grads)
     return Check("shapes", f"batches of {', '.join(map(str, sizes))}")
+
+
+def _promoted(got: object, x: Array) -> str:
+    wider = isinstance(got, np.ndarray) and as_type("AnyArray", got).dtype == np.float64 != x.dtype
+    return "; a constant of float64 promotes: give it x.dtype" if wider else ""
+
+
+def _said_shape(layer: Layer, x: Array, y: Array) -> None:
+    said = rule_of(layer).output_shape
+    if said is not None:
+        shape = _guarded("shapes", "output_shape", said, layer, x.shape[1:])
+        if shape != y.shape[1:]:
+            raise _breach(
+                "shapes", f"output_shape must say {y.shape[1:]}, as forward's rows have it, got {shape!r:.80}"
+            )
 
 
 def _one_structure(layer: Layer, grads: Layer) -> None:
@@ -154,6 +177,9 @@ def _one_structure(layer: Layer, grads: Layer) -> None:
             if leaf.trained and leaf.array.shape != other.array.shape:
                 turned = leaf.array.ndim == 2 and leaf.array.T.shape == other.array.shape
                 got = f"{_shown(leaf.array)}{': it is transposed' if turned else ''}"
+                raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
+            if leaf.trained and leaf.array.dtype != other.array.dtype:
+                got = f"{_shown(leaf.array)}{_promoted(leaf.array, other.array)}"
                 raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
     _guarded("shapes", "walking over params and gradient", map_parameters, _first, layer, grads)
 
@@ -222,8 +248,10 @@ def _linearity(layer: Layer, x: Array, g: Array) -> Iterator[Check]:
     (a_x, a), (b_x, b) = _backward(layer, x, g), _backward(layer, x, other)
     sum_x, total = _backward(layer, x, lock(2 * g + other))
     yield _compared("grad_x", 2 * a_x + b_x, sum_x)
-    for one, two, leaf in zip(leaves(a), leaves(b), leaves(total), strict=True):
+    for one, two, leaf, own in zip(leaves(a), leaves(b), leaves(total), leaves(layer), strict=True):
         if leaf.trained:
+            if own.array.any() and same_bits(one.array, own.array) and same_bits(two.array, own.array):
+                raise _breach("gradient", f"that by {leaf.path} is the parameter itself: forgotten in evolve?")
             yield _compared(leaf.path, 2 * one.array + two.array, leaf.array)
 
 

@@ -146,10 +146,25 @@ def _vjp_of(
     forward: Callable[[L, Array], Array], backward: Callable[[L, Array, Array], tuple[Array, L]]
 ) -> Callable[[L, Array], tuple[Array, Pullback[L]]]:
     def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:
-        pull = Pullback(lambda g: backward(params, x, g), lambda g: backward(params, x, g)[1])
-        return forward(params, x), pull
+        def both(g: Array) -> tuple[Array, L]:
+            return checked_pair(params, backward(params, x, g))
+
+        return forward(params, x), Pullback(both, lambda g: both(g)[1])
 
     return vjp
+
+
+def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
+    """What a layer's backward returned, if it is a pair.
+
+    Raises:
+        StructureError: Says what it got.
+    """
+    if type(result) is not tuple or len(result) != 2:
+        got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+        wanted = f"backward must return (grad_x, grad_params), got {got}"
+        raise StructureError(wanted, subject=type(layer).__name__)
+    return result
 
 
 def _check_record(record: type[Layer]) -> None:

@@ -163,7 +163,7 @@ def fields_of(record: type[Record]) -> Fields:
     """Read the roles of a record's fields from their annotations, once a record.
 
     Raises:
-        ConfigError: If an annotation cannot be read at run time.
+        ConfigError: If an annotation cannot be read at run time, or is ``np.ndarray``, which says no role.
     """
     fields = _FIELDS.get(record)
     if fields is None:
@@ -173,6 +173,10 @@ def fields_of(record: type[Record]) -> Fields:
 
 def _read_fields(record: type[Record]) -> Fields:
     hints = _hints(record)
+    for a in attrs.fields(record):
+        if _says_no_role(hints[a.name]):
+            fix = "annotate it fn.Array (trained), fn.Weight (trained, decayed) or fn.Statistic (not trained)"
+            raise ConfigError(f"{a.name} is a np.ndarray, which says no role; {fix}", subject=record.__name__)
     kinds = {a.name: _kind(hints[a.name]) for a in attrs.fields(record)}
 
     def names(*wanted: tuple[str, str]) -> tuple[str, ...]:
@@ -198,6 +202,13 @@ def _hints(record: type[Record]) -> dict[str, Any]:
         except NameError as error:
             missing = error.name
     raise ConfigError(f"import {missing} at run time: roles are annotations", subject=record.__name__)
+
+
+def _says_no_role(hint: Any) -> bool:
+    """Whether it is ``np.ndarray`` without a dtype, or that or None."""
+    if get_origin(hint) in (Union, UnionType, Annotated):
+        return any(_says_no_role(part) for part in get_args(hint))
+    return hint is np.ndarray
 
 
 def _kind(hint: Any) -> tuple[str, str]:

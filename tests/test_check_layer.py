@@ -312,3 +312,82 @@ def test_a_layer_without_a_source_is_checked_but_for_that() -> None:
         names,
     )
     assert fn.check_layer(names["Typed"](), X).checks[-1].where == "source, as far as found"
+
+
+# ---------------------------------------------------------------------------------------- float32, pairs, names
+
+
+@frozen(eq=False)
+class Scaled(fn.Layer):
+    """``y = x * scale * (1, 2, 3)`` with a fault on purpose."""
+
+    scale: fn.Array
+    fault: str = ""
+
+
+def scaled_forward(params: Scaled, x: fn.Array) -> fn.Array:
+    """Right, but for the fault."""
+    constant: fn.Array = np.array([1.0, 2.0, 3.0])
+    y: fn.Array = x * params.scale * (constant if params.fault == "forward" else constant.astype(x.dtype))
+    return y
+
+
+def scaled_backward(params: Scaled, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Scaled]:
+    """Right, but for the fault."""
+    constant: fn.Array = np.array([1.0, 2.0, 3.0])
+    grad_x = g * params.scale * (constant if params.fault == "backward" else constant.astype(x.dtype))
+    if params.fault == "no pair":
+        return grad_x  # type: ignore[return-value]  # the fault
+    if params.fault == "three":
+        return grad_x, params, params  # type: ignore[return-value]  # the fault
+    if params.fault == "forgotten":
+        return grad_x, params
+    scale = sum_rows(g * x) * (constant if params.fault == "gradient" else constant.astype(x.dtype))
+    return grad_x, evolve(params, scale=scale)
+
+
+def scaled_shape(params: Scaled, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Right, but for the fault."""
+    return (*shape, 1) if params.fault == "output_shape" else shape
+
+
+fn.register_layer(Scaled, forward=scaled_forward, backward=scaled_backward, output_shape=scaled_shape)
+
+SCALED = {
+    "forward": r"shapes: y must be .* float32 array .*, got float64 \(3, 3\); a constant of float64 promotes",
+    "backward": r"shapes: grad_x must be float32 \(3, 3\), as x is, got float64 \(3, 3\); a constant of",
+    "gradient": r"shapes: the gradient by scale must be float32 \(3,\), got float64 \(3,\); a constant of float64",
+    "output_shape": r"shapes: output_shape must say \(3,\), as forward's rows have it, got \(3, 1\)",
+    "no pair": r"shapes: .*backward must return \(grad_x, grad_params\), got ndarray",
+    "three": r"shapes: .*backward must return \(grad_x, grad_params\), got 3 values",
+    "forgotten": r"gradient: that by scale is the parameter itself: forgotten in evolve\?",
+}
+
+
+@pytest.mark.parametrize("fault", SCALED)
+def test_promotions_pairs_and_forgotten_fields_are_named(fault: str) -> None:
+    """The right layer passes; each fault is refused with what it is."""
+    scale = np.array([0.5, -1.0, 2.0])
+    fn.check_layer(Scaled(scale), X)
+    with pytest.raises(fn.LawError, match=SCALED[fault]):
+        fn.check_layer(Scaled(scale, fault), X)
+
+
+def test_a_backward_that_returns_no_pair_is_named_with_its_place() -> None:
+    """In a network's backward, and in a step, whose first layer needs no gradient by x."""
+    layer = Scaled(np.ones(3), "no pair")
+    wanted = r"backward must return \(grad_x, grad_params\), got ndarray"
+    with pytest.raises(fn.StructureError, match=wanted) as caught:
+        fn.backward((fn.ReLU(), layer), X, X)
+    assert "1" in str(caught.value).split(":")[0]
+    with pytest.raises(fn.StructureError, match=wanted):
+        fn.value_and_grad(layer, X, np.zeros(3, np.int64), fn.softmax_cross_entropy)
+    with pytest.raises(fn.StructureError, match=wanted):
+        fn.check_gradients(layer, X)
+
+
+def test_check_layer_takes_one_layer() -> None:
+    """It says what takes a network."""
+    net: Any = (fn.ReLU(), fn.Tanh())
+    with pytest.raises(fn.StructureError, match="check_layer: takes one layer; for a network use check_gradients"):
+        fn.check_layer(net, X)

@@ -317,6 +317,47 @@ def test_another_optimizer_is_refused(path: Path) -> None:
     assert loaded.key == STATE.key
 
 
+def test_another_optimizer_inside_is_refused(path: Path) -> None:
+    """At any depth; other settings inside are the file's."""
+    inner: tuple[fn.Optimizer, ...] = (fn.Momentum(0.1), fn.Nesterov(0.1), fn.Momentum(0.5))
+    made, other, same = (
+        fn.TrainState.create(NET, fn.ClipByValue(fn.ClipByGlobalNorm(each, 1.0), 1.0), key=KEY) for each in inner
+    )
+    fn.save(path, made)
+    with pytest.raises(fn.StructureError):
+        fn.load(path, like=other)
+    assert fn.load(path, like=same).optimizer == made.optimizer
+
+
+def unchecked(value: object, _: str) -> object:
+    """As it is."""
+    return value
+
+
+FITS: dict[str, tuple[dict[str, Any], str]] = {
+    "a word": ({"losses": (0.5,), "values": ("a",), "best_epoch": 0}, "values must be a tuple of numbers"),
+    "a list": ({"losses": (0.5,), "values": 3, "best_epoch": 0}, "values must be a tuple of numbers, got 3"),
+    "a value less": ({"losses": (0.5,), "values": (), "best_epoch": 0}, "values must be 1, one a loss, got 0"),
+    "no best": ({"losses": (0.5,), "values": (0.5,)}, "best_epoch must be an int from 0 to 0, got None"),
+    "a best to come": ({"best_epoch": 0}, "best_epoch must be None before an epoch, got 0"),
+    "waited": ({"waited": "long"}, "waited must be an int of at least 0, got 'long'"),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_fit_whose_parts_do_not_fit_is_refused(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By save, and by load if it was written all the same."""
+    fields, fact = FITS[name]
+    fitted = fn.Fit(NET, NET, **fields)
+    with pytest.raises(fn.ConfigError, match=fact):
+        fn.save(path, fitted)
+    with monkeypatch.context() as patched:
+        patched.setattr("funcnet.checkpoints._check_value", unchecked)
+        fn.save(path, fitted)
+    with pytest.raises(fn.CheckpointError, match=fact):
+        fn.load(path)
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite(number: float, path: Path) -> None:
     """Refused, with the place; let through when asked for, bit for bit."""
@@ -336,6 +377,7 @@ UNSAVED: dict[str, tuple[object, type[fn.FuncnetError], str]] = {
     "a list of moments": (changed(moments=[NET]), fn.StructureError, "moments must be a tuple"),
     "a negative step": (changed(step=-1), fn.ConfigError, "step must be an int of at least 0, got -1"),
     "a seed": (changed(key=4), fn.ConfigError, "key must be a Key, got 4"),
+    "an arithmetic": (changed(arithmetic="fast"), fn.ConfigError, "arithmetic must be 'native' or 'portable'"),
     "no network": (changed(params=4), fn.StructureError, "got 4"),
     "too many layers": ((fn.ReLU(),) * 40_000, fn.CheckpointError, "a header must have at most 1048576 bytes"),
 }

@@ -201,6 +201,17 @@ def test_an_int_stands_for_a_pair() -> None:
         assert same_bits(fn.forward(kind(2, None, 1), x), fn.forward(kind((2, 2), (2, 2), ((1, 1), (1, 1))), x))
 
 
+def test_numpys_ints_are_ints() -> None:
+    """In records and in the maker, whose layer has the fingerprint of the one with Python's."""
+    one, two, narrow = np.int64(1), np.int64(2), np.int8(100)
+    made: Any = fn.conv2d(KEY, 2, 3, np.int64(3), stride=two, padding=((one, one), (one, two)), dilation=(one, two))  # type: ignore[arg-type]
+    same = fn.conv2d(KEY, 2, 3, 3, stride=2, padding=((1, 1), (1, 2)), dilation=(1, 2))
+    assert fn.fingerprint(made) == fn.fingerprint(same)
+    pool: Any = fn.MaxPool2D
+    assert fn.output_shape(pool(two, one, one), (4, 4, 1)) == fn.output_shape(fn.MaxPool2D(2, 1, 1), (4, 4, 1))
+    assert fn.output_shape(pool(narrow, narrow, narrow - np.int8(1)), (100, 100, 1)) == (2, 2, 1)
+
+
 def test_the_maker_draws_for_the_kernels_window() -> None:
     """The initializer sees (KH, KW, C, O); the bias is zero; the settings are kept."""
     layer = fn.conv2d(KEY, 2, 4, (3, 5), stride=2, padding="same", dilation=(1, 2), dtype=np.float64)

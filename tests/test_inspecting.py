@@ -57,6 +57,13 @@ def test_the_first_place_forward_is_found(net: Any, where: str, index: tuple[int
         assert (found.low, found.high) == (x.min(), x.max())
 
 
+def test_numbers_of_which_none_is_finite_have_no_range() -> None:
+    """The text says so."""
+    net = fn.Dense(np.full((4, 3), np.inf), np.zeros(3))
+    found = str(fn.first_nonfinite(net, X, LABELS, CE))
+    assert found == "weight[0, 0] is inf, computed from numbers of which none is finite"
+
+
 def test_the_input_is_looked_at_first() -> None:
     """Before every layer."""
     x = X.copy()

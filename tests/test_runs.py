@@ -313,6 +313,29 @@ def test_a_replay_needs_its_epochs(kept: fn.Run) -> None:
         fn.recheck(kept, [], step=STEP, data=data)
 
 
+def test_what_is_no_run_or_data_is_refused(kept: fn.Run) -> None:
+    """A directory is not yet a run; an epoch no segment; batches no function of an epoch."""
+    recheck: Any = fn.recheck
+    part: Any = fn.first_divergence
+    other = kept.directory
+    cases: list[tuple[Any, tuple[object, ...], object, str]] = [
+        (recheck, ("run_a", [0]), data, r"run must be a Run, got 'run_a'; use load_run\('run_a'\)"),
+        (recheck, (kept, 3), data, "segment must be a sequence or an iterator, got 3"),
+        (recheck, (kept, [3]), [X], "data must be a function"),
+        (part, (kept, other), data, r"run_b must be a Run, got .*; use load_run\(path\)"),
+        (part, (kept, kept), (data, 3), "data must be a function, got 3"),
+    ]
+    for call, arguments, batches, fact in cases:
+        with pytest.raises(fn.ConfigError, match=fact):
+            call(*arguments, step=STEP, data=batches)
+
+
+def test_a_recheck_is_true_if_it_passed(kept: fn.Run) -> None:
+    """So that ``assert recheck(...)`` sees a difference."""
+    assert bool(fn.recheck(kept, [0], step=STEP, data=data)) is True
+    assert bool(fn.recheck(kept, [0], step=STEP, data=relabelled(0))) is False
+
+
 # ------------------------------------------------------------------------------------------------- comparing
 
 

@@ -144,3 +144,18 @@ def test_the_error_shows_both_structures() -> None:
         fn.sgd_update(one, other, learning_rate=0.1)
     assert "float32 (2, 3)" in str(caught.value)
     assert "float32 (2, 4)" in str(caught.value)
+
+
+@frozen(eq=False)
+class Bare(fn.Layer):
+    """A field whose annotation says no role."""
+
+    weight: np.ndarray | None
+
+
+def test_an_annotation_without_a_role_is_refused() -> None:
+    """An ndarray would silently never be trained."""
+    with pytest.raises(
+        fn.ConfigError, match=r"Bare: weight is a np\.ndarray, which says no role; annotate it fn\.Array"
+    ):
+        fn.register_layer(Bare, forward=lambda _, x: x, backward=lambda params, _, g: (g, params))

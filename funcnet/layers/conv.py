@@ -38,6 +38,7 @@ from funcnet.layers.windows import (
     in_windows,
     inside,
     pair,
+    plain,
     planned_padding,
     run,
 )
@@ -327,4 +328,5 @@ def conv2d(
     check_callable("conv2d", "init", init)
     kind = float_dtype(dtype)
     weight = init(key, (*pair(kernel_size), int(in_channels), int(out_channels)), kind)
-    return Conv2D(weight, lock(np.zeros(int(out_channels), kind)), stride, padding, dilation)
+    bias = lock(np.zeros(int(out_channels), kind))
+    return Conv2D(weight, bias, plain(stride), plain(padding), plain(dilation))

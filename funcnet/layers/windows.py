@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from attrs import frozen
@@ -12,6 +12,8 @@ from attrs import frozen
 from funcnet.arrays import Array
 from funcnet.errors import ConfigError, ShapeError
 from funcnet.layer import Operation
+
+S = TypeVar("S")
 
 Pair: TypeAlias = int | tuple[int, int]
 """A number for rows and one for columns; an int stands for both."""
@@ -112,7 +114,15 @@ def _too_small(subject: str, given: str, added: int, reach: int) -> ShapeError:
 
 def pair(value: Pair) -> tuple[int, int]:
     """The number for rows and the one for columns."""
-    return value if isinstance(value, tuple) else (value, value)
+    rows, columns = value if isinstance(value, tuple) else (value, value)
+    return int(rows), int(columns)  # NumPy's small ints would overflow
+
+
+def plain(value: S) -> S:
+    """A setting with Python's ints where it has NumPy's, which have another fingerprint."""
+    if isinstance(value, tuple):
+        return cast("S", tuple(plain(part) for part in cast("tuple[object, ...]", value)))
+    return cast("S", int(cast("int", value))) if isinstance(value, np.integer) else value
 
 
 def _sides(padding: Sides) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -178,7 +188,7 @@ def _is_pair(value: object, low: int) -> bool:
 
 
 def _is_count(value: object, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(cast("int", value)) >= low
 
 
 # -------------------------------------------------------------------------------------------------- buffers
