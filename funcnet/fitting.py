@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from attrs import frozen
@@ -154,7 +154,7 @@ def _epochs(  # noqa: PLR0917  # what a generator keeps
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ConfigError(f"validate must return a number, got {value!r:.80}", subject="fit")
-    return float(value)
+    return float(cast("float", value))
 
 
 def _after(  # noqa: PLR0917

@@ -474,3 +474,10 @@ def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
             loss(prediction, target)
         with pytest.raises((fn.ShapeError, fn.DTypeError), match=fix):
             plans.plan_loss(loss, prediction, np.empty_like(prediction))(target)
+
+
+def test_one_class_is_no_choice() -> None:
+    """A softmax over one class is always 1: the loss would be 0 whatever the network says."""
+    for loss in (fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(label_smoothing=0.1)):
+        with pytest.raises(fn.ConfigError, match=r"got logits \(3, 1\); .* use binary_cross_entropy"):
+            loss(np.ones((3, 1)), np.zeros(3, np.int64))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from networks import inputs
 
 import funcnet as fn
+from funcnet.arithmetic import Name, using
 from funcnet.data import Minibatches
 from funcnet.trees import leaves, same_bits
 
@@ -295,12 +296,12 @@ ROWS = np.array([[1e-30, 1], [3, -4], [200, -900], [-900, 500]], np.float32)
         fn.ClipByGlobalNorm(fn.Adagrad(learning_rate=0.1), max_norm=1e-30),
     ],
 )
-def test_no_number_warns(arithmetic: fn.arithmetic.Name, optimizer: Any) -> None:
+def test_no_number_warns(arithmetic: Name, optimizer: Any) -> None:
     """Where NumPy raises for any number too small or too large, training, losses and predictions compute as ever."""
     net, y = fn.mlp(KEY, (2, 3, 2)), np.array([0, 1, 0, 1])
     start = fn.TrainState.create(net, optimizer, key=KEY)
     prediction, target = np.array([[-150.0], [2e-30]], np.float32), np.array([[1e-30], [0.5]], np.float32)
-    with fn.arithmetic.using(arithmetic), np.errstate(all="raise"):
+    with using(arithmetic), np.errstate(all="raise"):
         begun = attrs.evolve(start, arithmetic=arithmetic)
         run, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), begun, [fn.Batch(ROWS, y)] * 3)
         fn.train_epoch(fn.sgd_step(fn.SoftmaxCrossEntropy(0.1), learning_rate=0.1), net, [fn.Batch(ROWS, y)] * 3)

@@ -93,6 +93,9 @@ def _check_logits(logits: Array) -> None:
     check_array(_NAME, "logits", logits, ("B", "O"))
     check_count(_NAME, "the batch's size", len(logits))
     check_count(_NAME, "the number of classes", logits.shape[1])
+    if logits.shape[1] == 1:
+        fix = "a softmax over one class is always 1; use binary_cross_entropy"
+        raise ConfigError(f"the number of classes must be at least 2, got logits {logits.shape}; {fix}", subject=_NAME)
 
 
 @frozen
