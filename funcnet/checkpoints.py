@@ -30,10 +30,11 @@ from funcnet.fingerprints import environment
 from funcnet.fitting import Fit
 from funcnet.keys import check_key
 from funcnet.layer import N, Network
+from funcnet.optimizers.protocol import check_optimizer
 from funcnet.optimizers.wrappers import Wrapper
 from funcnet.records import Record, check_tree, fields_of
 from funcnet.settings import check_count
-from funcnet.training import TrainState, check_optimizer
+from funcnet.training import TrainState
 from funcnet.trees import map_parameters
 from funcnet.values import Node, canonical, put_together, raw, take_apart
 

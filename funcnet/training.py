@@ -20,8 +20,7 @@ from funcnet.layer import N, Network
 from funcnet.modes import check_training, has_modes, training
 from funcnet.network import INFINITY, Loss, loss_and_grad
 from funcnet.optimizers.descent import planned_descent, sgd_update
-from funcnet.optimizers.protocol import Optimizer, is_planned
-from funcnet.optimizers.protocol import check_optimizer as check_optimizer  # noqa: PLC0414  # also for checkpoints
+from funcnet.optimizers.protocol import Optimizer, check_optimizer, is_planned
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.schedules import rate_at
