@@ -166,14 +166,15 @@ def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewh
 
     Args:
         call: Such as ``"reference_run('native')"``: gives a fingerprint.
-        inherit: Whether OpenBLAS's settings here are in force there.
+        inherit: Whether OpenBLAS's settings here are in force there; what they say of the processor's cache always is.
         environment: Variables that are.
     """
     program = (
         f"from funcnet.contract import *; from funcnet.fingerprints import environment; print({call})\n"
         "here = environment(); print(here.blas, here.blas_threads, here.simd, sep='\\n')"
     )
-    settings = {key: value for key, value in os.environ.items() if inherit or not key.startswith("OPENBLAS_")}
+    chosen = {key for key in os.environ if key.startswith("OPENBLAS_") and key != "OPENBLAS_L2_SIZE"}
+    settings = {key: value for key, value in os.environ.items() if inherit or key not in chosen}
     path = os.pathsep.join(part for part in sys.path if part)
     done = subprocess.run(  # noqa: S603  # this Python, our own program
         [sys.executable, "-c", program],

@@ -15,6 +15,8 @@ from portable_matrix import Cell, Said
 
 from funcnet.contract import REFERENCE
 
+pytest.importorskip("threadpoolctl", reason="what shows which kernel is in force")
+
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
     reason="portable means x86-64, and Linux says what a processor has",
