@@ -130,9 +130,7 @@ def sum_rows(a: Array, out: Array) -> Operation:
     work, values, total = np.empty(a.shape, np.float32), np.empty(a.shape, np.float64), np.empty(out.shape, np.float64)
     powers, rounder = np.empty((1, *out.shape), np.float32), np.empty((1, *out.shape), np.float64)
     bits = powers.view(np.int32)
-    count_rounder = np.array(
-        [portable.sum_rounder(len(a))]
-    )  # with an axis: beside a mere number, NumPy 1 stays in float32
+    count_rounder = np.array([portable.sum_rounder(len(a))])  # an axis: else NumPy 1 stays in float32
 
     def run() -> None:
         np.abs(a, work)
