@@ -32,6 +32,15 @@ class Adagrad(Descent):
 
     Source: Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
     JMLR 12 (2011).
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> rule = Adagrad(learning_rate=0.25)
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> new.weight.round(6), moments[0].weight  # 1 - 0.25 * 2 / sqrt(2 * 2)
+        (array([[0.75]]), array([[4.]]))
     """
 
     lr_decay: float = 0.0
@@ -81,6 +90,15 @@ class RMSprop(Descent):
 
     Source: Tieleman and Hinton, "Neural networks for machine learning", lecture 6.5, 2012; Graves, "Generating
     sequences with recurrent neural networks", 2013, for the centered form.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> rule = RMSprop(learning_rate=0.025)
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> new.weight.round(6), moments[0].weight.round(6)  # (1 - 0.99) * 2 * 2, and 1 - 0.025 * 2 / 0.2
+        (array([[0.75]]), array([[0.04]]))
     """
 
     alpha: float = 0.99
@@ -137,6 +155,17 @@ class Adam(Descent):
     divided by ``1 - a^t`` and ``1 - b^t``. PyTorch's ``Adam``, but it has no ``weight_decay``: take ``AdamW``.
 
     Source: Kingma and Ba, "Adam: A method for stochastic optimization", ICLR 2015, algorithm 1.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> rule = Adam(learning_rate=0.25, betas=(0.5, 0.75))
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> moments[0].weight, moments[1].weight  # (1 - 0.5) * 2, and (1 - 0.75) * 2 * 2
+        (array([[1.]]), array([[1.]]))
+        >>> new.weight.round(6)  # 1 - 0.25 * (1 / 0.5) / sqrt(1 / 0.25)
+        array([[0.75]])
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
@@ -182,6 +211,15 @@ class AdamW(Adam):
     PyTorch's ``AdamW``, which decays every parameter; here biases and the scales of normalisation are left alone.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> rule = AdamW(learning_rate=0.25, weight_decay=0.4)
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> new.weight.round(6), new.bias.round(6)  # 1 * (1 - 0.25 * 0.4) - 0.25, and 0 - 0.25
+        (array([[0.65]]), array([-0.25]))
     """
 
     weight_decay: float = 0.01

@@ -145,6 +145,15 @@ class Nesterov(Descent):
 
     Source: Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k²)", 1983; Sutskever
     et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> rule = Nesterov(learning_rate=0.25, momentum=0.5)
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> new.weight, moments[0].weight  # 1 - 0.25 * (2 + 0.5 * 2)
+        (array([[0.25]]), array([[2.]]))
     """
 
     momentum: float = 0.9
