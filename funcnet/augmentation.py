@@ -13,7 +13,7 @@ from funcnet.data import Batch, check_is_batch
 from funcnet.draws import normal, uniform
 from funcnet.keys import Key
 from funcnet.records import register_name
-from funcnet.settings import check_count, check_number
+from funcnet.settings import INFINITY, check_count, check_number
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class RandomNoise:
     deviation: float
 
     def __attrs_post_init__(self) -> None:
-        check_number("RandomNoise", "deviation", self.deviation, low=0, high=float("inf"))
+        check_number("RandomNoise", "deviation", self.deviation, low=0, high=INFINITY)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
         """The batch with noise."""

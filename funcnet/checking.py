@@ -16,7 +16,7 @@ from funcnet.keys import Key
 from funcnet.layer import Network
 from funcnet.network import backward, forward
 from funcnet.records import Tree
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 from funcnet.trees import Leaf, cast, leaves
 
 
@@ -41,7 +41,7 @@ def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -
         array([5., 3.])
     """
     check_array("numerical_gradient", "x", x, ("...",))
-    check_number("numerical_gradient", "h", h, low=0, high=float("inf"))
+    check_number("numerical_gradient", "h", h, low=0, high=INFINITY)
     gradient = np.zeros_like(x)
 
     def moved(index: tuple[int, ...], distance: float) -> Array:

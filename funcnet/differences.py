@@ -10,7 +10,7 @@ from attrs import frozen
 
 from funcnet.arithmetic import mean
 from funcnet.arrays import Array, lock
-from funcnet.network import INFINITY
+from funcnet.settings import INFINITY
 
 STEP: Final = 1e-5
 RTOL: Final = 1e-6

@@ -14,9 +14,9 @@ from funcnet.arrays import Array
 from funcnet.errors import ConfigError, NonFiniteError
 from funcnet.inference import outputs
 from funcnet.layer import Network
-from funcnet.network import INFINITY, Loss, weighted_loss
+from funcnet.network import Loss, weighted_loss
 from funcnet.records import register_name
-from funcnet.settings import check_callable, check_count, check_number
+from funcnet.settings import INFINITY, check_callable, check_count, check_number
 from funcnet.training import Step, train_epoch
 
 S = TypeVar("S")

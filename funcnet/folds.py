@@ -18,9 +18,10 @@ from funcnet.arrays import Array, lock
 from funcnet.data import Batch, check_is_batch
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N
-from funcnet.network import INFINITY, Loss
+from funcnet.network import Loss
 from funcnet.optimizers.protocol import PlannedUpdate
 from funcnet.plans import Memory, copy, plan_loss, plan_network
+from funcnet.settings import INFINITY
 from funcnet.trees import leaves, on_arrays, trained_arrays
 
 S = TypeVar("S")

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import log, mean, mean_rows
 from funcnet.arrays import Array, Labels, check_array, check_finite, check_labels
 from funcnet.errors import ConfigError, NonFiniteError
-from funcnet.network import INFINITY
-from funcnet.settings import check_count, check_size
+from funcnet.settings import INFINITY, check_count, check_size
 
 Average: TypeAlias = Literal["binary", "macro", "micro", "weighted"]
 """How the values of the classes become one."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import mean
 from funcnet.arrays import Array
 from funcnet.layer import Network
-from funcnet.network import INFINITY, Loss, forward, layers_of, value_and_grad
+from funcnet.network import Loss, forward, layers_of, value_and_grad
 from funcnet.optimizers.gradients import norm_of
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 from funcnet.trees import leaves
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import signature
-from typing import Final, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -15,13 +15,11 @@ from funcnet.arithmetic import in_force, using
 from funcnet.arrays import Array, check_array, contiguous
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
 from funcnet.layer import Layer, N, Network, Pullback, Shape, rule_of
-from funcnet.settings import check_callable, check_count
-from funcnet.trees import is_trained, leaves
+from funcnet.settings import INFINITY, check_callable, check_count
+from funcnet.trees import first_trained, leaves
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
-
-INFINITY: Final = float("inf")
 
 
 def forward(params: Network, x: Array) -> Array:
@@ -135,7 +133,7 @@ def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
         return g, cast("N", tuple(grads))
 
     def params_only(g: Array) -> N:
-        first = next((i for i, layer in enumerate(params) if is_trained(layer)), len(pulls))
+        first = first_trained(params)
         if first == len(pulls):
             return params
         g, grads = _pull_back(pulls, first + 1, g)

@@ -16,7 +16,7 @@ from attrs import frozen
 from funcnet.arrays import Array, lock
 from funcnet.layer import L, N, Network, Operation, Plan, Pullback, rule_of
 from funcnet.network import Loss, weighted_loss
-from funcnet.trees import is_trained, on_arrays, trained_arrays
+from funcnet.trees import first_trained, on_arrays, trained_arrays
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -85,11 +85,6 @@ def plan_grad_x(plan: Plan[N], params: N, g: Array, into: Array) -> Sequence[Ope
 def scratch_like(params: N) -> N:
     """The network on buffers of its own, without values: for gradients that are no result yet, or never."""
     return on_arrays(params, iter([np.empty_like(array) for array in trained_arrays(params)]))
-
-
-def first_trained(params: tuple[Network, ...]) -> int:
-    """The position of the first layer that has something to train; the number of layers if none has."""
-    return next((position for position, layer in enumerate(params) if is_trained(layer)), len(params))
 
 
 def _plain_plan(params: L, x: Array) -> Plan[L]:

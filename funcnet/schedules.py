@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import FunctionType
-from typing import Final, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from attrs import frozen
 
 from funcnet.arithmetic.scalars import cos_pi, power
 from funcnet.errors import ConfigError
 from funcnet.records import register_name
-from funcnet.settings import check_count, check_iterable, check_number
-
-INFINITY: Final = float("inf")
+from funcnet.settings import INFINITY, check_count, check_iterable, check_number
 
 Schedule: TypeAlias = Callable[[int], float]
 """``updates done -> learning rate``, finite and 0 or more."""

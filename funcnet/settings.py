@@ -10,6 +10,8 @@ import numpy as np
 
 from funcnet.errors import ConfigError
 
+INFINITY: Final = float("inf")
+
 
 def check_number(subject: str, name: str, value: object, *, low: float, high: float, closed: bool = False) -> None:
     """Check that a setting is a float or an int in ``low < value < high`` (``closed``: ``low <= value < high``).

@@ -18,13 +18,13 @@ from funcnet.folds import PlannedFold
 from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
 from funcnet.modes import check_training, has_modes, training
-from funcnet.network import INFINITY, Loss, loss_and_grad
+from funcnet.network import Loss, loss_and_grad
 from funcnet.optimizers.descent import planned_descent, sgd_update
 from funcnet.optimizers.protocol import Optimizer, check_optimizer, is_planned
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.schedules import rate_at
-from funcnet.settings import check_callable, check_count, check_iterable, check_number
+from funcnet.settings import INFINITY, check_callable, check_count, check_iterable, check_number
 from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import check_finite_parameters, map_parameters
 
@@ -96,7 +96,7 @@ def sgd_step(
         0.1
     """
     _check_loss("sgd_step", loss)
-    check_number("sgd_step", "learning_rate", learning_rate, low=0, high=float("inf"))
+    check_number("sgd_step", "learning_rate", learning_rate, low=0, high=INFINITY)
     _check_shards("sgd_step", shard_size, executor)
     return SGDStep(loss, learning_rate, shard_size, executor)
 

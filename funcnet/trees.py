@@ -178,6 +178,11 @@ def is_trained(tree: Tree) -> bool:
     return any(is_trained(getattr(tree, name)) for name in fields.networks)
 
 
+def first_trained(trees: tuple[Tree, ...]) -> int:
+    """The position of the first network that has something to train; how many there are if none has."""
+    return next((position for position, tree in enumerate(trees) if is_trained(tree)), len(trees))
+
+
 # ------------------------------------------------------------------------------------- comparing and casting
 
 

@@ -15,7 +15,8 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet.arithmetic.scalars import cos_pi, integer_power, power
-from funcnet.schedules import INFINITY, Schedule, rate_at
+from funcnet.schedules import Schedule, rate_at
+from funcnet.settings import INFINITY
 from funcnet.values import put_together, take_apart
 
 KEY: Final = fn.Key(63)

@@ -24,7 +24,7 @@ from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_laye
 from funcnet.layers.normalization import check_affine, per_channel, unit_affine
 from funcnet.plans import scalar
 from funcnet.records import evolve
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 
 
 @frozen(eq=False)
@@ -66,7 +66,7 @@ class BatchNorm(Layer):
         if self.mean is not None:
             check_array("BatchNorm", "mean", self.mean, self.scale.shape, match=("scale", self.scale))
             check_array("BatchNorm", "variance", self.variance, self.scale.shape, match=("scale", self.scale))
-        check_number("BatchNorm", "epsilon", self.epsilon, low=0, high=float("inf"))
+        check_number("BatchNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
         if not isinstance(self.training, bool):
             raise ConfigError(f"training must be True or False, got {self.training!r}", subject="BatchNorm")
 

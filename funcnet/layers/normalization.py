@@ -12,7 +12,7 @@ from funcnet.arrays import Array, FloatDType, check_array, check_channels, check
 from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.plans import scalar
 from funcnet.records import evolve
-from funcnet.settings import check_count, check_number, check_size
+from funcnet.settings import INFINITY, check_count, check_number, check_size
 from funcnet.trees import float_dtype
 
 
@@ -38,7 +38,7 @@ class LayerNorm(Layer):
     def check(self) -> None:
         """Scale and offset are vectors of one length, and epsilon is above 0."""
         check_affine("LayerNorm", self.scale, self.offset)
-        check_number("LayerNorm", "epsilon", self.epsilon, low=0, high=float("inf"))
+        check_number("LayerNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
 
 
 @frozen(eq=False)
@@ -62,7 +62,7 @@ class RMSNorm(Layer):
     def check(self) -> None:
         """Scale is a vector, and epsilon is above 0."""
         check_affine("RMSNorm", self.scale)
-        check_number("RMSNorm", "epsilon", self.epsilon, low=0, high=float("inf"))
+        check_number("RMSNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
 
 
 def check_affine(subject: str, scale: Array, offset: Array | None = None) -> None:

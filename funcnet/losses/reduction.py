@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import mean
 from funcnet.arrays import Array, check_array, check_weight, lock
 from funcnet.errors import ConfigError, LabelError, NonFiniteError, ShapeError
-from funcnet.network import INFINITY
 from funcnet.plans import PlannedLoss, scalar
-from funcnet.settings import check_count
+from funcnet.settings import INFINITY, check_count
 
 Elements: TypeAlias = Callable[[Array, Array, Array, Array], None]
 """``(prediction, target, losses, slopes)``: computes an element's loss and slope into the last two."""

@@ -10,10 +10,9 @@ from attrs import frozen
 from funcnet.arithmetic import exp
 from funcnet.arrays import Array
 from funcnet.losses.reduction import check_targets, planned, reduced
-from funcnet.network import INFINITY
 from funcnet.plans import register_loss_plan, scalar
 from funcnet.records import register_name
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 
 
 def mean_squared_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:

@@ -12,10 +12,9 @@ from funcnet.arithmetic import exp, log, mean, sum_last
 from funcnet.arrays import Array, Labels, check_array, check_labels, check_weight, lock
 from funcnet.errors import ConfigError, ShapeError
 from funcnet.losses.reduction import check_targets, check_value, row_factors
-from funcnet.network import INFINITY
 from funcnet.plans import copy, register_loss_plan, scalar
 from funcnet.records import register_name
-from funcnet.settings import check_count, check_number
+from funcnet.settings import INFINITY, check_count, check_number
 
 Targets: TypeAlias = "Labels | Array"
 """Class ids, shape (B,), or a share of each class, shape (B, O)."""

@@ -9,13 +9,11 @@ from funcnet.arithmetic.scalars import integer_power
 from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError
 from funcnet.layer import N
-from funcnet.optimizers.protocol import Descent, PlannedUpdate
+from funcnet.optimizers.protocol import Descent, PlannedUpdate, planned_decay
 from funcnet.plans import Memory, scalar
 from funcnet.records import register_name
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 from funcnet.trees import map_parameters
-
-INFINITY = float("inf")
 
 
 @frozen
@@ -231,12 +229,10 @@ class AdamW(Adam):
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """The update in place."""
-        adam, kept = super().plan(p, g, moments), np.empty((), p.flat.dtype)
+        adam, decay = super().plan(p, g, moments), planned_decay(p, self.rate, self.weight_decay)
 
         def update(step: int) -> None:
-            kept[...] = 1.0 - self.rate(step) * float(self.weight_decay)
-            for part in p.decayed:
-                np.multiply(part, kept, part)
+            decay(step)
             adam(step)
 
         return update

@@ -11,7 +11,7 @@ from funcnet.optimizers.protocol import Descent, PlannedUpdate, check_moments
 from funcnet.plans import Memory, scalar
 from funcnet.records import register_name
 from funcnet.schedules import Schedule
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 from funcnet.trees import map_parameters
 
 
@@ -30,7 +30,7 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         >>> new.weight, new.bias, layer.weight
         (array([[0.8]]), array([-0.1]), array([[1.]]))
     """
-    check_number("sgd_update", "learning_rate", learning_rate, low=0, high=float("inf"))
+    check_number("sgd_update", "learning_rate", learning_rate, low=0, high=INFINITY)
     return descend(params, grads, float(learning_rate))  # a NumPy scalar would promote float32 arrays
 
 

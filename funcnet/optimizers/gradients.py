@@ -11,10 +11,9 @@ from funcnet.arrays import Array, lock
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N, Network
 from funcnet.records import check_tree
-from funcnet.settings import check_number
+from funcnet.settings import INFINITY, check_number
 from funcnet.trees import map_parameters, trained_arrays
 
-INFINITY = float("inf")
 SMALL = 1e-6
 
 

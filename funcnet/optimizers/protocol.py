@@ -72,6 +72,18 @@ def is_planned(optimizer: Optimizer) -> TypeGuard[PlannedOptimizer]:
     return (owner is Descent or "plan" in vars(owner)) and (inner is None or is_planned(cast("Optimizer", inner)))
 
 
+def planned_decay(p: Memory, rate: Callable[[int], float], weight_decay: float) -> PlannedUpdate:
+    """Decoupled weight decay in place: weights times ``1 - rate * weight_decay``, before an update."""
+    kept = np.empty((), p.flat.dtype)
+
+    def decay(step: int) -> None:
+        kept[...] = 1.0 - rate(step) * float(weight_decay)
+        for part in p.decayed:
+            np.multiply(part, kept, part)
+
+    return decay
+
+
 def zeros_like(params: N) -> N:
     """The network with every trained array zero: where moments begin."""
     return map_parameters(lambda p: lock(np.zeros_like(p)), params)

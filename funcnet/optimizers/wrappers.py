@@ -22,15 +22,14 @@ from funcnet.optimizers.protocol import (
     PlannedUpdate,
     check_moments,
     check_optimizer,
+    planned_decay,
     rated,
     zeros_like,
 )
 from funcnet.plans import Memory, scalar
 from funcnet.records import Tree, check_tree, evolve, fields_of, register_name
-from funcnet.settings import check_count, check_number
+from funcnet.settings import INFINITY, check_count, check_number
 from funcnet.trees import map_parameters
-
-INFINITY = float("inf")
 
 
 @frozen
@@ -171,12 +170,10 @@ class WeightDecay(Wrapper):
 
     def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
         """``update`` in place."""
-        inner, kept = self.planned(p, g, moments), np.empty((), p.flat.dtype)
+        inner, decay = self.planned(p, g, moments), planned_decay(p, self.rate, self.weight_decay)
 
         def update(step: int) -> None:
-            kept[...] = 1.0 - self.rate(step) * float(self.weight_decay)
-            for part in p.decayed:
-                np.multiply(part, kept, part)
+            decay(step)
             inner(step)
 
         return update
