@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
-from funcnet.arithmetic import mean
+from funcnet.arithmetic import sum_all
 from funcnet.arrays import Array, check_array, lock
 from funcnet.draws import normal
 from funcnet.errors import GradientError
@@ -128,7 +128,7 @@ def check_gradients(
     grad_x, grads = backward(net, point, g)
 
     def output(net: Network, x: Array) -> float:
-        return mean(g * forward(net, x)) * g.size if g.size else 0.0
+        return sum_all(g * forward(net, x))
 
     def by_parameter(leaf: Leaf) -> Array:
         return numerical_gradient(lambda moved: output(replaced(net, leaf.path, moved), point), leaf.array, h)

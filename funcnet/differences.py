@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import mean
+from funcnet.arithmetic import mean, sum_all
 from funcnet.arrays import Array, lock
 from funcnet.settings import INFINITY
 
@@ -58,11 +58,6 @@ class Slope:
         return self.error / self.tolerance
 
 
-def total(a: Array) -> float:
-    """The sum of all elements, in float64."""
-    return mean(a) * a.size if a.size else 0.0
-
-
 def slope(f: Callable[[float], Array], got: float) -> Slope:
     """Compare a number with the slope at 0 of the sum of f's elements.
 
@@ -95,7 +90,7 @@ def slope(f: Callable[[float], Array], got: float) -> Slope:
 
 def _sides(f: Callable[[float], Array], here: Array, step: float) -> tuple[float, float]:
     """The slopes to the left and to the right. Differences are taken before sums, which keeps their digits."""
-    return total(here - f(-step)) / step, total(f(step) - here) / step
+    return sum_all(here - f(-step)) / step, sum_all(f(step) - here) / step
 
 
 def _apart(a: float, b: float) -> float:

@@ -12,9 +12,10 @@ from typing import cast as as_type
 import numpy as np
 from attrs import frozen
 
+from funcnet.arithmetic import sum_all
 from funcnet.arrays import AnyArray, Array, check_array, describe, lock
 from funcnet.checking import replaced
-from funcnet.differences import ATOL, RTOL, Slope, Target, looks_like, slope, total
+from funcnet.differences import ATOL, RTOL, Slope, Target, looks_like, slope
 from funcnet.draws import normal
 from funcnet.errors import LawError, StructureError
 from funcnet.keys import Key
@@ -294,7 +295,7 @@ def _adjoint(targets: list[Target]) -> Check:
         def along(t: float, target: Target = target, v: Array = v) -> Array:
             return target.f(lock(target.array + t * v))
 
-        found = slope(along, total(target.gradient * v))
+        found = slope(along, sum_all(target.gradient * v))
         if found.kink:  # along a line that crosses several, no slope need lie between the two
             kinks += 1
         elif found.share > worst.share:

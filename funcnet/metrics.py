@@ -12,7 +12,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import log, mean, mean_rows
+from funcnet.arithmetic import log, mean, mean_rows, sum_all
 from funcnet.arrays import Array, Labels, check_array, check_finite, check_labels
 from funcnet.errors import ConfigError, NonFiniteError
 from funcnet.settings import INFINITY, check_count, check_size
@@ -239,8 +239,8 @@ def _averaged(  # noqa: PLR0917
     if average == "macro":
         return mean(values[counts.chosen])
     if average == "weighted":
-        return mean(values * counts.actual) * len(values) / counts.rows
-    return mean(counts.right.astype(np.float64)) * len(values) / counts.rows
+        return sum_all(values * counts.actual) / counts.rows
+    return sum_all(counts.right.astype(np.float64)) / counts.rows
 
 
 def _check_ids(name: str, predicted_ids: Labels, labels: Labels, classes: int | None) -> int:

@@ -290,7 +290,7 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
 def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
     prediction, pull = _vjp(params, contiguous(x))
-    value, g = loss(prediction, y) if weight is None else weighted_loss(loss, prediction, y, weight)
+    value, g = weighted_loss(loss, prediction, y, weight)
     if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
     if type(g) is not np.ndarray or g.shape != prediction.shape or g.dtype != prediction.dtype:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkabl
 
 import numpy as np
 
-from funcnet.arithmetic import Name, in_force, mean, using
+from funcnet.arithmetic import Name, in_force, sum_all, using
 from funcnet.arrays import Array, check_array, check_weight, lock
 from funcnet.diagnosis import diagnosed
 from funcnet.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
@@ -119,7 +119,7 @@ def _total(loss: Loss[T], x: Array, y: T, weight: Array | None) -> float:
     """What a shard counts for: what the loss's mean over it divides by."""
     if isinstance(loss, Totalled):
         return loss.total(y, weight)
-    return float(len(x)) if weight is None else mean(weight.astype(np.float64)) * len(x)
+    return float(len(x)) if weight is None else sum_all(weight.astype(np.float64))
 
 
 def check_targets(subject: str, y: object, count: int) -> None:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias, cast
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import exp, log, mean, sum_last
+from funcnet.arithmetic import exp, log, mean, sum_all, sum_last
 from funcnet.arrays import Array, Labels, check_array, check_labels, check_weight, lock
 from funcnet.errors import ConfigError, ShapeError
 from funcnet.losses.reduction import check_targets, check_value, row_factors
@@ -54,7 +54,7 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
                [ 0.25 , -0.25 ]]))
     """
     _check_logits(logits)
-    if _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape):
+    if _are_shares_of(labels, logits):
         return _PLAIN(logits, labels, weight)  # which refuses another dtype
     return _of_ids(logits, labels, weight)
 
@@ -67,9 +67,7 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
     factors = None if weight is None else row_factors(_NAME, weight, logits)
     rows = np.arange(count, dtype=np.intp)
     with np.errstate(all="ignore"):
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        shares = exp(shifted)
-        sums = sum_last(shares)
+        shifted, shares, sums = _exponentials(logits)
         losses = log(sums[:, 0]) - shifted[rows, labels]
         value = mean(losses if factors is None else losses * factors[:, 0])
         shares /= sums
@@ -79,6 +77,13 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
         shares /= count
     check_value(_NAME, value, _REASON)
     return value, lock(shares)
+
+
+def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
+    """Logits from each row's maximum on, their exponentials, and the sum of those. Shapes: (B, O), (B, O), (B, 1)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    shares = exp(shifted)
+    return shifted, shares, sum_last(shares)
 
 
 def _check_ids(labels: Targets, count: int, classes: int) -> None:
@@ -139,9 +144,7 @@ class SoftmaxCrossEntropy:
         check_weight(_NAME, weight, len(logits))
         factors = row_factors(_NAME, weight, logits, counted)
         with np.errstate(all="ignore"):
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            shares = exp(shifted)
-            sums = sum_last(shares)
+            shifted, shares, sums = _exponentials(logits)
             terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 of infinity is 0
             value = mean(sum_last(terms) * factors)
             shares /= sums
@@ -155,7 +158,7 @@ class SoftmaxCrossEntropy:
         if self.class_weight is not None and not _are_shares(labels):
             _check_ids(labels, len(labels), len(self.class_weight))
             counted = counted * self._weights(len(self.class_weight)).take(cast("Labels", labels))
-        total = mean(counted) * len(labels)
+        total = sum_all(counted)
         if self.label_smoothing and not total and (weight is None or weight.any()):
             reason = "smoothing gives every class a share"
             raise ConfigError(f"the classes of a shard must have a weight above 0: {reason}; use larger shards")
@@ -190,6 +193,11 @@ def _are_shares(labels: Targets) -> bool:
     return type(labels) is np.ndarray and labels.dtype.kind == "f" and labels.ndim == 2
 
 
+def _are_shares_of(labels: Targets, logits: Array) -> bool:
+    """Whether they are meant as shares of these logits' classes, be it in another shape or another dtype."""
+    return _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape)
+
+
 _PLAIN: Final = SoftmaxCrossEntropy()
 
 
@@ -202,7 +210,7 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Targets]
     chosen, one, size = np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
 
     def run(labels: Targets) -> float:
-        if _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape):
+        if _are_shares_of(labels, logits):
             value, gradient = _PLAIN(copy(logits), labels)
             np.copyto(g, gradient)
             return value

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from funcnet.arithmetic import mean
+from funcnet.arithmetic import sum_all
 from funcnet.arrays import Array, lock
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N, Network
@@ -39,8 +39,7 @@ def norm_of(arrays: Iterable[Array]) -> float:
         for array in arrays:
             squares = array.astype(np.float64)
             np.multiply(squares, squares, squares)
-            if squares.size:
-                total += mean(squares) * squares.size
+            total += sum_all(squares)
         return float(np.sqrt(total))
 
 
