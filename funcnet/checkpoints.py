@@ -35,7 +35,7 @@ from funcnet.optimizers.wrappers import Wrapper
 from funcnet.records import Record, check_tree, fields_of
 from funcnet.settings import check_count
 from funcnet.training import TrainState
-from funcnet.trees import map_parameters
+from funcnet.trees import check_alike
 from funcnet.values import Node, canonical, put_together, raw, take_apart
 
 FORMAT: Final = 1
@@ -393,7 +393,7 @@ def _check_value(value: object, subject: str) -> object:
     if type(state.moments) is not tuple:
         raise StructureError(f"moments must be a tuple of networks, got {state.moments!r:.80}", subject=subject)
     for moment in state.moments:
-        map_parameters(lambda p, _: p, state.params, moment)
+        check_alike(state.params, moment)
     check_count(subject, "step", state.step, low=0)
     check_key(subject, state.key)
     if state.arithmetic not in ("native", "portable"):

@@ -51,6 +51,19 @@ def map_parameters(f: Callable[..., Array], first: T, *rest: T) -> T:
         raise _different(first, *rest) from None
 
 
+def check_alike(first: T, other: T, /) -> None:
+    """Check that two networks have one structure: record types, tuple lengths, shapes and dtypes of what is trained.
+
+    Raises:
+        StructureError: If they have not; the message has both.
+
+    Example:
+        >>> import funcnet as fn
+        >>> check_alike(fn.mlp(fn.Key(0), (3, 2)), fn.mlp(fn.Key(1), (3, 2)))
+    """
+    map_parameters(lambda p, _: p, first, other)
+
+
 def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
     if isinstance(first, tuple):
         if any(not isinstance(other, tuple) or len(other) != len(first) for other in rest):

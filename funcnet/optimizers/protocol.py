@@ -18,7 +18,7 @@ from funcnet.layer import N, Network
 from funcnet.plans import Memory
 from funcnet.schedules import Schedule, check_rate, rate_at
 from funcnet.settings import check_count
-from funcnet.trees import leaves, map_parameters, on_arrays
+from funcnet.trees import check_alike, leaves, map_parameters, on_arrays
 
 PlannedUpdate: TypeAlias = Callable[[int], None]
 """An update bound to buffers, called with the number of updates done."""
@@ -130,9 +130,9 @@ class Descent:
     def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
         """``plan`` on copies: what went in does not change."""
         check_moments(type(self).__name__, moments, self.count())
-        map_parameters(lambda p, _: p, params, grads)
+        check_alike(params, grads)
         for moment in moments:
-            map_parameters(lambda p, _: p, params, moment)
+            check_alike(params, moment)
         p, g, *rest = (_copies(network) for network in (params, grads, *moments))
         with np.errstate(all="ignore"):  # as in map_parameters
             for parts in zip(p, g, *rest, strict=True):
