@@ -17,12 +17,13 @@ import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias, TypeVar, cast, overload
+from typing import IO, Any, Final, TypeAlias, TypeVar, cast, get_args, overload
 
 import attrs
 import numpy as np
 from attrs import frozen
 
+from funcnet.arithmetic import Name
 from funcnet.arrays import AnyArray, Array, check_finite, lock
 from funcnet.errors import CheckpointError, ConfigError, FuncnetError, StructureError
 from funcnet.files import Filename, as_path, remove_stale
@@ -33,7 +34,7 @@ from funcnet.layer import N, Network
 from funcnet.optimizers.protocol import check_optimizer
 from funcnet.optimizers.wrappers import Wrapper
 from funcnet.records import Record, check_tree, fields_of
-from funcnet.settings import check_count
+from funcnet.settings import check_choice, check_count
 from funcnet.training import TrainState
 from funcnet.trees import check_alike
 from funcnet.values import Node, canonical, put_together, raw, take_apart
@@ -396,9 +397,7 @@ def _check_value(value: object, subject: str) -> object:
         check_alike(state.params, moment)
     check_count(subject, "step", state.step, low=0)
     check_key(subject, state.key)
-    if state.arithmetic not in ("native", "portable"):
-        got = f"got {state.arithmetic!r:.80}"
-        raise ConfigError(f"arithmetic must be 'native' or 'portable', {got}", subject=subject)
+    check_choice(subject, "arithmetic", state.arithmetic, get_args(Name))
     return state
 
 

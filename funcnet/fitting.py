@@ -16,7 +16,7 @@ from funcnet.inference import outputs
 from funcnet.layer import Network
 from funcnet.network import Loss, weighted_loss
 from funcnet.records import register_name
-from funcnet.settings import INFINITY, check_callable, check_count, check_number
+from funcnet.settings import INFINITY, check_callable, check_choice, check_count, check_number
 from funcnet.training import Step, train_epoch
 
 S = TypeVar("S")
@@ -124,8 +124,7 @@ def fit(
     check_count("fit", "epochs", epochs, low=0)
     if patience is not None:
         check_count("fit", "patience", patience)
-    if goal not in ("lowest", "highest"):
-        raise ConfigError(f"goal must be 'lowest' or 'highest', got {goal!r}", subject="fit")
+    check_choice("fit", "goal", goal, ("lowest", "highest"))
     check_number("fit", "min_delta", min_delta, low=0, high=INFINITY, closed=True)
     if not isinstance(start, Fit):
         raise ConfigError(f"start must be a Fit, got {start!r:.80}; use Fit.create(state)", subject="fit")

@@ -86,6 +86,22 @@ def check_callable(subject: str, name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a function, got {value!r:.80}", subject=subject)
 
 
+def check_choice(subject: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Check that a setting is one of a few words.
+
+    Raises:
+        ConfigError: Says the words and what it got.
+
+    Example:
+        >>> check_choice("fit", "goal", "best", ("lowest", "highest"))
+        Traceback (most recent call last):
+        funcnet.errors.ConfigError: fit: goal must be 'lowest' or 'highest', got 'best'
+    """
+    if not isinstance(value, str) or value not in choices:
+        wanted = " or ".join(map(repr, choices))
+        raise ConfigError(f"{name} must be {wanted}, got {value!r:.80}", subject=subject)
+
+
 def check_iterable(subject: str, name: str, value: object) -> None:
     """Check that a setting can be walked over.
 

@@ -205,6 +205,7 @@ def test_bad_settings_are_refused_when_called() -> None:
         ({"epochs": -1}, "epochs must be"),
         ({"epochs": 2, "patience": 0}, "patience must be"),
         ({"epochs": 2, "goal": "best"}, "goal must be 'lowest' or 'highest', got 'best'"),
+        ({"epochs": 2, "goal": np.ones(3)}, "goal must be 'lowest' or 'highest', got array"),
         ({"epochs": 2, "min_delta": -0.1}, "min_delta must be"),
     ):
         keywords: dict[str, Any] = settings

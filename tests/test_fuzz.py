@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import anything as a
@@ -121,7 +122,7 @@ def run(iterator: Iterator[object]) -> object:
 def fitted(step: Any, start: Any, batches: Any, rest: tuple[Any, ...]) -> object:
     """A fit that validates with a number."""
     value, epochs, patience, goal, delta = rest
-    start = fn.Fit.create(start) if start != "as it is" else start
+    start = start if isinstance(start, str) and start == "as it is" else fn.Fit.create(start)
     more = {"epochs": epochs, "patience": patience, "goal": goal, "min_delta": delta}
     return run(fn.fit(step, start, lambda _: batches, lambda _: value, **more))
 
@@ -585,7 +586,8 @@ def test_a_row_gives_results_too(name: str) -> None:
     """Its strategies are not all refused. Random bytes are no file: readers are fuzzed from good ones, elsewhere."""
     drawn = st.tuples(*ROWS[name].arguments)
     wanted = settings(max_examples=1000, phases=[Phase.generate], suppress_health_check=SLOW)
-    find(drawn, lambda arguments: outcome(ROWS[name], list(arguments), "native") == "a result", settings=wanted)
+    same = Random(0)  # noqa: S311  # the same search each time
+    find(drawn, lambda given: outcome(ROWS[name], list(given), "native") == "a result", settings=wanted, random=same)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -13,13 +13,13 @@ from contextvars import ContextVar
 from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 
 from funcnet.arithmetic import elementary
 from funcnet.arrays import Array
-from funcnet.errors import ConfigError
+from funcnet.settings import check_choice
 
 # glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
 np.empty(2**24, np.uint8)
@@ -50,8 +50,7 @@ def using(name: Name) -> Generator[None]:
     Raises:
         ConfigError: If there is no such arithmetic.
     """
-    if name not in ("native", "portable"):
-        raise ConfigError(f"arithmetic must be 'native' or 'portable', got {name!r}", subject="using")
+    check_choice("using", "arithmetic", name, get_args(Name))
     if name == "portable":  # loaded when asked for; what another thread loads is named here only after it is loaded
         for module in ("portable", "buffers"):
             globals()[module] = import_module(f"funcnet.arithmetic.{module}")

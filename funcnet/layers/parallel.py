@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from itertools import accumulate, pairwise
-from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 from attrs import frozen
@@ -17,11 +17,11 @@ from funcnet.modes import calibrate
 from funcnet.network import forward, output_shape, vjp
 from funcnet.plans import plan_grad_x, plan_network
 from funcnet.records import evolve
+from funcnet.settings import check_choice
 
 M = TypeVar("M", bound="tuple[Network, ...]")
 T = TypeVar("T")
 Combine: TypeAlias = Literal["add", "concat"]
-_COMBINE: Final = ("add", "concat")
 
 
 @frozen(eq=False)
@@ -50,8 +50,7 @@ class Parallel(Layer, Generic[M]):
         if not isinstance(self.nets, tuple) or not self.nets:
             fix = "; use (net,)" if not isinstance(self.nets, tuple) else ""
             raise ConfigError(f"nets must be a tuple of at least one network, got {self.nets!r}{fix}", subject=_NAME)
-        if not isinstance(self.combine, str) or self.combine not in _COMBINE:
-            raise ConfigError(f"combine must be 'add' or 'concat', got {self.combine!r}", subject=_NAME)
+        check_choice(_NAME, "combine", self.combine, get_args(Combine))
 
 
 _NAME: Final = "Parallel"
