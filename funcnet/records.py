@@ -27,7 +27,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import DECAYED, FIXED, AnyArray, adopt, check_array, describe, is_canonical
+from funcnet.arrays import DECAYED, FIXED, AnyArray, Array, adopt, check_array, describe, is_canonical
 from funcnet.errors import ConfigError, ShapeError, StructureError
 
 
@@ -48,8 +48,8 @@ class Record:
         fields = fields_of(type(self))
         dtype = None
         for name in fields.arrays:
-            value = getattr(self, name)
-            if value is None:
+            value = cast("Array", getattr(self, name))
+            if value is None and name in fields.optional:
                 continue
             check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
             if value.ndim == 0:
@@ -154,6 +154,7 @@ class Fields:
     fixed_networks: tuple[str, ...]
     structure: tuple[str, ...]
     arrays: tuple[str, ...]
+    optional: frozenset[str]
 
 
 _FIELDS: Final[dict[type[Record], Fields]] = {}
@@ -191,6 +192,7 @@ def _read_fields(record: type[Record]) -> Fields:
         fixed_networks=names(("network", FIXED)),
         structure=tuple(name for name, kind in kinds.items() if kind[0] == "structure"),
         arrays=tuple(name for name, kind in kinds.items() if kind[0] == "array"),
+        optional=frozenset(name for name in kinds if _may_be_none(hints[name])),
     )
 
 
@@ -209,6 +211,12 @@ def _says_no_role(hint: Any) -> bool:
     if get_origin(hint) in (Union, UnionType, Annotated):
         return any(_says_no_role(part) for part in get_args(hint))
     return hint is np.ndarray
+
+
+def _may_be_none(hint: Any) -> bool:
+    """Whether it is ``... | None``."""
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint)
 
 
 def _kind(hint: Any) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic
+from typing import Annotated, Any, Generic
 
 import numpy as np
 import pytest
@@ -159,3 +159,13 @@ def test_an_annotation_without_a_role_is_refused() -> None:
         fn.ConfigError, match=r"Bare: weight is a np\.ndarray, which says no role; annotate it fn\.Array"
     ):
         fn.register_layer(Bare, forward=lambda _, x: x, backward=lambda params, _, g: (g, params))
+
+
+def test_none_stands_only_where_the_annotation_allows_it() -> None:
+    """An array that a layer must have is refused as None; statistics that are to come are not."""
+    nothing: Any = None
+    vector = np.ones(2)
+    for layer in (fn.LayerNorm, fn.BatchNorm, fn.Standardize):
+        with pytest.raises(fn.DTypeError, match="must be a plain NumPy array, got NoneType"):
+            layer(vector, nothing)
+    assert fn.BatchNorm(vector, vector).mean is None

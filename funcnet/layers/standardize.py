@@ -30,7 +30,6 @@ class Standardize(Layer):
 
     def check(self) -> None:
         """Mean and scale have one shape."""
-        check_array("Standardize", "mean", self.mean, ("...",))
         check_array("Standardize", "scale", self.scale, self.mean.shape, match=("mean", self.mean))
 
 
