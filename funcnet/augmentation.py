@@ -12,6 +12,7 @@ from funcnet.arrays import Array, check_array, lock
 from funcnet.data import Batch, check_is_batch
 from funcnet.draws import normal, uniform
 from funcnet.keys import Key
+from funcnet.layers.windows import LARGEST
 from funcnet.records import register_name
 from funcnet.settings import INFINITY, check_count, check_number
 
@@ -34,7 +35,7 @@ class RandomShift:
     pixels: int
 
     def __attrs_post_init__(self) -> None:
-        check_count("RandomShift", "pixels", self.pixels, low=0)
+        check_count("RandomShift", "pixels", self.pixels, low=0, high=LARGEST)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
         """The batch with its images moved."""

@@ -158,8 +158,9 @@ def _compare(where: str, layer: str, wanted: Array, got: Array, allowed: tuple[f
     check_array("backward", f"the gradient by {where}", got, wanted.shape, dtype=wanted.dtype)
     if wanted.size == 0:
         return GradientCheck(where, layer, 0, 0.0, atol, (), 0.0, 0.0)
-    error, tolerance = np.abs(got - wanted), atol + rtol * np.abs(wanted)
-    worst = np.nan_to_num(error / tolerance, nan=np.inf)
+    with np.errstate(all="ignore"):  # what is not finite is as wrong as can be
+        error, tolerance = np.abs(got - wanted), atol + rtol * np.abs(wanted)
+        worst = np.nan_to_num(error / tolerance, nan=np.inf)
     index = tuple(int(i) for i in np.unravel_index(int(worst.argmax()), wanted.shape))
     numbers = (float(error[index]), float(tolerance[index]))
     return GradientCheck(where, layer, wanted.size, *numbers, index, float(wanted[index]), float(got[index]))

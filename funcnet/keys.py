@@ -67,7 +67,10 @@ def _part(part: SupportsIndex | str) -> int:
             return int.from_bytes(hashlib.sha256(part.encode()).digest()[:4], "big")
         except UnicodeEncodeError:
             raise ConfigError(f"a part of a path must be text, got {part!r}", subject="Key") from None
-    return _check_part(index(part) if isinstance(part, SupportsIndex) and not isinstance(part, bool) else part)
+    try:
+        return _check_part(part if isinstance(part, bool) else index(part))
+    except TypeError:  # no whole number
+        return _check_part(part)
 
 
 def _check_part(part: object) -> int:

@@ -311,7 +311,8 @@ def log_loss(probabilities: Array, labels: Labels) -> float:
     """
     name = "log_loss"
     rows, classes = _check_scores(name, "probabilities", probabilities, labels)
-    sums = mean_rows(probabilities.T) * classes
+    with np.errstate(over="ignore"):  # a sum that is too large is none of 1
+        sums = mean_rows(probabilities.T) * classes
     eps = float(np.finfo(probabilities.dtype).eps)
     bad = (np.minimum.reduce(probabilities, axis=1) < 0) | (np.abs(sums - 1) > np.sqrt(eps))
     if bad.any():

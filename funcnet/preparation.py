@@ -97,6 +97,7 @@ def scale_images(batch: Batch[T]) -> Batch[T]:
 
     Raises:
         DTypeError: If x is not uint8.
+        ShapeError: If it has no rows' axis.
 
     Example:
         >>> scale_images(Batch(np.array([[0, 51, 255]], np.uint8), np.array([3]))).x
@@ -106,6 +107,7 @@ def scale_images(batch: Batch[T]) -> Batch[T]:
     if type(batch.x) is not np.ndarray or batch.x.dtype != np.uint8:
         got = getattr(batch.x, "dtype", type(batch.x).__name__)
         raise DTypeError(f"x must be uint8, from 0 to 255, got {got}", subject="scale_images")
+    _check_rows("scale_images", "x", batch.x)
     scaled: Array = batch.x / np.float32(255)
     return evolve(batch, x=lock(scaled))
 

@@ -728,7 +728,7 @@ def test_every_64_bit_seed_is_one() -> None:
     assert fn.dense(fn.Key(2**64 - 1), 2, 2).weight.any()
 
 
-@pytest.mark.parametrize("part", [-1, 1.5, 2**32, True, None, NAN, [1]], ids=repr)
+@pytest.mark.parametrize("part", [-1, 1.5, 2**32, True, None, NAN, [1], np.ones(3)], ids=repr)
 def test_a_part_of_a_path_is_an_int_of_32_bits_or_a_string(part: object) -> None:
     """NumPy spells larger ones like a longer path."""
     facts = ("Key: a part of a path must be a string or an int from 0 to 2**32 - 1, got ",)

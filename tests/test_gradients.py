@@ -183,3 +183,10 @@ def test_numerical_gradient_never_writes_x() -> None:
     assert len(seen) == 6
     assert len({id(z) for z in seen}) == 6
     assert not any(z.flags.writeable or z is x for z in seen)
+
+
+def test_what_is_not_finite_is_wrong_without_a_warning() -> None:
+    """At inputs where a network overflows there is a gradient to report, not a warning of NumPy's."""
+    net = fn.mlp(KEY, (4, 5, 3), dtype=np.float64)
+    with pytest.raises(fn.GradientError, match="the gradient by x"):
+        fn.check_gradients(net, np.array([[0.0, 1.7e308, 0.0, 0.0]]))

@@ -443,6 +443,8 @@ def test_targets_are_what_the_loss_is_for() -> None:
         fn.SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 3.0))(x, np.array([0, 1]))
     with pytest.raises(fn.ConfigError, match="the weights must have a sum above 0"):
         fn.SoftmaxCrossEntropy(class_weight=(0.0, 1.0))(x, np.array([0, 0]))
+    with pytest.raises(fn.NonFiniteError):  # beyond float32, without a warning
+        fn.SoftmaxCrossEntropy(class_weight=(1e300, 1.0))(x.astype(np.float32), np.array([0, 1]))
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, NAN, INF, True, "0.1", None])

@@ -130,7 +130,11 @@ def test_log_loss_of_a_zero_is_that_of_eps() -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", [[[2.0, -1.0], [0.5, 0.5]], [[0.5, 0.4], [0.5, 0.5]], [[0.5, 0.6], [0.5, 0.5]], [[0.0, 0.0], [0.5, 0.5]]]
+    "rows",
+    [
+        *([[2.0, -1.0], [0.5, 0.5]], [[0.5, 0.4], [0.5, 0.5]], [[0.5, 0.6], [0.5, 0.5]], [[0.0, 0.0], [0.5, 0.5]]),
+        [[1.7e308, 1.7e308], [0.5, 0.5]],
+    ],
 )
 def test_log_loss_refuses_what_is_no_probability(rows: Any) -> None:
     """Below 0 or with another sum; says which row, and where logits belong."""

@@ -78,6 +78,8 @@ def test_scaled_images_are_from_0_to_1() -> None:
     assert same_bits(fn.scale_images(batch).x[0], np.arange(256, dtype=np.float32) / np.float32(255))
     with pytest.raises(fn.DTypeError, match="x must be uint8"):
         fn.scale_images(fn.scale_images(batch))
+    with pytest.raises(fn.ShapeError, match="scale_images: x must have shape"):
+        fn.scale_images(fn.Batch(np.array(1, np.uint8), batch.y))  # pyright: ignore[reportArgumentType]  # bytes
 
 
 # ---------------------------------------------------------------------------------------------- augmentation
@@ -141,6 +143,7 @@ def test_minibatches_augment_by_their_key(augment: Any) -> None:
     ("make", "message"),
     [
         (lambda: fn.RandomShift(-1), "RandomShift: pixels must be"),
+        (lambda: fn.RandomShift(2**70), "RandomShift: pixels must be"),
         (lambda: fn.RandomFlip(1.5), "RandomFlip: rate must be"),
         (lambda: fn.RandomNoise(0.0), "RandomNoise: deviation must be"),
         (lambda: fn.RandomShift(1)(KEY, fn.Batch(np.zeros((2, 4)), LABELS[:2])), "RandomShift: x must have shape"),

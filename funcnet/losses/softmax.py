@@ -138,7 +138,8 @@ class SoftmaxCrossEntropy:
         _check_logits(logits)
         if not self.label_smoothing and self.class_weight is None and not _are_shares(labels):
             return _of_ids(logits, cast("Labels", labels), weight)
-        targets, counted = self._targets(logits, labels)
+        with np.errstate(all="ignore"):  # a weight beyond the logits' dtype gives a loss that is refused
+            targets, counted = self._targets(logits, labels)
         if weight is None:
             weight = np.ones(len(logits), logits.dtype)
         check_weight(_NAME, weight, len(logits))
