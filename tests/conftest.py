@@ -9,11 +9,13 @@ from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # ``pytest --hypothesis-profile=random`` tries other examples each time, and ten times as many.
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=40)
-settings.register_profile("brief", settings.get_profile("same"), max_examples=10)
+settings.register_profile(
+    "brief", settings.get_profile("same"), max_examples=10, phases=[Phase.explicit, Phase.generate]
+)
 settings.register_profile("random", deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 

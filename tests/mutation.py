@@ -2,9 +2,9 @@
 
 Run: python tests/mutation.py [--only losses] [--jobs 2]; needs mutmut, of the extra ``mutation``.
 
-In a copy of the working tree, mutmut changes one operator, number, name or argument at a time and runs those tests of
-the part that reach the changed function. What no test notices is printed as a difference. The command fails if
-fewer than 90% are noticed, or if a survivor is not listed, with its reason, in tests/README.md.
+In a copy of the working tree, mutmut changes one operator, number, name or argument at a time; tests/planted.py runs
+those tests of the part that reach the changed function. What no test notices is printed as a difference. The command
+fails if fewer than 90% are noticed, or if a survivor is not listed, with its reason, in tests/README.md.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import chdir
 from difflib import unified_diff
+from importlib import import_module
 from pathlib import Path
 
 from attrs import frozen
@@ -29,32 +31,23 @@ SOURCE = Path(__file__).parent.parent
 LISTED = SOURCE / "tests" / "README.md"
 WANTED = 0.9
 CHOSEN = {
-    "arithmetic/": ["portable", "activations", "properties", "gradients"],
-    "checkpoints": ["checkpoints", "fingerprints"],
-    "data": ["bad_inputs", "refusals", "data", "training", "preparation"],
+    "arithmetic/": [
+        *("portable", "activations", "normalization", "images", "losses", "optimizers", "schedules", "metrics"),
+        *("draws", "plans", "properties", "gradients", "bad_inputs", "table"),
+    ],
+    "checkpoints": ["checkpoints", "fingerprints", "bad_inputs", "table"],
+    "data": ["bad_inputs", "refusals", "data", "training", "preparation", "losses"],
     "layers/": [
-        *("bad_inputs", "refusals", "laws", "activations", "normalization", "images", "combinators"),
-        *("plans", "gradients", "check_layer"),
+        *("bad_inputs", "refusals", "laws", "activations", "normalization", "images", "combinators", "preparation"),
+        *("plans", "gradients", "check_layer", "summary", "table", "properties"),
     ],
     "losses": ["bad_inputs", "refusals", "losses", "properties", "training", "plans", "gradients"],
-    "optimizers": ["bad_inputs", "refusals", "optimizers", "training", "plans"],
+    "optimizers": ["bad_inputs", "refusals", "optimizers", "schedules", "training", "plans", "table"],
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = "not process and not killed and not official and not at_once and not file_limit and not threads"
 """What starts processes of its own would test the code without the fault."""
-SETTINGS = """
-[tool.mutmut]
-source_paths = ["funcnet"]
-only_mutate = [{only}]
-also_copy = ["tests", "examples", "README.md", "CHANGELOG.md"]
-process_isolation = "forkserver"
-use_git_change_detection = false
-timeout_multiplier = 60.0
-pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=brief", "-k", "{slow}"]
-pytest_add_cli_args_test_selection = [{tests}]
-"""
-PASSED = (0, 5, 33, -24, None)
-"""The codes of a mutant that no test noticed: all passed, there was none, too slow to say, it was not tried."""
+BRIEF = ["-q", "--tb=native", "-p", "no:cacheprovider", "--hypothesis-profile=brief", "-k", SLOW]
 SAME = ((r"\b(cast|as_type)\((None|\"[^\"]*\"), ", "cast("), (r'float\("INF"\)', 'float("inf")'))
 """What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelt."""
 
@@ -64,7 +57,7 @@ class Mutant:
     """A planted fault and what became of it."""
 
     name: str
-    code: int | None
+    outcome: str
     old: str
     new: str
 
@@ -77,7 +70,7 @@ class Mutant:
     @property
     def survived(self) -> bool:
         """Whether no test noticed."""
-        return self.code in PASSED
+        return self.outcome != "noticed"
 
     @property
     def is_same(self) -> bool:
@@ -112,47 +105,45 @@ def tests_of(part: str) -> list[str]:
     return [path for path in paths if (SOURCE / path).exists()]
 
 
-def quoted(words: list[str]) -> str:
-    """Words as TOML has them in a list."""
-    return ", ".join(f'"{word}"' for word in words)
-
-
-def mutmut(work: Path, *arguments: str) -> str:
-    """What mutmut prints, run in the copy."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "mutmut", *arguments]
-    result = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
-    return result.stdout
-
-
 def mutants(part: str, jobs: int) -> Iterator[Mutant]:
     """Every mutant of a part, tried."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "funcnet"
         shutil.copytree(SOURCE, work, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__"))
-        settings = SETTINGS.format(only=quoted(files_of(part)), tests=quoted(tests_of(part)), slow=SLOW)
-        with (work / "pyproject.toml").open("a") as file:
-            file.write(settings)
-        mutmut(work, "run", "--max-children", str(jobs))
-        for path in files_of(part):
-            yield from tried(work / "mutants" / path)
+        changes = {name: change for path in files_of(part) for name, change in planted(work, path)}
+        (work / "faults.json").write_text(json.dumps(list(changes)))
+        try_faults(work, str(jobs), *BRIEF, *tests_of(part))
+        outcomes: dict[str, str] = json.loads((work / "outcomes.json").read_text())
+    for name, (old, new) in changes.items():
+        yield Mutant(name, outcomes[name], old, new)
 
 
-def tried(path: Path) -> Iterator[Mutant]:
-    """The mutants of a file, from mutmut's record beside it: the tests' exit code for each, 0 if all passed."""
-    if not path.with_name(f"{path.name}.meta").exists():
-        return
-    codes: dict[str, int] = json.loads(path.with_name(f"{path.name}.meta").read_text())["exit_code_by_key"]
-    text = path.read_text()
-    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef) and "mutmut" in node.name]
-    lines = text.splitlines()
+def planted(work: Path, path: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Write a file of the copy with all its mutants; each one's name, what it takes away and what it puts there."""
+    with chdir(work):  # where mutmut looks for its settings
+        mutated = import_module("mutmut.mutation.file_mutation").mutate_file_contents(path, Path(path).read_text())
+    (work / path).write_text(mutated.code)
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    for name, change in changed(mutated.code, mutated.mutant_names):
+        yield f"{module}.{name}", change
+
+
+def changed(code: str, names: Iterable[str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Of each mutant in the code, what it takes away from the function ``..._orig`` and what it puts there."""
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef) and "mutmut" in node.name]
+    lines = code.splitlines()
     bodies = {node.name: [line.strip() for line in lines[node.lineno : node.end_lineno]] for node in nodes}
-    for name, code in codes.items():
-        mangled = name.rpartition(".")[2]
-        original = re.sub(r"_\d+$", "_orig", mangled)
-        yield Mutant(name, code, *difference(bodies[original], bodies[mangled]))
+    for name in names:
+        yield name, difference(bodies[re.sub(r"_\d+$", "_orig", name)], bodies[name])
+
+
+def try_faults(work: Path, *arguments: str) -> None:
+    """Run tests/planted.py in the copy, whose package comes before one that is installed."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(work)}
+    command = [sys.executable, "tests/planted.py", "faults.json", "outcomes.json", *arguments]
+    result = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
 
 
 def difference(old: list[str], new: list[str]) -> tuple[str, str]:

@@ -40,6 +40,12 @@ class Case:
     target: Any = field(repr=False)
     golden: str = field(default="", repr=False)
 
+    @property
+    def subject(self) -> str:
+        """Who complains of a bad argument."""
+        own: str = getattr(self.loss, "__name__", "huber")
+        return "softmax_cross_entropy" if "softmax" in self.name else own
+
     def y(self, dtype: fn.FloatDType = np.float64) -> Any:
         """The targets, floats in this dtype."""
         return self.target.astype(dtype) if self.target.dtype.kind == "f" else self.target
@@ -182,25 +188,55 @@ BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
     "zeros": (np.zeros(6), fn.ConfigError, "weight must have a number above 0, got only 0"),
 }
 NET: Final = fn.dense(KEY, 4, 4, dtype=np.float64)
-WEIGHT_PLACES: Final[dict[str, Callable[[Any], object]]] = {
-    **{case.name: partial(case.loss, X, case.y()) for case in CASES},
-    "value_and_grad": lambda weight: fn.value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight),
-    "step": lambda weight: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(NET, fn.Batch(X, IDS, weight)),
-    "shards": lambda weight: sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight, shard_size=2),
-    "minibatches": lambda weight: fn.minibatches(X, IDS, 2, weight=weight),
-    "evaluate": lambda weight: fn.evaluate(NET, X, IDS, fn.softmax_cross_entropy, weight),
+WEIGHT_PLACES: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
+    **{case.name: (case.subject, partial(case.loss, X, case.y())) for case in CASES},
+    "value_and_grad": (
+        "softmax_cross_entropy",
+        lambda weight: fn.value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight),
+    ),
+    "step": (
+        "softmax_cross_entropy",
+        lambda weight: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(NET, fn.Batch(X, IDS, weight)),
+    ),
+    "shards": (
+        "sharded_value_and_grad",
+        lambda weight: sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight, shard_size=2),
+    ),
+    "minibatches": ("minibatches", lambda weight: fn.minibatches(X, IDS, 2, weight=weight)),
+    "evaluate": (
+        "softmax_cross_entropy",
+        lambda weight: fn.evaluate(NET, X, IDS, fn.softmax_cross_entropy, weight),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_WEIGHTS)
 @pytest.mark.parametrize("place", WEIGHT_PLACES)
 def test_bad_weights_are_refused(place: str, name: str) -> None:
-    """Wherever they come in."""
+    """Wherever they come in; the message begins with the place."""
     weight, error, fact = BAD_WEIGHTS[name]
-    with pytest.raises(fn.FuncnetError) as caught:
-        WEIGHT_PLACES[place](weight)
+    subject, call = WEIGHT_PLACES[place]
+    with pytest.raises(fn.FuncnetError, match=f"^{subject}: weight must ") as caught:
+        call(weight)
     assert type(caught.value) is error
     assert fact in str(caught.value)
+
+
+@every_case
+def test_weights_must_have_a_finite_sum(case: Case) -> None:
+    """Each is finite, but not all together."""
+    wanted = f"^{case.subject}: the weights must have a sum above 0 and finite, got a mean of inf$"
+    with np.errstate(over="ignore"), pytest.raises(fn.ConfigError, match=wanted):
+        case.loss(X, case.y(), np.full(6, 1e308))
+
+
+def test_equal_losses_weigh_alike() -> None:
+    """The function and the record without options, for class ids and for shares."""
+    for targets in (IDS, SHARES):
+        value, gradient = fn.softmax_cross_entropy(X, targets, WEIGHT)  # type: ignore[arg-type]  # typed for ids
+        again, by_record = fn.SoftmaxCrossEntropy()(X, targets, WEIGHT)
+        assert value == again != fn.SoftmaxCrossEntropy()(X, targets)[0]
+        assert same_bits(gradient, by_record)
 
 
 def test_a_loss_without_weights_says_so() -> None:
@@ -236,6 +272,29 @@ def test_a_planned_loss_has_the_same_bits(case: Case, weight: fn.Array | None) -
             value, gradient = case.loss(prediction, case.y(dtype), weight)
             assert run(case.y(dtype), weight) == value
             assert same_bits(g, gradient)
+
+
+def test_planned_softmax_takes_shares_too() -> None:
+    """Which its checked type hides."""
+    g: fn.Array = np.empty_like(X)
+    run: Any = plans.plan_loss(fn.softmax_cross_entropy, X, g)
+    value, gradient = fn.SoftmaxCrossEntropy()(X, SHARES)
+    assert run(SHARES) == value
+    assert same_bits(g, gradient)
+
+
+@every_case
+def test_a_planned_loss_complains_alike(case: Case) -> None:
+    """Of a target of another shape, of one that is no number or no class, and of a loss that is not finite."""
+    ids = case.target.dtype.kind == "i"
+    nothing: Any = np.full_like(X, NAN) if not ids else IDS + 9
+    for prediction, target in ((X, case.y()[:5]), (X, nothing), (np.full_like(X, NAN), case.y())):
+        with pytest.raises(fn.FuncnetError) as plain:
+            case.loss(prediction, target)
+        with pytest.raises(fn.FuncnetError) as planned, np.errstate(all="ignore"):
+            plans.plan_loss(case.loss, prediction, np.empty_like(X))(target)
+        assert repr(planned.value) == repr(plain.value)
+        assert plain.value.subject == case.subject
 
 
 @every_case
@@ -283,8 +342,20 @@ def test_shards_are_weighted_by_what_they_count_for(case: Case) -> None:
 def test_a_shard_without_a_mean_is_refused() -> None:
     """Its class has no weight, but smoothing gives it a loss."""
     loss = fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)
-    with pytest.raises(fn.ConfigError, match="the classes of a shard must have a weight above 0"):
+    fix = "smoothing gives every class a share; use larger shards"
+    with pytest.raises(fn.ConfigError, match=f"the classes of a shard must have a weight above 0: {fix}$"):
         sharded_value_and_grad(NET, X, IDS, loss, shard_size=1)
+
+
+@pytest.mark.parametrize("loss", [fn.SoftmaxCrossEntropy(0.1), fn.SoftmaxCrossEntropy(class_weight=(1.0,) * 4)])
+def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
+    """In the loss, and in what a shard counts for."""
+    wrong = np.array([0, 3, 4, 1, 2, 0])
+    with pytest.raises(fn.LabelError, match=r"^softmax_cross_entropy: labels must be in 0\.\.3, got labels\[2\] = 4"):
+        loss(X, wrong)
+    if loss.class_weight is not None:
+        with pytest.raises(fn.LabelError, match=r"got labels\[2\] = 4"):
+            loss.total(wrong, None)
 
 
 def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
@@ -369,6 +440,13 @@ def test_binary_cross_entropy_at_any_logit(logit: float, target: float) -> None:
     assert gradient[0, 0] == pytest.approx(g[0, 1], rel=1e-9, abs=1e-15)
 
 
+def test_a_share_of_0_costs_nothing() -> None:
+    """Though its logit is so far below the others that its logarithm is minus infinity."""
+    value, gradient = fn.SoftmaxCrossEntropy()(np.array([[1e308, -1e308]]), np.array([[1.0, 0.0]]))
+    assert value == 0
+    assert not gradient.any()
+
+
 def test_slopes_at_the_kinks_are_zero() -> None:
     """Where a loss has no derivative."""
     assert not fn.mean_absolute_error(X, X)[1].any()
@@ -396,6 +474,8 @@ def test_shapes_are_exact(loss: Any) -> None:
     for target in (np.ones(4), np.ones((4, 4)), np.ones((1, 1)), np.array(1.0)):
         with pytest.raises(fn.ShapeError, match=rf"{name}: target must have shape \(4, 1\) to match prediction"):
             loss(ones, target)
+    with pytest.raises(fn.ShapeError, match=rf"{name}: prediction must have shape \(B, \.\.\.\), got \(\)"):
+        loss(np.array(1.0), np.array(1.0))
     with pytest.raises(fn.DTypeError, match=f"{name}: target must be float64 to match prediction, got float32"):
         loss(ones, ones.astype(np.float32))
     with pytest.raises(fn.DTypeError, match=f"{name}: target must be a plain NumPy array, got list"):
@@ -415,8 +495,23 @@ def test_what_is_not_finite_is_named(loss: Any, bad: float) -> None:
     if finite or (loss, bad) in ((fn.poisson, -1e200), (fn.hinge, INF)):
         assert math.isfinite(loss(prediction, target)[0])
     else:
-        with pytest.raises(fn.NonFiniteError, match=f"{loss.__name__}: the loss is"):
+        reason = "a prediction or a target is too large or not finite"
+        with pytest.raises(fn.NonFiniteError, match=f"^{loss.__name__}: the loss is .*; {reason}$"):
             loss(prediction, target)
+
+
+def test_minus_infinity_is_not_finite() -> None:
+    """Poisson's loss is below 0 where many were counted."""
+    with pytest.raises(fn.NonFiniteError, match=r"^poisson: the loss is -inf"):
+        fn.poisson(np.array([700.0]), np.array([1e308]))
+
+
+@pytest.mark.parametrize("loss", [fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(0.1)])
+def test_logits_that_are_not_finite_are_named(loss: Any) -> None:
+    """In the message of each form."""
+    wanted = "^softmax_cross_entropy: the loss is nan; the logits are too large or not finite$"
+    with pytest.raises(fn.NonFiniteError, match=wanted):
+        loss(np.array([[0.0, NAN]]), np.array([0]))
 
 
 def test_targets_are_what_the_loss_is_for() -> None:
@@ -432,14 +527,22 @@ def test_targets_are_what_the_loss_is_for() -> None:
     for loss, target, wanted in wrong:
         targets: fn.Array = np.ones((2, 2))
         targets[1, 0] = target
-        with pytest.raises(fn.LabelError, match=rf"target must be {wanted}, got target\[1, 0\] = {target}"):
+        fact = rf"^{loss.__name__}: target must be {wanted}, got target\[1, 0\] = {target}$"
+        with pytest.raises(fn.LabelError, match=fact):
             loss(x, targets)
+    softmax = "softmax_cross_entropy"
     for shares, fact in ((-0.5, "-0.5"), (NAN, "nan")):
-        with pytest.raises(fn.LabelError, match=rf"labels must be shares, 0 or more, got labels\[0, 1\] = {fact}"):
+        with pytest.raises(
+            fn.LabelError, match=rf"^{softmax}: labels must be shares, 0 or more, got labels\[0, 1\] = {fact}"
+        ):
             fn.SoftmaxCrossEntropy()(x, np.array([[1.0, shares], [1.0, 0.0]]))
     with pytest.raises(fn.DTypeError, match="labels must be float64 to match logits, got float32"):
         fn.SoftmaxCrossEntropy()(x, np.ones((2, 2), np.float32))
-    with pytest.raises(fn.ShapeError, match=r"class_weight must have shape \(2,\) to match logits"):
+    forms: list[Any] = [fn.SoftmaxCrossEntropy(), fn.softmax_cross_entropy]
+    for loss in forms:
+        with pytest.raises(fn.ShapeError, match=rf"^{softmax}: labels must have shape \(2, 2\) to match logits"):
+            loss(x, np.ones((2, 3)))
+    with pytest.raises(fn.ShapeError, match=rf"^{softmax}: class_weight must have shape \(2,\) to match logits"):
         fn.SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 3.0))(x, np.array([0, 1]))
     with pytest.raises(fn.ConfigError, match="the weights must have a sum above 0"):
         fn.SoftmaxCrossEntropy(class_weight=(0.0, 1.0))(x, np.array([0, 0]))
@@ -457,7 +560,8 @@ def test_settings_are_checked(value: Any) -> None:
             fn.Huber(delta=value)
         with pytest.raises(fn.ConfigError, match=r"SoftmaxCrossEntropy: a class weight must be a number in \[0, inf\)"):
             fn.SoftmaxCrossEntropy(class_weight=(1.0, value))
-    with pytest.raises(fn.ConfigError, match="class_weight must be a tuple of numbers"):
+    wanted = r"^SoftmaxCrossEntropy: class_weight must be a tuple of numbers, got \[1.0, 2.0\]; use tuple\(\.\.\.\)$"
+    with pytest.raises(fn.ConfigError, match=wanted):
         fn.SoftmaxCrossEntropy(class_weight=[1.0, 2.0])  # type: ignore[arg-type]  # a list
 
 
@@ -480,6 +584,8 @@ def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
 
 def test_one_class_is_no_choice() -> None:
     """A softmax over one class is always 1: the loss would be 0 whatever the network says."""
+    wanted = "the number of classes must be at least 2"
+    fix = "a softmax over one class is always 1; use binary_cross_entropy"
     for loss in (fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(label_smoothing=0.1)):
-        with pytest.raises(fn.ConfigError, match=r"got logits \(3, 1\); .* use binary_cross_entropy"):
+        with pytest.raises(fn.ConfigError, match=rf"^softmax_cross_entropy: {wanted}, got logits \(3, 1\); {fix}$"):
             loss(np.ones((3, 1)), np.zeros(3, np.int64))

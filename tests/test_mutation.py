@@ -1,9 +1,11 @@
-"""The command for mutation testing: what it counts, what it lets pass, what it reads; mutmut itself is not run here."""
+"""The command for mutation testing: what it counts, what it lets pass, and what it makes of a small package."""
 
 from __future__ import annotations
 
-import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 
 import mutation
 import pytest
@@ -34,18 +36,14 @@ class Pair:
 '''
 
 
+FOUND = (("x_half__mutmut_1", "noticed"), ("x_half__mutmut_2", "survived"), ("xǁPairǁswap__mutmut_1", "no test"))
+
+
 @pytest.fixture
-def found(tmp_path: Path) -> list[Mutant]:
-    """The three mutants of a file: one noticed, one of a type alone, one that survived."""
-    path = tmp_path / "numbers.py"
-    path.write_text(MUTATED)
-    codes = {
-        "funcnet.numbers.x_half__mutmut_1": 1,
-        "funcnet.numbers.x_half__mutmut_2": 0,
-        "funcnet.numbers.xǁPairǁswap__mutmut_1": 0,
-    }
-    path.with_name("numbers.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
-    return list(mutation.tried(path))
+def found() -> list[Mutant]:
+    """The three mutants of a file: one noticed, one of a type alone, one that no test reaches."""
+    changes = dict(mutation.changed(MUTATED, [name for name, _ in FOUND]))
+    return [Mutant(f"funcnet.numbers.{name}", outcome, *changes[name]) for name, outcome in FOUND]
 
 
 def test_mutants_are_read(found: list[Mutant]) -> None:
@@ -59,21 +57,21 @@ def test_mutants_are_read(found: list[Mutant]) -> None:
     assert [mutant.is_same for mutant in found] == [False, True, False]
 
 
-@pytest.mark.parametrize("code", [0, 5, 33, -24, None])
-def test_only_a_failed_test_notices(code: int | None) -> None:
-    """All passed, none found, none chosen, too slow, not tried: each is a survivor."""
-    assert Mutant("funcnet.numbers.x_half__mutmut_1", code, "a", "b").survived
+@pytest.mark.parametrize("outcome", ["survived", "no test", "too slow"])
+def test_only_a_failed_test_notices(outcome: str) -> None:
+    """All passed, none reaches it, too slow to say: each is a survivor."""
+    assert Mutant("funcnet.numbers.x_half__mutmut_1", outcome, "a", "b").survived
 
 
 def test_another_spelling_is_no_fault() -> None:
     """Infinity in capitals; another number is one."""
-    assert Mutant("a.x_b__mutmut_1", 0, 'float("inf")', 'float("INF")').is_same
-    assert not Mutant("a.x_b__mutmut_1", 0, 'float("inf")', 'float("XXinfXX")').is_same
+    assert Mutant("a.x_b__mutmut_1", "survived", 'float("inf")', 'float("INF")').is_same
+    assert not Mutant("a.x_b__mutmut_1", "survived", 'float("inf")', 'float("XXinfXX")').is_same
 
 
 def test_a_survivor_must_be_listed(found: list[Mutant], capsys: pytest.CaptureFixture[str]) -> None:
     """With enough of the others noticed; a listed one that is noticed by now is named."""
-    killed = [Mutant("funcnet.numbers.x_half__mutmut_1", 1, str(number), "b") for number in range(17)]
+    killed = [Mutant("funcnet.numbers.x_half__mutmut_1", "noticed", str(number), "b") for number in range(17)]
     assert not mutation.report("numbers", found + killed, "")
     assert "not listed: numbers.Pair.swap: `return self.b, self.a` -> `return None`" in capsys.readouterr().out
     assert mutation.report("numbers", found + killed, found[2].line)
@@ -93,3 +91,53 @@ def test_every_part_has_files_and_tests() -> None:
     for part in (*mutation.CHOSEN, "layers/dense", "arithmetic/portable"):
         assert mutation.files_of(part), part
         assert mutation.tests_of(part), part
+
+
+SMALL = {
+    "pyproject.toml": '[tool.mutmut]\nsource_paths = ["funcnet"]\n',
+    "funcnet/__init__.py": "",
+    "funcnet/numbers.py": """
+        def read(x):
+            return x + 1
+
+        def called(x):
+            return x + 2
+
+        def alone(x):
+            return x + 3
+    """,
+    "tests/test_numbers.py": """
+        from funcnet.numbers import called, read
+
+        def test_numbers():
+            assert read(1) == 2
+            assert called(2)
+    """,
+}
+"""A package with a function that is tested, one that is but called, and one that nothing calls."""
+
+
+@pytest.mark.skipif(find_spec("mutmut") is None, reason="install funcnet[mutation]")
+@pytest.mark.parametrize("broken", [False, True])
+def test_faults_are_planted_and_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, broken: bool) -> None:
+    """Each in its fork; nothing is tried where the tests fail without a fault."""
+    shutil.copy(mutation.SOURCE / "tests" / "planted.py", tmp_path)
+    for name, text in SMALL.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(dedent(text).replace("== 2", "== 3" if broken else "== 2"))
+    (tmp_path / "planted.py").rename(tmp_path / "tests" / "planted.py")
+    monkeypatch.setattr(mutation, "SOURCE", tmp_path)
+    monkeypatch.setattr(mutation, "CHOSEN", {"numbers": ["numbers"]})
+    monkeypatch.setattr(mutation, "BRIEF", ["-q", "--tb=native", "-p", "no:cacheprovider"])
+    if broken:
+        with pytest.raises(SystemExit, match=r"(?s)a test fails without a fault:.*tests/test_numbers.py::test_numbers"):
+            list(mutation.mutants("numbers", 2))
+        return
+    assert [f"{mutant.outcome}: {mutant.line}" for mutant in mutation.mutants("numbers", 2)] == [
+        "noticed: numbers.read: `return x + 1` -> `return x - 1`",
+        "noticed: numbers.read: `return x + 1` -> `return x + 2`",
+        "noticed: numbers.called: `return x + 2` -> `return x - 2`",
+        "survived: numbers.called: `return x + 2` -> `return x + 3`",
+        "no test: numbers.alone: `return x + 3` -> `return x - 3`",
+        "no test: numbers.alone: `return x + 3` -> `return x + 4`",
+    ]

@@ -158,20 +158,20 @@ class SoftmaxCrossEntropy:
         counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         if self.class_weight is not None and not _are_shares(labels):
             _check_ids(labels, len(labels), len(self.class_weight))
-            counted = counted * self._weights(len(self.class_weight)).take(cast("Labels", labels))
+            counted = counted * np.array(self.class_weight, np.float64).take(cast("Labels", labels))
         total = sum_all(counted)
         if self.label_smoothing and not total and (weight is None or weight.any()):
             reason = "smoothing gives every class a share"
             raise ConfigError(f"the classes of a shard must have a weight above 0: {reason}; use larger shards")
         return total
 
-    def _targets(self, logits: Array, labels: Targets) -> tuple[Array, Array]:
-        """Each row's shares, smoothed and weighted by class, and what each row counts for in the mean."""
+    def _targets(self, logits: Array, labels: Targets) -> tuple[Array, Array | None]:
+        """Each row's shares, smoothed and weighted by class, and what each row counts for in the mean, if not 1."""
         count, classes = logits.shape
-        weights = self._weights(classes)
+        weights = np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
         if weights.shape != (classes,):
             check_array(_NAME, "class_weight", weights, (classes,), match=("logits", logits))
-        counted: Array = np.ones(len(logits), np.float64)
+        counted = None
         if _are_shares(labels):
             shares = cast("Array", labels)
             check_array(_NAME, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
@@ -185,9 +185,6 @@ class SoftmaxCrossEntropy:
         smoothing = logits.dtype.type(self.label_smoothing)
         shares = shares * (1 - smoothing) + smoothing / scalar(classes, logits)
         return shares * weights.astype(logits.dtype), counted
-
-    def _weights(self, classes: int) -> Array:
-        return np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
 
 
 def _are_shares(labels: Targets) -> bool:

@@ -1,0 +1,149 @@
+"""Try planted faults: one process collects the tests, and a copy of it meets each fault.
+
+Run by tests/mutation.py, in its copy of the tree: python tests/planted.py FAULTS OUTCOMES JOBS PYTEST-ARGUMENTS...
+
+FAULTS is a file with a list of mutmut's names; OUTCOMES, a file with what became of each, is written. Collecting the
+tests takes longer than most of them do, so it is done once. Each fault then has a fork of this process, in which those
+tests run that reach the changed function, the quickest first, until one fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import pytest
+from attrs import define, field
+
+SURVIVED, NOTICED, NO_TEST, TOO_SLOW = "survived", "noticed", "no test", "too slow"
+KILLED_FOR_TIME: Final = (-signal.SIGXCPU, -signal.SIGALRM)
+
+
+@define
+class Trial:
+    """The plugin that runs the collected tests once as they are, and then once for each fault."""
+
+    faults: list[str]
+    jobs: int
+    outcomes: dict[str, str] = field(factory=dict)
+    failures: list[str] = field(factory=list)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what failed."""
+        if report.failed:
+            self.failures.append(f"{report.nodeid}\n{report.longreprtext}")
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of pytest's own loop."""
+        reaching, seconds = self._watched(session.items)
+        quickest = sorted(range(len(session.items)), key=lambda index: seconds[index])
+        running: dict[int, str] = {}
+        # "" is no fault, which shows that the tests pass in this order too; "fail" is a fault in every function.
+        for fault in ["", "fail", *self.faults]:
+            function = fault.rpartition("__mutmut_")[0]
+            chosen = [index for index in quickest if not function or index in reaching.get(function, ())]
+            if not chosen:
+                self.outcomes[fault] = NO_TEST
+                continue
+            if len(running) == self.jobs:
+                self._wait(running)
+            limit = 10 + int(20 * sum(seconds[index] for index in chosen))
+            running[forked(partial(self._meet, fault, [session.items[index] for index in chosen], limit))] = fault
+        while running:
+            self._wait(running)
+        if self.outcomes.pop("") != SURVIVED:
+            pytest.exit("a test fails without a fault when the quickest come first", returncode=1)
+        if self.outcomes.pop("fail") != NOTICED:
+            pytest.exit("no test fails though every function does", returncode=1)
+        return True
+
+    def _watched(self, items: list[pytest.Item]) -> tuple[dict[str, set[int]], list[float]]:
+        """Which tests reach which function, and how long each takes; found in a fork, which leaves no trace here."""
+        path = Path("watched.json")
+        os.waitpid(forked(partial(self._watch, items, path)), 0)
+        failures, reaching, seconds = json.loads(path.read_text())
+        if failures:
+            pytest.exit("a test fails without a fault:\n" + "\n".join(failures), returncode=1)
+        return {function: set(indices) for function, indices in reaching.items()}, seconds
+
+    def _watch(self, items: list[pytest.Item], path: Path) -> int:
+        reached = set[str]()
+
+        def reach(function: str, caller: str | None = None) -> None:  # noqa: ARG001  # mutmut gives it
+            reached.add(function)
+
+        pytest.MonkeyPatch().setattr(set_fault("stats"), "record_trampoline_hit", reach)
+        reaching: dict[str, list[int]] = {}
+        seconds = list[float]()
+        for index in range(len(items)):
+            begin = time.perf_counter()
+            run(items, index)
+            seconds.append(time.perf_counter() - begin)
+            for function in reached:
+                reaching.setdefault(function, []).append(index)
+            reached.clear()
+        path.write_text(json.dumps([self.failures, reaching, seconds]))
+        return 0
+
+    def _meet(self, fault: str, items: list[pytest.Item], limit: int) -> int:
+        """Run the tests with the fault until one notices: then 1."""
+        set_fault(fault)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+        signal.alarm(10 * limit)
+        for index in range(len(items)):
+            run(items, index)
+            if self.failures:
+                return 1
+        return 0
+
+    def _wait(self, running: dict[int, str]) -> None:
+        """Wait for the next fork to end, and note what became of its fault."""
+        number, status = os.wait()
+        code = os.waitstatus_to_exitcode(status)
+        self.outcomes[running.pop(number)] = TOO_SLOW if code in KILLED_FOR_TIME else NOTICED if code else SURVIVED
+
+
+def set_fault(name: str) -> object:
+    """Let mutmut's functions be this fault's, none's or all failing ones; the module that chooses among them."""
+    trampoline = import_module("mutmut.mutation.trampoline")
+    trampoline.set_mutant_under_test(name)
+    return trampoline
+
+
+def run(items: list[pytest.Item], index: int) -> None:
+    """Run a test, and take down what the next does not need."""
+    following = items[index + 1] if index + 1 < len(items) else None
+    items[index].config.hook.pytest_runtest_protocol(item=items[index], nextitem=following)
+
+
+def forked(work: Callable[[], int]) -> int:
+    """Start *work* in a copy of this process, whose exit code is its result; the copy's number."""
+    number = os.fork()
+    if not number:
+        code = 1
+        with suppress(BaseException):  # what a fault raises where pytest does not expect it is noticed, too
+            code = work()
+        os._exit(code)
+    return number
+
+
+def main(faults: str, outcomes: str, jobs: str, *arguments: str) -> int:
+    """Try the faults; 0 if it could be done."""
+    trial = Trial(json.loads(Path(faults).read_text()), int(jobs))
+    code = pytest.main([*arguments], plugins=[trial])
+    Path(outcomes).write_text(json.dumps(trial.outcomes))
+    return int(code)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
