@@ -48,8 +48,20 @@ CHOSEN = {
 SLOW = "not process and not killed and not official and not at_once and not file_limit and not threads"
 """What starts processes of its own would test the code without the fault."""
 BRIEF = ["-q", "--tb=native", "-p", "no:cacheprovider", "--hypothesis-profile=brief", "-k", SLOW]
-SAME = ((r"\b(cast|as_type)\((None|\"[^\"]*\"), ", "cast("), (r'float\("INF"\)', 'float("inf")'))
-"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelt."""
+INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # parentheses and what is between them
+SAME = (
+    (r"\b(cast|as_type)\((None|\"[^\"]*\"), ", "cast("),
+    (r'float\("INF"\)', 'float("inf")'),
+    (r", \)", ")"),
+    (r"\.astype\(None\b", ".astype(np.float64"),
+    (rf"(\bnp\.(?:empty|ones|zeros)\({INSIDE}), (?:None|np\.float64)\)", r"\1)"),
+    (r"(\bnp\.\w+\.reduce\([^()]*?), axis=0\b", r"\1"),
+    (r"\bkeepdims=None\b", "keepdims=False"),
+    (r"\.writeable = None\b", ".writeable = False"),
+    (r"\breshape\(-2\b", "reshape(-1"),
+)
+"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelt; what NumPy
+takes for its default (float64, axis 0 of a reduction), None for False, and any negative number in a shape for -1."""
 
 
 @frozen

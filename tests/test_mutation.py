@@ -63,10 +63,40 @@ def test_only_a_failed_test_notices(outcome: str) -> None:
     assert Mutant("funcnet.numbers.x_half__mutmut_1", outcome, "a", "b").survived
 
 
-def test_another_spelling_is_no_fault() -> None:
-    """Infinity in capitals; another number is one."""
-    assert Mutant("a.x_b__mutmut_1", "survived", 'float("inf")', 'float("INF")').is_same
-    assert not Mutant("a.x_b__mutmut_1", "survived", 'float("inf")', 'float("XXinfXX")').is_same
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('float("inf")', 'float("INF")'),
+        ("x.astype(np.float64)", "x.astype(None)"),
+        ("y = np.empty((2, len(x)), np.float64), 0", "y = np.empty((2, len(x)), ), 0"),
+        ("np.zeros(3, np.float64)", "np.zeros(3, None)"),
+        ("np.add.reduce(x, axis=0, out=y)", "np.add.reduce(x, out=y)"),
+        ("np.add.reduce(x, axis=0)", "np.add.reduce(x, )"),
+        ("np.sum(x, keepdims=False)", "np.sum(x, keepdims=None)"),
+        ("x.flags.writeable = False", "x.flags.writeable = None"),
+        ("x.reshape(-1, 2)", "x.reshape(-2, 2)"),
+    ],
+)
+def test_another_spelling_is_no_fault(old: str, new: str) -> None:
+    """What Python or NumPy takes for the same."""
+    assert Mutant("a.x_b__mutmut_1", "survived", old, new).is_same
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('float("inf")', 'float("XXinfXX")'),
+        ("x.astype(np.float32)", "x.astype(None)"),
+        ("np.empty(3, np.float32)", "np.empty(3, )"),
+        ("np.add.reduce(x, axis=-1)", "np.add.reduce(x, )"),
+        ("np.add.reduce(x, axis=0)", "np.add.reduce(x, axis=None)"),
+        ("x.flags.writeable = False", "x.flags.writeable = True"),
+        ("x.reshape(-1, 2)", "x.reshape(1, 2)"),
+    ],
+)
+def test_another_value_is_a_fault(old: str, new: str) -> None:
+    """However near to those it is."""
+    assert not Mutant("a.x_b__mutmut_1", "survived", old, new).is_same
 
 
 def test_a_survivor_must_be_listed(found: list[Mutant], capsys: pytest.CaptureFixture[str]) -> None:
