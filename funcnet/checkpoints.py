@@ -159,11 +159,11 @@ def _mode(path: Path) -> int | None:
     """The permissions of the file that is replaced; it must be one that could be written."""
     if not path.exists():
         return None
-    with path.open("r+b") as file:
-        mode = os.fstat(file.fileno()).st_mode
-    if not stat.S_ISREG(mode):
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise CheckpointError(f"{path} is no regular file", subject="save")
-    return stat.S_IMODE(mode) & 0o777
+    with path.open("r+b"):  # the system's own error for a directory, or for what may not be written
+        return stat.S_IMODE(mode) & 0o777
 
 
 def _sync(directory: Path) -> None:

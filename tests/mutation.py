@@ -45,8 +45,21 @@ CHOSEN = {
     "optimizers": ["bad_inputs", "refusals", "optimizers", "schedules", "training", "plans", "table"],
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
-SLOW = "not process and not killed and not official and not at_once and not file_limit and not threads"
-"""What starts processes of its own would test the code without the fault."""
+SLOW = " and ".join(
+    f"not {name}"
+    for name in (
+        "process",
+        "killed",
+        "official",
+        "at_once",
+        "file_limit",
+        "threads",
+        "came_later",
+        "the_mark",
+        "flipped",
+    )
+)
+"""What starts processes of its own would test the code without the fault; what flips every bit takes long."""
 BRIEF = ["-q", "--tb=native", "-p", "no:cacheprovider", "--hypothesis-profile=brief", "-k", SLOW]
 INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # parentheses and what is between them
 SAME = (
