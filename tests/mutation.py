@@ -35,7 +35,7 @@ CHOSEN = {
         *("portable", "activations", "normalization", "images", "losses", "optimizers", "schedules", "metrics"),
         *("draws", "plans", "properties", "gradients", "bad_inputs", "table"),
     ],
-    "checkpoints": ["checkpoints", "fingerprints", "bad_inputs", "table"],
+    "checkpoints": ["checkpoints", "fingerprints"],
     "data": ["bad_inputs", "refusals", "data", "training", "preparation", "losses"],
     "layers/": [
         *("bad_inputs", "refusals", "laws", "activations", "normalization", "images", "combinators", "preparation"),
