@@ -119,7 +119,7 @@ def _product(a: Double, b: Double, out: Array) -> Operation:
     def run() -> None:
         for operation in multiply:
             operation()
-        np.copyto(out, total, "same_kind")
+        np.copyto(out, total)
         np.add(out, _ZERO, out)
 
     return run
@@ -142,6 +142,6 @@ def sum_rows(a: Array, out: Array) -> Operation:
         np.add(a, rounder, values)
         np.subtract(values, rounder, values)
         np.add.reduce(values, axis=0, out=total)
-        np.copyto(out, total, "same_kind")
+        np.copyto(out, total)
 
     return run
