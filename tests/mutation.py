@@ -32,8 +32,8 @@ LISTED = SOURCE / "tests" / "README.md"
 WANTED = 0.9
 CHOSEN = {
     "arithmetic/": [
-        *("portable", "activations", "normalization", "images", "losses", "optimizers", "schedules", "metrics"),
-        *("draws", "plans", "properties", "gradients", "bad_inputs", "table"),
+        *("arithmetic", "portable", "activations", "normalization", "images", "losses", "optimizers", "schedules"),
+        *("metrics", "draws", "plans", "properties", "gradients", "bad_inputs", "table"),
     ],
     "checkpoints": ["checkpoints", "fingerprints", "bad_inputs", "table"],
     "data": ["bad_inputs", "refusals", "data", "training", "preparation", "losses"],

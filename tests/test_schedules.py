@@ -117,6 +117,12 @@ def test_cosines(x: float) -> None:
     assert (cos_pi(0.0), cos_pi(0.5), cos_pi(1.0)) == (1, 0, -1)
 
 
+@pytest.mark.parametrize("x", [0.125, 0.25, 0.375])
+def test_cosines_are_symmetric_about_a_half(x: float) -> None:
+    """Bit for bit, also where one polynomial ends and another begins."""
+    assert cos_pi(1 - x) == -cos_pi(x)
+
+
 @given(st.floats(0.5, 1), st.integers(0, 10**4))
 def test_powers(base: float, exponent: int) -> None:
     """By squaring: as near as the products allow. By logarithm: nearer."""
