@@ -31,10 +31,7 @@ SOURCE = Path(__file__).parent.parent
 LISTED = SOURCE / "tests" / "README.md"
 WANTED = 0.9
 CHOSEN = {
-    "arithmetic/": [
-        *("arithmetic", "portable", "activations", "normalization", "images", "losses", "optimizers", "schedules"),
-        *("metrics", "draws", "plans", "properties", "gradients", "bad_inputs", "table"),
-    ],
+    "arithmetic/": ["arithmetic", "portable", "schedules", "draws"],
     "checkpoints": ["checkpoints", "fingerprints", "bad_inputs", "table"],
     "data": ["bad_inputs", "refusals", "data", "training", "preparation", "losses"],
     "layers/": [

@@ -46,6 +46,16 @@ def check_locked(got: Array, wanted: NDArray[np.int64], dtype: fn.FloatDType) ->
     assert not got.flags.writeable
 
 
+def test_an_arithmetic_says_its_name() -> None:
+    """Native, but inside the ``with`` block of another."""
+    assert arithmetic.in_force() == "native"
+    with fn.portable():
+        assert arithmetic.in_force() == "portable"
+        with using("native"):
+            assert arithmetic.in_force() == "native"
+        assert arithmetic.in_force() == "portable"
+
+
 # ------------------------------------------------------------------------------------------------- products
 
 
@@ -150,7 +160,7 @@ def test_means_are_summed_in_float64(name: Name, dtype: fn.FloatDType) -> None:
 
 @every_arithmetic
 def test_the_sum_of_nothing_is_0(name: Name, dtype: fn.FloatDType) -> None:
-    """Of no rows, and of rows without elements; nothing has no mean."""
+    """Of no rows, and of rows without elements; the mean of nothing is no number."""
     with using(name):
         for shape in ((0, 3), (3, 0)):
             nothing = np.empty(shape, dtype)
@@ -159,6 +169,8 @@ def test_the_sum_of_nothing_is_0(name: Name, dtype: fn.FloatDType) -> None:
             assert arithmetic.sum_all(nothing) == 0
             with pytest.raises(ZeroDivisionError):
                 arithmetic.mean(nothing)
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(arithmetic.mean_rows(np.empty((0, 3), dtype))).tolist() == [True] * 3
 
 
 # ------------------------------------------------------------------------------------------------ functions
