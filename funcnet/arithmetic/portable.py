@@ -405,7 +405,7 @@ def _check_float32(subject: str, name: str, a: Array) -> None:
 
 def _check_above(subject: str, x: Array, limit: float) -> None:
     _check_float32(subject, "x", x)
-    if np.minimum.reduce(x, axis=None, initial=limit + 1) <= limit:
+    if np.minimum.reduce(x, axis=None, initial=math.inf) <= limit:
         first = x[x <= limit][0]
         raise NonFiniteError(f"portable arithmetic needs finite numbers, got {subject}({first})", subject=subject)
 

@@ -6,6 +6,7 @@ whose bits change with the CPU.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -60,8 +61,10 @@ def power(base: float, exponent: float) -> float:
         (2.0, 1.0)
     """
     logarithm = exponent * elementary.log(np.array([base]))
-    if not -_EXP_RANGE <= logarithm[0] <= _EXP_RANGE:
-        return 0.0 if logarithm[0] < 0 else float("inf")
+    if logarithm[0] < -_EXP_RANGE:
+        return 0.0
+    if logarithm[0] > _EXP_RANGE:
+        return math.inf
     return float(elementary.exp(logarithm)[0])
 
 
