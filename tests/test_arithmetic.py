@@ -60,9 +60,9 @@ def test_an_arithmetic_says_its_name() -> None:
 
 
 @every_arithmetic
-@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(6, 3, 4), (6, 1, 1), (96, 5, 96)])
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(6, 3, 4), (6, 1, 1), (96, 5, 96), (6, 0, 4), (6, 3, 0)])
 def test_products(name: Name, dtype: fn.FloatDType, batch: int, inputs: int, outputs: int) -> None:
-    """Of arrays and of what was made ready for products, forward and backward, small and large."""
+    """Of arrays and of what was made ready for products, forward and backward, large, small and empty."""
     shapes = ((batch, inputs), (inputs, outputs), (batch, outputs))
     x, weight, g = (whole(each, *shape, dtype=dtype) for each, shape in zip("xwg", shapes, strict=True))
     forward = integers(x) @ integers(weight)

@@ -81,11 +81,19 @@ def cos_pi(x: float) -> float:
         [1.0, 0.707107, 0.0, -1.0]
     """
     if x > 0.75:
-        return -cos_pi(1.0 - x)
-    angle = _PI * (x if x < 0.25 else 0.5 - x)
-    square = angle * angle
+        return -_cos(_PI * (1.0 - x))
     if x < 0.25:
-        return 1.0 - (0.5 * square - square * square * _horner(_COS_TERMS, square))
+        return _cos(_PI * x)
+    return _sin(_PI * (0.5 - x))
+
+
+def _cos(angle: float) -> float:
+    square = angle * angle
+    return 1.0 - (0.5 * square - square * square * _horner(_COS_TERMS, square))
+
+
+def _sin(angle: float) -> float:
+    square = angle * angle
     return angle + angle * square * _horner(_SIN_TERMS, square)
 
 
