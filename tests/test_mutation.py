@@ -75,6 +75,9 @@ def test_only_a_failed_test_notices(outcome: str) -> None:
         ("np.sum(x, keepdims=False)", "np.sum(x, keepdims=None)"),
         ("x.flags.writeable = False", "x.flags.writeable = None"),
         ("x.reshape(-1, 2)", "x.reshape(-2, 2)"),
+        ("x.reshape(len(x), -1)", "x.reshape(len(x), -2)"),
+        ("(x << 52).view(np.float64)", "(x << 52).view(None)"),
+        ("np.maximum.reduce(np.abs(a), axis=0, initial=0.0)", "np.maximum.reduce(np.abs(a), initial=0.0)"),
     ],
 )
 def test_another_spelling_is_no_fault(old: str, new: str) -> None:

@@ -117,6 +117,12 @@ def test_cosines(x: float) -> None:
     assert (cos_pi(0.0), cos_pi(0.5), cos_pi(1.0)) == (1, 0, -1)
 
 
+@pytest.mark.parametrize("x", [0.125, 0.25, 0.375])
+def test_cosines_are_symmetric_about_a_half(x: float) -> None:
+    """Bit for bit, also where one polynomial ends and another begins."""
+    assert cos_pi(1 - x) == -cos_pi(x)
+
+
 @given(st.floats(0.5, 1), st.integers(0, 10**4))
 def test_powers(base: float, exponent: int) -> None:
     """By squaring: as near as the products allow. By logarithm: nearer."""
@@ -229,6 +235,11 @@ def test_powers_beyond_every_float_are_infinite_or_0() -> None:
     """They do not stay where the exponential ends: a rate that is not finite is refused."""
     assert power(1e300, 5) == power(2.0, 5000) == power(1e-300, -5) == INFINITY
     assert power(0.5, 5000) == power(1e-300, 5) == 0
+    last = 1021.4280889493862  # times the logarithm of 2: 708
+    beyond = math.nextafter(last, INFINITY)
+    for sign, end in ((1, INFINITY), (-1, 0)):
+        assert power(2.0, sign * last) == pytest.approx(2.0 ** (sign * last), rel=1e-12, abs=0)
+        assert power(2.0, sign * beyond) == end
     schedules: list[Schedule] = [
         fn.step_decay(0.1, step_size=1, gamma=1e300),
         fn.exponential_decay(0.1, gamma=2.0),

@@ -38,7 +38,7 @@ class RoundedBuffer:
 def operand(weight: Array) -> tuple[RoundedBuffer, Operation]:
     """``portable.operand``. Shape: (I, O)."""
     made = _buffer(weight, 1)
-    work, rounder, powers = np.empty(weight.shape, np.float32), np.empty((1, 1), np.float32), made.powers
+    work, rounder, powers = np.empty_like(weight), np.empty_like(made.powers), made.powers
 
     def run() -> None:
         highest = np.maximum.reduce(weight, axis=None, initial=SMALLEST)
@@ -59,7 +59,7 @@ def operand(weight: Array) -> tuple[RoundedBuffer, Operation]:
 def rows(x: Array) -> tuple[RoundedBuffer, Operation]:
     """``portable.rows``. Shape: (B, I)."""
     made = _buffer(x, len(x))
-    work, rounder, powers = np.empty(x.shape, np.float32), np.empty((len(x), 1), np.float32), made.powers
+    work, rounder, powers = np.empty_like(x), np.empty_like(made.powers), made.powers
     bits = powers.view(np.int32)
 
     def run() -> None:
@@ -119,7 +119,7 @@ def _product(a: Double, b: Double, out: Array) -> Operation:
     def run() -> None:
         for operation in multiply:
             operation()
-        np.copyto(out, total, "same_kind")
+        np.copyto(out, total)
         np.add(out, _ZERO, out)
 
     return run
@@ -127,7 +127,7 @@ def _product(a: Double, b: Double, out: Array) -> Operation:
 
 def sum_rows(a: Array, out: Array) -> Operation:
     """``portable.sum_rows`` of an array. Shapes: a (B, ...), out (...)."""
-    work, values, total = np.empty(a.shape, np.float32), np.empty(a.shape, np.float64), np.empty(out.shape, np.float64)
+    work, values, total = np.empty_like(a), np.empty(a.shape, np.float64), np.empty(out.shape, np.float64)
     powers, rounder = np.empty((1, *out.shape), np.float32), np.empty((1, *out.shape), np.float64)
     bits = powers.view(np.int32)
     count_rounder = np.array([portable.sum_rounder(len(a))])  # an axis: else NumPy 1 stays in float32
@@ -142,6 +142,6 @@ def sum_rows(a: Array, out: Array) -> Operation:
         np.add(a, rounder, values)
         np.subtract(values, rounder, values)
         np.add.reduce(values, axis=0, out=total)
-        np.copyto(out, total, "same_kind")
+        np.copyto(out, total)
 
     return run

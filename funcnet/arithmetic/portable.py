@@ -55,17 +55,15 @@ class Rounded:
     Args:
         values: Multiples of ``2**-21`` times ``powers``, not above ``2**22`` times that.
         powers: The largest power of two that is not above the row's (or the matrix') largest element.
-        top: The largest of them.
     """
 
     values: Double
     powers: Single
-    top: float
 
     @property
     def T(self) -> Rounded:  # noqa: N802  # as NumPy calls it
         """The transpose, which shares the rounding."""
-        return Rounded(self.values.T, self.powers.T, self.top)
+        return Rounded(self.values.T, self.powers.T)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,7 +97,7 @@ def operand(weight: Array) -> Rounded:
         raise _non_finite("matmul", "weight", weight)
     power = math.ldexp(0.5, math.frexp(top)[1])
     powers = np.array([[power]], np.float32)
-    return Rounded(_rounded(weight, powers, power), powers, power)
+    return Rounded(_rounded(weight, powers, power), powers)
 
 
 def rows(x: Array) -> Rounded:
@@ -166,7 +164,7 @@ def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
 def _rows(subject: str, name: str, a: Array) -> Rounded:
     _check_float32(subject, name, a)
     powers, top = _powers(subject, name, a, 1)
-    return Rounded(_rounded(a, powers, top), powers, top)
+    return Rounded(_rounded(a, powers, top), powers)
 
 
 def _product(a: Double, b: Double) -> Array:
@@ -206,11 +204,10 @@ def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, float
 # -------------------------------------------------------------------------------------------------------- sums
 
 
-def sum_rows(a: Array | Rounded) -> Array:
-    """The sum over the batch. Shapes: a (B, ...), result (...), locked.
+def sum_rows(a: Array) -> Array:
+    """The sum over the batch, each number rounded to what a column's sum can hold, 53 bits.
 
-    An array is rounded to what a column's sum can hold, 53 bits. What ``rows`` has rounded already is summed as it is,
-    relative to its largest element: cheaper, with other last bits.
+    Shapes: a (B, ...), result (...), locked.
 
     Raises:
         DTypeError: If it is not float32.
@@ -220,12 +217,7 @@ def sum_rows(a: Array | Rounded) -> Array:
         >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
         array([4., 6.], dtype=float32)
     """
-    if isinstance(a, Rounded):
-        rounder = a.top * sum_rounder(len(a.values))
-        values = a.values + rounder
-        values -= rounder
-        return lock(np.add.reduce(values, axis=0).astype(np.float32))
-    return lock(_sum("sum_rows", a, 0, keepdims=False))
+    return lock(_sum("sum_rows", a, 0))
 
 
 def sum_last(a: Array) -> Array:
@@ -240,7 +232,7 @@ def sum_last(a: Array) -> Array:
         array([[3.],
                [7.]], dtype=float32)
     """
-    return _sum("sum_last", a, -1, keepdims=True)
+    return _sum("sum_last", a, -1)[..., None]
 
 
 def mean(a: Array) -> float:
@@ -288,15 +280,14 @@ def mean_rows(a: Array) -> Double:
     return average
 
 
-def _sum(subject: str, a: Array, axis: int, *, keepdims: bool) -> Array:
+def _sum(subject: str, a: Array, axis: int) -> Array:
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)
     rounder = powers.astype(np.float64)
     rounder *= sum_rounder(a.shape[axis])
     values = a + rounder
     values -= rounder
-    total = np.add.reduce(values, axis=axis, keepdims=True) if keepdims else np.add.reduce(values, axis=axis)
-    return np.asarray(total, np.float32)
+    return np.asarray(np.add.reduce(values, axis=axis), np.float32)
 
 
 def sum_rounder(count: int) -> float:
@@ -414,7 +405,7 @@ def _check_float32(subject: str, name: str, a: Array) -> None:
 
 def _check_above(subject: str, x: Array, limit: float) -> None:
     _check_float32(subject, "x", x)
-    if np.minimum.reduce(x, axis=None, initial=limit + 1) <= limit:
+    if np.minimum.reduce(x, axis=None, initial=math.inf) <= limit:
         first = x[x <= limit][0]
         raise NonFiniteError(f"portable arithmetic needs finite numbers, got {subject}({first})", subject=subject)
 

@@ -6,6 +6,7 @@ whose bits change with the CPU.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -60,8 +61,10 @@ def power(base: float, exponent: float) -> float:
         (2.0, 1.0)
     """
     logarithm = exponent * elementary.log(np.array([base]))
-    if not -_EXP_RANGE <= logarithm[0] <= _EXP_RANGE:
-        return 0.0 if logarithm[0] < 0 else float("inf")
+    if logarithm[0] < -_EXP_RANGE:
+        return 0.0
+    if logarithm[0] > _EXP_RANGE:
+        return math.inf
     return float(elementary.exp(logarithm)[0])
 
 
@@ -78,11 +81,19 @@ def cos_pi(x: float) -> float:
         [1.0, 0.707107, 0.0, -1.0]
     """
     if x > 0.75:
-        return -cos_pi(1.0 - x)
-    angle = _PI * (x if x < 0.25 else 0.5 - x)
-    square = angle * angle
+        return -_cos(_PI * (1.0 - x))
     if x < 0.25:
-        return 1.0 - (0.5 * square - square * square * _horner(_COS_TERMS, square))
+        return _cos(_PI * x)
+    return _sin(_PI * (0.5 - x))
+
+
+def _cos(angle: float) -> float:
+    square = angle * angle
+    return 1.0 - (0.5 * square - square * square * _horner(_COS_TERMS, square))
+
+
+def _sin(angle: float) -> float:
+    square = angle * angle
     return angle + angle * square * _horner(_SIN_TERMS, square)
 
 
