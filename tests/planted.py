@@ -4,7 +4,7 @@ Run by tests/mutation.py, in its copy of the tree: python tests/planted.py FAULT
 
 FAULTS is a file with a list of mutmut's names; OUTCOMES, a file with what became of each, is written. Collecting the
 tests takes longer than most of them do, so it is done once. Each fault then has a fork of this process, in which those
-tests run that reach the changed function, the quickest first, until one fails.
+tests run that reach the changed function until one fails: first those that noticed its other faults, then the quickest.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Final
 
@@ -46,19 +47,21 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of pytest's own loop."""
         reaching, seconds = self._watched(session.items)
-        quickest = sorted(range(len(session.items)), key=lambda index: seconds[index])
+        everything = range(len(session.items))
+        noticing: dict[str, MutableSequence[int]] = {}
         running: dict[int, str] = {}
         # "" is no fault, which shows that the tests pass in this order too; "fail" is a fault in every function.
         for fault in ["", "fail", *self.faults]:
+            if len(running) == self.jobs:
+                self._wait(running)
             function = fault.rpartition("__mutmut_")[0]
-            chosen = [index for index in quickest if not function or index in reaching.get(function, ())]
+            count = noticing.setdefault(function, RawArray("i", len(everything)))
+            chosen = promising(reaching.get(function, ()) if function else everything, count, seconds)
             if not chosen:
                 self.outcomes[fault] = NO_TEST
                 continue
-            if len(running) == self.jobs:
-                self._wait(running)
             limit = 10 + int(20 * sum(seconds[index] for index in chosen))
-            running[forked(partial(self._meet, fault, [session.items[index] for index in chosen], limit))] = fault
+            running[forked(partial(self._meet, fault, session.items, chosen, count, limit))] = fault
         while running:
             self._wait(running)
         if self.outcomes.pop("") != SURVIVED:
@@ -67,14 +70,14 @@ class Trial:
             pytest.exit("no test fails though every function does", returncode=1)
         return True
 
-    def _watched(self, items: list[pytest.Item]) -> tuple[dict[str, set[int]], list[float]]:
+    def _watched(self, items: list[pytest.Item]) -> tuple[dict[str, list[int]], list[float]]:
         """Which tests reach which function, and how long each takes; found in a fork, which leaves no trace here."""
         path = Path("watched.json")
         os.waitpid(forked(partial(self._watch, items, path)), 0)
         failures, reaching, seconds = json.loads(path.read_text())
         if failures:
             pytest.exit("a test fails without a fault:\n" + "\n".join(failures), returncode=1)
-        return {function: set(indices) for function, indices in reaching.items()}, seconds
+        return reaching, seconds
 
     def _watch(self, items: list[pytest.Item], path: Path) -> int:
         reached = set[str]()
@@ -85,9 +88,9 @@ class Trial:
         pytest.MonkeyPatch().setattr(set_fault("stats"), "record_trampoline_hit", reach)
         reaching: dict[str, list[int]] = {}
         seconds = list[float]()
-        for index in range(len(items)):
+        for index, (item, following) in enumerate(zip(items, [*items[1:], None], strict=True)):
             begin = time.perf_counter()
-            run(items, index)
+            run(item, following)
             seconds.append(time.perf_counter() - begin)
             for function in reached:
                 reaching.setdefault(function, []).append(index)
@@ -95,14 +98,17 @@ class Trial:
         path.write_text(json.dumps([self.failures, reaching, seconds]))
         return 0
 
-    def _meet(self, fault: str, items: list[pytest.Item], limit: int) -> int:
-        """Run the tests with the fault until one notices: then 1."""
+    def _meet(
+        self, fault: str, items: list[pytest.Item], chosen: list[int], count: MutableSequence[int], limit: int
+    ) -> int:
+        """Run the chosen tests with the fault until one notices, which is counted: then 1."""
         set_fault(fault)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
         signal.alarm(10 * limit)
-        for index in range(len(items)):
-            run(items, index)
+        for index, following in zip(chosen, [*chosen[1:], None], strict=True):
+            run(items[index], None if following is None else items[following])
             if self.failures:
+                count[index] += 1
                 return 1
         return 0
 
@@ -120,10 +126,14 @@ def set_fault(name: str) -> object:
     return trampoline
 
 
-def run(items: list[pytest.Item], index: int) -> None:
+def promising(indices: Iterable[int], count: Sequence[int], seconds: list[float]) -> list[int]:
+    """The tests that noticed most first, then the quickest."""
+    return sorted(indices, key=lambda index: (-count[index], seconds[index]))
+
+
+def run(item: pytest.Item, following: pytest.Item | None) -> None:
     """Run a test, and take down what the next does not need."""
-    following = items[index + 1] if index + 1 < len(items) else None
-    items[index].config.hook.pytest_runtest_protocol(item=items[index], nextitem=following)
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
 
 def forked(work: Callable[[], int]) -> int:

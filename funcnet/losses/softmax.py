@@ -65,7 +65,7 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
     if weight is not None:
         check_weight(_NAME, weight, count)
     factors = None if weight is None else row_factors(_NAME, weight, logits)
-    rows = np.arange(count, dtype=np.intp)
+    rows = np.arange(count)
     with np.errstate(all="ignore"):
         shifted, shares, sums = _exponentials(logits)
         losses = log(sums[:, 0]) - shifted[rows, labels]
@@ -141,7 +141,7 @@ class SoftmaxCrossEntropy:
         with np.errstate(all="ignore"):  # a weight beyond the logits' dtype gives a loss that is refused
             targets, counted = self._targets(logits, labels)
         if weight is None:
-            weight = np.ones(len(logits), logits.dtype)
+            weight = np.ones(len(logits))
         check_weight(_NAME, weight, len(logits))
         factors = row_factors(_NAME, weight, logits, counted)
         with np.errstate(all="ignore"):
@@ -204,8 +204,7 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Targets]
     count, classes = logits.shape
     shifted, column = np.empty_like(logits), np.empty((count, 1), logits.dtype)
     starts, index = np.arange(0, count * classes, classes, dtype=np.intp), np.empty(count, np.intp)
-    all_shifted, all_g, sums = shifted.reshape(-1), g.reshape(-1), column.reshape(-1)
-    chosen, one, size = np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
+    sums, chosen, one, size = column[:, 0], np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
 
     def run(labels: Targets) -> float:
         if _are_shares_of(labels, logits):
@@ -219,10 +218,10 @@ def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Targets]
         sum_last(g, column)
         np.add(starts, labels, index, casting="unsafe")
         np.divide(g, column, g)
-        all_shifted.take(index, None, chosen, "clip")  # "raise", the default, would take a copy first
+        shifted.take(index, None, chosen, "clip")  # "raise", the default, would take a copy first
         value = mean(np.subtract(log(sums, sums), chosen, chosen))
-        all_g.take(index, None, chosen, "clip")
-        all_g.put(index, np.subtract(chosen, one, chosen), "clip")
+        g.take(index, None, chosen, "clip")
+        g.put(index, np.subtract(chosen, one, chosen), "clip")
         np.divide(g, size, g)
         check_value(_NAME, value, _REASON)
         return value
