@@ -44,7 +44,16 @@ CHOSEN = {
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = (
     *("process", "other_machines", "everywhere", "resumes", "killed", "official", "at_once", "file_limit", "threads"),
-    *("came_later", "the_mark", "in_one_product", "under_100_mb", "flipped", "random_structures", "at_every_step"),
+    *(
+        "came_later",
+        "the_mark",
+        "in_one_product",
+        "under_100_mb",
+        "flipped",
+        "random_structures",
+        "random_entries",
+        "at_every_step",
+    ),
 )
 """Words in the names of what starts processes, which would test the code without the fault, or takes long."""
 BRIEF = [
