@@ -43,13 +43,23 @@ CHOSEN = {
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = (
-    *("process", "other_machines", "everywhere", "resumes", "killed", "official", "at_once", "file_limit", "threads"),
+    *(
+        "process",
+        "other_machines",
+        "same_everywhere",
+        "resumes",
+        "a_killed_writer",
+        "official",
+        "at_once",
+        "file_limit",
+        "threads",
+    ),
     *(
         "came_later",
         "the_mark",
         "in_one_product",
         "under_100_mb",
-        "flipped",
+        "flipped_byte",
         "random_structures",
         "random_entries",
         "at_every_step",

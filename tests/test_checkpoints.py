@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -19,7 +20,8 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeAlias, assert_type
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias, assert_type
 
 import attrs
 import numpy as np
@@ -54,6 +56,12 @@ def saved(path: Path, value: Any = STATE) -> bytes:
     """The bytes of a value's checkpoint."""
     fn.save(path, value)
     return path.read_bytes()
+
+
+def saved_at(path: Path, value: Any) -> Path:
+    """The path, after the value is saved there."""
+    fn.save(path, value)
+    return path
 
 
 def changed(**changes: object) -> Any:
@@ -337,6 +345,14 @@ def unchecked(value: object, _: str) -> object:
 FITS: dict[str, tuple[dict[str, Any], str]] = {
     "a word": ({"losses": (0.5,), "values": ("a",), "best_epoch": 0}, "values must be a tuple of numbers"),
     "a list": ({"losses": (0.5,), "values": 3, "best_epoch": 0}, "values must be a tuple of numbers, got 3"),
+    "a loss that is a word": (
+        {"losses": ("a",), "values": (0.5,), "best_epoch": 0},
+        "losses must be a tuple of numbers",
+    ),
+    "a best too high": (
+        {"losses": (1,), "values": (1,), "best_epoch": 1},
+        "best_epoch must be an int from 0 to 0, got 1",
+    ),
     "a value less": ({"losses": (0.5,), "values": (), "best_epoch": 0}, "values must be 1, one a loss, got 0"),
     "no best": ({"losses": (0.5,), "values": (0.5,)}, "best_epoch must be an int from 0 to 0, got None"),
     "a best to come": ({"best_epoch": 0}, "best_epoch must be None before an epoch, got 0"),
@@ -349,13 +365,39 @@ def test_a_fit_whose_parts_do_not_fit_is_refused(name: str, path: Path, monkeypa
     """By save, and by load if it was written all the same."""
     fields, fact = FITS[name]
     fitted = fn.Fit(NET, NET, **fields)
-    with pytest.raises(fn.ConfigError, match=fact):
+    with pytest.raises(fn.ConfigError, match=f"^save: {fact}"):
         fn.save(path, fitted)
     with monkeypatch.context() as patched:
         patched.setattr("funcnet.checkpoints._check_value", unchecked)
         fn.save(path, fitted)
-    with pytest.raises(fn.CheckpointError, match=fact):
+    with pytest.raises(fn.CheckpointError, match=f"^{path}: load: {fact}"):
         fn.load(path)
+
+
+BROKEN: Final[dict[str, tuple[Any, str]]] = {
+    "the state": (fn.Fit(changed(step=-1), STATE), "step must be an int of at least 0, got -1"),
+    "the best": (fn.Fit(STATE, changed(key=4)), "key must be a Key, got 4"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_fit_of_something_broken_is_refused(name: str, path: Path) -> None:
+    """Each of its two states is checked."""
+    fitted, fact = BROKEN[name]
+    with pytest.raises(fn.ConfigError, match=f"^save: {fact}"):
+        fn.save(path, fitted)
+
+
+def test_a_fit_is_asked_for(path: Path) -> None:
+    """By its two states: one of other networks is refused."""
+    fitted = fn.Fit(STATE, STATE, 1, 0, (0.5, 0.25), (0.5, 0.75))
+    fn.save(path, fitted)
+    loaded = fn.load(path, like=fn.Fit(STATE, STATE))
+    assert (loaded.best_epoch, loaded.losses, loaded.values) == (1, (0.5, 0.25), (0.5, 0.75))
+    other = fn.TrainState.create(NET[:2], MOMENTUM, key=KEY)
+    for like in (fn.Fit(other, STATE), fn.Fit(STATE, other)):
+        with pytest.raises(fn.StructureError):
+            fn.load(path, like=like)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -391,6 +433,7 @@ def test_what_cannot_be_saved(name: str, path: Path) -> None:
     with pytest.raises(fn.FuncnetError) as caught:
         save(path, value)
     assert type(caught.value) is kind
+    assert str(caught.value).startswith("save: ") or name == "other moments"  # which two networks say of each other
     assert fact in str(caught.value)
     assert not any(path.parent.iterdir())
 
@@ -403,6 +446,24 @@ class Holder(fn.Layer):
 
 
 fn.register_layer(Holder, forward=lambda _, x: x, backward=lambda p, _, g: (g, p), name="tests.Holder")
+
+
+def test_the_limits_are_the_last_that_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most axes, the longest int and the longest header come back; one more is refused."""
+    most = Holder(np.ones((1,) * 32))
+    assert fn.equal(fn.load(saved_at(path, most), like=most), most)
+    long = changed(step=2**4096 - 1)
+    assert fn.load(saved_at(path, long), like=STATE).step == long.step
+    content = saved(path)
+    length = len(content[8 : 8 + int.from_bytes(content[:8], "little")].rstrip(b" "))
+    with monkeypatch.context() as patch:
+        patch.setattr("funcnet.checkpoints.HEADER_LIMIT", length + 8)
+        assert fn.load(saved_at(path, STATE), like=STATE).step == 0
+        patch.setattr("funcnet.checkpoints.HEADER_LIMIT", length + 7)
+        with pytest.raises(
+            fn.CheckpointError, match=f"^save: a header must have at most {length + 7} bytes, got {length}"
+        ):
+            fn.save(path, STATE)
 
 
 @attrs.frozen(eq=False)
@@ -618,6 +679,8 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "a scalar too short": (structure('{"float":"0x1.999999999999ap-4"}', '{"scalar":["float64","00"]}'), "no scalar"),
     "a negative step": (structure('"step":0', '"step":-1'), "step must be an int of at least 0, got -1"),
     "a step that is true": (structure('"step":0', '"step":true'), "step must be an int of at least 0, got True"),
+    "a step just too long": (structure('"step":0', '"step":' + "9" * 1300), "got a larger int"),
+    "a step of more digits": (structure('"step":0', '"step":' + "9" * 1301), "an int of 1301 digits"),
     "a step too long": (structure('"step":0', '"step":' + "9" * 5000), "an int of 5000 digits"),
     "a step as -0": (structure('"step":0', '"step":-0'), "its structure is not in the one form"),
     "a seed out of range": (structure('"seed":3', f'"seed":{2**64}'), "seed must be an int from 0 to 2**64 - 1"),
@@ -650,7 +713,9 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "an axis of zero": (entry(shape=[0]), "1 to 32 axes of at least 1, got [0]"),
     "no axis": (entry(shape=[]), "1 to 32 axes of at least 1, got []"),
     "too many axes": (entry(shape=[1] * 33), "1 to 32 axes"),
-    "a negative axis": (entry(shape=[-3]), "a list of ints in [0, 2**63)"),
+    "a negative axis": (entry(shape=[-3]), ".bias must have as shape a list of ints in [0, 2**63), got [-3]"),
+    "an axis of 2**63": (entry(shape=[2**63]), "a list of ints in [0, 2**63)"),
+    "an offset that is a string": (entry(data_offsets=["0", 12]), "moments.0.0.bias must have as data_offsets a list"),
     "two negative axes": (entry(shape=[-1, -3]), "a list of ints in [0, 2**63)"),
     "an axis that is true": (entry(shape=[True, 3]), "a list of ints in [0, 2**63)"),
     "an axis that is a string": (entry(shape=["3"]), "a list of ints in [0, 2**63)"),
@@ -681,8 +746,30 @@ def test_forgeries_are_refused(name: str, path: Path) -> None:
         tracemalloc.stop()
 
 
+def test_larger_elements_come_first(path: Path) -> None:
+    """So that each array is aligned; the names alone would put the float32 layer first."""
+    mixed = (fn.dense(KEY, 3, 1), fn.dense(KEY, 3, 1, dtype=np.float64))
+    header, _ = taken(saved(path, mixed))
+    assert list(header) == ["__metadata__", "1.bias", "1.weight", "0.bias", "0.weight"]
+    assert fn.equal(fn.load(path, like=mixed), mixed)
+
+
+def test_a_file_says_where_it_was_made(path: Path) -> None:
+    """In its metadata."""
+    header, _ = taken(saved(path))
+    assert json.loads(header["__metadata__"]["environment"]) == attrs.asdict(fn.environment())
+
+
+def test_a_file_cut_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size was right a moment ago."""
+    content = saved(path)
+    monkeypatch.setattr("funcnet.checkpoints.os.fstat", lambda _: SimpleNamespace(st_size=len(content)))
+    refuse(path, content[:-4], f"{path}: it was cut while it was read")
+
+
 def test_the_order_of_arrays_is_one(path: Path) -> None:
     """Two arrays with their bytes in another order are refused."""
+    order = "its arrays must be sorted, larger elements first, then by name"
     header, data = taken(saved(path, NET))
     first, second = header["0.bias"], header["0.weight"]
     meta_only = {"__metadata__": header["__metadata__"]}
@@ -690,10 +777,10 @@ def test_the_order_of_arrays_is_one(path: Path) -> None:
     first_size, end = first["data_offsets"][1], second["data_offsets"][1]
     second["data_offsets"], first["data_offsets"] = [0, end - first_size], [end - first_size, end]
     moved = data[first_size:end] + data[:first_size] + data[end:]
-    refuse(path, forged({**meta_only, "0.weight": second, "0.bias": first, **rest}, moved), "its arrays must be sorted")
+    refuse(path, forged({**meta_only, "0.weight": second, "0.bias": first, **rest}, moved), f"{path}: {order}")
     header, data = taken(saved(path, NET))
     last = {**{name: said for name, said in header.items() if name != "__metadata__"}, **meta_only}
-    refuse(path, forged(last, data), "its arrays must be sorted")
+    refuse(path, forged(last, data), f"{path}: {order}")
 
 
 FILES: dict[str, tuple[bytes, str]] = {
@@ -719,6 +806,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "infinity": (raw_file(b"-Infinity"), "the number -Infinity, which is no int"),
     "twice the same key": (raw_file(b'{"a":1,"a":1}'), "the key 'a' twice"),
     "twice, written otherwise": (raw_file(rb'{"a":1,"\u0061":1}'), "the key 'a' twice"),
+    "twice, after another": (raw_file(b'{"b":1,"a":1,"a":1}'), "the key 'a' twice"),
     "twice, inside": (raw_file(b'{"b":{"a":1,"a":1}}'), "the key 'a' twice"),
 }
 
@@ -808,7 +896,10 @@ def test_random_entries_are_refused(said: object, name: str, path: Path) -> None
 
 
 def test_the_systems_errors_pass(path: Path, tmp_path: Path) -> None:
-    """A missing file, a directory in a file's place, a missing directory."""
+    """A missing file, a directory in a file's place, a missing directory; what can name no file is funcnet's."""
+    anything: Any = 3
+    with pytest.raises(fn.ConfigError, match=r"^save: path must be a string or a Path that can name a file, got 3$"):
+        fn.save(anything, NET)
     with pytest.raises(FileNotFoundError):
         fn.load(path)
     with pytest.raises(IsADirectoryError):
@@ -872,10 +963,35 @@ def test_a_file_limit_is_a_systems_error(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_temporary_file_that_is_gone_hides_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the name by which it is known if its writer is killed."""
+    error, names = OSError(errno.EIO, "no input, no output"), list[str]()
+
+    def lose(self: Path, _: Path) -> None:
+        names.append(self.name)
+        self.unlink()
+        raise error
+
+    monkeypatch.setattr("pathlib.Path.replace", lose)
+    with pytest.raises(OSError, match="no input") as caught:
+        fn.save(path, NET)
+    assert caught.value is error
+    assert re.fullmatch(r"\.funcnet-[0-9a-f]{16}\.tmp", names[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="a directory cannot be opened here")
+def test_the_file_and_its_directory_are_synchronized(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order: the new name is on the disk when save returns."""
+    kinds = list[bool]()
+    monkeypatch.setattr("os.fsync", lambda descriptor: kinds.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+    fn.save(path, NET)
+    assert kinds == [False, True]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_permissions(path: Path) -> None:
     """A new file has what a plain open gives it; a replaced one keeps its own."""
-    before = os.umask(0o027)
+    before = os.umask(0o026)
     try:
         fn.save(path, NET)
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
