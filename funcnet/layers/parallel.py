@@ -137,7 +137,7 @@ def parallel_vjp(params: Parallel[M], x: Array) -> tuple[Array, Pullback[Paralle
 
 def parallel_plan(params: Parallel[M], x: Array) -> Plan[Parallel[M]]:
     """The same operations, on buffers."""
-    plans = _each(lambda net: plan_network(net, x), params.nets)
+    plans = [plan_network(net, x) for net in params.nets]
     y, combining = _planned_combined(params, [plan.output for plan in plans])
 
     def backward(g: Array, grads: Parallel[M], into: Array | None) -> list[Operation]:
@@ -164,7 +164,6 @@ def parallel_plan(params: Parallel[M], x: Array) -> Plan[Parallel[M]]:
 
 def _planned_combined(params: Parallel[M], ys: list[Array]) -> tuple[Array, list[Operation]]:
     """The buffer of the combined outputs, and the operations that fill it."""
-    _check(params, ys)
     if params.combine == "concat":
         y = np.empty_like(ys[0], shape=(*ys[0].shape[:-1], _bounds(ys)[-1][1]))
         return y, [partial(np.concatenate, ys, axis=-1, out=y)]
