@@ -84,8 +84,8 @@ def test_any_finite_number_has_a_finite_value_and_slope(layer: fn.Layer, dtype: 
 
 
 @every_activation
-def test_slopes_agree_with_central_differences_everywhere(layer: fn.Layer) -> None:
-    """On a grid from -12 to 12 that leaves out 0."""
+def test_slopes_agree_with_central_differences_on_a_grid(layer: fn.Layer) -> None:
+    """From -12 to 12, without 0."""
     x = (np.arange(-120, 120) + 0.5)[None] / 10
     fn.check_gradients(layer, x)
 
@@ -124,15 +124,17 @@ def test_erf_is_right_to_float64s_digits() -> None:
 @pytest.mark.parametrize("slope", [-0.1, 1, 1.5, math.nan, math.inf, True, "0.1", None])
 def test_leaky_relu_refuses_a_slope(slope: float) -> None:
     """Outside of [0, 1), or no number."""
-    with pytest.raises(fn.ConfigError, match=r"LeakyReLU: slope must be a number in \[0, 1\), got "):
+    with pytest.raises(fn.ConfigError) as caught:
         fn.LeakyReLU(slope)
+    assert str(caught.value) == f"LeakyReLU: slope must be a number in [0, 1), got {slope!r}"
 
 
 @pytest.mark.parametrize("alpha", [-1.0, 0, math.nan, math.inf, True, "1", None])
 def test_elu_refuses_an_alpha(alpha: float) -> None:
     """Not positive, not finite, or no number."""
-    with pytest.raises(fn.ConfigError, match=r"ELU: alpha must be a number in \(0, inf\), got "):
+    with pytest.raises(fn.ConfigError) as caught:
         fn.ELU(alpha)
+    assert str(caught.value) == f"ELU: alpha must be a number in (0, inf), got {alpha!r}"
 
 
 def test_an_elementwise_layer_has_nothing_to_train() -> None:

@@ -113,21 +113,23 @@ def parallel_vjp(params: Parallel[M], x: Array) -> tuple[Array, Pullback[Paralle
     ys, pulls = [y for y, _ in passes], [pull for _, pull in passes]
     y = _combined(params, ys)
 
-    def parts(g: Array) -> list[Array]:
-        return [g] * len(ys) if params.combine == "add" else [g[..., start:stop] for start, stop in _bounds(ys)]
+    def pulls_and_parts(g: Array) -> list[tuple[Pullback[Network], Array]]:
+        add = params.combine == "add"
+        parts = [g] * len(ys) if add else [g[..., start:stop] for start, stop in _bounds(ys)]
+        return list(zip(pulls, parts, strict=True))
 
     def with_nets(nets: list[Network]) -> Parallel[M]:
         return evolve(params, nets=cast("M", tuple(nets)))
 
     def both(g: Array) -> tuple[Array, Parallel[M]]:
-        pulled = [pull(part) for pull, part in zip(pulls, parts(g), strict=True)]
+        pulled = [pull(part) for pull, part in pulls_and_parts(g)]
         return _sum([grad_x for grad_x, _ in pulled]), with_nets([grads for _, grads in pulled])
 
     def params_only(g: Array) -> Parallel[M]:
-        return with_nets([pull.params_only(part) for pull, part in zip(pulls, parts(g), strict=True)])
+        return with_nets([pull.params_only(part) for pull, part in pulls_and_parts(g)])
 
     def x_only(g: Array) -> Array:
-        return _sum([pull.grad_x(part) for pull, part in zip(pulls, parts(g), strict=True)])
+        return _sum([pull.grad_x(part) for pull, part in pulls_and_parts(g)])
 
     return y, Pullback(both, params_only, x_only)
 
