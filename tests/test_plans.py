@@ -127,6 +127,7 @@ PLAIN = (
     *(case for case in CASES if "in training" not in case.name),
     of_layer_norm(fn.Residual, "Residual of a LayerNorm"),
     of_layer_norm(lambda norm: fn.Repeat(norm, 2), "Repeat of a LayerNorm"),
+    of_layer_norm(lambda norm: fn.Repeat(fn.Residual(norm), 2), "Repeat of a Residual"),
     of_layer_norm(fn.Frozen, "Frozen LayerNorm"),
     of_layer_norm(lambda norm: fn.Parallel((norm, fn.Tanh())), "Parallel of a LayerNorm"),
     of_layer_norm(lambda norm: fn.Parallel((norm,), "concat"), "Parallel of one that concatenates"),
