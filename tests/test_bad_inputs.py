@@ -687,6 +687,11 @@ def test_sizes_are_counts(value: object) -> None:
     refuse(fn.ConfigError, ("dense: out_size " + fact,), fn.mlp, KEY, (3, value, 2))
 
 
+def test_what_draws_a_weight_is_a_function() -> None:
+    """A name of one is none."""
+    refuse(fn.ConfigError, ("dense: init must be a function, got 'he'",), fn.dense, KEY, 3, 2, init="he")
+
+
 @pytest.mark.parametrize("sizes", [(), (3,), 3, None, {3, 2}], ids=repr)
 def test_a_perceptron_has_inputs_and_outputs(sizes: object) -> None:
     """At least two sizes, in an order."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from networks import CASES, Case, inputs, networks
 
 import funcnet as fn
+from funcnet.draws import uniform
 from funcnet.layer import rule_of
 from funcnet.modes import repetition
 from funcnet.trees import leaves, map_parameters, same_bits
@@ -254,6 +255,14 @@ def test_randomness_is_an_argument() -> None:
     fn.forward(fn.Dropout(0.5, key=KEY.child(1)), x)
     assert same_bits(first, fn.forward(fn.Dropout(0.5, key=KEY), x))
     assert not same_bits(first, fn.forward(fn.Dropout(0.5, key=KEY.child(1)), x))
+
+
+def test_dropout_drops_what_draws_less_than_the_rate() -> None:
+    """A number drawn is from 0 to below 1: one that is the rate itself is kept, so that a rate of 0 drops nothing."""
+    draws = uniform(KEY, (2, 50))
+    rate = float(draws[1, 7])
+    y = fn.forward(fn.Dropout(rate, key=KEY), np.ones((2, 50)))
+    assert ((y == 0) == (draws < rate)).all()
 
 
 def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 import sys
@@ -16,18 +17,19 @@ import pytest
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import CASES, Case, inputs, networks, width
+from networks import CASES, Case, inputs, layer_norm, networks, width
 from optimizers import OPTIMIZERS
 
 import funcnet as fn
 from funcnet import arithmetic, folds, plans
 from funcnet.data import Minibatches
-from funcnet.layer import Operation, Plan
+from funcnet.layer import Operation, Plan, Shape
 from funcnet.layers import activations, dense
+from funcnet.layers.shapes import register_reshaping
 from funcnet.losses import softmax
 from funcnet.optimizers import is_planned
 from funcnet.training import TrainStep
-from funcnet.trees import leaves, map_parameters, same_bits, trained_arrays
+from funcnet.trees import is_trained, leaves, map_parameters, same_bits, trained_arrays
 
 KEY = fn.Key(12)
 LABELS = np.arange(35) % 3
@@ -114,6 +116,123 @@ def test_every_layer_folds_to_the_plain_bits_portably(case: Case, name: str) -> 
         check_fold(
             fn.train_step(fn.softmax_cross_entropy), state, fn.minibatches(x, LABELS[:30], 7, key=KEY.child("order"))
         )
+
+
+def of_layer_norm(layer: Callable[[fn.LayerNorm], fn.Layer], name: str) -> Case:
+    """A combinator of a layer that has no operations for the input's gradient alone."""
+    return Case(name, lambda key, shape: layer(layer_norm(key, shape, 1e-5)))
+
+
+PLAIN = (
+    *(case for case in CASES if "in training" not in case.name),
+    of_layer_norm(fn.Residual, "Residual of a LayerNorm"),
+    of_layer_norm(lambda norm: fn.Repeat(norm, 2), "Repeat of a LayerNorm"),
+    of_layer_norm(lambda norm: fn.Repeat(fn.Residual(norm), 2), "Repeat of a Residual"),
+    of_layer_norm(fn.Frozen, "Frozen LayerNorm"),
+    of_layer_norm(lambda norm: fn.Parallel((norm, fn.Tanh())), "Parallel of a LayerNorm"),
+    of_layer_norm(lambda norm: fn.Parallel((norm,), "concat"), "Parallel of one that concatenates"),
+)
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=lambda case: case.name)
+def test_what_stands_before_a_frozen_layer_folds_to_the_plain_bits(case: Case) -> None:
+    """Only the gradient by the input is computed there, on buffers and not."""
+    net = (fn.rms_norm(case.shape[-1], dtype=np.float64), fn.Frozen(case.layer()), fn.Flatten())
+    features = fn.forward(net, case.x(1)).shape[1]
+    classes = (net, fn.dense(KEY.child("last"), features, 3, dtype=np.float64))
+    batches = fn.minibatches(case.x(30), LABELS[:30], 7, key=KEY.child("order"))
+    check_fold(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), classes, batches)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not is_trained(case.layer())], ids=lambda case: case.name)
+def test_nothing_is_done_where_nobody_needs_a_gradient(case: Case) -> None:
+    """A layer without parameters has no operation that goes back, if nothing before it is trained."""
+    layer = case.layer()
+    plan = plans.plan_network(layer, np.array(case.x(3)))
+    assert list(plan.backward(np.ones_like(plan.output), layer, None)) == []
+
+
+@pytest.mark.parametrize("on_buffers", [False, True])
+def test_an_elementwise_layer_of_ones_own_computes_nothing_twice(on_buffers: bool) -> None:  # noqa: FBT001  # a parameter
+    """Its value and its slope once a step; in a fold by its own operations on buffers, if it has them."""
+    counts: Counter[str] = Counter()
+
+    @frozen(eq=False)
+    class Bowl(fn.Layer):
+        """``y = size * x * x``; the slope is ``size * x + y / x``."""
+
+        size: float = 0.5
+
+    def value(params: Bowl, x: fn.Array) -> fn.Array:
+        counts["value"] += 1
+        return params.size * x * x
+
+    def slope(params: Bowl, x: fn.Array, y: fn.Array) -> fn.Array:
+        counts["slope"] += 1
+        return params.size * x + y / x
+
+    def value_into(params: Bowl, x: fn.Array, y: fn.Array) -> list[Operation]:
+        counts["value_into"] += 1
+        return [lambda: np.multiply(params.size * x, x, y)]
+
+    def slope_into(params: Bowl, x: fn.Array, y: fn.Array, s: fn.Array) -> list[Operation]:
+        counts["slope_into"] += 1
+        return [lambda: np.divide(y, x, s), lambda: np.add(params.size * x, s, s)]
+
+    name = f"tests.Bowl, on buffers: {on_buffers}"
+    operations = {"value_into": value_into, "slope_into": slope_into} if on_buffers else {}
+    fn.register_elementwise(Bowl, value=value, slope=slope, name=name, **cast("Any", operations))
+    check_registered(Bowl(), name)
+    assert fn.output_shape(Bowl(), (2**70, 3)) == (2**70, 3)
+    counts.clear()
+    net, batches = (fn.dense(KEY, 4, 3, dtype=np.float64), Bowl()), data(35)
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    plain(step, net, batches)
+    assert counts == {"value": 5, "slope": 5}
+    counts.clear()
+    fn.train_epoch(step, net, batches)
+    assert counts == (
+        dict.fromkeys(["value", "slope", "value_into", "slope_into"], 1) if on_buffers else {"value": 5, "slope": 5}
+    )
+    check_fold(step, net, batches)
+
+
+def check_registered(layer: fn.Layer, name: str) -> None:
+    """A layer of one's own keeps the laws, says its name, and has nothing to do where nobody needs a gradient."""
+    x = np.array(inputs(KEY.child("x"), 3, 2, 4))
+    fn.check_layer(layer, x)
+    plan = plans.plan_network(layer, x)
+    assert list(plan.backward(np.ones_like(plan.output), layer, None)) == []
+    kind = type(layer)
+    with pytest.raises(fn.ShapeError) as wrong:
+        fn.forward(layer, np.array(1.0))
+    assert str(wrong.value) == f"{kind.__name__}: x must have shape (B, ...), got (); for a batch of one, use x[None]"
+    with pytest.raises(fn.ConfigError) as twice:
+        fn.register_layer(kind, forward=lambda _, x: x, backward=lambda params, _, g: (g, params))
+    assert str(twice.value) == f"{kind.__qualname__} is registered already, as '{name}'"
+
+
+def test_a_reshaping_layer_of_ones_own_copies_nothing_forward() -> None:
+    """On buffers its output is the input's memory; the gradient goes back in the input's shape."""
+
+    @frozen(eq=False)
+    class Columns(fn.Layer):
+        """Rows as matrices of ``count`` columns."""
+
+        count: int
+
+    def shape(params: Columns, shape: Shape) -> Shape:
+        return math.prod(shape) // params.count, params.count
+
+    register_reshaping(Columns, shape=shape, name="tests.Columns")
+    check_registered(Columns(2), "tests.Columns")
+    assert fn.output_shape(Columns(2), (2**70,)) == (2**69, 2)
+    x = np.array(inputs(KEY, 3, 4))
+    plan = plans.plan_network(Columns(2), x)
+    assert np.shares_memory(plan.output, x)
+    assert list(plan.forward) == []
+    net = (fn.dense(KEY, 4, 6, dtype=np.float64), Columns(2), fn.Flatten(), fn.dense(KEY, 6, 3, dtype=np.float64))
+    check_fold(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), net, data())
 
 
 @given(net=networks())

@@ -166,13 +166,52 @@ def test_an_epoch_of_shards_is_the_plain_fold() -> None:
     assert fn.equal(fn.train_epoch(step, NET, [BATCH, BATCH])[0], step(step(NET, BATCH)[0], BATCH)[0])
 
 
-@pytest.mark.parametrize("shape", [[2, 3], 6, (0, 2), (2.0, 3)])
-def test_a_reshape_has_a_shape(shape: Any) -> None:
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([2, 3], "shape must be a tuple of sizes without the batch, got [2, 3]"),
+        (6, "shape must be a tuple of sizes without the batch, got 6; use (6,)"),
+        ((0, 2), "a size must be an int of at least 1, got 0"),
+        ((3, 2.0), "a size must be an int of at least 1, got 2.0"),
+    ],
+)
+def test_a_reshape_has_a_shape(shape: Any, message: str) -> None:
     """A tuple of sizes of at least 1."""
-    with pytest.raises(
-        fn.ConfigError, match=r"^Reshape: (shape must be a tuple of sizes|a size must be an int of at least 1)"
-    ):
+    with pytest.raises(fn.ConfigError) as caught:
         fn.Reshape(shape)
+    assert str(caught.value) == f"Reshape: {message}"
+
+
+def test_a_reshape_keeps_every_number() -> None:
+    """Rows of another size are refused with both sizes, with a batch and without; rows of no axes are of one."""
+    message = "Reshape (layer 1): x must have rows of 6 numbers to fit (3, 2), got (2, 2), which are 4"
+    net, x = (fn.ReLU(), fn.Reshape((3, 2))), X.reshape(2, 2, 2)
+    for call in (lambda: fn.forward(net, x), lambda: fn.vjp(net, x), lambda: fn.output_shape(net, (2, 2))):
+        with pytest.raises(fn.ShapeError) as caught:
+            call()
+        assert str(caught.value) == message
+    assert fn.forward(fn.Reshape(()), X[:, :1]).shape == (4,)
+
+
+ALONE: tuple[fn.Layer, ...] = (
+    *(fn.Identity(), fn.ReLU(), fn.LeakyReLU(), fn.ELU(), fn.Sigmoid(), fn.Tanh(), fn.Softplus(), fn.SiLU()),
+    *(fn.GELU(), fn.GELUTanh(), fn.Dropout(0.5), fn.Dropout(0.5, key=KEY), fn.Flatten(), fn.Reshape((2,))),
+)
+
+
+@pytest.mark.parametrize("layer", ALONE, ids=repr)
+def test_a_layer_that_takes_any_batch_refuses_what_is_none(layer: fn.Layer) -> None:
+    """In its own name, forward and in vjp."""
+    refused: tuple[tuple[Any, type[fn.FuncnetError], str], ...] = (
+        (np.array(1, np.float32), fn.ShapeError, "must have shape (B, ...), got (); for a batch of one, use x[None]"),
+        (X.astype(np.int32), fn.DTypeError, "must be float32 or float64, got int32; use x.astype(np.float32)"),
+        (X.tolist(), fn.DTypeError, "must be a plain NumPy array, got list; use np.asarray(x, dtype=np.float32)"),
+    )
+    for x, kind, message in refused:
+        for call in (fn.forward, fn.vjp):
+            with pytest.raises(kind) as caught:
+                call(layer, x)
+            assert str(caught.value) == f"{type(layer).__name__}: x {message}"
 
 
 def test_what_makes_a_value_is_not_the_value() -> None:

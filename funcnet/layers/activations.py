@@ -257,8 +257,7 @@ _NEXT_TO_0: Final = 1e-30
 def _gelu_slope(x: Array, y: Array) -> Array:
     """From 40 on the density is 0; below 1e-30, where y / x has no digits, the share is 1/2 to all of them."""
     size = np.minimum(np.abs(x), _FAR)
-    tiny = size < _NEXT_TO_0
-    share = np.where(tiny, x.dtype.type(0.5), y / np.where(tiny, x.dtype.type(1), x))
+    share = np.where(size < _NEXT_TO_0, x.dtype.type(0.5), y / x)
     return share + x * (_DENSITY_AT_0 * exp(-0.5 * size * size))
 
 

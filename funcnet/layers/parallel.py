@@ -113,21 +113,23 @@ def parallel_vjp(params: Parallel[M], x: Array) -> tuple[Array, Pullback[Paralle
     ys, pulls = [y for y, _ in passes], [pull for _, pull in passes]
     y = _combined(params, ys)
 
-    def parts(g: Array) -> list[Array]:
-        return [g] * len(ys) if params.combine == "add" else [g[..., start:stop] for start, stop in _bounds(ys)]
+    def pulls_and_parts(g: Array) -> list[tuple[Pullback[Network], Array]]:
+        add = params.combine == "add"
+        parts = [g] * len(ys) if add else [g[..., start:stop] for start, stop in _bounds(ys)]
+        return list(zip(pulls, parts, strict=True))
 
     def with_nets(nets: list[Network]) -> Parallel[M]:
         return evolve(params, nets=cast("M", tuple(nets)))
 
     def both(g: Array) -> tuple[Array, Parallel[M]]:
-        pulled = [pull(part) for pull, part in zip(pulls, parts(g), strict=True)]
+        pulled = [pull(part) for pull, part in pulls_and_parts(g)]
         return _sum([grad_x for grad_x, _ in pulled]), with_nets([grads for _, grads in pulled])
 
     def params_only(g: Array) -> Parallel[M]:
-        return with_nets([pull.params_only(part) for pull, part in zip(pulls, parts(g), strict=True)])
+        return with_nets([pull.params_only(part) for pull, part in pulls_and_parts(g)])
 
     def x_only(g: Array) -> Array:
-        return _sum([pull.grad_x(part) for pull, part in zip(pulls, parts(g), strict=True)])
+        return _sum([pull.grad_x(part) for pull, part in pulls_and_parts(g)])
 
     return y, Pullback(both, params_only, x_only)
 
@@ -137,7 +139,7 @@ def parallel_vjp(params: Parallel[M], x: Array) -> tuple[Array, Pullback[Paralle
 
 def parallel_plan(params: Parallel[M], x: Array) -> Plan[Parallel[M]]:
     """The same operations, on buffers."""
-    plans = _each(lambda net: plan_network(net, x), params.nets)
+    plans = [plan_network(net, x) for net in params.nets]
     y, combining = _planned_combined(params, [plan.output for plan in plans])
 
     def backward(g: Array, grads: Parallel[M], into: Array | None) -> list[Operation]:
@@ -164,7 +166,6 @@ def parallel_plan(params: Parallel[M], x: Array) -> Plan[Parallel[M]]:
 
 def _planned_combined(params: Parallel[M], ys: list[Array]) -> tuple[Array, list[Operation]]:
     """The buffer of the combined outputs, and the operations that fill it."""
-    _check(params, ys)
     if params.combine == "concat":
         y = np.empty_like(ys[0], shape=(*ys[0].shape[:-1], _bounds(ys)[-1][1]))
         return y, [partial(np.concatenate, ys, axis=-1, out=y)]

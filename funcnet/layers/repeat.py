@@ -111,13 +111,12 @@ def repeat_plan(params: Repeat[N], x: Array) -> Plan[Repeat[N]]:
     plans: list[Plan[N]] = []
     for number in range(params.times):
         plans.append(plan_network(repetition(params.net, number), x))
-        _check(x, plans[-1].output)
         x = plans[-1].output
 
     def backward(g: Array, grads: Repeat[N], into: Array | None) -> list[Operation]:
         scratch, operations = scratch_like(grads.net), list[Operation]()
         pairs = list(zip(trained_arrays(grads.net), trained_arrays(scratch), strict=True))
-        for number in range(params.times - 1, -1, -1):
+        for number in reversed(range(params.times)):
             target = np.empty_like(x) if number else into
             last = number == params.times - 1
             operations += plans[number].backward(g, grads.net if last else scratch, target)
@@ -127,7 +126,7 @@ def repeat_plan(params: Repeat[N], x: Array) -> Plan[Repeat[N]]:
 
     def x_only(g: Array, into: Array) -> list[Operation]:
         operations: list[Operation] = []
-        for number in range(params.times - 1, -1, -1):
+        for number in reversed(range(params.times)):
             target = np.empty_like(x) if number else into
             operations += plan_grad_x(plans[number], params.net, g, target)
             g = target

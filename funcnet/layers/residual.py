@@ -35,10 +35,14 @@ class Residual(Layer, Generic[N]):
     net: N
 
 
+def _check(x: Array, y: Array) -> None:
+    check_array("Residual", "net(x)", y, x.shape, dtype=x.dtype, match=("x", x))
+
+
 def residual_forward(params: Residual[N], x: Array) -> Array:
     """``y = x + net(x)``."""
     y = forward(params.net, x)
-    check_array("Residual", "net(x)", y, x.shape, match=("x", x))
+    _check(x, y)
     return x + y
 
 
@@ -50,7 +54,7 @@ def residual_backward(params: Residual[N], x: Array, g: Array) -> tuple[Array, R
 def residual_vjp(params: Residual[N], x: Array) -> tuple[Array, Pullback[Residual[N]]]:
     """Forward and backward with one pass through the inner network."""
     y, pull = vjp(params.net, x)
-    check_array("Residual", "net(x)", y, x.shape, match=("x", x))
+    _check(x, y)
 
     def both(g: Array) -> tuple[Array, Residual[N]]:
         grad_x, grad_net = pull(g)

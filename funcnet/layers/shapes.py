@@ -11,7 +11,7 @@ from attrs import frozen
 
 from funcnet.arrays import Array, check_batch
 from funcnet.errors import ConfigError, ShapeError
-from funcnet.layer import L, Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layer import L, Layer, Operation, Plan, Shape, register_layer
 from funcnet.settings import check_count
 
 
@@ -25,9 +25,6 @@ def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], n
     def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
         return g.reshape(x.shape), params
 
-    def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:
-        return forward(params, x), Pullback(lambda g: (g.reshape(x.shape), params), lambda _: params)
-
     def plan(params: L, x: Array) -> Plan[L]:
         y = forward(params, x)
 
@@ -36,7 +33,7 @@ def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], n
 
         return Plan(y, [], backward)  # y is a view of the buffer x
 
-    register_layer(record, forward=forward, backward=backward, vjp=vjp, plan=plan, output_shape=shape, name=name)
+    register_layer(record, forward=forward, backward=backward, plan=plan, output_shape=shape, name=name)
 
 
 @frozen(eq=False)
