@@ -399,12 +399,12 @@ BAD_SETTINGS: dict[str, tuple[Callable[..., object], tuple[Any, ...], str]] = {
     "no kernel_size": (fn.conv2d, (KEY, 1, 1, (3, 0)), f"conv2d: kernel_size {COUNTS} (3, 0)"),
     "no key": (fn.conv2d, (0, 1, 1, 3), "conv2d: key must be a Key, got 0; use Key(0)"),
     "no initializer": (
-        partial(fn.conv2d, init="zeros"),
+        partial(fn.conv2d, init="zeros"),  # type: ignore[arg-type]  # what is refused
         (KEY, 1, 1, 3),
         "conv2d: init must be a function, got 'zeros'",
     ),
     "float16": (
-        partial(fn.conv2d, dtype=np.float16),
+        partial(fn.conv2d, dtype=np.float16),  # type: ignore[arg-type]  # what is refused
         (KEY, 1, 1, 3),
         "dtype must be np.float32 or np.float64, got <class 'numpy.float16'>",
     ),
