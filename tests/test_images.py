@@ -12,16 +12,16 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pytest
-from networks import CASES, Case, inputs
+from networks import CASES, Case, inputs, pool
 
 import funcnet as fn
 from funcnet import arithmetic
 from funcnet.layers import conv
-from funcnet.layers.windows import Padding, Pair, axes_of, pair
+from funcnet.layers.windows import Axes, Padding, Pair, axes_of, pair
 from funcnet.trees import same_bits
 
 KEY = fn.Key(36)
@@ -100,7 +100,10 @@ def slow_pooling(
     return y, grad_x, layer
 
 
-IMAGE_CASES = [case for case in CASES if case.name.startswith(("Conv2D", "MaxPool2D", "AvgPool2D"))]
+IMAGE_CASES = [
+    *(case for case in CASES if case.name.startswith(("Conv2D", "MaxPool2D", "AvgPool2D"))),
+    *(pool(layer, (7, 3, 2), 3, 1, 1) for layer in (fn.MaxPool2D, fn.AvgPool2D)),
+]
 
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: case.name)
@@ -160,6 +163,8 @@ def test_same_is_tensorflows(settings: tuple[int, int, int, int]) -> None:
     length, size, stride, dilation = settings
     for axis in axes_of("test", (length, length), size, stride=stride, padding="same", dilation=dilation):
         assert (axis.count, axis.before, axis.after) == SAME[settings]
+        met = places(length, size, stride, dilation, "same")
+        assert axis.own() == [len(window) - window.count(NOWHERE) for window in met]
 
 
 @pytest.mark.parametrize(
@@ -250,13 +255,28 @@ def test_an_image_alone_is_the_image_in_any_batch(
 
 @pytest.mark.parametrize("portable", [False, True])
 def test_how_many_patches_there_are_at_a_time_is_not_seen(monkeypatch: pytest.MonkeyPatch, *, portable: bool) -> None:
-    """One image at a time, three, or all: the same bits."""
-    layer, x = fn.conv2d(KEY, 2, 4, 3, padding="same"), inputs(KEY, 7, 6, 6, 2, dtype=np.float32)
+    """One image at a time, so many as there is room for, or all: the same bits."""
+    layer, x = fn.conv2d(KEY, 2, 4, 3, padding="same"), inputs(KEY, 7, 6, 5, 2, dtype=np.float32)
+    image, groups = 30 * 18, list[int]()
+
+    def counted(x: fn.Array, axes: Axes) -> fn.Array:
+        groups.append(len(x))
+        return patches_of(x, axes)
+
+    patches_of = conv.patches_of
+    monkeypatch.setattr(conv, "patches_of", counted)
     with fn.portable() if portable else np.errstate():
         whole = fn.vjp(layer, x)[0]
-        for numbers in (1, 3 * 36 * 18, 10**9):
+        for numbers, wanted in (
+            (1, [1] * 7),
+            (3 * image - 1, [2, 2, 2, 1]),
+            (3 * image, [3, 3, 1]),
+            (9 * image, [7]),
+        ):
+            groups.clear()
             monkeypatch.setattr(conv, "PATCHES", numbers)
             assert same_bits(fn.forward(layer, x), whole)
+            assert groups == wanted
 
 
 def test_forward_makes_few_patches_at_a_time() -> None:
@@ -309,7 +329,7 @@ def lenet() -> tuple[fn.Layer, ...]:
 
 
 def test_a_step_takes_five_products_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two forward, two for the kernels, one for the second input: none for the images."""
+    """Two forward, two for the kernels, one for the second input: none for the images, nor for a frozen kernel."""
     counts: Counter[str] = Counter()
 
     def counting(name: str) -> Callable[..., Any]:
@@ -326,22 +346,42 @@ def test_a_step_takes_five_products_of_patches(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(conv, name, counting(name))
     x, y = inputs(KEY, 6, 28, 28, 1, dtype=np.float32), np.arange(6)
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
-    net, _ = step(lenet(), fn.Batch(x, y))
-    assert counts == products
-    counts.clear()
-    fn.train_epoch(step, net, fn.minibatches(x, y, 2))
-    assert counts == products | {f"planned_{name}": count for name, count in products.items()}
+    first, *others = lenet()
+    frozen = (first, *(fn.Frozen(layer) if isinstance(layer, fn.Conv2D) else layer for layer in others))
+    for net, wanted in ((lenet(), products), (frozen, products | {"sum_outer": 1})):
+        counts.clear()
+        trained, _ = step(net, fn.Batch(x, y))
+        assert counts == wanted
+        counts.clear()
+        fn.train_epoch(step, trained, fn.minibatches(x, y, 2))
+        assert counts == wanted | {f"planned_{name}": count for name, count in wanted.items()}
 
 
-def test_patches_have_the_memory_order_with_long_runs() -> None:
-    """Of one channel's pixels beside each other, of many channels the channels; of one pixel x is the patches."""
-    few = conv.patches_of(inputs(KEY, 2, 9, 9, 1), axes_of("test", (9, 9), 3))
-    many = conv.patches_of(inputs(KEY, 2, 9, 9, 8), axes_of("test", (9, 9), 3))
-    assert few.flags.f_contiguous
-    assert many.flags.c_contiguous
+@pytest.mark.parametrize(
+    ("shape", "dilation", "order"),
+    [
+        ((9, 9, 1), 1, "F"),
+        ((9, 9, 8), 1, "C"),
+        ((5, 8, 2), 1, "C"),
+        ((5, 9, 2), 1, "F"),
+        ((8, 7, 2), 2, "F"),
+        ((8, 7, 3), 2, "C"),
+    ],
+)
+def test_patches_have_the_memory_order_with_long_runs(
+    shape: tuple[int, int, int], dilation: int, order: Literal["C", "F"]
+) -> None:
+    """A run is one of the kernel's pixels and channels beside each other, or one of as many places in a row."""
+    patches = conv.patches_of(inputs(KEY, 2, *shape), axes_of("test", shape, 3, dilation=dilation))
+    assert (patches.flags.c_contiguous, patches.flags.f_contiguous) == (order == "C", order == "F")
+
+
+def test_an_image_is_the_patches_of_one_pixel() -> None:
+    """Without a copy, if nothing is added to it and none is left out."""
     x = inputs(KEY, 2, 9, 9, 8)
     assert np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1)), x)
     assert not np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1, padding=1)), x)
+    assert not np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1, stride=2)), x)
 
 
 # --------------------------------------------------------------------------------------------------- bad input
@@ -517,6 +557,12 @@ BAD_IMAGES: dict[str, tuple[fn.Layer, Any, type[fn.FuncnetError], str]] = {
         np.zeros((1, 0, 3, 2)),
         fn.ShapeError,
         f"AvgPool2D: x must have room for a window that reaches over 2, got H = 0 and 1 of padding{SMALL}",
+    ),
+    "no row of pixels": (
+        fn.GlobalAvgPool2D(),
+        np.zeros((1, 0, 3, 2)),
+        fn.ShapeError,
+        "GlobalAvgPool2D: x must have at least one pixel, got H, W = 0, 3",
     ),
     "no pixel at all": (
         fn.GlobalAvgPool2D(),
