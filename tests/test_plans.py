@@ -92,6 +92,16 @@ def test_every_layer_folds_to_the_plain_bits(case: Case, name: str) -> None:
     check_fold(fn.train_step(fn.softmax_cross_entropy), state, batches)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_layer_folds_to_the_plain_bits_behind_another(case: Case) -> None:
+    """Where its input's gradient counts: what is in front of it is trained, too."""
+    features = int(np.prod(case.shape))
+    front = (fn.dense(KEY.child("front"), 4, features, dtype=np.float64), fn.Reshape(case.shape))
+    net = (*front, case.layer(), fn.Flatten())
+    state = fn.TrainState.create(classifier(net), OPTIMIZERS["SGD"], key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, data())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_folds_to_the_plain_bits(name: str, dtype: fn.FloatDType) -> None:
@@ -505,6 +515,31 @@ def test_a_fold_makes_its_buffers_once() -> None:
         tracemalloc.stop()
     assert peaks[0] <= 5 * 4 * PARAMETERS + 65_536 * 4
     assert peaks[1] <= peaks[0] + 65_536
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_layer_of_float32_makes_no_array_of_float64(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for a result nor for a buffer, which would have the same bits in twice the memory."""
+    layer, x = fn.cast(case.layer(), np.float32), case.x(3, np.float32)
+    g, grads, into = fn.forward(layer, x), plans.scratch_like(layer), np.empty_like(x)
+    made: set[np.dtype[Any]] = set()
+
+    def noted(make: Callable[..., Any]) -> Callable[..., Any]:
+        def make_and_note(*arguments: Any, **settings: Any) -> Any:
+            array = make(*arguments, **settings)
+            made.add(array.dtype)
+            return array
+
+        return make_and_note
+
+    for name in ("empty", "full", "ones", "zeros"):
+        monkeypatch.setattr(np, name, noted(getattr(np, name)))
+    with np.errstate(all="ignore"):
+        fn.backward(layer, x, g)
+        plan = plans.plan_network(layer, x)
+        for operation in (*plan.forward, *plan.backward(g, grads, into), *plans.plan_grad_x(plan, layer, g, into)):
+            operation()
+    assert np.dtype(np.float64) not in made
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="minor page faults are counted on Linux")

@@ -93,7 +93,7 @@ class Conv2D(Layer):
 def _axes(params: Conv2D, shape: Shape) -> Axes:
     kernel = params.weight.shape[0], params.weight.shape[1]
     settings = {"stride": params.stride, "dilation": params.dilation}
-    return axes_of("Conv2D", shape[:2], kernel, padding=params.padding, **settings)
+    return axes_of("Conv2D", shape, kernel, padding=params.padding, **settings)
 
 
 def _checked(params: Conv2D, x: Array) -> Axes:
@@ -135,7 +135,7 @@ def planned_patches(x: Array, axes: Axes) -> tuple[Array, list[Operation]]:
     vertical, horizontal = axes
     places, window = (len(x), vertical.count, horizontal.count), (vertical.size, horizontal.size, x.shape[3])
     count, size = len(x) * vertical.count * horizontal.count, vertical.size * horizontal.size * x.shape[3]
-    if count == image.size // x.shape[3] and vertical.size * horizontal.size == 1:
+    if count * x.shape[3] == image.size:  # as many places as pixels: a kernel of one pixel
         return image.reshape(count, size), operations
     of_batch, of_row, of_column, of_channel = image.strides
     moves = of_batch, of_row * vertical.stride, of_column * horizontal.stride
@@ -186,11 +186,8 @@ def conv2d_forward(params: Conv2D, x: Array) -> Array:
     With the patches of so many images at a time as a processor's cache holds; each has a product of its own anyway.
     """
     axes = _checked(params, x)
-    weight, numbers = (
-        operand(_matrix(params.weight)),
-        axes[0].count * axes[1].count * math.prod(params.weight.shape[:3]),
-    )
-    group = max(1, PATCHES // numbers)
+    weight = operand(_matrix(params.weight))
+    group = max(1, PATCHES // (_places(axes) * math.prod(params.weight.shape[:3])))
     y = np.empty((len(x), axes[0].count, axes[1].count, params.bias.size), x.dtype)
     for start in range(0, len(x), group):
         images = slice(start, start + group)
@@ -219,7 +216,7 @@ def conv2d_vjp(params: Conv2D, x: Array) -> tuple[Array, Pullback[Conv2D]]:
 
     def x_only(g: Array) -> Array:
         right = rows(np.ascontiguousarray(_batch_last(g)).reshape(-1, outputs))
-        grad_x = np.empty_like(x, order="C")
+        grad_x = np.empty_like(x)
         run(planned_images(matmul(weight, right.T), axes, grad_x))
         return grad_x
 

@@ -88,7 +88,7 @@ def _check_settings(params: MaxPool2D | AvgPool2D) -> None:
 
 def _axes(params: MaxPool2D | AvgPool2D, shape: Shape) -> Axes:
     stride = params.window if params.stride is None else params.stride
-    return axes_of(type(params).__name__, shape[:2], params.window, stride=stride, padding=params.padding)
+    return axes_of(type(params).__name__, shape, params.window, stride=stride, padding=params.padding)
 
 
 def _checked(params: MaxPool2D | AvgPool2D, x: Array) -> Axes:
@@ -162,7 +162,7 @@ def max_pool_vjp(params: MaxPool2D, x: Array) -> tuple[Array, Pullback[MaxPool2D
     run(operations)
 
     def both(g: Array) -> tuple[Array, MaxPool2D]:
-        grad_x = np.empty_like(x, order="C")
+        grad_x = np.empty_like(x)
         run(_planned_to_largest(views, y, g, axes, grad_x))
         return grad_x, params
 
@@ -228,7 +228,7 @@ def avg_pool_forward(params: AvgPool2D, x: Array) -> Array:
 
 def avg_pool_backward(params: AvgPool2D, x: Array, g: Array) -> tuple[Array, AvgPool2D]:
     """Every pixel gets g divided by that number, from each window that it is in."""
-    grad_x = np.empty_like(x, order="C")
+    grad_x = np.empty_like(x)
     run(_planned_to_all(g, _checked(params, x), grad_x))
     return grad_x, params
 
@@ -293,7 +293,7 @@ def global_avg_pool_forward(_: GlobalAvgPool2D, x: Array) -> Array:
 
 def global_avg_pool_backward(params: GlobalAvgPool2D, x: Array, g: Array) -> tuple[Array, GlobalAvgPool2D]:
     """Every pixel gets ``g / (H * W)``."""
-    grad_x = np.empty_like(x, order="C")
+    grad_x = np.empty_like(x)
     grad_x[...] = (g / _checked_pixels(x))[:, None, None, :]
     return grad_x, params
 

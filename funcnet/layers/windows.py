@@ -79,7 +79,7 @@ def axes_of(
     padding: Padding = "valid",
     dilation: Pair = 1,
 ) -> Axes:
-    """The windows of a size over images of a shape (H, W).
+    """The windows of a size over images of a shape (H, W, ...).
 
     Raises:
         ShapeError: If a window is larger than the padded image.
@@ -170,8 +170,8 @@ def check_padding(subject: str, padding: object, *, below: Pair | None = None) -
     for part in parts:
         _check_size(subject, "padding", part)
     if below is not None:
-        sides = _sides(cast("Sides", padding))
-        if any(max(side) >= limit for side, limit in zip(sides, pair(below), strict=True)):
+        (rows, columns), (height, width) = _sides(cast("Sides", padding)), pair(below)
+        if max(rows) >= height or max(columns) >= width:
             raise ConfigError(f"padding must be smaller than the window, got {padding!r}", subject=subject)
 
 
