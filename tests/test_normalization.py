@@ -111,7 +111,7 @@ PLAIN = "must be a plain NumPy array, got list; use np.asarray"
 REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
     (lambda: fn.layer_norm(0), fn.ConfigError, "layer_norm: size must be an int of at least 1, got 0"),
     (lambda: fn.rms_norm(cast("int", 2.0)), fn.ConfigError, "rms_norm: size must be an int of at least 1, got 2.0"),
-    (lambda: fn.batch_norm(True), fn.ConfigError, "batch_norm: size must be an int of at least 1, got True"),
+    (lambda: fn.batch_norm(-1), fn.ConfigError, "batch_norm: size must be an int of at least 1, got -1"),
     (
         lambda: fn.batch_norm(2, dtype=cast("fn.FloatDType", int)),
         fn.ConfigError,
@@ -125,7 +125,11 @@ REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
     ),
     (lambda: fn.batch_norm(2, epsilon=0), fn.ConfigError, "BatchNorm: epsilon must be a number in (0, inf), got 0"),
     (lambda: fn.BatchNorm(ones(2), ones(2), epsilon=-1), fn.ConfigError, "BatchNorm: epsilon must be a number in (0, "),
-    (lambda: fn.LayerNorm(ones(2), ones(3)), fn.ShapeError, "LayerNorm: offset must have shape (2,) to match scale (2,)"),
+    (
+        lambda: fn.LayerNorm(ones(2), ones(3)),
+        fn.ShapeError,
+        "LayerNorm: offset must have shape (2,) to match scale (2,)",
+    ),
     (lambda: fn.LayerNorm(cast("fn.Array", [1.0]), ones(1)), fn.DTypeError, f"LayerNorm: scale {PLAIN}(scale, "),
     (lambda: fn.LayerNorm(ones(1), cast("fn.Array", [1.0])), fn.DTypeError, f"LayerNorm: offset {PLAIN}(offset, "),
     (lambda: fn.RMSNorm(np.ones((2, 2))), fn.ShapeError, "RMSNorm: scale must have shape (C,), got (2, 2)"),
@@ -549,7 +553,7 @@ def test_standardizing_refuses_what_has_no_statistics() -> None:
     for x, got in ((X[:, :3], r"\(40, 3\)"), (X[0], r"\(4,\); for a batch of one, use x\[None\]")):
         with pytest.raises(fn.ShapeError, match=rf"^{reason} {got}$"):
             fn.forward(layer, x)
-    with pytest.raises(fn.DTypeError, match="^Standardize: x must be float32 to match mean, got float64; use x.astype"):
+    with pytest.raises(fn.DTypeError, match=r"^Standardize: x must be float32 to match mean, got float64; use x\."):
         fn.forward(layer, X.astype(np.float64))
     with pytest.raises(fn.ShapeError, match=rf"^{reason} \(B, 3\)$"):
         fn.output_shape(layer, (3,))

@@ -340,6 +340,15 @@ class Silent:
         return params, moments
 
 
+@frozen
+class Growing(Silent):
+    """One whose rate is an int."""
+
+    def rate(self, step: int, /) -> float:
+        """The step's number."""
+        return step
+
+
 # ---------------------------------------------------------------------------------------------- gradients
 
 
@@ -353,6 +362,8 @@ def test_norms_and_clipping() -> None:
     clipped = fn.clip_by_global_norm(grads, norm / 2)
     assert norm / 2 * (1 - 1e-6) < fn.global_norm(clipped) <= norm / 2
     assert fn.clip_by_global_norm(grads, 2 * norm) is grads
+    five = record(3, 4)
+    assert fn.clip_by_global_norm(five, 5 + 1e-6) is five  # a factor of 1
     limited = fn.clip_by_value(grads, 0.1)
     assert max(np.abs(leaf.array).max() for leaf in leaves(limited)) == 0.1
     assert fn.equal(fn.clip_by_value(grads, 100.0), grads)
@@ -376,9 +387,10 @@ def test_learning_rates_are_those_of_the_steps() -> None:
     assert fn.learning_rates(accumulated, 6).tolist() == [wanted[0]] * 3 + [wanted[1]] * 3
     assert fn.learning_rates(fn.Adagrad(learning_rate=1.0, lr_decay=1.0), 2).tolist() == [1.0, 0.5]
     assert fn.learning_rates(fn.SGD(learning_rate=0.1), 0).shape == (0,)
-    with pytest.raises(fn.ConfigError, match="^learning_rates: steps must be an int of at least 0, got -1$"):
+    assert fn.learning_rates(Growing(), 3).dtype == np.float64
+    with pytest.raises(fn.ConfigError, match=r"^learning_rates: steps must be an int of at least 0, got -1$"):
         fn.learning_rates(fn.SGD(learning_rate=0.1), -1)
-    with pytest.raises(fn.ConfigError, match="^Accumulation: step must be an int of at least 0, got -1$"):
+    with pytest.raises(fn.ConfigError, match=r"^Accumulation: step must be an int of at least 0, got -1$"):
         accumulated.rate(-1)
 
 

@@ -92,6 +92,16 @@ def test_every_layer_folds_to_the_plain_bits(case: Case, name: str) -> None:
     check_fold(fn.train_step(fn.softmax_cross_entropy), state, batches)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_layer_folds_to_the_plain_bits_behind_another(case: Case) -> None:
+    """Where its input's gradient counts: what is in front of it is trained, too."""
+    features = int(np.prod(case.shape))
+    front = (fn.dense(KEY.child("front"), 4, features, dtype=np.float64), fn.Reshape(case.shape))
+    net = (*front, case.layer(), fn.Flatten())
+    state = fn.TrainState.create(classifier(net), OPTIMIZERS["SGD"], key=KEY)
+    check_fold(fn.train_step(fn.softmax_cross_entropy), state, data())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_folds_to_the_plain_bits(name: str, dtype: fn.FloatDType) -> None:
@@ -435,16 +445,17 @@ def test_moments_of_another_optimizer_are_refused() -> None:
     """With what was expected, what came, and why; in plans, too."""
     net = classifier(fn.Tanh())
     memory = Memory(np.ones(3), (np.ones(3),), ())
-    few: Any = (None, [net], (net,) * 3)
+    few: list[Any] = [None, [net], (net,) * 3]
     sgd = fn.SGD(learning_rate=0.1)
-    for optimizer, wanted, wrong in (
+    refused: list[tuple[Any, str, list[Any]]] = [
         (sgd, "0 networks", [(net,), None]),
         (fn.Momentum(learning_rate=0.1), "1 networks", [(), *few]),
         (fn.Adam(learning_rate=0.1), "2 networks", [(net,), *few]),
         (fn.RMSprop(learning_rate=0.1, momentum=0.5, centered=True), "3 networks", [(net,), (net,) * 4]),
         (fn.Accumulation(sgd, steps=2), "1 networks or more", [(), None, [net]]),
         (fn.Averaging(sgd), "1 networks or more", [(), None, [net]]),
-    ):
+    ]
+    for optimizer, wanted, wrong in refused:
         for moments in wrong:
             with pytest.raises(fn.StructureError) as caught:
                 optimizer.update(net, net, moments, 0)
