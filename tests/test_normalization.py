@@ -510,6 +510,7 @@ def test_a_scale_is_never_zero() -> None:
     """Not where a difference is too small to be squared, nor for a single row."""
     tiny = np.array([[0.0], [1e-200]])
     assert fn.standardize(tiny).scale.tolist() == [1]
+    assert fn.standardize(np.array([[0.0], [1e-45]], np.float32)).scale.tolist() == [1]
     assert fn.standardize(X[:1]).scale.tolist() == [1, 1, 1, 1]
 
 
@@ -548,11 +549,18 @@ def test_standardizing_refuses_what_has_no_statistics() -> None:
         fn.standardize(np.array([[1e200], [-1e200]]))
     with pytest.raises(fn.NonFiniteError, match=r"^standardize: mean must be finite, got mean\[1\] = inf$"):
         fn.standardize(np.array([[0, 1.7e308], [1, 1.6e308]]))
+    with pytest.raises(fn.NonFiniteError, match=r"^standardize: (mean|scale) must be finite, got "):
+        fn.standardize(np.array([[1.7e308], [-1.7e308]] * 16))  # sums of both signs are infinite, their sum is NaN
     layer = fn.standardize(X)
     reason = r"Standardize: x must have shape \(B, 4\) to match mean \(4,\), got"
-    for x, got in ((X[:, :3], r"\(40, 3\)"), (X[0], r"\(4,\); for a batch of one, use x\[None\]")):
+    one_row = r"\(4,\); for a batch of one, use x\[None\]"
+    for x, got in ((X[:, :3], r"\(40, 3\)"), (X[:, None], r"\(40, 1, 4\)"), (X[0], one_row), (X[0, 0, ...], r"\(\)")):
         with pytest.raises(fn.ShapeError, match=rf"^{reason} {got}$"):
             fn.forward(layer, x)
+    with pytest.raises(
+        fn.DTypeError, match=r"^Standardize: x must be a plain NumPy array, got list; use np\.asarray\("
+    ):
+        fn.forward(layer, X.tolist())
     with pytest.raises(fn.DTypeError, match=r"^Standardize: x must be float32 to match mean, got float64; use x\."):
         fn.forward(layer, X.astype(np.float64))
     with pytest.raises(fn.ShapeError, match=rf"^{reason} \(B, 3\)$"):
