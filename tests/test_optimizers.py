@@ -221,6 +221,28 @@ def test_an_update_is_pure(name: str) -> None:
 
 
 @every_optimizer
+def test_a_layer_without_parameters_stays_itself(name: str) -> None:
+    """Nothing is made where there is nothing to update."""
+    net = network()
+    new, moments = OPTIMIZERS[name].update(net, zeros_like(net), OPTIMIZERS[name].init(net), 0)
+    assert all(tree[2] is net[2] for tree in (new, *moments))
+
+
+@every_optimizer
+def test_an_update_warns_of_no_number(name: str) -> None:
+    """Where NumPy raises for any number too small or too large, it computes as ever."""
+    optimizer, ends = OPTIMIZERS[name], list[str]()
+    for mode in ("raise", "ignore"):
+        params = record(1e-45, 3e38, np.float32)
+        moments = optimizer.init(params)
+        with np.errstate(all=mode):
+            for step in range(3):
+                params, moments = optimizer.update(params, record(0, 3e38, np.float32), moments, step)
+        ends.append(fn.fingerprint((params, *moments)))
+    assert ends[0] == ends[1]
+
+
+@every_optimizer
 def test_a_numpy_rate_promotes_nothing(name: str) -> None:
     """A rate of NumPy's float64 leaves float32 parameters and moments float32."""
     kind: Any = type(OPTIMIZERS[name])
@@ -305,6 +327,28 @@ def test_portable_bits_are_committed(name: str) -> None:
     assert fn.fingerprint((run.params, *run.moments)) == GOLDENS[name]
 
 
+@frozen
+class Silent:
+    """An optimiser without moments, which does not say its rate."""
+
+    def init(self, _: Any, /) -> tuple[Any, ...]:
+        """Nothing."""
+        return ()
+
+    def update(self, params: Any, _: Any, moments: tuple[Any, ...], __: int, /) -> tuple[Any, tuple[Any, ...]]:
+        """No update."""
+        return params, moments
+
+
+@frozen
+class Growing(Silent):
+    """One whose rate is an int."""
+
+    def rate(self, step: int, /) -> float:
+        """The step's number."""
+        return step
+
+
 # ---------------------------------------------------------------------------------------------- gradients
 
 
@@ -318,6 +362,8 @@ def test_norms_and_clipping() -> None:
     clipped = fn.clip_by_global_norm(grads, norm / 2)
     assert norm / 2 * (1 - 1e-6) < fn.global_norm(clipped) <= norm / 2
     assert fn.clip_by_global_norm(grads, 2 * norm) is grads
+    five = record(3, 4)
+    assert fn.clip_by_global_norm(five, 5 + 1e-6) is five  # a factor of 1
     limited = fn.clip_by_value(grads, 0.1)
     assert max(np.abs(leaf.array).max() for leaf in leaves(limited)) == 0.1
     assert fn.equal(fn.clip_by_value(grads, 100.0), grads)
@@ -326,8 +372,9 @@ def test_norms_and_clipping() -> None:
 def test_a_norm_that_is_not_finite_is_refused() -> None:
     """Rather than making NaN of every parameter; a large one is no such norm."""
     assert fn.global_norm(record(1e30, 0, np.float32)) == pytest.approx(1e30)
-    for value in (NAN, INF, 1e200):
-        with pytest.raises(fn.NonFiniteError, match="the gradients' norm is"):
+    for value, norm in ((NAN, "nan"), (INF, "inf"), (1e200, "inf")):
+        message = f"global_norm: the gradients' norm is {norm}; the learning rate may be too high"
+        with pytest.raises(fn.NonFiniteError, match=f"^{message}$"):
             fn.clip_by_global_norm(record(value, 0), 1.0)
 
 
@@ -340,10 +387,25 @@ def test_learning_rates_are_those_of_the_steps() -> None:
     assert fn.learning_rates(accumulated, 6).tolist() == [wanted[0]] * 3 + [wanted[1]] * 3
     assert fn.learning_rates(fn.Adagrad(learning_rate=1.0, lr_decay=1.0), 2).tolist() == [1.0, 0.5]
     assert fn.learning_rates(fn.SGD(learning_rate=0.1), 0).shape == (0,)
-    with pytest.raises(fn.ConfigError, match="learning_rates: steps must be an int of at least 0, got -1"):
+    assert fn.learning_rates(Growing(), 3).dtype == np.float64
+    with pytest.raises(fn.ConfigError, match=r"^learning_rates: steps must be an int of at least 0, got -1$"):
         fn.learning_rates(fn.SGD(learning_rate=0.1), -1)
-    with pytest.raises(fn.ConfigError, match="the optimizer must say its learning rate, got"):
-        fn.learning_rates(fn.SGD, 1)  # type: ignore[arg-type]  # a class is no optimiser
+    with pytest.raises(fn.ConfigError, match=r"^Accumulation: step must be an int of at least 0, got -1$"):
+        accumulated.rate(-1)
+
+
+def test_an_optimizer_without_a_rate_says_so() -> None:
+    """A class is no optimiser, and what is around one without a rate has none either."""
+    silent, reason = Silent(), r"the optimizer must say its learning rate, got .*; give it a method rate\(step\)"
+    asked: list[tuple[str, Any]] = [
+        ("learning_rates", fn.SGD),
+        ("learning_rates", silent),
+        ("Averaging", fn.Averaging(silent)),
+        ("ClipByValue", fn.ClipByValue(silent, limit=1.0)),
+    ]
+    for subject, optimizer in asked:
+        with pytest.raises(fn.ConfigError, match=f"^{subject}: {reason}$"):
+            fn.learning_rates(optimizer, 1)
 
 
 # ----------------------------------------------------------------------------------------------- refusals
@@ -380,70 +442,89 @@ def test_a_class_is_no_schedule(kind: Any) -> None:
 
 
 SHARE: Final[list[Any]] = [-0.1, 1, 1.5, NAN, INF, True, "0.9", None]
-SETTINGS: Final[list[tuple[Any, str, str, list[Any]]]] = [
-    (fn.Momentum, "momentum", "[0, 1)", SHARE),
-    (fn.Nesterov, "momentum", "[0, 1)", SHARE),
-    (fn.RMSprop, "alpha", "[0, 1)", SHARE),
-    (fn.RMSprop, "momentum", "[0, 1)", SHARE),
-    (fn.RMSprop, "eps", "(0, inf)", [0, -1e-8, NAN, INF, True, "1", None]),
-    (fn.Adam, "eps", "(0, inf)", [0, -1e-8, NAN, INF, True, "1", None]),
-    (fn.AdamW, "weight_decay", "[0, inf)", [-0.1, NAN, INF, True, "1", None]),
-    (fn.Adagrad, "lr_decay", "[0, inf)", [-0.1, NAN, INF, True, "1", None]),
-    (fn.Adagrad, "initial_accumulator_value", "[0, inf)", [-0.1, NAN, INF, True, "1", None]),
-    (fn.Adagrad, "eps", "(0, inf)", [0, -1e-8, NAN, INF, True, "1", None]),
+ABOVE_0: Final[list[Any]] = [0, -1e-8, NAN, INF, True, "1", None]
+AT_LEAST_0: Final[list[Any]] = [-0.1, NAN, INF, True, "1", None]
+COUNT: Final[list[Any]] = [0, -1, 1.0, True, "1", None]
+RATE, INNER, GRADS = 0.1, fn.SGD(learning_rate=0.1), record(1, 1)
+SETTINGS: Final[list[tuple[Any, Any, str, str, list[Any]]]] = [
+    (fn.Momentum, RATE, "momentum", "a number in [0, 1)", SHARE),
+    (fn.Nesterov, RATE, "momentum", "a number in [0, 1)", SHARE),
+    (fn.RMSprop, RATE, "alpha", "a number in [0, 1)", SHARE),
+    (fn.RMSprop, RATE, "momentum", "a number in [0, 1)", SHARE),
+    (fn.RMSprop, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.RMSprop, RATE, "centered", "True or False", [1, 0, None, "True"]),
+    (fn.Adam, RATE, "betas", "a tuple of two numbers", [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]),
+    (fn.Adam, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.AdamW, RATE, "weight_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Adagrad, RATE, "lr_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Adagrad, RATE, "initial_accumulator_value", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Adagrad, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.ClipByValue, INNER, "limit", "a number in (0, inf)", ABOVE_0),
+    (fn.ClipByGlobalNorm, INNER, "max_norm", "a number in (0, inf)", ABOVE_0),
+    (fn.clip_by_value, GRADS, "limit", "a number in (0, inf)", ABOVE_0),
+    (fn.clip_by_global_norm, GRADS, "max_norm", "a number in (0, inf)", ABOVE_0),
+    (fn.WeightDecay, INNER, "weight_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Accumulation, INNER, "steps", "an int of at least 1", COUNT),
+    (fn.Averaging, INNER, "decay", "a number in [0, 1)", SHARE),
 ]
 
 
 @pytest.mark.parametrize(
-    ("kind", "setting", "span", "values"), SETTINGS, ids=lambda part: getattr(part, "__name__", None)
+    ("kind", "first", "setting", "wanted", "values"), SETTINGS, ids=lambda part: getattr(part, "__name__", None)
 )
-def test_settings_are_in_their_range(kind: Any, setting: str, span: str, values: list[Any]) -> None:
-    """Each refusal says the range."""
+def test_settings_are_in_their_range(kind: Any, first: Any, setting: str, wanted: str, values: list[Any]) -> None:
+    """Each refusal says the range, which has its lower bound if it is closed, and what it got."""
     for value in values:
         with pytest.raises(fn.ConfigError) as caught:
-            kind(learning_rate=0.1, **{setting: value})
-        assert f"{kind.__name__}: {setting} must be a number in {span}, got {value!r}" in str(caught.value)
+            kind(first, **{setting: value})
+        assert str(caught.value) == f"{kind.__name__}: {setting} must be {wanted}, got {value!r}"
+    if "[0" in wanted:
+        assert getattr(kind(first, **{setting: 0}), setting) == 0
 
 
 def test_betas_are_two_shares() -> None:
-    """In a tuple; centered is a bool."""
-    bad: list[Any] = [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]
-    for betas in bad:
-        with pytest.raises(fn.ConfigError, match="Adam: betas must be a tuple of two numbers"):
-            fn.Adam(learning_rate=0.1, betas=betas)
+    """Each is looked at, 0 is one, and a subclass has its own name in the message."""
     for value in SHARE:
-        with pytest.raises(fn.ConfigError, match=r"AdamW: each of betas must be a number in \[0, 1\)"):
-            fn.AdamW(learning_rate=0.1, betas=(0.9, value))
-    with pytest.raises(fn.ConfigError, match="RMSprop: centered must be True or False, got 1"):
-        fn.RMSprop(learning_rate=0.1, centered=1)  # type: ignore[arg-type]  # an int
+        for betas in ((0.9, value), (value, 0.9)):
+            with pytest.raises(fn.ConfigError) as caught:
+                fn.AdamW(learning_rate=0.1, betas=betas)
+            assert str(caught.value) == f"AdamW: each of betas must be a number in [0, 1), got {value!r}"
+    assert fn.Adam(learning_rate=0.1, betas=(0, 0)).betas == (0, 0)
 
 
 def test_wrappers_check_what_they_hold() -> None:
-    """An optimiser, not its class, nor a rate; and their settings."""
-    sgd = fn.SGD(learning_rate=0.1)
+    """An optimiser, not its class, nor a rate; and no decay in steps without an update."""
     wrong: list[Any] = [fn.SGD, 0.1, None]
     for inner in wrong:
-        with pytest.raises(fn.ConfigError, match="Averaging: optimizer must have init and update, got"):
+        with pytest.raises(fn.ConfigError) as caught:
             fn.Averaging(inner)
-    numbers: list[Any] = [0, -1.0, NAN, INF, True, "1", None]
-    for value in numbers:
-        with pytest.raises(fn.ConfigError, match=r"ClipByValue: limit must be a number in \(0, inf\)"):
-            fn.ClipByValue(sgd, limit=value)
-        with pytest.raises(fn.ConfigError, match=r"ClipByGlobalNorm: max_norm must be a number in \(0, inf\)"):
-            fn.ClipByGlobalNorm(sgd, max_norm=value)
-        with pytest.raises(fn.ConfigError, match=r"clip_by_value: limit must be a number in \(0, inf\)"):
-            fn.clip_by_value(record(1, 1), value)
-        with pytest.raises(fn.ConfigError, match=r"clip_by_global_norm: max_norm must be a number in \(0, inf\)"):
-            fn.clip_by_global_norm(record(1, 1), value)
-        with pytest.raises(fn.ConfigError, match="Accumulation: steps must be an int of at least 1"):
-            fn.Accumulation(sgd, steps=value)
-    for share in SHARE:
-        with pytest.raises(fn.ConfigError, match=r"Averaging: decay must be a number in \[0, 1\)"):
-            fn.Averaging(sgd, decay=share)
-    with pytest.raises(fn.ConfigError, match=r"WeightDecay: weight_decay must be a number in \[0, inf\)"):
-        fn.WeightDecay(sgd, weight_decay=-0.1)
-    with pytest.raises(fn.ConfigError, match="put WeightDecay inside of Accumulation"):
-        fn.WeightDecay(fn.ClipByValue(fn.Accumulation(sgd, steps=2), limit=1.0), weight_decay=0.1)
+        assert str(caught.value) == f"Averaging: optimizer must have init and update, got {inner!r:.80}"
+    reason = "put WeightDecay inside of Accumulation; outside, it would decay in steps without an update"
+    with pytest.raises(fn.ConfigError, match=f"^WeightDecay: {reason}$"):
+        fn.WeightDecay(fn.ClipByValue(fn.Accumulation(INNER, steps=2), limit=1.0), weight_decay=0.1)
+
+
+@pytest.mark.parametrize("kind", [fn.Accumulation, fn.Averaging])
+def test_wrappers_that_look_at_the_step_check_it(kind: Any) -> None:
+    """An int of at least 0."""
+    optimizer: Any = kind(INNER, 2) if kind is fn.Accumulation else kind(INNER)
+    for step in (-1, 0.5, True, None):
+        with pytest.raises(fn.ConfigError) as caught:
+            optimizer.update(GRADS, GRADS, optimizer.init(GRADS), step)
+        assert str(caught.value) == f"{kind.__name__}: step must be an int of at least 0, got {step!r}"
+
+
+def test_what_works_on_gradients_or_weights_wants_a_network() -> None:
+    """Each says who found none."""
+    found = "a network is a layer or a tuple of networks, got 3"
+    calls: dict[str, Any] = {
+        "global_norm": fn.global_norm,
+        "clip_by_global_norm": lambda grads: fn.clip_by_global_norm(grads, 1.0),
+        "WeightDecay": lambda net: fn.WeightDecay(INNER, weight_decay=0.1).update(net, GRADS, (), 0),
+    }
+    for subject, call in calls.items():
+        with pytest.raises(fn.StructureError, match=f"^{subject}: {found}$"):
+            call(3)
 
 
 def three_steps(optimizer: Optimizer, net: fn.Dense, grads: fn.Dense, moments: tuple[fn.Dense, ...]) -> None:

@@ -28,6 +28,8 @@ from funcnet.layers import activations, dense
 from funcnet.layers.shapes import register_reshaping
 from funcnet.losses import softmax
 from funcnet.optimizers import is_planned
+from funcnet.optimizers.protocol import Descent
+from funcnet.plans import Memory
 from funcnet.training import TrainStep
 from funcnet.trees import is_trained, leaves, map_parameters, same_bits, trained_arrays
 
@@ -584,15 +586,76 @@ def test_a_plan_belongs_to_the_update_beside_it() -> None:
 
 
 def test_moments_of_another_optimizer_are_refused() -> None:
-    """With what was expected, what came, and why."""
+    """With what was expected, what came, and why; in plans, too."""
     net = classifier(fn.Tanh())
-    for optimizer, moments, count in ((OPTIMIZERS["SGD"], (net,), 0), (MOMENTUM, (), 1)):
-        message = f"moments must be a tuple of {count} networks, got "
-        reason = "; a run goes on under the optimizer that it began with"
-        with pytest.raises(fn.StructureError) as caught:
-            optimizer.update(net, net, moments, 0)
-        assert str(caught.value).startswith(f"{type(optimizer).__name__}: {message}")
-        assert str(caught.value).endswith(reason)
+    memory = Memory(np.ones(3), (np.ones(3),), ())
+    few: list[Any] = [None, [net], (net,) * 3]
+    sgd = fn.SGD(learning_rate=0.1)
+    refused: list[tuple[Any, str, list[Any]]] = [
+        (sgd, "0 networks", [(net,), None]),
+        (fn.Momentum(learning_rate=0.1), "1 networks", [(), *few]),
+        (fn.Adam(learning_rate=0.1), "2 networks", [(net,), *few]),
+        (fn.RMSprop(learning_rate=0.1, momentum=0.5, centered=True), "3 networks", [(net,), (net,) * 4]),
+        (fn.Accumulation(sgd, steps=2), "1 networks or more", [(), None, [net]]),
+        (fn.Averaging(sgd), "1 networks or more", [(), None, [net]]),
+    ]
+    for optimizer, wanted, wrong in refused:
+        for moments in wrong:
+            with pytest.raises(fn.StructureError) as caught:
+                optimizer.update(net, net, moments, 0)
+            reason = "a run goes on under the optimizer that it began with"
+            message = f"moments must be a tuple of {wanted}, got {moments!r}; {reason}"
+            assert str(caught.value) == f"{type(optimizer).__name__}: {message}"
+        if "more" not in wanted:
+            with pytest.raises(fn.StructureError, match=f"^{type(optimizer).__name__}: moments must be .* {wanted}, "):
+                optimizer.plan(memory, memory, (memory,) * 4)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_planned_update_makes_no_array(name: str) -> None:
+    """But for the norm's, in float64; and it writes nothing but what it may: the gradients' numbers are its room."""
+    optimizer: Any = OPTIMIZERS[name]
+    net = fn.Dense(weight=np.ones((500, 99), np.float32), bias=np.ones(99, np.float32))
+    p, g, *moments = [planned_memory(tree) for tree in (net, net, *optimizer.init(net))]
+    update = optimizer.plan(p, g, tuple(moments))
+    tracemalloc.start()
+    try:
+        for step in range(6):
+            update(step)
+        networks = 2.5 if "GlobalNorm" in repr(optimizer) else 0.1
+        assert tracemalloc.get_traced_memory()[1] < networks * p.flat.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def planned_memory(net: fn.Dense) -> Memory:
+    """A layer's arrays in one memory."""
+    flat = np.concatenate([net.weight.ravel(), net.bias])
+    weight, bias = flat[: net.weight.size].reshape(net.weight.shape), flat[net.weight.size :]
+    return Memory(flat, (weight, bias), (weight,))
+
+
+@frozen
+class Counting(Descent):
+    """A plan that looks at all that it has."""
+
+    seen: list[tuple[int, int, bool]]
+
+    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> Callable[[int], None]:
+        """Only look."""
+        for memory in (p, g, *moments):
+            assert all(np.shares_memory(part, memory.flat) for part in (*memory.parts, *memory.decayed))
+            self.seen.append((len(memory.parts), len(memory.decayed), p.flat.flags.writeable))
+        return lambda _: None
+
+
+def test_a_plan_of_ones_own_gets_whole_memories() -> None:
+    """Outside of a fold, too: every array by itself, with its parts and with what decays."""
+    net = fn.dense(KEY, 4, 3)
+    counting = Counting(0.1, [])
+    new, _ = counting.update(net, net, counting.init(net), 0)
+    assert fn.equal(new, net)
+    assert counting.seen == [(1, 1, True)] * 3 + [(1, 0, True)] * 3
 
 
 def test_a_planned_loss_makes_no_array_of_the_batch() -> None:

@@ -35,7 +35,7 @@ class Standardize(Layer):
 
 def _check(params: Standardize, x: Array) -> None:
     mean = params.mean
-    if type(x) is not np.ndarray or x.ndim == 0 or x.shape[1:] != mean.shape or x.dtype != mean.dtype:
+    if type(x) is not np.ndarray or x.shape[1:] != mean.shape or x.dtype != mean.dtype:
         check_array("Standardize", "x", x, ("B", *mean.shape), dtype=mean.dtype, match=("mean", mean))
 
 
@@ -105,7 +105,8 @@ def standardize(x: Array) -> Standardize:
         mean = mean_rows(x)
         centred = x - mean
         scale = np.sqrt(mean_rows(centred * centred)).astype(x.dtype)
-    mean, scale = np.where(constant, x[0], mean).astype(x.dtype), np.where(constant | (scale == 0), 1, scale)
+    mean = np.where(constant, x[0], mean).astype(x.dtype)
+    scale = np.where(constant | (scale == 0), 1, scale).astype(x.dtype)
     check_finite("standardize", "mean", mean)
     check_finite("standardize", "scale", scale)
-    return Standardize(mean=lock(mean), scale=lock(scale.astype(x.dtype, copy=False)))
+    return Standardize(mean=lock(mean), scale=lock(scale))

@@ -95,8 +95,8 @@ def check_moments(subject: str, moments: object, count: int, *, more: bool = Fal
     Raises:
         StructureError: If they are not.
     """
-    found = len(cast("tuple[object, ...]", moments)) if isinstance(moments, tuple) else -1
-    if found < count or (found != count and not more):
+    found = len(cast("tuple[object, ...]", moments)) if isinstance(moments, tuple) else None
+    if found is None or found < count or (found != count and not more):
         reason = "a run goes on under the optimizer that it began with"
         wanted = f"a tuple of {count} networks{' or more' if more else ''}"
         raise StructureError(f"moments must be {wanted}, got {moments!r}; {reason}", subject=subject)
