@@ -15,7 +15,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +77,14 @@ def refuse(path: Path, content: bytes, *facts: str) -> None:
     assert type(caught.value) is fn.CheckpointError
     for fact in (str(path), *facts):
         assert fact in str(caught.value)
+
+
+def refuse_by(path: Path, content: bytes, message: str) -> None:
+    """Check that a file of this content is refused, and that the error says this and no more."""
+    path.write_bytes(content)
+    with pytest.raises(fn.CheckpointError) as caught:
+        fn.load(path)
+    assert str(caught.value) == f"{path}: {message}"
 
 
 # --------------------------------------------------------------------------------------------- round trips
@@ -404,7 +411,7 @@ def test_a_fit_is_asked_for(path: Path) -> None:
 def test_numbers_that_are_not_finite(number: float, path: Path) -> None:
     """Refused, with the place; let through when asked for, bit for bit."""
     broken = (NET[0], attrs.evolve(NET[0], weight=np.where(np.eye(4, 3) > 0, number, NET[0].weight).astype(np.float32)))
-    refuse(path, saved(path, broken), "1.weight must be finite", "1.weight[0, 0]")
+    refuse(path, saved(path, broken), f"{path}: 1.weight must be finite", "1.weight[0, 0]")
     assert fn.equal(fn.load(path, like=broken, allow_nonfinite=True), broken)
     bad = changed(moments=(map_parameters(lambda p: p + np.float32(number), NET),))
     refuse(path, saved(path, bad), "moments.0.0.bias must be finite")
@@ -709,6 +716,10 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "another dtype": (entry(dtype="F64"), "must have the offsets [0, 24]"),
     "no shape": (lambda header: header["moments.0.0.bias"].pop("shape"), "must have dtype, shape and data_offsets"),
     "an entry that is a list": (lambda header: header.update({"moments.0.0.bias": []}), "must have dtype, shape and"),
+    "an entry that lists what it must have": (
+        lambda header: header.update({"moments.0.0.bias": ["dtype", "shape", "data_offsets"]}),
+        "must have dtype, shape and data_offsets",
+    ),
     "an entry too many": (entry(strides=[4]), "must have dtype, shape and data_offsets"),
     "an axis of zero": (entry(shape=[0]), "1 to 32 axes of at least 1, got [0]"),
     "no axis": (entry(shape=[]), "1 to 32 axes of at least 1, got []"),
@@ -764,7 +775,9 @@ def test_a_file_cut_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.
     """Its size was right a moment ago."""
     content = saved(path)
     monkeypatch.setattr("funcnet.checkpoints.os.fstat", lambda _: SimpleNamespace(st_size=len(content)))
-    refuse(path, content[:-4], f"{path}: it was cut while it was read")
+    refuse_by(path, content[:-4], "it was cut while it was read")
+    length = int.from_bytes(content[:8], "little")
+    refuse_by(path, content[:40], f"its header must have {length} bytes, got 32")
 
 
 def test_the_order_of_arrays_is_one(path: Path) -> None:
@@ -789,6 +802,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "no header": (raw_file(b""), "its header must have"),
     "a pickle": (b"\x80\x05\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", "it is no checkpoint, or was cut"),
     "an archive": (b"PK\x03\x04" + bytes(200), "it is no checkpoint, or was cut"),
+    "a header a byte beyond the end": ((3).to_bytes(8, "little") + b"{}", "got 3 in a file of 10"),
     "a header beyond the end": ((100).to_bytes(8, "little") + b"{}", "got 100 in a file of 10"),
     "the longest length": (b"\xff" * 8 + b"{}", f"got {2**64 - 1} in a file of 10"),
     "a header too long": (raw_file(b" " * (2**20 + 8)), "at most 1048576 bytes"),
@@ -813,13 +827,11 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_are_none_are_refused(name: str, path: Path) -> None:
-    """In little memory and time."""
+    """In little memory."""
     content, fact = FILES[name]
     tracemalloc.start()
     try:
-        started = time.perf_counter()
         refuse(path, content, fact)
-        assert time.perf_counter() - started < 5
         assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
     finally:
         tracemalloc.stop()
@@ -830,13 +842,18 @@ def test_the_form_of_the_text_is_one(path: Path) -> None:
     content = saved(path)
     header, data = taken(content)
     refuse(path, content + b"\0", "it was cut or extended")
-    refuse(path, raw_file(json.dumps(header).encode(), data), "not in the one form")
+    form = "is not in the one form that funcnet writes"
+    refuse_by(path, raw_file(json.dumps(header).encode(), data), f"its header {form}")
     refuse(
         path, raw_file(compact(header).replace(b"moments", rb"\u006doments") + b" " * 3, data), "not in the one form"
     )
     refuse(path, raw_file(compact(header) + b" " * 16, data), "not in the one form")
     changed = bytes([data[0] ^ 1]) + data[1:]
-    refuse(path, raw_file(content[8 : -len(data)], changed), "SHA-256", "damaged")
+    damaged = "its content does not have the SHA-256 that it says; the file is damaged"
+    refuse_by(path, raw_file(content[8 : -len(data)], changed), damaged)
+    refuse_by(path, raw_file(b"[" * 2**20), "its header is nested too deep")
+    structure('"step":0', '"step":-0')(header)
+    refuse_by(path, forged(header, data), f"its structure {form}")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
@@ -900,6 +917,8 @@ def test_the_systems_errors_pass(path: Path, tmp_path: Path) -> None:
     anything: Any = 3
     with pytest.raises(fn.ConfigError, match=r"^save: path must be a string or a Path that can name a file, got 3$"):
         fn.save(anything, NET)
+    with pytest.raises(fn.ConfigError, match=r"^load: path must be a string or a Path that can name a file, got 3$"):
+        fn.load(anything)
     with pytest.raises(FileNotFoundError):
         fn.load(path)
     with pytest.raises(IsADirectoryError):
