@@ -46,6 +46,16 @@ MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
         "minibatches: augment draws; give a key",
         {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "augment": unchanged},
     ),
+    "transform is a number": (
+        fn.ConfigError,
+        "minibatches: transform must be a function, got 3",
+        {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "transform": 3},
+    ),
+    "augment is a word": (
+        fn.ConfigError,
+        "minibatches: augment must be a function, got 'flip'",
+        {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "augment": "flip", "key": KEY},
+    ),
 }
 
 
@@ -106,3 +116,13 @@ def test_what_is_refused_says_so(name: str) -> None:
     with pytest.raises(kind) as caught:
         fn.minibatches(**arguments)
     assert str(caught.value) == message
+
+
+def test_a_batch_is_a_batch() -> None:
+    """A pair is none: a step and a transform say what to make of it."""
+    pair: Any = (X, 3)
+    step = fn.sgd_step(fn.mean_squared_error, learning_rate=0.1)
+    for name, call in (("SGDStep", lambda: step(fn.ReLU(), pair)), ("scale_images", lambda: fn.scale_images(pair))):
+        with pytest.raises(fn.ConfigError) as caught:
+            call()
+        assert str(caught.value) == f"{name}: a batch must be a Batch, got {pair!r:.80}; use Batch(x, y)"
