@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -27,7 +26,7 @@ import pytest
 from attrs import define, field
 
 SURVIVED, NOTICED, NO_TEST, TOO_SLOW = "survived", "noticed", "no test", "too slow"
-KILLED_FOR_TIME: Final = (-signal.SIGXCPU, -signal.SIGALRM)
+KILLED_FOR_TIME: Final = (-signal.SIGPROF, -signal.SIGALRM)
 
 
 @define
@@ -60,8 +59,8 @@ class Trial:
             if not chosen:
                 self.outcomes[fault] = NO_TEST
                 continue
-            limit = 10 + int(20 * sum(seconds[index] for index in chosen))
-            running[forked(partial(self._meet, fault, session.items, chosen, count, limit))] = fault
+            tests = [(index, session.items[index], 5 + 20 * seconds[index]) for index in chosen]
+            running[forked(partial(self._meet, fault, tests, count))] = fault
         while running:
             self._wait(running)
         if self.outcomes.pop("") != SURVIVED:
@@ -98,15 +97,13 @@ class Trial:
         path.write_text(json.dumps([self.failures, reaching, seconds]))
         return 0
 
-    def _meet(
-        self, fault: str, items: list[pytest.Item], chosen: list[int], count: MutableSequence[int], limit: int
-    ) -> int:
-        """Run the chosen tests with the fault until one notices, which is counted: then 1."""
+    def _meet(self, fault: str, tests: list[tuple[int, pytest.Item, float]], count: MutableSequence[int]) -> int:
+        """Run the tests with the fault, each within its seconds, until one notices, which is counted: then 1."""
         set_fault(fault)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
-        signal.alarm(10 * limit)
-        for index, following in zip(chosen, [*chosen[1:], None], strict=True):
-            run(items[index], None if following is None else items[following])
+        for (index, item, limit), following in zip(tests, [*tests[1:], None], strict=True):
+            signal.setitimer(signal.ITIMER_PROF, limit)  # of the processor
+            signal.setitimer(signal.ITIMER_REAL, 10 * limit)
+            run(item, None if following is None else following[1])
             if self.failures:
                 count[index] += 1
                 return 1

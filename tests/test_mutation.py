@@ -138,16 +138,23 @@ SMALL = {
 
         def alone(x):
             return x + 3
+
+        def down(x):
+            while x > 1:
+                x -= 1
     """,
     "tests/test_numbers.py": """
-        from funcnet.numbers import called, read
+        from funcnet.numbers import called, down, read
 
         def test_numbers():
             assert read(1) == 2
             assert called(2)
+
+        def test_down():
+            down(2)
     """,
 }
-"""A package with a function that is tested, one that is but called, and one that nothing calls."""
+"""A package with a function that is tested, two that are but called, one with a loop, and one that nothing calls."""
 
 
 @pytest.mark.skipif(find_spec("mutmut") is None, reason="install funcnet[mutation]")
@@ -173,4 +180,9 @@ def test_faults_are_planted_and_tried(tmp_path: Path, monkeypatch: pytest.Monkey
         "survived: numbers.called: `return x + 2` -> `return x + 3`",
         "no test: numbers.alone: `return x + 3` -> `return x - 3`",
         "no test: numbers.alone: `return x + 3` -> `return x + 4`",
+        "survived: numbers.down: `while x > 1:` -> `while x >= 1:`",
+        "survived: numbers.down: `while x > 1:` -> `while x > 2:`",
+        "survived: numbers.down: `x -= 1` -> `x = 1`",
+        "too slow: numbers.down: `x -= 1` -> `x += 1`",
+        "survived: numbers.down: `x -= 1` -> `x -= 2`",
     ]
