@@ -35,8 +35,8 @@ class Trial:
 
     faults: list[str]
     jobs: int
-    outcomes: dict[str, str] = field(factory=dict)
-    failures: list[str] = field(factory=list)
+    outcomes: dict[str, str] = field(factory=dict[str, str])
+    failures: list[str] = field(factory=list[str])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what failed."""

@@ -139,7 +139,7 @@ def test_elu_refuses_an_alpha(alpha: float) -> None:
 
 def test_an_elementwise_layer_has_nothing_to_train() -> None:
     """A record with trained fields is refused, and what is no record, by what makes any layer."""
-    refused: tuple[tuple[Any, str], ...] = (
+    refused: list[tuple[Any, str]] = [
         (fn.Dense, "Dense has trained fields; use register_layer"),
         (fn.ReLU, "ReLU is registered already, as 'funcnet.ReLU'"),
         (3, "register_layer needs a subclass of Layer, got 3; write @frozen(eq=False) class 3(Layer)"),
@@ -147,7 +147,7 @@ def test_an_elementwise_layer_has_nothing_to_train() -> None:
             int,
             "register_layer needs a subclass of Layer, got <class 'int'>; write @frozen(eq=False) class int(Layer)",
         ),
-    )
+    ]
     for record, message in refused:
         with pytest.raises(fn.ConfigError) as caught:
             fn.register_elementwise(record, value=lambda _, x: x, slope=lambda _, x, __: x)

@@ -774,7 +774,11 @@ def test_a_file_says_where_it_was_made(path: Path) -> None:
 def test_a_file_cut_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its size was right a moment ago."""
     content = saved(path)
-    monkeypatch.setattr("funcnet.checkpoints.os.fstat", lambda _: SimpleNamespace(st_size=len(content)))
+
+    def before(_: int) -> SimpleNamespace:
+        return SimpleNamespace(st_size=len(content))
+
+    monkeypatch.setattr("funcnet.checkpoints.os.fstat", before)
     refuse_by(path, content[:-4], "it was cut while it was read")
     length = int.from_bytes(content[:8], "little")
     refuse_by(path, content[:40], f"its header must have {length} bytes, got 32")
@@ -1002,7 +1006,11 @@ def test_a_temporary_file_that_is_gone_hides_no_error(path: Path, monkeypatch: p
 def test_the_file_and_its_directory_are_synchronized(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this order: the new name is on the disk when save returns."""
     kinds = list[bool]()
-    monkeypatch.setattr("os.fsync", lambda descriptor: kinds.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+
+    def note(descriptor: int) -> None:
+        kinds.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+
+    monkeypatch.setattr("os.fsync", note)
     fn.save(path, NET)
     assert kinds == [False, True]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -517,7 +518,7 @@ def test_wrappers_that_look_at_the_step_check_it(kind: Any) -> None:
 def test_what_works_on_gradients_or_weights_wants_a_network() -> None:
     """Each says who found none."""
     found = "a network is a layer or a tuple of networks, got 3"
-    calls: dict[str, Any] = {
+    calls: dict[str, Callable[[Any], object]] = {
         "global_norm": fn.global_norm,
         "clip_by_global_norm": lambda grads: fn.clip_by_global_norm(grads, 1.0),
         "WeightDecay": lambda net: fn.WeightDecay(INNER, weight_decay=0.1).update(net, GRADS, (), 0),

@@ -202,11 +202,11 @@ ALONE: tuple[fn.Layer, ...] = (
 @pytest.mark.parametrize("layer", ALONE, ids=repr)
 def test_a_layer_that_takes_any_batch_refuses_what_is_none(layer: fn.Layer) -> None:
     """In its own name, forward and in vjp."""
-    refused: tuple[tuple[Any, type[fn.FuncnetError], str], ...] = (
+    refused: list[tuple[Any, type[fn.FuncnetError], str]] = [
         (np.array(1, np.float32), fn.ShapeError, "must have shape (B, ...), got (); for a batch of one, use x[None]"),
         (X.astype(np.int32), fn.DTypeError, "must be float32 or float64, got int32; use x.astype(np.float32)"),
         (X.tolist(), fn.DTypeError, "must be a plain NumPy array, got list; use np.asarray(x, dtype=np.float32)"),
-    )
+    ]
     for x, kind, message in refused:
         for call in (fn.forward, fn.vjp):
             with pytest.raises(kind) as caught:

@@ -65,7 +65,7 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
     if weight is not None:
         check_weight(_NAME, weight, count)
     factors = None if weight is None else row_factors(_NAME, weight, logits)
-    rows = np.arange(count)
+    rows = np.arange(count, dtype=np.intp)
     with np.errstate(all="ignore"):
         shifted, shares, sums = _exponentials(logits)
         losses = log(sums[:, 0]) - shifted[rows, labels]
