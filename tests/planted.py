@@ -46,6 +46,8 @@ class Trial:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of pytest's own loop."""
         reaching, seconds = self._watched(session.items)
+        for module in sorted({fault.rpartition(".")[0] for fault in self.faults}):
+            import_module(module)  # one that a test imports first would count as that test's memory and time
         everything = range(len(session.items))
         noticing: dict[str, MutableSequence[int]] = {}
         running: dict[int, str] = {}
