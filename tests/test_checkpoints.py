@@ -757,6 +757,21 @@ def test_forgeries_are_refused(name: str, path: Path) -> None:
         tracemalloc.stop()
 
 
+def test_what_the_metadata_must_be_is_said(path: Path) -> None:
+    """To the letter, with what to do about a newer file."""
+    four = "funcnet_format, structure, environment, sha256"
+    said: list[tuple[Edit, str]] = [
+        (meta(funcnet_format="2"), "it has format '2', and this funcnet reads '1'; a newer funcnet may read it"),
+        (meta(more=""), f"its metadata must be the strings {four}, got {four}, more"),
+    ]
+    for edit, message in said:
+        header, data = taken(saved(path))
+        edit(header)
+        refuse_by(path, forged(header, data), message)
+    no_version = "it was not written by funcnet's save: its header has no funcnet_format"
+    refuse_by(path, raw_file(b"{}"), no_version)
+
+
 def test_larger_elements_come_first(path: Path) -> None:
     """So that each array is aligned; the names alone would put the float32 layer first."""
     mixed = (fn.dense(KEY, 3, 1), fn.dense(KEY, 3, 1, dtype=np.float64))
