@@ -264,6 +264,15 @@ def _unsigned(dtype: np.dtype[np.integer]) -> np.dtype[np.unsignedinteger]:
     return np.dtype(dtype.str.replace("i", "u"))
 
 
+def check_net_output(subject: str, x: Array, y: Array) -> None:
+    """Check that what a combinator's inner network makes of x has x's shape and dtype.
+
+    Raises:
+        ShapeError, DTypeError: If it has not.
+    """
+    check_array(subject, "net(x)", y, x.shape, dtype=x.dtype, match=("x", x))
+
+
 def check_finite(subject: str, name: str, array: NDArray[np.number]) -> None:
     """Check that no element is NaN or infinite.
 

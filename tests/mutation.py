@@ -26,6 +26,7 @@ from importlib import import_module
 from pathlib import Path
 
 from attrs import frozen
+from planted import NOTICED
 
 SOURCE = Path(__file__).parent.parent
 LISTED = SOURCE / "tests" / "README.md"
@@ -109,7 +110,7 @@ class Mutant:
     @property
     def survived(self) -> bool:
         """Whether no test noticed."""
-        return self.outcome != "noticed"
+        return self.outcome != NOTICED
 
     @property
     def is_same(self) -> bool:

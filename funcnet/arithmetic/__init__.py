@@ -342,7 +342,7 @@ def erf(x: Array, out: Array | None = None) -> Array:
     """
     if _portable.get():
         return _into(out, portable.erf(x))
-    return _into(out, elementary.erf(x.astype(np.float64)).astype(x.dtype))
+    return _into(out, elementary.erf(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False))
 
 
 def softmax(logits: Array) -> Array:

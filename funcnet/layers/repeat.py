@@ -8,7 +8,7 @@ from typing import Generic
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array, check_array, lock
+from funcnet.arrays import Array, check_net_output, lock
 from funcnet.errors import ShapeError
 from funcnet.layer import Layer, N, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.modes import calibrate, calibrates, repetition
@@ -49,15 +49,11 @@ class Repeat(Layer, Generic[N]):
         check_count("Repeat", "times", self.times)
 
 
-def _check(x: Array, y: Array) -> None:
-    check_array("Repeat", "net(x)", y, x.shape, dtype=x.dtype, match=("x", x))
-
-
 def repeat_forward(params: Repeat[N], x: Array) -> Array:
     """``net`` of what it gave before, from x on."""
     for number in range(params.times):
         y = forward(repetition(params.net, number), x)
-        _check(x, y)
+        check_net_output("Repeat", x, y)
         x = y
     return x
 
@@ -72,7 +68,7 @@ def repeat_vjp(params: Repeat[N], x: Array) -> tuple[Array, Pullback[Repeat[N]]]
     pulls: list[Pullback[N]] = []
     for number in range(params.times):
         y, pull = vjp(repetition(params.net, number), x)
-        _check(x, y)
+        check_net_output("Repeat", x, y)
         pulls.append(pull)
         x = y
 
@@ -146,7 +142,7 @@ def repeat_calibrated(params: Repeat[N], x: Array) -> Repeat[N]:
     reached = [x]
     for _ in range(params.times - 1):
         reached.append(forward(calibrate(params.net, reached[-1]), reached[-1]))
-        _check(*reached[-2:])
+        check_net_output("Repeat", *reached[-2:])
     return evolve(params, net=calibrate(params.net, np.concatenate(reached)))
 
 

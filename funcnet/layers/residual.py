@@ -8,7 +8,7 @@ from typing import Generic
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array, check_array
+from funcnet.arrays import Array, check_net_output
 from funcnet.errors import ShapeError
 from funcnet.layer import Layer, N, Operation, Plan, Pullback, Shape, register_layer
 from funcnet.modes import calibrate
@@ -35,14 +35,10 @@ class Residual(Layer, Generic[N]):
     net: N
 
 
-def _check(x: Array, y: Array) -> None:
-    check_array("Residual", "net(x)", y, x.shape, dtype=x.dtype, match=("x", x))
-
-
 def residual_forward(params: Residual[N], x: Array) -> Array:
     """``y = x + net(x)``."""
     y = forward(params.net, x)
-    _check(x, y)
+    check_net_output("Residual", x, y)
     return x + y
 
 
@@ -54,7 +50,7 @@ def residual_backward(params: Residual[N], x: Array, g: Array) -> tuple[Array, R
 def residual_vjp(params: Residual[N], x: Array) -> tuple[Array, Pullback[Residual[N]]]:
     """Forward and backward with one pass through the inner network."""
     y, pull = vjp(params.net, x)
-    _check(x, y)
+    check_net_output("Residual", x, y)
 
     def both(g: Array) -> tuple[Array, Residual[N]]:
         grad_x, grad_net = pull(g)
