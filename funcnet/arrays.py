@@ -34,6 +34,8 @@ FloatDType: TypeAlias = type[np.float32] | type[np.float64]
 
 FLOATS: Final = (np.dtype(np.float32), np.dtype(np.float64))
 
+ARRAY_TYPES: Final[set[type]] = {np.ndarray}
+"""What counts as a plain array: NumPy's own, and what stands for one in a trace; no other subclass."""
 
 AnyArray: TypeAlias = NDArray[np.generic]
 """An array of anything: what is looked at before it is known to be an ``Array``."""
