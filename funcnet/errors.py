@@ -100,3 +100,7 @@ class CheckpointError(FuncnetError):
 
 class DatasetFormatError(FuncnetError):
     """A dataset file is not what it says it is."""
+
+
+class ReplayWarning(RuntimeWarning):
+    """Steps are computed plainly, and slower, because something in them is not pure."""

@@ -1,0 +1,131 @@
+"""Functions as operations of a trace: ``whole`` for those that always are one, ``attempt`` for those that may become one."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import numpy as np
+
+from funcnet.arrays import lock
+from funcnet.tracing.ducks import call, made_of
+from funcnet.tracing.recorder import Duck, NotTraceable, Opaque, Tape, raw, recording
+from funcnet.tracing.structure import is_array, leaves_of, skeleton_of, structure_of, with_leaves
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_HERE: Final = str(Path(__file__).parent)
+
+
+class Changed(Exception):  # noqa: N818  # never leaves a replay
+    """A function gave something of another structure than in the trace."""
+
+
+def whole(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a pure function one operation of a trace: it gets plain arrays and numbers, and may look at them.
+
+    Outside of a trace it is the function itself. Use it for a function of your own that asks for numbers (``float(x)``), or
+    that calls code which is not NumPy's.
+
+    Args:
+        function: A pure function of arrays, numbers, and tuples and records of them, to the same.
+
+    Example:
+        >>> import funcnet as fn
+        >>> @fn.whole
+        ... def largest(x):
+        ...     return float(x.max())
+        >>> largest(np.array([1.0, 3.0]))
+        3.0
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        tape = recording()
+        given = (*args, *kwargs.values())
+        ducks = 0 if tape is None else sum(isinstance(leaf, Duck) for leaf in leaves_of(given))
+        if tape is None or not ducks:
+            return function(*args, **kwargs)
+        if sum(isinstance(arg, Duck) for arg in given) < ducks:  # some stand inside of records
+            return one_operation(tape, function, (args, kwargs))
+        result: R = call(tape, function, args, kwargs)
+        return result
+
+    run.in_one_operation = True  # type: ignore[attr-defined]  # what a value that varies asks its methods
+    return run
+
+
+def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a pure function; in a trace, record it as one operation if it cannot be traced."""
+    tape = recording()
+    if tape is None:
+        return function(*args, **kwargs)
+    mark = tape.mark()
+    tape.path.append(name_of(function))
+    try:
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:  # as one operation it raises its own error, or none
+            tape.refused = tape.refused or f"it raised {type(error).__name__}: {error}"
+            place = place_of(error)
+        except NotTraceable as refusal:
+            place = place_of(refusal)
+        else:
+            place = ""
+        if not tape.refused:
+            tape.refused = mark[2]
+            return result
+        tape.opaque.append(Opaque(" ".join(tape.path), tape.refused, place))
+        tape.rewind(mark)
+        return one_operation(tape, function, (args, kwargs))
+    finally:
+        tape.path.pop()
+
+
+def name_of(function: Any) -> str:
+    """A function's name, or that of its record's type."""
+    name: str = getattr(function, "__name__", None) or type(function).__name__
+    owner = getattr(function, "__self__", None)
+    return f"{type(owner).__name__}.{name}" if owner is not None and not isinstance(owner, type) else name
+
+
+def place_of(error: BaseException) -> str:
+    """The line outside of this folder where it was raised."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_HERE)]
+    frames = [frame for frame in frames if "numpy" not in Path(frame.filename).parts]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> R:
+    """Record a function's call as one operation on copies of its arrays: it never sees a buffer."""
+    args, kwargs = arguments
+    given = args, tuple(kwargs.values())
+    ducks = [leaf for leaf in leaves_of(given) if isinstance(leaf, Duck)]
+    leaves = [None if isinstance(leaf, Duck) else leaf for leaf in leaves_of(given)]
+    skeleton = skeleton_of(given)
+    expected: list[Any] = []
+    results: list[R] = []
+
+    def run(*values: Any) -> list[Any]:
+        fresh = map(_copied, values)
+        plain = with_leaves(skeleton, iter([next(fresh) if leaf is None else leaf for leaf in leaves]))
+        result = function(*plain[0], **dict(zip(kwargs, plain[1], strict=True)))
+        if not expected:
+            expected.append(structure_of(result))
+            results.append(result)
+        elif structure_of(result) != expected[0]:
+            raise Changed
+        return [_copied(leaf) for leaf in leaves_of(result)]
+
+    values = tape.run(run, [raw(duck) for duck in ducks], {})
+    made = [np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value for value in values]
+    outs = tape.record("call", run, tape.encode(tuple(ducks)), made, unique=True, many=True)
+    return with_leaves(results.pop(), iter([made_of(tape, out) for out in outs]))
+
+
+def _copied(value: Any) -> Any:
+    return lock(value.copy("C")) if is_array(value) else value

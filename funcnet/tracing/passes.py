@@ -1,0 +1,98 @@
+"""Passes over a tape's operations before a program is written: what nobody reads goes, masks become floats."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Final
+
+import numpy as np
+
+from funcnet.tracing.recorder import Op, Ref, Scalar, Value
+
+_TOTAL: Final = {
+    *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum, np.mean, np.std, np.var),
+    *(np.ndarray.mean, np.ndarray.std, np.ndarray.var, np.ndarray.reshape, np.ndarray.ravel, np.ndarray.flatten),
+    *(operator.add, operator.sub, operator.mul, operator.neg, operator.abs, operator.lt, operator.le, operator.gt),
+    *(operator.ge, operator.eq, operator.ne),
+}
+"""Functions that raise no error for other numbers of the same shapes."""
+_FORGIVING: Final = ("clip", "wrap")
+
+
+def refs_in(tree: Any) -> list[Ref]:
+    """The arrays among operands."""
+    if type(tree) is Ref:
+        return [tree]
+    parts = tree.values() if type(tree) is dict else tree if type(tree) in (tuple, list) else ()
+    return [ref for part in parts for ref in refs_in(part)]
+
+
+def is_elementwise(op: Op) -> bool:
+    """Whether an element of its result depends on the operands' elements there alone."""
+    return op.kind == "copy" or (op.kind == "ufunc" and op.func.signature is None)
+
+
+def can_fail(op: Op) -> bool:
+    """Whether a step may end here: by a condition, or by an error that a function raises."""
+    return op.kind in ("guard", "call", "scalar", "mutate")
+
+
+def _may_raise(op: Op) -> bool:
+    """Whether it may raise an error for other numbers: somebody may catch that, so it is computed though nobody reads it."""
+    if op.func in (np.ndarray.take, np.ndarray.put):
+        return not any(type(x) is str and x in _FORGIVING for x in (*op.args[1:], *op.kwargs.values()))
+    return op.kind in ("call", "scalar", "mutate") and op.func not in _TOTAL
+
+
+def live(ops: list[Op], wanted: set[Value | Scalar]) -> list[Op]:
+    """The operations whose results are wanted, conditions, and what may raise an error."""
+    needed, kept = set(wanted), list[Op]()
+    for op in reversed(ops):
+        if op.kind == "guard" or _may_raise(op) or not needed.isdisjoint(op.outs):
+            needed.update(op.reads())
+            kept.append(op)
+    return kept[::-1]
+
+
+def early(ops: list[Op]) -> list[Op]:
+    """First what needs only the step's numbers: a condition on them that does not hold is then soon found."""
+    known: set[Value | Scalar] = set()
+    first, rest = list[Op](), list[Op]()
+    for op in ops:
+        is_early = op.kind in ("scalar", "guard") or (op.kind == "input" and isinstance(op.outs[0], Scalar))
+        if is_early and known.issuperset(op.reads()):
+            known.update(op.outs)
+            first.append(op)
+        else:
+            rest.append(op)
+    return first + rest
+
+
+def float_masks(ops: list[Op]) -> list[Op]:
+    """Booleans among floats become floats first: within an operation, NumPy would convert them in small pieces."""
+    made: dict[object, Ref] = {}
+    result: list[Op] = []
+    for op in ops:
+        if op.kind == "ufunc" and op.func in (np.add, np.subtract, np.multiply):
+            args = tuple(_as_float(arg, op, made, result) for arg in op.args)
+            if args != op.args:
+                new = Op(op.kind, op.func, args, op.kwargs, base=op.base, into=op.into, place=op.place)
+                new.outs = op.outs
+                for out in new.outs:
+                    out.op = new
+                op = new  # noqa: PLW2901  # in its place
+        result.append(op)
+    return result
+
+
+def _as_float(arg: Any, op: Op, made: dict[object, Ref], ops: list[Op]) -> Any:
+    dtype, shape = op.out.array.dtype, op.out.array.shape
+    mask = type(arg) is Ref and arg.dtype == np.bool_ and arg.is_whole and arg.shape == shape and dtype.kind == "f"
+    if not mask:
+        return arg
+    if (arg, dtype) not in made:
+        copy = Op("copy", None, (arg,), place=op.place)
+        copy.outs = [Value(np.empty_like(arg.value.array, dtype), copy)]
+        ops.append(copy)
+        made[arg, dtype] = copy.out.whole
+    return made[arg, dtype]

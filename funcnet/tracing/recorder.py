@@ -1,0 +1,362 @@
+"""The recorder: what a function computes from what, written down while it computes.
+
+A ``Tape`` holds operations in order. An operation's operands are ``Ref`` (a value's memory in some layout), ``Scalar`` (a
+number), ``Const`` (an array from elsewhere) and plain Python values. A ``Value`` never changes: writing into an array
+gives its ``Storage`` a new value, so two operations with equal operands compute the same, whatever was written between.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+
+import numpy as np
+
+Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
+"""Shape, strides and dtype."""
+
+SMALL: Final = 2**16
+"""A constant of at most this many bytes is known by its content, a larger one by its identity."""
+
+
+class NotTraceable(BaseException):  # noqa: N818  # a function that catches every Exception must not hide it
+    """A function did something that cannot be replayed."""
+
+
+def layout(array: np.ndarray[Any, Any]) -> Layout:
+    """An array's shape, strides and dtype."""
+    return array.shape, array.strides, array.dtype
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's memory begins."""
+    start: int = array.__array_interface__["data"][0]
+    return start
+
+
+class Value:
+    """What an array's memory holds between two writes; ``array`` has its layout."""
+
+    __slots__ = ("array", "op")
+
+    def __init__(self, array: np.ndarray[Any, Any], op: Op) -> None:
+        self.array, self.op = array, op
+
+    @property
+    def whole(self) -> Ref:
+        """All of it, as it is."""
+        return Ref(self, 0, *layout(self.array))
+
+
+class Scalar:
+    """A Python number, or another value that is not an array, that is computed anew in each step."""
+
+    __slots__ = ("op", "value")
+
+    def __init__(self, value: object, op: Op) -> None:
+        self.value, self.op = value, op
+
+
+class Ref(NamedTuple):
+    """An operand: a value's memory, seen as an array of this layout."""
+
+    value: Value
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the value as it is."""
+        return self[1:] == (0, *layout(self.value.array))
+
+
+class Const:
+    """An operand: an array from outside of the trace, which nobody writes."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+
+
+class Op:
+    """An operation. ``outs`` is what it makes; ``base`` is the value that it changes in part, at the layout ``into``.
+
+    Kinds: ``input``; ``ufunc``, ``reduce``, ``copy``, ``alloc``, ``call``, ``mutate`` (a function that writes into its
+    first argument); ``scalar`` (a function of numbers) and ``item``; ``guard`` (a condition, ``func`` being its truth).
+    ``many`` says that a call gives a tuple or a list.
+    """
+
+    __slots__ = ("args", "base", "func", "into", "kind", "kwargs", "many", "outs", "place")
+
+    def __init__(
+        self,
+        kind: str,
+        func: Any = None,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        base: Value | None = None,
+        into: Ref | None = None,
+        place: str = "",
+    ) -> None:
+        self.kind, self.func, self.args, self.kwargs = kind, func, args, dict(kwargs or {})
+        self.base, self.into, self.place = base, into, place
+        self.many = False
+        self.outs: list[Value | Scalar] = []
+
+    def reads(self) -> list[Value | Scalar]:
+        """The values and numbers that it needs."""
+        found: list[Value | Scalar] = [] if self.base is None else [self.base]
+        _operands((self.args, self.kwargs), found)
+        return found
+
+    @property
+    def out(self) -> Value:
+        """The array that it makes, where it makes one."""
+        (value,) = self.outs
+        assert isinstance(value, Value)  # noqa: S101  # for the type checkers
+        return value
+
+
+def _operands(tree: Any, found: list[Value | Scalar]) -> None:
+    kind = type(tree)
+    if kind is Ref:
+        found.append(tree.value)
+    elif kind is Scalar:
+        found.append(tree)
+    elif kind is tuple or kind is list:
+        for part in tree:
+            _operands(part, found)
+    elif kind is dict:
+        for part in tree.values():
+            _operands(part, found)
+
+
+class Storage:
+    """An array's memory in a trace: ``value`` is what it holds now. An input's memory is never written."""
+
+    __slots__ = ("array", "is_input", "start", "stop", "value")
+
+    def __init__(self, value: Value, array: np.ndarray[Any, Any], *, is_input: bool = False) -> None:
+        self.value, self.array, self.is_input = value, array, is_input
+        self.start = address(array)
+        self.stop = self.start + array.nbytes
+
+
+class Duck:
+    """The base of what stands for an array, a number or another value in a trace."""
+
+    __slots__ = ("tape",)
+
+    tape: Tape
+
+    def operand(self, apart: list[Storage] | None) -> Ref | Scalar:
+        """It as an operand; ``apart`` as for ``Tape.encode``."""
+        raise NotImplementedError
+
+    def raw(self) -> Any:
+        """What it stands for, at the step that is traced."""
+        raise NotImplementedError
+
+
+def raw(x: Any) -> Any:
+    """An argument as it is outside of the trace."""
+    if isinstance(x, Duck):
+        return x.raw()
+    kind = type(x)
+    if kind is tuple or kind is list:
+        return kind(raw(part) for part in x)
+    if kind is dict:
+        return {name: raw(part) for name, part in x.items()}
+    return x
+
+
+class Opaque(NamedTuple):
+    """A function that could not be traced and became one operation: why, and where it did what cannot be replayed."""
+
+    function: str
+    reason: str
+    place: str
+
+
+class Tape:
+    """What was computed from what, in order."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.path: list[str] = []
+        self.opaque: list[Opaque] = []
+        self.refused = ""
+        self._known: dict[object, Op] = {}
+        self._constants: dict[object, Const] = {}
+        self._alive: list[object] = []
+        self._thread = threading.get_ident()
+
+    def refuse(self, why: str) -> NoReturn:
+        """Say that this cannot be replayed; a function that goes on all the same is refused, too."""
+        self.refused = self.refused or why
+        raise NotTraceable(why)
+
+    def mark(self) -> tuple[int, int, str]:
+        """Where the tape is, to ``rewind`` to."""
+        mark = len(self.ops), len(self._known), self.refused
+        self.refused = ""
+        return mark
+
+    def rewind(self, mark: tuple[int, int, str]) -> None:
+        """Forget what was recorded since."""
+        del self.ops[mark[0] :]
+        for key in list(self._known)[mark[1] :]:
+            del self._known[key]
+        self.refused = mark[2]
+
+    # -------------------------------------------------------------------------------------------- operands
+
+    def input(self, value: object) -> Value | Scalar:
+        """An array or a number that is another one in each step."""
+        op = Op("input")
+        out = Value(value, op) if isinstance(value, np.ndarray) else Scalar(value, op)
+        op.outs = [out]
+        return out
+
+    def encode(self, x: Any, apart: list[Storage] | None = None) -> Any:
+        """An argument as an operand.
+
+        BLAS takes another kernel for the product of an array by itself: with a list ``apart``, arrays that were two when
+        the function ran stay two, even if they are equal.
+        """
+        if isinstance(x, Duck):
+            return x.operand(apart)
+        kind = type(x)
+        if kind is tuple or kind is list:
+            return kind(self.encode(part, apart) for part in x)
+        if kind is dict:
+            return {name: self.encode(part, apart) for name, part in x.items()}
+        return self._constant(x) if isinstance(x, np.ndarray) else x
+
+    def ref(self, storage: Storage, array: np.ndarray[Any, Any], apart: list[Storage] | None = None) -> Ref:
+        """An array in a storage as an operand."""
+        value = storage.value
+        if apart is not None:
+            if any(other is not storage and other.value is value for other in apart):
+                op = Op("copy", None, (value.whole,))
+                value = Value(storage.array, op)
+                op.outs = [value]
+                self.ops.append(op)
+            apart.append(storage)
+        return Ref(value, address(array) - storage.start if array.size else 0, *layout(array))
+
+    def _constant(self, array: np.ndarray[Any, Any]) -> Const:
+        if array.dtype.hasobject:
+            self.refuse("an array of Python objects")
+        key: object = id(array)
+        if array.nbytes <= SMALL:
+            key = array.tobytes(), layout(array)
+        if key not in self._constants:
+            base = array.base
+            locked = not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
+            self._constants[key] = Const(array if locked else array.copy(order="K"))
+            self._alive.append(array)
+        return self._constants[key]
+
+    def _key(self, x: Any) -> object:
+        """What tells operands apart."""
+        kind = type(x)
+        if kind is Ref or kind is Value or kind is Scalar or kind is Const:
+            return x
+        if kind is tuple or kind is list:
+            return kind, tuple(map(self._key, x))
+        if kind is dict:
+            return kind, tuple((name, self._key(part)) for name, part in sorted(x.items()))
+        if kind is slice:
+            return kind, x.start, x.stop, x.step
+        if kind is float:
+            return kind, x.hex()
+        if kind in (int, bool, str, type(None), type(Ellipsis), complex):
+            return kind, x
+        if isinstance(x, np.generic):
+            return kind, x.tobytes()
+        if isinstance(x, np.dtype | type):
+            return x
+        self._alive.append(x)
+        return kind, id(x)
+
+    # ------------------------------------------------------------------------------------------- recording
+
+    def record(
+        self,
+        kind: str,
+        func: Any,
+        args: tuple[Any, ...],
+        made: Sequence[object],
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        base: Value | None = None,
+        into: Ref | None = None,
+        unique: bool = False,
+        many: bool = False,
+    ) -> list[Any]:
+        """Write an operation down, or find that it is there already; returns the values of what it made."""
+        if threading.get_ident() != self._thread:
+            self.refuse("another thread took part")
+        if any(how != "ignore" for how in np.geterr().values()):
+            self.refuse("np.errstate that does not ignore")
+        shapes = tuple(layout(out) if isinstance(out, np.ndarray) else type(out) for out in made)
+        key = (kind, func, self._key(args), self._key(kwargs or {}), base, into, shapes)
+        op = None if unique else self._known.get(key)
+        if op is None:
+            op = Op(kind, func, args, kwargs, base=base, into=into, place=" ".join(self.path))
+            op.many = many
+            op.outs = [Value(out, op) if isinstance(out, np.ndarray) else Scalar(out, op) for out in made]
+            self.ops.append(op)
+            self._known[key] = op
+        return op.outs
+
+    def run(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Compute. Whoever catches an error goes another way that no condition shows, so it refuses."""
+        try:
+            return func(*args, **kwargs)
+        except Exception as error:
+            self.refused = self.refused or f"{_name(func)} raised {type(error).__name__}"
+            raise
+
+    def guard(self, operand: Ref | Scalar, truth: bool) -> bool:  # noqa: FBT001  # a truth is what it records
+        """A condition that a replay must find as it was."""
+        self.record("guard", truth, (operand,), (truth,))
+        return truth
+
+    def write(self, storage: Storage, into: Ref, op: tuple[str, Any, tuple[Any, ...]], kwargs: Mapping[str, Any]) -> None:
+        """An operation ``(kind, func, args)`` wrote into an array: its storage holds a new value."""
+        if storage.is_input:
+            self.refuse("an argument was written to")
+        partial = op[0] == "mutate" or "where" in kwargs or into[1:] != (0, *layout(storage.array))
+        base, place = (storage.value, into._replace(value=storage.value)) if partial else (None, None)
+        (storage.value,) = self.record(*op, (storage.array,), kwargs=kwargs, base=base, into=place)
+
+
+def _name(func: object) -> str:
+    return getattr(func, "__name__", None) or repr(func)
+
+
+_tape: Final[ContextVar[Tape | None]] = ContextVar("funcnet.tracing.tape", default=None)
+
+
+def recording() -> Tape | None:
+    """The tape of the trace that this thread or task is in; None outside of one."""
+    return _tape.get()
+
+
+@contextmanager
+def recorded_on(tape: Tape) -> Generator[None]:
+    """Trace what runs in the ``with`` block."""
+    token = _tape.set(tape)
+    try:
+        yield
+    finally:
+        _tape.reset(token)

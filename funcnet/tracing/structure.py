@@ -1,0 +1,113 @@
+"""The structure of a function's arguments and results: trees of records and tuples, whose leaves are arrays and numbers.
+
+Records are frozen attrs classes of any kind. Whatever else stands in a tree (None, strings, functions, ...) is part of its
+structure, as are bools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from functools import cache
+from typing import Any, Final, TypeVar
+
+import attrs
+import numpy as np
+
+from funcnet.tracing.ducks import Number, Token, Traced
+from funcnet.tracing.recorder import Duck
+
+T = TypeVar("T")
+
+_ARRAYS: Final = (np.ndarray, Traced)
+_NUMBERS: Final = {int, float, *(np.dtype(code).type for code in f"{np.typecodes['AllInteger']}efd")}
+_LEAVES: Final = {np.ndarray, Traced, Number, Token, *_NUMBERS}
+
+
+@cache
+def fields_of(kind: Any) -> tuple[str, ...]:
+    """The names of a record's fields; empty for what is no record."""
+    return tuple(a.name for a in attrs.fields(kind)) if attrs.has(kind) else ()
+
+
+def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
+    """The tree with ``f`` of each leaf, in order; what holds no other leaf stays the object that it is. Checks nothing."""
+    kind: Any = type(tree)
+    if kind in _LEAVES:
+        result: T = f(tree)
+        return result
+    if issubclass(kind, tuple):
+        parts: Any = tree
+        new = [map_leaves(f, part) for part in parts]
+        same = all(a is b for a, b in zip(parts, new, strict=True))
+        return tree if same else tuple.__new__(kind, new)
+    names = fields_of(kind)
+    if not names:
+        return tree
+    values = [getattr(tree, name) for name in names]
+    new = [map_leaves(f, value) for value in values]
+    if all(a is b for a, b in zip(values, new, strict=True)):
+        return tree
+    made: T = object.__new__(kind)
+    for name, value in zip(names, new, strict=True):
+        object.__setattr__(made, name, value)
+    return made
+
+
+def leaves_of(tree: object) -> list[Any]:
+    """The arrays and numbers, in order."""
+    found: list[Any] = []
+
+    def keep(leaf: Any) -> Any:
+        found.append(leaf)
+        return leaf
+
+    map_leaves(keep, tree)
+    return found
+
+
+def with_leaves(tree: T, leaves: Iterator[Any]) -> T:
+    """The tree with these leaves in the place of its own."""
+    return map_leaves(lambda _: next(leaves), tree)
+
+
+def skeleton_of(tree: T) -> T:
+    """The tree with a number in the place of each leaf: for ``with_leaves``, without holding any array."""
+    return map_leaves(lambda _: 0.0, tree)
+
+
+def is_array(leaf: object) -> bool:
+    """Whether a leaf is an array."""
+    return type(leaf) in _ARRAYS
+
+
+def structure_of(tree: Any) -> Hashable:
+    """What a program depends on, of a tree: all but the elements of its arrays and its numbers; strides are part of it.
+
+    Raises:
+        TypeError: If something in it has no hash.
+    """
+    kind = type(tree)
+    if kind in _ARRAYS:
+        return tree.shape, tree.strides, tree.dtype
+    if kind in _LEAVES:
+        return type(tree.raw()) if isinstance(tree, Duck) else kind
+    if issubclass(kind, tuple):
+        return kind, tuple(map(structure_of, tree))
+    names = fields_of(kind)
+    if names:
+        return kind, tuple(structure_of(getattr(tree, name)) for name in names)
+    hash(tree)
+    return kind, tree
+
+
+def paths_of(tree: Any, path: str = "") -> list[str]:
+    """Where each leaf stands, such as ``params.0.weight``, in the order of ``leaves_of``."""
+    kind = type(tree)
+    if kind in _LEAVES:
+        return [path]
+    if issubclass(kind, tuple):
+        names = getattr(kind, "_fields", None) or map(str, range(len(tree)))
+        parts = list(zip(names, tree, strict=True))
+    else:
+        parts = [(name, getattr(tree, name)) for name in fields_of(kind)]
+    return [found for name, part in parts for found in paths_of(part, f"{path}.{name}" if path else name)]

@@ -1,0 +1,144 @@
+"""Traces: a pure function recorded on given arguments, and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from funcnet.tracing.ducks import Traced, made_of
+from funcnet.tracing.program import Program, StateMemory
+from funcnet.tracing.recorder import Duck, NotTraceable, Storage, Tape, Value, recorded_on
+from funcnet.tracing.structure import is_array, leaves_of, paths_of, skeleton_of, structure_of, with_leaves
+
+Function: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
+"""``(state, arguments) -> (state, result)``; the new state has the structure of the old one."""
+
+
+class Varies(NotTraceable):
+    """Numbers of the state that were taken for constants change in a step; ``places`` are theirs among the leaves."""
+
+    def __init__(self, places: set[int]) -> None:
+        super().__init__("a number of the state changes in some steps and not in others")
+        self.places = places
+
+
+class Trace:
+    """A function recorded once, for a state and arguments of one structure, and compiled.
+
+    The state's arrays live in ``memory``. Numbers at ``varying`` places, among the leaves of state and arguments, are given
+    in each call; the others are constants.
+
+    Args:
+        function: What is recorded.
+        state: Its state, whose arrays are contiguous; ``()`` for none.
+        arguments: Its arguments.
+        varying: Places of numbers.
+        memory: That of another trace for this state; None makes one.
+
+    Raises:
+        NotTraceable: If it cannot be replayed; says why.
+    """
+
+    def __init__(
+        self, function: Function, state: Any, arguments: Any, varying: set[int], memory: StateMemory | None = None
+    ) -> None:
+        start = perf_counter()
+        tape, leaves, own = Tape(), leaves_of((state, arguments)), len(leaves_of(state))
+        inputs = [tape.input(leaf) if is_array(leaf) or i in varying else None for i, leaf in enumerate(leaves)]
+        ducks = [leaf if made is None else _input(tape, made) for leaf, made in zip(leaves, inputs, strict=True)]
+        with recorded_on(tape), np.errstate(all="ignore"):
+            new, result = function(*with_leaves((state, arguments), iter(ducks)))
+            _check_state(tape, state, new)
+            after, made = _settled(tape, leaves_of(new)), _settled(tape, leaves_of(result))
+        if tape.refused:
+            raise NotTraceable(tape.refused)
+        numbers = [place for place in range(own) if not is_array(leaves[place])]
+        changing = {i for i in numbers if i not in varying and (isinstance(after[i], Duck) or after[i] != leaves[i])}
+        if changing:
+            raise Varies(changing)
+        self.arrays = [place for place in range(own) if is_array(leaves[place])]
+        self.counters = [place for place in numbers if place in varying]
+        self.fixed = [place for place, made in enumerate(inputs) if made is None]
+        self.constants = [leaves[place] for place in self.fixed]
+        self.given = [place for place in range(own, len(leaves)) if inputs[place] is not None]
+        self.skeleton, self.own, self.verified = skeleton_of(result), own, False
+        self.outcome = [_raw(leaf) for leaf in after], [_raw(leaf) for leaf in made]
+        before = [inputs[place] for place in self.arrays]
+        self.changed = [place for place, old in zip(self.arrays, before, strict=True) if _value(after[place]) is not old]
+        paths = paths_of((state, arguments))
+        names = [_named(paths[place], keep=place < own) for place in (*self.given, *self.counters, *self.arrays)]
+        self.program = Program(
+            tape,
+            arguments=[_known(inputs[place]) for place in (*self.given, *self.counters)],
+            results=[*map(_value, made), *(_value(after[place]) for place in self.counters)],
+            state=before,
+            new=[_value(after[place]) for place in self.arrays],
+            names=names,
+            memory=memory,
+        )
+        self.seconds = perf_counter() - start
+
+    def fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether the numbers that it takes for constants are those of these leaves of state and arguments."""
+        return [leaves[place] for place in self.fixed] == self.constants
+
+    def run(self, leaves: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
+        """The result's leaves and the state's new numbers, at ``counters``; None if a condition does not hold."""
+        returned = self.program.run(*[leaves[place] for place in self.given], *[leaves[i] for i in self.counters])
+        if returned is None:
+            return None
+        results = list(returned)
+        cut = len(results) - len(self.counters)
+        return results[:cut], results[cut:]
+
+
+def _known(value: Any) -> Any:
+    return value
+
+
+def _input(tape: Tape, made: Any) -> Any:
+    if isinstance(made, Value):
+        return Traced(tape, Storage(made, made.array, is_input=True), made.array)
+    return made_of(tape, made)
+
+
+def _check_state(tape: Tape, state: Any, new: Any) -> None:
+    if structure_of(new) != structure_of(state):
+        tape.refuse("the state after the step has another structure than before")
+    for leaf in leaves_of(state):
+        if is_array(leaf) and not leaf.flags.c_contiguous:
+            tape.refuse("an array of the state is not C-contiguous")
+
+
+def _settled(tape: Tape, leaves: list[Any]) -> list[Any]:
+    """Arrays as whole values of the tape."""
+    return [_settled_array(tape, leaf) if is_array(leaf) else leaf for leaf in leaves]
+
+
+def _settled_array(tape: Tape, array: Any) -> Traced:
+    if not isinstance(array, Duck):
+        (value,) = tape.record("copy", None, (tape.encode(array),), (array.copy(),), unique=True)
+        made: Traced = made_of(tape, value)
+        return made
+    traced: Any = array
+    result: Traced = traced if traced.operand(None).is_whole and traced.flags.c_contiguous else traced.copy()
+    return result
+
+
+def _value(leaf: Any) -> Any:
+    """What a program computes: a value, a number, or a constant number."""
+    if isinstance(leaf, Traced):
+        return leaf.storage.value
+    return leaf.operand(None) if isinstance(leaf, Duck) else leaf
+
+
+def _raw(leaf: Any) -> Any:
+    return leaf.raw() if isinstance(leaf, Duck) else leaf
+
+
+def _named(path: str, *, keep: bool) -> str:
+    """A leaf's path without the position of state or arguments."""
+    return path.partition(".")[2] or ("state" if keep else "x")
