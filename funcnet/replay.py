@@ -334,7 +334,6 @@ class _Fold(Generic[S, B]):
             shape.traces.remove(stale[-1])
         shape.varying |= _varying(leaves, leaves_of(done[0]), shape.traces)
         trace = traced_apart(self._step, state, batch, shape.varying, programs.memory)
-        if not isinstance(trace, Trace): print("REFUSED", trace)
         if not isinstance(trace, Trace):
             programs.is_off = True
             return
@@ -364,7 +363,6 @@ def traced_apart(
         except Varies as found:
             varying |= found.places
         except (NotTraceable, Exception) as error:  # noqa: BLE001  # the plain function gave no error
-            import traceback; traceback.print_exc()
             return Opaque(name_of(function), str(error), place_of(error))
 
 
@@ -436,3 +434,65 @@ def _run_call(trace: Trace | None, args: tuple[Any, ...]) -> tuple[Any] | None:
     passed = set(map(id, leaves))  # an argument that comes back is the caller's
     made = [lock(leaf) if is_array(leaf) and id(leaf) not in passed else leaf for leaf in done[0]]
     return (with_leaves(trace.skeleton, iter(made)),)
+
+
+# ------------------------------------------------------------------------------------------------------ reports
+
+
+@frozen(eq=False)
+class StepProgram:
+    """What a step became; prints as its source.
+
+    Args:
+        source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes and
+            returns ``run``, which computes one step on them. Empty if the step cannot be traced.
+        calls: How many NumPy calls a step takes.
+        nbytes: The bytes of memory that it works on, the state's included.
+        seconds: How long tracing and compiling took.
+        opaque: The functions that could not be traced and are called as they are, each with the reason and the line. If
+            the whole step is not traced, it is the last of them.
+        constants: What the source refers to and cannot spell: arrays, and functions that are called as they are.
+    """
+
+    source: str = field(repr=False)
+    calls: int
+    nbytes: int
+    seconds: float
+    opaque: tuple[Opaque, ...]
+    constants: tuple[Any, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"# {self.calls} calls, {self.nbytes} bytes"]
+        lines += [f"# not traced: {each.function}: {each.reason} ({each.place})" for each in self.opaque]
+        return "\n".join([*lines, "", self.source])
+
+
+def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
+    """What ``train_epoch`` makes of a step for a state and batches like this one: its source, its cost, what is untraced.
+
+    The step is computed twice, once plainly and once traced. Nothing is kept.
+
+    Raises:
+        FuncnetError: What the step raises.
+
+    Example:
+        >>> import numpy as np
+        >>> import funcnet as fn
+        >>> batch = fn.Batch(np.ones((3, 2), np.float32), np.array([0, 1, 1]))
+        >>> report = fn.program(
+        ...     fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), fn.mlp(fn.Key(0), (2, 2)), batch
+        ... )
+        >>> report.calls, report.opaque
+        (24, ())
+        >>> [line.strip() for line in str(report).splitlines() if "dot(" in line]
+        []
+    """
+    check_callable("program", "step", step)
+    with np.errstate(all="ignore"):
+        new, _ = _checked(step)(state, batch)
+        varying = _varying(leaves_of((state, batch)), leaves_of(new), ())
+        trace = traced_apart(_checked(step), state, batch, varying, None)
+    if not isinstance(trace, Trace):
+        return StepProgram("", 0, 0, 0.0, (trace._replace(function=name_of(step)),), ())
+    made = trace.program
+    return StepProgram(made.source, made.calls, made.nbytes, trace.seconds, made.opaque, tuple(made.constants))
