@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def adopt(array: Array) -> Array:
 
     A read-only view of memory that somebody else can write is copied, too.
     """
-    return array if is_canonical(array) else lock(np.array(array, order="C"))
+    return array if is_canonical(array) else lock(array.copy("C"))
 
 
 def is_canonical(array: Array) -> bool:
@@ -78,7 +78,7 @@ def contiguous(x: Array) -> Array:
 
     Anything but an array passes unchanged: the layer that gets it knows what to say.
     """
-    return x if type(x) is not np.ndarray or x.flags.c_contiguous else np.ascontiguousarray(x)
+    return x.copy("C") if type(x) in ARRAY_TYPES and not x.flags.c_contiguous else x
 
 
 Pattern: TypeAlias = Sequence["int | str"]
@@ -114,12 +114,13 @@ def check_array(
         Traceback (most recent call last):
         funcnet.errors.ShapeError: Dense: x must have shape (B, 100) to match weight (100, 200), got (32, 784)
     """
-    if type(value) is not np.ndarray:
+    if type(value) not in ARRAY_TYPES:
         raise _not_an_array(subject, name, value)
-    if not _fits(value.shape, pattern):
-        raise _wrong_shape(subject, name, value.shape, pattern, match)
-    if value.dtype not in FLOATS or (dtype is not None and value.dtype != dtype):
-        raise _wrong_dtype(subject, name, value.dtype, dtype, match)
+    array = cast("AnyArray", value)
+    if not _fits(array.shape, pattern):
+        raise _wrong_shape(subject, name, array.shape, pattern, match)
+    if array.dtype not in FLOATS or (dtype is not None and array.dtype != dtype):
+        raise _wrong_dtype(subject, name, array.dtype, dtype, match)
 
 
 def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
@@ -129,9 +130,9 @@ def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
         DTypeError, ShapeError: As ``check_array`` says it.
     """
     if weight is None:
-        if type(x) is not np.ndarray or x.ndim == 0 or x.dtype not in FLOATS:
+        if type(x) not in ARRAY_TYPES or x.ndim == 0 or x.dtype not in FLOATS:
             check_array(subject, "x", x, ("B", "..."))
-    elif type(x) is not np.ndarray or x.ndim != 2 or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype:
+    elif type(x) not in ARRAY_TYPES or x.ndim != 2 or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype:
         check_array(subject, "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
 
 
@@ -141,7 +142,7 @@ def check_channels(subject: str, x: Array, name: str, per_channel: Array) -> Non
     Raises:
         DTypeError, ShapeError: As ``check_array`` says it.
     """
-    if type(x) is not np.ndarray or x.ndim < 2 or x.shape[-1] != len(per_channel) or x.dtype != per_channel.dtype:
+    if type(x) not in ARRAY_TYPES or x.ndim < 2 or x.shape[-1] != len(per_channel) or x.dtype != per_channel.dtype:
         pattern = ("B", "...", len(per_channel))
         check_array(subject, "x", x, pattern, dtype=per_channel.dtype, match=(name, per_channel))
 
@@ -224,25 +225,26 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
         ShapeError: If they are not one label a row.
         LabelError: If one is out of range; says which.
     """
-    if type(labels) is not np.ndarray:
+    if type(labels) not in ARRAY_TYPES:
         raise DTypeError(
             f"{name} must be a plain NumPy array of class ids, got {type(labels).__name__}; "
             f"use {f'{name}.filled(...)' if hasattr(labels, 'filled') else f'np.asarray({name})'}",
             subject=subject,
         )
-    if labels.shape != (count,):
-        fix = f"; use {name}.argmax(axis=1) if its rows are one-hot" if labels.ndim == 2 else ""
+    ids = cast("Labels", labels)
+    if ids.shape != (count,):
+        fix = f"; use {name}.argmax(axis=1) if its rows are one-hot" if ids.ndim == 2 else ""
         wanted = f"({count},), one class id a row"
-        raise ShapeError(f"{name} must have shape {wanted}, got {labels.shape}{fix}", subject=subject)
-    if labels.dtype.kind not in "iu":
-        raise DTypeError(f"{name} must be integer class ids, got {labels.dtype}", subject=subject)
+        raise ShapeError(f"{name} must have shape {wanted}, got {ids.shape}{fix}", subject=subject)
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"{name} must be integer class ids, got {ids.dtype}", subject=subject)
     # As an unsigned number a negative label is a large one: one pass finds both ends.
-    unsigned = labels.view(_unsigned(labels.dtype))
-    if count and np.maximum.reduce(unsigned) >= (1 << (8 * labels.itemsize - 1) if classes is None else classes):
-        bad = (labels < 0) | (labels >= (classes if classes is not None else np.inf))
+    unsigned = ids.view(_unsigned(ids.dtype))
+    if count and np.maximum.reduce(unsigned) >= (1 << (8 * ids.itemsize - 1) if classes is None else classes):
+        bad = (ids < 0) | (ids >= (classes if classes is not None else np.inf))
         first = int(bad.argmax())
         span = f"in 0..{classes - 1}" if classes is not None else "0 or more"
-        raise LabelError(f"{name} must be {span}, got {name}[{first}] = {labels[first]}", subject=subject)
+        raise LabelError(f"{name} must be {span}, got {name}[{first}] = {ids[first]}", subject=subject)
 
 
 def check_weight(subject: str, weight: Array, count: int) -> None:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic.elementary import log, polynomial
 from funcnet.keys import Key, check_key
+from funcnet.tracing import whole
 
 
+@whole
 def words(key: Key, count: int) -> NDArray[np.uint64]:
     """``count`` random 64-bit words: Philox4x64-10 seeded by ``SeedSequence(key.seed, spawn_key=key.path)``.
 

@@ -12,7 +12,6 @@ from funcnet.arrays import Array, check_array, check_finite
 from funcnet.errors import ShapeError, StructureError
 from funcnet.layer import Network
 from funcnet.network import forward
-from funcnet.plans import plan_network
 from funcnet.settings import check_count
 
 CHUNK: Final = 256
@@ -60,14 +59,11 @@ def _outputs(params: Network, x: Array, *, rowwise: bool) -> Array:
 
 
 def _tiles(params: Network, x: Array, result: Array) -> None:
-    tile = np.zeros((TILE, *x.shape[1:]), x.dtype)
-    plan = plan_network(params, tile)
     for start in range(0, len(x), TILE):
         part = x[start : start + TILE]
+        tile = np.zeros((TILE, *x.shape[1:]), x.dtype)
         tile[: len(part)] = part
-        for operation in plan.forward:
-            operation()
-        result[start : start + TILE] = plan.output[: len(part)]
+        result[start : start + TILE] = forward(params, tile)[: len(part)]
 
 
 def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.intp]:

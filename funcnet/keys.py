@@ -13,6 +13,7 @@ from attrs import frozen
 
 from funcnet.errors import ConfigError
 from funcnet.records import register_name
+from funcnet.tracing import whole
 
 
 @frozen
@@ -42,6 +43,7 @@ class Key:
         for part in self.path:
             _check_part(part)
 
+    @whole
     def child(self, *path: SupportsIndex | str) -> Key:
         """The key below this one: each part an int from 0 to 2**32 - 1, or a string.
 

@@ -65,9 +65,9 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
     """Put a layer through the laws, in float64: a line in a test of a layer of your own.
 
     Shapes, for other batch sizes and in float32 too, whose dtype every result keeps; purity; determinism, whatever was
-    computed before; linearity in g; the adjoint identity; ``vjp`` equal to ``backward``; every gradient against central
-    differences, a kink such as ReLU's at 0 being no error; and that the source takes its products, sums and
-    exponentials from ``funcnet.arithmetic``.
+    computed before; linearity in g; the adjoint identity; every gradient against central differences, a kink such as
+    ReLU's at 0 being no error; and that the source takes its products, sums and exponentials from
+    ``funcnet.arithmetic``.
 
     Args:
         layer: One layer, which keeps every law as it is: a Dropout with its key, for one.
@@ -89,7 +89,6 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
         shapes       batches of 1, 2, 0           holds
         purity       x, g, parameters             holds
         determinism  twice, and after another     holds
-        vjp          y, both, params_only         holds
         linearity    grad_x                     0.0e+00   3.9e-06
         gradient     x                          4.4e-13   1.4e-06  [0, 0]       1
         adjoint      x and parameters           0.0e+00   1.0e-08               1
@@ -103,7 +102,7 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
     point = lock(x.astype(np.float64))
     with np.errstate(all="ignore"):  # a law that numbers beyond every float break is broken
         g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
-        checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g), _vjp(net, point, g)]
+        checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g)]
         targets = _targets(net, point, g)
         checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
         checks.append(_adjoint(targets))
@@ -117,10 +116,6 @@ def _forward(layer: Layer, x: Array) -> Array:
 
 def _backward(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
     return checked_pair(layer, rule_of(layer).backward(layer, x, g))
-
-
-def _pulled(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
-    return rule_of(layer).vjp(layer, x)[1](g)
 
 
 def _guarded(law: str, where: str, f: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
@@ -197,7 +192,6 @@ def _purity(layer: Layer, x: Array, g: Array) -> Check:
             copy.flags.writeable = not locked
         _guarded("purity", "forward", _forward, layer, copies[0])
         _guarded("purity", "backward", _backward, layer, *copies)
-        _guarded("purity", "vjp", _pulled, layer, *copies)
         for name, copy, original in zip(("x", "g"), copies, (x, g), strict=True):
             if not same_bits(copy, original):
                 raise _breach("purity", f"{name} was changed")
@@ -219,25 +213,6 @@ def _determinism(layer: Layer, x: Array, g: Array) -> Check:
     if not (same_bits(grad_x, after_x) and equal(grads, after)):
         raise _breach("determinism", "backward depends on the input of an earlier call, not on x alone: a cached input")
     return Check("determinism", "twice, and after another")
-
-
-def _vjp(layer: Layer, x: Array, g: Array) -> Check:
-    y, pull = _guarded("vjp", "vjp", rule_of(layer).vjp, layer, x)
-    grad_x, grads = _backward(layer, x, g)
-    if not same_bits(y, _forward(layer, x)):
-        raise _breach("vjp", "its y is not forward's")
-    both_x, both = _guarded("vjp", "the pullback", pull, g)
-    if not (same_bits(grad_x, both_x) and equal(grads, both)):
-        raise _breach("vjp", "its pullback is not backward")
-    if not same_bits(grad_x, _guarded("vjp", "grad_x", pull.grad_x, g)):
-        raise _breach("vjp", "its x_only does not give backward's gradient by x")
-    if not equal(grads, _guarded("vjp", "params_only", pull.params_only, g)):
-        raise _breach("vjp", "params_only does not give backward's gradient by the parameters")
-    _pulled(layer, lock(1 - 2 * x), g)
-    after_x, after = pull(g)
-    if not (same_bits(grad_x, after_x) and equal(grads, after)):
-        raise _breach("vjp", "its pullback depends on a later call, not on x and g alone: a cached input")
-    return Check("vjp", "y, both, params_only")
 
 
 def _linearity(layer: Layer, x: Array, g: Array) -> Iterator[Check]:
@@ -337,7 +312,7 @@ def _source(layer: Layer, *, own_arithmetic: bool) -> Check:
     if own_arithmetic:
         return Check("arithmetic", "the layer's own")
     rule, seen = rule_of(layer), "source"
-    for name, function in (("forward", rule.forward), ("backward", rule.backward), ("vjp", rule.vjp)):
+    for name, function in (("forward", rule.forward), ("backward", rule.backward)):
         for each in _functions(function, []):
             try:
                 found = past_the_door(textwrap.dedent(inspect.getsource(each)))

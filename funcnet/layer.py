@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from funcnet.arithmetic import Operation as Operation  # noqa: PLC0414  # for others
 from funcnet.arrays import Array
-from funcnet.errors import ConfigError, StructureError
+from funcnet.errors import ConfigError, FuncnetError, StructureError
 from funcnet.keys import Key
 from funcnet.records import Record, check_tree, fields_of, register_name
+from funcnet.tracing import recording
 
 
 @frozen(eq=False)
@@ -30,42 +31,19 @@ L = TypeVar("L", bound=Layer)
 class Pullback(Generic[N]):
     """What ``vjp`` returns beside y: a pure function ``g -> (grad_x, grad_params)``.
 
-    ``params_only(g)`` is the same without ``grad_x``, for the place where nobody needs it; ``grad_x(g)`` is ``grad_x``
-    alone, for what is frozen.
+    ``params_only(g)`` is ``grad_params`` alone, without what nobody needs for it.
     """
 
     both: Callable[[Array], tuple[Array, N]]
     params_only: Callable[[Array], N]
-    x_only: Callable[[Array], Array] | None = None
 
     def __call__(self, g: Array) -> tuple[Array, N]:
         """The gradients of ``<g, y>`` by x and by every parameter."""
         return self.both(g)
 
-    def grad_x(self, g: Array) -> Array:
-        """The gradient by x; by ``x_only``, if the layer has it, without computing the others."""
-        return self.both(g)[0] if self.x_only is None else self.x_only(g)
-
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of a row, an array's without the batch: ``(784,)``, ``(28, 28, 1)``."""
-
-
-@frozen(eq=False)
-class Plan(Generic[N]):
-    """A network bound to buffers, for a fold over batches of one shape.
-
-    ``forward`` computes ``output`` from the buffer of the input. ``backward(g, grads, into)`` gives the operations that
-    compute the parameters' gradients into ``grads`` and, unless ``into`` is None, the input's gradient into ``into``.
-    ``enter(params)`` begins a step with the network as it is in that step: the same arrays, other keys.
-    ``x_only(g, into)`` gives the operations that compute the input's gradient alone, if there are fewer of them.
-    """
-
-    output: Array
-    forward: Sequence[Operation]
-    backward: Callable[[Array, N, Array | None], Sequence[Operation]]
-    enter: Callable[[N], None] = lambda _: None
-    x_only: Callable[[Array, Array], Sequence[Operation]] | None = None
 
 
 @frozen(eq=False)
@@ -74,11 +52,9 @@ class Rule(Generic[L]):
 
     forward: Callable[[L, Array], Array]
     backward: Callable[[L, Array, Array], tuple[Array, L]]
-    vjp: Callable[[L, Array], tuple[Array, Pullback[L]]]
     training: Callable[[L, Key], L] | None
     is_training: Callable[[L], bool]
     calibrated: Callable[[L, Array], L] | None
-    plan: Callable[[L, Array], Plan[L]] | None
     output_shape: Callable[[L, Shape], Shape] | None
 
 
@@ -90,13 +66,12 @@ def register_layer(
     *,
     forward: Callable[[L, Array], Array],
     backward: Callable[[L, Array, Array], tuple[Array, L]],
-    vjp: Callable[[L, Array], tuple[Array, Pullback[L]]] | None = None,
     training: Callable[[L, Key], L] | None = None,
     is_training: Callable[[L], bool] | None = None,
     calibrated: Callable[[L, Array], L] | None = None,
-    plan: Callable[[L, Array], Plan[L]] | None = None,
     output_shape: Callable[[L, Shape], Shape] | None = None,
     name: str | None = None,
+    **removed: Never,
 ) -> None:
     """Make a record type a layer: the open door for layers of your own.
 
@@ -108,16 +83,14 @@ def register_layer(
         forward: ``(params, x) -> y``; y is C-contiguous.
         backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the
             record with its trained fields replaced, ``evolve(params, ...)``.
-        vjp: ``(params, x) -> (y, pullback)``: optional, shares work between the two, with the same bits.
         training: ``(params, key) -> params`` in its training form, such as with the key: for layers that do something
             else in training. Keep the key in a field of its own: ``Repeat`` replaces it by one a repetition.
         is_training: ``params -> bool``, whether it is in that form: goes with ``training``.
         calibrated: ``(params, x) -> params`` with x's statistics, in its plain form: for layers with statistics of what
             reaches them; and for combinators, ``evolve(params, net=calibrate(params.net, x))``.
-        plan: ``(params, x) -> Plan`` for the buffers params and x: optional, saves a fold the making of arrays, with
-            the same bits.
         output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError: optional, saves running it.
         name: The name in files; default module and qualified name.
+        removed: What earlier versions took beside: ``vjp`` and ``plan`` are refused with the advice to delete them.
 
     Raises:
         ConfigError: If the record is no frozen attrs class, compares by value, or is registered already; if one of
@@ -126,6 +99,7 @@ def register_layer(
     Example:
         See ``examples/own_layer.py``.
     """
+    check_keywords("register_layer", removed, ("vjp", "plan"), "forward and backward are all that a layer needs")
     _check_record(record)
     if (training is None) != (is_training is None):
         raise ConfigError(f"{record.__name__} must have both of training= and is_training=, or none")
@@ -133,25 +107,24 @@ def register_layer(
     _RULES[record] = Rule(
         forward=forward,
         backward=backward,
-        vjp=vjp or _vjp_of(forward, backward),
         training=training,
         is_training=is_training or (lambda _: False),
         calibrated=calibrated,
-        plan=plan,
         output_shape=output_shape,
     )
 
 
-def _vjp_of(
-    forward: Callable[[L, Array], Array], backward: Callable[[L, Array, Array], tuple[Array, L]]
-) -> Callable[[L, Array], tuple[Array, Pullback[L]]]:
-    def vjp(params: L, x: Array) -> tuple[Array, Pullback[L]]:
-        def both(g: Array) -> tuple[Array, L]:
-            return checked_pair(params, backward(params, x, g))
+def check_keywords(function: str, given: Iterable[str], removed: tuple[str, ...], reason: str) -> None:
+    """Refuse keywords that a function does not have, and say of those that it had once why they can be deleted.
 
-        return forward(params, x), Pullback(both, lambda g: both(g)[1])
-
-    return vjp
+    Raises:
+        ConfigError: If a keyword was removed.
+        TypeError: If there never was such a keyword.
+    """
+    for keyword in given:
+        if keyword in removed:
+            raise ConfigError(f"{function} takes no {keyword}=: delete it, {reason}")
+        raise TypeError(f"{function}() got an unexpected keyword argument {keyword!r}")
 
 
 def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
@@ -165,6 +138,29 @@ def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
         wanted = f"backward must return (grad_x, grad_params), got {got}"
         raise StructureError(wanted, subject=type(layer).__name__)
     return result
+
+
+class entering:  # noqa: N801  # it is called like a function
+    """``with entering(position)``: what a fold does inside a tuple of networks, at this position.
+
+    An error that passes through gets the position in front of its path; a trace knows where it is.
+    """
+
+    __slots__ = ("position", "tape")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.tape = recording()
+
+    def __enter__(self) -> None:
+        if self.tape is not None:
+            self.tape.path.append(str(self.position))
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if self.tape is not None:
+            self.tape.path.pop()
+        if isinstance(error, FuncnetError):
+            error.enter(self.position)
 
 
 def _check_record(record: type[Layer]) -> None:

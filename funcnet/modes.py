@@ -11,7 +11,7 @@ from attrs import evolve
 from funcnet.arrays import Array, check_array, contiguous
 from funcnet.errors import ConfigError, FuncnetError, ShapeError
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, N, Network, Rule, rule_of
+from funcnet.layer import Layer, N, Network, Rule, entering, rule_of
 from funcnet.network import forward
 from funcnet.records import fields_of, replace_unchecked
 
@@ -133,11 +133,8 @@ def _calibrated(params: Network, x: Array) -> tuple[Network, Array]:
     if isinstance(params, tuple):
         layers: list[Network] = []
         for position, inner in enumerate(params):
-            try:
+            with entering(position):
                 layer, x = _calibrated(inner, x)
-            except FuncnetError as error:
-                error.enter(position)
-                raise
             layers.append(layer)
         return tuple(layers), x
     hook = rule_of(params).calibrated

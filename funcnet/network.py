@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import signature
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from funcnet.arithmetic import in_force, using
-from funcnet.arrays import Array, check_array, contiguous
-from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
-from funcnet.layer import Layer, N, Network, Pullback, Shape, rule_of
+from funcnet.arrays import ARRAY_TYPES, Array, check_array, contiguous
+from funcnet.errors import ConfigError, NonFiniteError, StructureError
+from funcnet.layer import Layer, N, Network, Pullback, Shape, checked_pair, entering, rule_of
 from funcnet.settings import INFINITY, check_callable, check_count
+from funcnet.tracing import attempt
 from funcnet.trees import first_trained, leaves
 
 T = TypeVar("T")
@@ -41,14 +42,10 @@ def forward(params: Network, x: Array) -> Array:
 
 def _forward(params: Network, x: Array) -> Array:
     if not isinstance(params, tuple):
-        return rule_of(params).forward(params, x)
-    position = 0
-    try:
-        for position, layer in enumerate(params):  # noqa: B007  # for the error
+        return attempt(rule_of(params).forward, params, x)
+    for position, layer in enumerate(params):
+        with entering(position):
             x = _forward(layer, x)
-    except FuncnetError as error:
-        error.enter(position)
-        raise
     return x
 
 
@@ -64,11 +61,8 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
         raise StructureError(f"params must be a tuple of networks, got {params!r:.80}", subject="activations")
     outputs: list[Array] = []
     for position, layer in enumerate(params):
-        try:
+        with entering(position):
             x = forward(layer, x)
-        except FuncnetError as error:
-            error.enter(position)
-            raise
         outputs.append(x)
     return outputs
 
@@ -78,9 +72,8 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
 
     ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
 
-    The pullback is pure, and computes in the arithmetic that was in force for the forward pass; what that computed is
-    shared, not computed again. It leaves out what nobody needs:
-    ``params_only(g)`` stops at the first layer that has something to train.
+    The pullback is pure, and computes in the arithmetic that was in force for the forward pass, from each layer's
+    input, which that remembers. ``params_only(g)`` stops at the first layer that has something to train.
 
     Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
 
@@ -92,7 +85,7 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
     """
     x = contiguous(x)
     with np.errstate(all="ignore"):
-        y, pull = _vjp(params, x)
+        y, inputs = _remembering(params, x)
     arithmetic = in_force()
 
     def checked(g: Array) -> Array:
@@ -102,62 +95,58 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
 
     def both(g: Array) -> tuple[Array, N]:
         with using(arithmetic), np.errstate(all="ignore"):
-            return pull.both(checked(g))
+            return cast("tuple[Array, N]", _backward(params, inputs, checked(g)))
 
     def params_only(g: Array) -> N:
         with using(arithmetic), np.errstate(all="ignore"):
-            return pull.params_only(checked(g))
+            return cast("N", _backward_by_params(params, inputs, checked(g)))
 
-    def x_only(g: Array) -> Array:
-        with using(arithmetic), np.errstate(all="ignore"):
-            return pull.grad_x(checked(g))
-
-    return y, Pullback(both, params_only, x_only)
+    return y, Pullback(both, params_only)
 
 
-def _vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
+Inputs: TypeAlias = "Array | tuple[Inputs, ...]"
+"""What went into each layer, nested as the network is."""
+
+
+def _remembering(params: Network, x: Array) -> tuple[Array, Inputs]:
+    """The network's output, and what went into each layer."""
     if not isinstance(params, tuple):
-        return cast("tuple[Array, Pullback[N]]", rule_of(params).vjp(params, x))
-    pulls: list[Pullback[Network]] = []
-    position = 0
-    try:
-        for position, layer in enumerate(params):  # noqa: B007  # for the error
-            x, pull = _vjp(layer, x)
-            pulls.append(pull)
-    except FuncnetError as error:
-        error.enter(position)
-        raise
-
-    def both(g: Array) -> tuple[Array, N]:
-        g, grads = _pull_back(pulls, 0, g)
-        return g, cast("N", tuple(grads))
-
-    def params_only(g: Array) -> N:
-        first = first_trained(params)
-        if first == len(pulls):
-            return params
-        g, grads = _pull_back(pulls, first + 1, g)
-        return cast("N", (*params[:first], pulls[first].params_only(g), *grads))
-
-    def x_only(g: Array) -> Array:
-        for pull in reversed(pulls):
-            g = pull.grad_x(g)
-        return g
-
-    return x, Pullback(both, params_only, x_only)
+        return attempt(rule_of(params).forward, params, x), x
+    inputs: list[Inputs] = []
+    for position, layer in enumerate(params):
+        with entering(position):
+            x, remembered = _remembering(layer, x)
+        inputs.append(remembered)
+    return x, tuple(inputs)
 
 
-def _pull_back(pulls: list[Pullback[Network]], first: int, g: Array) -> tuple[Array, list[Network]]:
+def _backward(params: Network, inputs: Inputs, g: Array) -> tuple[Array, Network]:
+    """Each layer's backward, from the last to the first."""
+    if not isinstance(params, tuple):
+        return checked_pair(params, attempt(rule_of(params).backward, params, cast("Array", inputs), g))
+    g, grads = _backward_from(0, params, inputs, g)
+    return g, tuple(grads)
+
+
+def _backward_by_params(params: Network, inputs: Inputs, g: Array) -> Network:
+    """``_backward`` without the gradient by x: no further than to the first layer that is trained."""
+    if not isinstance(params, tuple):
+        return _backward(params, inputs, g)[1]
+    first = first_trained(params)
+    if first == len(params):
+        return params
+    g, grads = _backward_from(first + 1, params, inputs, g)
+    with entering(first):
+        return (*params[:first], _backward_by_params(params[first], inputs[first], g), *grads)
+
+
+def _backward_from(first: int, params: tuple[Network, ...], inputs: Inputs, g: Array) -> tuple[Array, list[Network]]:
+    """Back through the layers from the last to this one: the gradient by its input, and theirs in order."""
     grads: list[Network] = []
-    position = len(pulls)
-    try:
-        for pull in pulls[: None if not first else first - 1 : -1]:
-            position -= 1
-            g, grad = pull.both(g)
-            grads.append(grad)
-    except FuncnetError as error:
-        error.enter(position)
-        raise
+    for position in reversed(range(first, len(params))):
+        with entering(position):
+            g, grad = _backward(params[position], inputs[position], g)
+        grads.append(grad)
     grads.reverse()
     return g, grads
 
@@ -184,13 +173,9 @@ def output_shape(params: Network, shape: Shape) -> Shape:
 
 def _output_shape(params: Network, shape: Shape) -> Shape:
     if isinstance(params, tuple):
-        position = 0
-        try:
-            for position, layer in enumerate(params):  # noqa: B007  # for the error
+        for position, layer in enumerate(params):
+            with entering(position):
                 shape = _output_shape(layer, shape)
-        except FuncnetError as error:
-            error.enter(position)
-            raise
         return shape
     rule = rule_of(params)
     if rule.output_shape is not None:
@@ -289,10 +274,10 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
 
 def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
-    prediction, pull = _vjp(params, contiguous(x))
-    value, g = weighted_loss(loss, prediction, y, weight)
+    prediction, inputs = _remembering(params, contiguous(x))
+    value, g = attempt(weighted_loss, loss, prediction, y, weight)
     if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
-    if type(g) is not np.ndarray or g.shape != prediction.shape or g.dtype != prediction.dtype:
+    if type(g) not in ARRAY_TYPES or g.shape != prediction.shape or g.dtype != prediction.dtype:
         check_array("the loss", "its gradient", g, prediction.shape, dtype=prediction.dtype)
-    return value, pull.params_only(contiguous(g))
+    return value, cast("N", _backward_by_params(params, inputs, contiguous(g)))

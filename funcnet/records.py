@@ -7,7 +7,7 @@ training; every other field is structure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import (
     TYPE_CHECKING,
@@ -27,7 +27,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import DECAYED, FIXED, AnyArray, Array, adopt, check_array, describe, is_canonical
+from funcnet.arrays import ARRAY_TYPES, DECAYED, FIXED, AnyArray, Array, adopt, check_array, describe, is_canonical
 from funcnet.errors import ConfigError, ShapeError, StructureError
 
 
@@ -91,7 +91,7 @@ else:
         fields = fields_of(type(record))
         for name, new in changes.items():
             old = getattr(record, name, None)
-            if name not in fields.arrays or type(new) is not np.ndarray or old is None:
+            if name not in fields.arrays or type(new) not in ARRAY_TYPES or old is None:
                 return attrs.evolve(record, **changes)
             if new.shape != old.shape or new.dtype != old.dtype or not is_canonical(new):
                 return attrs.evolve(record, **changes)
@@ -126,17 +126,22 @@ def check_tree(subject: str, value: object) -> None:
     Raises:
         StructureError: Says what stands where no layer is.
     """
+    for path, stranger in _strangers(value):
+        fix = "; use a tuple" if isinstance(stranger, list) else ""
+        fix = f"; use {stranger.__name__}()" if isinstance(stranger, type) else fix
+        wanted = f"a network is a layer or a tuple of networks, got {stranger!r:.80}{fix}"
+        error = StructureError(wanted, subject=subject)
+        error.path = path
+        raise error
+
+
+def _strangers(value: object, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], object]]:
+    """What is no record, each with where it stands."""
     if isinstance(value, tuple):
         for position, inner in enumerate(cast("tuple[object, ...]", value)):
-            try:
-                check_tree(subject, inner)
-            except StructureError as error:
-                error.enter(position)
-                raise
+            yield from _strangers(inner, (*path, position))
     elif not isinstance(value, Record):
-        fix = "; use a tuple" if isinstance(value, list) else ""
-        fix = f"; use {value.__name__}()" if isinstance(value, type) else fix
-        raise StructureError(f"a network is a layer or a tuple of networks, got {value!r:.80}{fix}", subject=subject)
+        yield path, value
 
 
 # ---------------------------------------------------------------------------------------------------- roles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from typing import Final, cast
 
@@ -11,6 +12,7 @@ import numpy as np
 from funcnet.errors import ConfigError
 
 INFINITY: Final = float("inf")
+LARGEST_FLOAT: Final = sys.float_info.max
 
 
 def check_number(subject: str, name: str, value: object, *, low: float, high: float, closed: bool = False) -> None:
@@ -24,9 +26,8 @@ def check_number(subject: str, name: str, value: object, *, low: float, high: fl
         Traceback (most recent call last):
         funcnet.errors.ConfigError: SGD: learning_rate must be a number in (0, inf), got -0.1
     """
-    try:
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    except OverflowError:  # an int beyond every float
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if isinstance(number, int) and number > LARGEST_FLOAT:
         number = math.inf
     if not (low < number < high or (closed and number == low)):
         span = f"{'[' if closed else '('}{low}, {high})"
@@ -46,7 +47,7 @@ def check_count(subject: str, name: str, value: object, *, low: int = 1, high: i
     """
     count = low - 1
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        count = int(cast("int", value))
+        count = value if isinstance(value, int) else int(cast("int", value))
     if count < low or (high is not None and count > high):
         span = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise ConfigError(f"{name} must be an int {span}, got {value!r}", subject=subject)

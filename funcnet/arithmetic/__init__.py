@@ -7,27 +7,25 @@ NumPy and its BLAS (native), or, inside ``with portable_bits()``, with the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from funcnet.arithmetic import elementary
-from funcnet.arrays import Array
+from funcnet.arrays import Array, lock
 from funcnet.settings import check_choice
 
 # glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
 np.empty(2**24, np.uint8)
 
 if TYPE_CHECKING:
-    from funcnet.arithmetic import buffers, portable
-    from funcnet.arithmetic.buffers import RoundedBuffer
-    from funcnet.arithmetic.portable import Rounded
+    from funcnet.arithmetic import portable
 
 SMALL: Final = 2**13
 
@@ -52,8 +50,7 @@ def using(name: Name) -> Generator[None]:
     """
     check_choice("using", "arithmetic", name, get_args(Name))
     if name == "portable":  # loaded when asked for; what another thread loads is named here only after it is loaded
-        for module in ("portable", "buffers"):
-            globals()[module] = import_module(f"funcnet.arithmetic.{module}")
+        globals()["portable"] = import_module("funcnet.arithmetic.portable")
     token = _portable.set(name == "portable")
     try:
         yield
@@ -79,21 +76,8 @@ def portable_bits() -> AbstractContextManager[None]:
 
 # ------------------------------------------------------------------------------------------------- products
 
-Operand: TypeAlias = "Array | Rounded"
-"""What a product takes: an array, or in portable arithmetic one that is rounded already."""
 
-
-def rows(x: Array) -> Operand:
-    """Activations or gradients as products take them: to be used in more than one. Shape: (B, I)."""
-    return portable.rows(x) if _portable.get() else x
-
-
-def operand(weight: Array) -> Operand:
-    """A weight as products take it: to be used forward and, as ``.T``, backward. Shape: (I, O)."""
-    return portable.operand(weight) if _portable.get() else weight
-
-
-def matmul(a: Operand, b: Operand) -> Array:
+def matmul(a: Array, b: Array) -> Array:
     """The matrix product. Shapes: a (B, I), b (I, O), result (B, O), locked.
 
     Example:
@@ -102,14 +86,11 @@ def matmul(a: Operand, b: Operand) -> Array:
     """
     if _portable.get():
         return portable.matmul(a, b)
-    a, b = cast("Array", a), cast("Array", b)
     # Both call the same BLAS routine: dot sets a large result to zero first, matmul takes longer over a small one.
-    product: Array = a.dot(b) if len(a) * b.shape[1] < SMALL else np.matmul(a, b)
-    product.flags.writeable = False
-    return product
+    return lock(np.dot(a, b) if len(a) * b.shape[1] < SMALL else np.matmul(a, b))
 
 
-def sum_outer(x: Operand, g: Operand) -> Array:
+def sum_outer(x: Array, g: Array) -> Array:
     """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
 
     Example:
@@ -117,12 +98,22 @@ def sum_outer(x: Operand, g: Operand) -> Array:
         array([[31.],
                [42.]])
     """
-    if _portable.get():
-        return portable.sum_outer(x, g)
-    return matmul(cast("Array", x).T, g)
+    return portable.sum_outer(x, g) if _portable.get() else matmul(x.T, g)
 
 
-def matmul_parts(a: Operand, b: Operand, size: int) -> Array:
+def matmul_columns(weight: Array, g: Array) -> Array:
+    """``weight @ g.T``, a column for each row of g: ``matmul(g, weight.T)``, transposed, in C order.
+
+    Shapes: weight (I, O), g (B, O), result (I, B), locked.
+
+    Example:
+        >>> matmul_columns(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]]))
+        array([[11., 17.]])
+    """
+    return portable.matmul_columns(weight, g) if _portable.get() else matmul(weight, g.T)
+
+
+def matmul_parts(a: Array, b: Array, size: int) -> Array:
     """The matrix product, each ``size`` rows by themselves: native ones then have the bits that they have alone.
 
     How BLAS rounds a row depends on where it stands in a product. Shapes: a (N * size, I), b (I, O), result
@@ -135,84 +126,8 @@ def matmul_parts(a: Operand, b: Operand, size: int) -> Array:
     """
     if _portable.get():
         return portable.matmul(a, b)
-    a, b = cast("Array", a), cast("Array", b)
     product: Array = np.matmul(a.reshape(len(a) // size, size, a.shape[1]), b)
-    product.flags.writeable = False
-    return product.reshape(len(a), b.shape[1])
-
-
-PlannedOperand: TypeAlias = "Array | RoundedBuffer"
-"""What a product on buffers takes: a buffer, or in portable arithmetic one with its rounding."""
-
-Operation: TypeAlias = Callable[[], object]
-"""A computation bound to the buffers that it reads and writes."""
-
-
-class NotPlannedError(Exception):
-    """What has no form on buffers in the arithmetic in force: a fold takes its steps one by one instead."""
-
-
-def planned_rows(x: Array) -> tuple[PlannedOperand, list[Operation]]:
-    """``rows`` on buffers: what products take, and what prepares it in each step."""
-    if not _portable.get():
-        return x, []
-    rounded, run = buffers.rows(x)
-    return rounded, [run]
-
-
-def planned_operand(weight: Array) -> tuple[PlannedOperand, list[Operation]]:
-    """``operand`` on buffers: what products take, and what prepares it in each step."""
-    if not _portable.get():
-        return weight, []
-    rounded, run = buffers.operand(weight)
-    return rounded, [run]
-
-
-def planned_matmul(a: PlannedOperand, b: PlannedOperand, out: Array) -> Operation:
-    """``matmul`` on buffers, with the same bits.
-
-    Raises:
-        NotPlannedError: In portable arithmetic, if an operand is not from ``planned_rows`` or ``planned_operand``.
-    """
-    if _portable.get():
-        return buffers.matmul(_with_rounding(a), _with_rounding(b), out)
-    return cast("Operation", partial(np.dot if out.size < SMALL else np.matmul, a, b, out))
-
-
-def planned_matmul_parts(a: PlannedOperand, b: PlannedOperand, out: Array, size: int) -> Operation:
-    """``matmul_parts`` on buffers, with the same bits.
-
-    Raises:
-        NotPlannedError: As ``planned_matmul`` does.
-    """
-    if _portable.get():
-        return planned_matmul(a, b, out)
-    parts, outs = (array.reshape(len(out) // size, size, -1) for array in (cast("Array", a), out))
-    return cast("Operation", partial(np.matmul, parts, cast("Array", b), outs))
-
-
-def planned_sum_outer(x: PlannedOperand, g: PlannedOperand, out: Array) -> Operation:
-    """``sum_outer`` on buffers, with the same bits.
-
-    Raises:
-        NotPlannedError: In portable arithmetic, if an operand is not from ``planned_rows``.
-    """
-    if _portable.get():
-        return buffers.sum_outer(_with_rounding(x), _with_rounding(g), out)
-    return planned_matmul(x.T, g, out)
-
-
-def _with_rounding(operand: PlannedOperand) -> RoundedBuffer:
-    if isinstance(operand, np.ndarray):
-        raise NotPlannedError
-    return operand
-
-
-def planned_sum_rows(a: Array, out: Array) -> Operation:
-    """``sum_rows`` on buffers, with the same bits."""
-    if _portable.get():
-        return buffers.sum_rows(a, out)
-    return cast("Operation", partial(np.dot, _ones(len(a), a.dtype), a, out))
+    return lock(product).reshape(len(a), b.shape[1])
 
 
 # ----------------------------------------------------------------------------------------------------- sums
@@ -227,24 +142,21 @@ def sum_rows(a: Array) -> Array:
     """
     if _portable.get():
         return portable.sum_rows(a)
-    total: Array = _ones(len(a), a.dtype).dot(a.reshape(len(a), prod(a.shape[1:]))).reshape(a.shape[1:])
-    total.flags.writeable = False
-    return total
+    total: Array = np.dot(_ones(len(a), a.dtype), a.reshape(len(a), prod(a.shape[1:])))
+    return lock(total).reshape(a.shape[1:])
 
 
 @lru_cache(maxsize=16)
 def _ones(count: int, dtype: np.dtype[np.floating]) -> Array:
     """A sum over the batch is a product with ones: BLAS takes half of the time of a reduction."""
-    ones: Array = np.ones(count, dtype)
-    ones.flags.writeable = False
-    return ones
+    return lock(np.ones(count, dtype))
 
 
-def sum_last(a: Array, out: Array | None = None) -> Array:
+def sum_last(a: Array) -> Array:
     """The sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1)."""
     if _portable.get():
-        return _into(out, portable.sum_last(a))
-    total: Array = np.add.reduce(a, axis=-1, out=out, keepdims=True)
+        return portable.sum_last(a)
+    total: Array = np.add.reduce(a, axis=-1, keepdims=True)
     return total
 
 
@@ -252,7 +164,8 @@ def mean(a: Array) -> float:
     """The mean of all elements, summed in float64."""
     if _portable.get():
         return portable.mean(a)
-    return float(np.add.reduce(a, axis=None, dtype=np.float64)) / a.size
+    total: float = np.add.reduce(a, axis=None, dtype=np.float64).item()
+    return total / a.size
 
 
 def sum_all(a: Array) -> float:
@@ -283,23 +196,23 @@ def mean_rows(a: Array) -> Array:
 # ------------------------------------------------------------------------------------------------ functions
 
 
-def exp(x: Array, out: Array | None = None) -> Array:
+def exp(x: Array) -> Array:
     """The exponential, element by element."""
     if _portable.get():
-        return _into(out, portable.exp(x))
-    y: Array = np.exp(x, out=out)
+        return portable.exp(x)
+    y: Array = np.exp(x)
     return y
 
 
-def log(x: Array, out: Array | None = None) -> Array:
+def log(x: Array) -> Array:
     """The natural logarithm, element by element."""
     if _portable.get():
-        return _into(out, portable.log(x))
-    y: Array = np.log(x, out=out)
+        return portable.log(x)
+    y: Array = np.log(x)
     return y
 
 
-def expm1(x: Array, out: Array | None = None) -> Array:
+def expm1(x: Array) -> Array:
     """``exp(x) - 1``, exact near 0 too, element by element.
 
     Example:
@@ -307,12 +220,12 @@ def expm1(x: Array, out: Array | None = None) -> Array:
         array([1.00000000e-20, 1.71828183e+00])
     """
     if _portable.get():
-        return _into(out, portable.expm1(x))
-    y: Array = np.expm1(x, out=out)
+        return portable.expm1(x)
+    y: Array = np.expm1(x)
     return y
 
 
-def log1p(x: Array, out: Array | None = None) -> Array:
+def log1p(x: Array) -> Array:
     """``log(1 + x)``, exact near 0 too, element by element.
 
     Example:
@@ -320,20 +233,20 @@ def log1p(x: Array, out: Array | None = None) -> Array:
         array([1.00000000e-20, 6.93147181e-01])
     """
     if _portable.get():
-        return _into(out, portable.log1p(x))
-    y: Array = np.log1p(x, out=out)
+        return portable.log1p(x)
+    y: Array = np.log1p(x)
     return y
 
 
-def tanh(x: Array, out: Array | None = None) -> Array:
+def tanh(x: Array) -> Array:
     """The hyperbolic tangent, element by element."""
     if _portable.get():
-        return _into(out, portable.tanh(x))
-    y: Array = np.tanh(x, out=out)
+        return portable.tanh(x)
+    y: Array = np.tanh(x)
     return y
 
 
-def erf(x: Array, out: Array | None = None) -> Array:
+def erf(x: Array) -> Array:
     """The error function, element by element: ``elementary.erf`` in native arithmetic too, as NumPy has none.
 
     Example:
@@ -341,8 +254,8 @@ def erf(x: Array, out: Array | None = None) -> Array:
         array([-0.52049988,  0.        ,  0.99532227])
     """
     if _portable.get():
-        return _into(out, portable.erf(x))
-    return _into(out, elementary.erf(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False))
+        return portable.erf(x)
+    return elementary.erf(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False)
 
 
 def softmax(logits: Array) -> Array:
@@ -355,10 +268,3 @@ def softmax(logits: Array) -> Array:
     with np.errstate(over="ignore"):  # a difference beyond every float is a share of 0
         shares = exp(logits - logits.max(axis=-1, keepdims=True))
     return shares / sum_last(shares)
-
-
-def _into(out: Array | None, result: Array) -> Array:
-    if out is None:
-        return result
-    out[...] = result
-    return out

@@ -65,21 +65,11 @@ class Rounded:
         """The transpose, which shares the rounding."""
         return Rounded(self.values.T, self.powers.T)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The matrix' shape."""
-        return self.values.shape
-
-    @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """What was rounded, and what comes out of a product: float32."""
-        return _FLOAT32
-
 
 def operand(weight: Array) -> Rounded:
     """A weight rounded relative to its largest element. Shape: (I, O).
 
-    A step does this once for the product forward and the product backward.
+    A transposed weight is the weight's rounding, transposed: a program has it once for forward and backward.
 
     Raises:
         DTypeError: If it is not float32.
@@ -90,20 +80,19 @@ def operand(weight: Array) -> Rounded:
         array([[1., 0.]])
     """
     _check_float32("matmul", "weight", weight)
+    if weight.flags.f_contiguous and not weight.flags.c_contiguous:
+        return operand(weight.T).T
     highest = np.maximum.reduce(weight, axis=None, initial=SMALLEST)
     lowest = np.minimum.reduce(weight, axis=None, initial=SMALLEST)
-    top = max(float(highest), -float(lowest))
+    top = np.maximum(highest, -lowest)
     if not top < math.inf:
         raise _non_finite("matmul", "weight", weight)
-    power = math.ldexp(0.5, math.frexp(top)[1])
-    powers = np.array([[power]], np.float32)
-    return Rounded(_rounded(weight, powers, power), powers)
+    powers: Single = np.bitwise_and(top.view(np.int32), EXPONENT).view(np.float32).reshape(1, 1)
+    return Rounded(_rounded(weight, powers, top), powers)
 
 
 def rows(x: Array) -> Rounded:
     """Activations or gradients, each row rounded relative to its largest element. Shape: (B, I).
-
-    A step does this once for the product forward and the sum of outer products backward.
 
     Raises:
         DTypeError: If they are not float32.
@@ -116,10 +105,10 @@ def rows(x: Array) -> Rounded:
     return _rows("matmul", "x", x)
 
 
-def matmul(x: Array | Rounded, weight: Array | Rounded) -> Array:
+def matmul(x: Array, weight: Array) -> Array:
     """The matrix product. Shapes: x (B, I), weight (I, O), result (B, O), locked.
 
-    A row of the result depends on that row of ``x`` alone. Arrays are rounded first, by ``rows`` and ``operand``.
+    The arrays are rounded first, by ``rows`` and ``operand``: a row of the result depends on that row of ``x`` alone.
 
     Raises:
         DTypeError: If an array is not float32.
@@ -129,17 +118,29 @@ def matmul(x: Array | Rounded, weight: Array | Rounded) -> Array:
         >>> matmul(np.array([[1.0, 2.0]], np.float32), np.array([[3.0], [4.0]], np.float32))
         array([[11.]], dtype=float32)
     """
-    left = x if isinstance(x, Rounded) else rows(x)
-    right = weight if isinstance(weight, Rounded) else operand(weight)
-    return _product(left.values, right.values)
+    return _product(rows(x).values, operand(weight).values)
 
 
-def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
+def matmul_columns(weight: Array, g: Array) -> Array:
+    """``matmul(g, weight.T)``, transposed. Shapes: weight (I, O), g (B, O), result (I, B), locked.
+
+    Raises:
+        DTypeError: If an array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> matmul_columns(np.array([[1.0, 2.0]], np.float32), np.array([[3.0, 4.0]], np.float32))
+        array([[11.]], dtype=float32)
+    """
+    return _product(operand(weight).values, rows(g).values.T)
+
+
+def sum_outer(x: Array, g: Array) -> Array:
     """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
 
-    Each has a power of two a row, and what is summed must be multiples of one. So each row of ``g`` is rounded again:
-    to multiples of that one, divided by the row's of ``x``. Both errors are relative to the largest element that an
-    outer product has.
+    Each is rounded by ``rows``, to a power of two a row, and what is summed must be multiples of one. So each row of
+    ``g`` is rounded again: to multiples of that one, divided by the row's of ``x``. Both errors are relative to the
+    largest element that an outer product has.
 
     Raises:
         DTypeError: If an array is not float32.
@@ -151,10 +152,9 @@ def sum_outer(x: Array | Rounded, g: Array | Rounded) -> Array:
         array([[31.],
                [42.]], dtype=float32)
     """
-    left = x if isinstance(x, Rounded) else _rows("sum_outer", "x", x)
-    right = g if isinstance(g, Rounded) else _rows("sum_outer", "g", g)
+    left, right = _rows("sum_outer", "x", x), _rows("sum_outer", "g", g)
     powers = left.powers.astype(np.float64)
-    largest = float(np.maximum.reduce(powers * right.powers, axis=None, initial=0.0))
+    largest = np.maximum.reduce(powers * right.powers, axis=None, initial=0.0)
     rounder = (largest * ROUNDER64) / powers
     values = right.values + rounder
     values -= rounder
@@ -173,11 +173,10 @@ def _product(a: Double, b: Double) -> Array:
         total += np.matmul(a[:, start : start + BLOCK], b[start : start + BLOCK])
     product = total.astype(np.float32)
     product += _ZERO  # a sum of zeros is -0.0 in some kernels
-    product.flags.writeable = False
-    return product
+    return lock(product)
 
 
-def _rounded(a: Array, powers: Single, top: float) -> Double:
+def _rounded(a: Array, powers: Single, top: np.float32) -> Double:
     """Multiples of ``2**-21`` times the powers: computed in float32, unless the numbers are too large for that."""
     if top < LARGE:
         rounder = powers * ROUNDER
@@ -191,11 +190,11 @@ def _rounded(a: Array, powers: Single, top: float) -> Double:
     return wide
 
 
-def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, float]:
+def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, np.float32]:
     """The largest power of two not above the largest element along an axis, which is kept, and the largest of all."""
     sizes: Single = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=SMALLEST)
     powers: Single = np.bitwise_and(sizes.view(np.int32), EXPONENT).view(np.float32)
-    top = float(np.maximum.reduce(powers, axis=None, initial=SMALLEST))
+    top: np.float32 = np.maximum.reduce(powers, axis=None, initial=SMALLEST)
     if top == math.inf:
         raise _non_finite(subject, name, a)
     return powers, top
@@ -217,7 +216,7 @@ def sum_rows(a: Array) -> Array:
         >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
         array([4., 6.], dtype=float32)
     """
-    return lock(_sum("sum_rows", a, 0))
+    return lock(_sum("sum_rows", a, 0)).reshape(a.shape[1:])
 
 
 def sum_last(a: Array) -> Array:
@@ -232,7 +231,7 @@ def sum_last(a: Array) -> Array:
         array([[3.],
                [7.]], dtype=float32)
     """
-    return _sum("sum_last", a, -1)[..., None]
+    return _sum("sum_last", a, -1)
 
 
 def mean(a: Array) -> float:
@@ -247,15 +246,17 @@ def mean(a: Array) -> float:
         >>> mean(np.array([1.0, 2.0], np.float32))
         1.5
     """
-    top = float(np.maximum.reduce(np.abs(a), axis=None, initial=0.0))
+    top = np.maximum.reduce(np.abs(a), axis=None, initial=0.0)
     if not top < math.inf:
         raise _non_finite("mean", "a", a)
-    exponent = math.frexp(top)[1]
+    exponent = np.frexp(top)[1]
     values = np.ldexp(a.astype(np.float64), -exponent)
     rounder = 0.5 * sum_rounder(a.size)
     values += rounder
     values -= rounder
-    return math.ldexp(float(np.add.reduce(values, axis=None)) / a.size, exponent)
+    total = np.add.reduce(values, axis=None).item()
+    average: float = np.ldexp(total / a.size, exponent).item()
+    return average
 
 
 def mean_rows(a: Array) -> Double:
@@ -281,13 +282,15 @@ def mean_rows(a: Array) -> Double:
 
 
 def _sum(subject: str, a: Array, axis: int) -> Array:
+    """The sum over an axis, which is kept."""
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)
     rounder = powers.astype(np.float64)
     rounder *= sum_rounder(a.shape[axis])
     values = a + rounder
     values -= rounder
-    return np.asarray(np.add.reduce(values, axis=axis), np.float32)
+    total: Array = np.add.reduce(values, axis=axis, keepdims=True).astype(np.float32)
+    return total
 
 
 def sum_rounder(count: int) -> float:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from funcnet.arithmetic import elementary
+from funcnet.tracing import whole
 
 _EXP_RANGE: Final = 708.0  # of elementary.exp
 _PI: Final = 3.14159265358979323846
@@ -33,6 +34,7 @@ _COS_TERMS: Final = (
 )
 
 
+@whole
 def integer_power(base: float, exponent: int) -> float:
     """``base`` to a power of 0 or more, by squaring: one product a bit of the exponent, or two.
 

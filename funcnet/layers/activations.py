@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,9 +9,8 @@ from attrs import frozen
 
 from funcnet.arithmetic import erf, exp, expm1, log1p, tanh
 from funcnet.arrays import Array
-from funcnet.layer import Layer, Operation
+from funcnet.layer import Layer
 from funcnet.layers.elementwise import register_elementwise
-from funcnet.plans import scalar
 from funcnet.settings import check_number
 
 
@@ -47,20 +45,7 @@ class ReLU(Layer):
     """
 
 
-def _positive(x: Array, s: Array) -> list[Operation]:
-    """Two conversions are cheaper than one product of floats and booleans."""
-    mask = np.empty(x.shape, np.bool_)
-    return [partial(np.greater, x, scalar(0, x), mask), partial(np.copyto, s, mask)]
-
-
-register_elementwise(
-    ReLU,
-    value=lambda _, x: np.maximum(x, 0),
-    slope=lambda _, x, __: x > 0,
-    value_into=lambda _, x, y: [partial(np.maximum, x, 0, out=y)],
-    slope_into=lambda _, x, __, s: _positive(x, s),
-    name="funcnet.ReLU",
-)
+register_elementwise(ReLU, value=lambda _, x: np.maximum(x, 0), slope=lambda _, x, __: x > 0, name="funcnet.ReLU")
 
 
 @frozen(eq=False)
@@ -85,16 +70,10 @@ class LeakyReLU(Layer):
         check_number("LeakyReLU", "slope", self.slope, low=0, high=1, closed=True)
 
 
-def _leaky_into(params: LeakyReLU, x: Array, y: Array) -> list[Operation]:
-    return [partial(np.multiply, x, scalar(params.slope, x), y), partial(np.maximum, x, y, out=y)]
-
-
 register_elementwise(
     LeakyReLU,
     value=lambda params, x: np.maximum(x, x.dtype.type(params.slope) * x),
     slope=lambda params, x, _: np.where(x > 0, x.dtype.type(1), x.dtype.type(params.slope)),
-    value_into=_leaky_into,
-    slope_into=lambda params, x, _, s: [*_positive(x, s), partial(np.maximum, s, scalar(params.slope, x), out=s)],
     name="funcnet.LeakyReLU",
 )
 
@@ -171,14 +150,7 @@ class Tanh(Layer):
     """
 
 
-register_elementwise(
-    Tanh,
-    value=lambda _, x: tanh(x),
-    slope=lambda _, __, y: 1 - y * y,
-    value_into=lambda _, x, y: [partial(tanh, x, y)],
-    slope_into=lambda _, x, y, s: [partial(np.multiply, y, y, s), partial(np.subtract, scalar(1, x), s, s)],
-    name="funcnet.Tanh",
-)
+register_elementwise(Tanh, value=lambda _, x: tanh(x), slope=lambda _, __, y: 1 - y * y, name="funcnet.Tanh")
 
 
 @frozen(eq=False)

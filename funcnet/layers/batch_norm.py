@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import mean_rows, planned_sum_rows, sum_rows
+from funcnet.arithmetic import mean_rows, sum_rows
 from funcnet.arrays import (
     Array,
     FloatDType,
@@ -20,9 +18,8 @@ from funcnet.arrays import (
 )
 from funcnet.errors import ConfigError
 from funcnet.keys import Key
-from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layer import Layer, Shape, register_layer
 from funcnet.layers.normalization import check_affine, per_channel, unit_affine
-from funcnet.plans import scalar
 from funcnet.records import evolve
 from funcnet.settings import INFINITY, check_number
 
@@ -71,9 +68,22 @@ class BatchNorm(Layer):
             raise ConfigError(f"training must be True or False, got {self.training!r}", subject="BatchNorm")
 
 
+def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
+    """``(x - mean) / root``, and root: by the batch's statistics in training, else by the layer's own."""
+    if params.training:
+        centred: Array = x - sum_rows(per_channel(x)) / _positions(x)
+        variance: Array = sum_rows(per_channel(centred * centred)) / _positions(x)
+    else:
+        mean, variance = _statistics(params)
+        centred = x - mean
+    root: Array = np.sqrt(variance + params.epsilon)
+    return centred / root, root
+
+
 def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
     """Normalised by the batch's statistics or by its own, scaled and shifted. No rows give no rows."""
-    return batch_norm_vjp(params, x)[0]
+    check_channels("BatchNorm", x, "scale", params.scale)
+    return normal_and_root(params, x)[0] * params.scale + params.offset
 
 
 def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, BatchNorm]:
@@ -84,84 +94,12 @@ def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, B
     ``d normal[i] / d x[j] = (delta[i, j] - 1 / N - normal[i] normal[j] / N) / root``, and
     grad_x is ``(g - mean(g) - normal * mean(g * normal)) * scale / root``: two sums that are there already.
     """
-    return batch_norm_vjp(params, x)[1](g)
-
-
-def batch_norm_vjp(params: BatchNorm, x: Array) -> tuple[Array, Pullback[BatchNorm]]:
-    """Forward and backward with one normalisation."""
-    check_channels("BatchNorm", x, "scale", params.scale)
-    count = _positions(x)
+    normal, root = normal_and_root(params, x)
+    grads = evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
     if params.training:
-        centred: Array = x - sum_rows(per_channel(x)) / count
-        variance: Array = sum_rows(per_channel(centred * centred)) / count
-    else:
-        mean, variance = _statistics(params)
-        centred = x - mean
-    root = np.sqrt(variance + params.epsilon)
-    normal = centred / root
-
-    def params_only(g: Array) -> BatchNorm:
-        return evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
-
-    def both(g: Array) -> tuple[Array, BatchNorm]:
-        grads = params_only(g)
-        if params.training:
-            g = g - grads.offset / count - normal * (grads.scale / count)
-        return g * (params.scale / root), grads
-
-    return normal * params.scale + params.offset, Pullback(both, params_only)
-
-
-def batch_norm_plan(params: BatchNorm, x: Array) -> Plan[BatchNorm]:
-    """The same operations, on buffers."""
-    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(params.scale)
-    count = scalar(_positions(x), x)
-
-    def backward(g: Array, grads: BatchNorm, into: Array | None) -> list[Operation]:
-        work, part = np.empty_like(x), np.empty_like(root)
-        operations: list[Operation] = [
-            partial(np.multiply, g, normal, work),
-            planned_sum_rows(per_channel(work), grads.scale),
-            planned_sum_rows(per_channel(g), grads.offset),
-        ]
-        if into is None:
-            return operations
-        if params.training:
-            operations += [
-                partial(np.divide, grads.offset, count, part),
-                partial(np.subtract, g, part, into),
-                partial(np.divide, grads.scale, count, part),
-                partial(np.multiply, normal, part, work),
-                partial(np.subtract, into, work, into),
-            ]
-        centred = into if params.training else g
-        return [*operations, partial(np.divide, params.scale, root, part), partial(np.multiply, centred, part, into)]
-
-    affine: list[Operation] = [
-        partial(np.divide, normal, root, normal),
-        partial(np.multiply, normal, params.scale, y),
-        partial(np.add, y, params.offset, y),
-    ]
-    return Plan(y, [*_planned_statistics(params, x, normal, y, root), *affine], backward)
-
-
-def _planned_statistics(params: BatchNorm, x: Array, centred: Array, work: Array, root: Array) -> list[Operation]:
-    """Fill ``centred`` and ``root``; ``work`` is a buffer like x."""
-    epsilon, count = scalar(params.epsilon, x), scalar(_positions(x), x)
-    if not params.training:
-        mean, variance = _statistics(params)
-        np.sqrt(variance + epsilon, root)
-        return [partial(np.subtract, x, mean, centred)]
-    return [
-        planned_sum_rows(per_channel(x), root),
-        partial(np.divide, root, count, root),
-        partial(np.subtract, x, root, centred),
-        partial(np.multiply, centred, centred, work),
-        planned_sum_rows(per_channel(work), root),
-        partial(np.divide, root, count, root),
-        partial(np.add, root, epsilon, root),
-        partial(np.sqrt, root, root),
-    ]
+        count = _positions(x)
+        g = g - grads.offset / count - normal * (grads.scale / count)
+    return g * (params.scale / root), grads
 
 
 def _positions(x: Array) -> int:
@@ -203,8 +141,6 @@ register_layer(
     BatchNorm,
     forward=batch_norm_forward,
     backward=batch_norm_backward,
-    vjp=batch_norm_vjp,
-    plan=batch_norm_plan,
     training=batch_norm_training,
     is_training=lambda params: params.training,
     calibrated=batch_norm_calibrated,

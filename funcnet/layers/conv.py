@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Final
 
 import numpy as np
 from attrs import frozen
-from numpy.lib.stride_tricks import as_strided
+from numpy.lib.stride_tricks import sliding_window_view
 
-from funcnet.arithmetic import (
-    matmul,
-    matmul_parts,
-    operand,
-    planned_matmul,
-    planned_matmul_parts,
-    planned_operand,
-    planned_rows,
-    planned_sum_outer,
-    planned_sum_rows,
-    rows,
-    sum_outer,
-    sum_rows,
-)
+from funcnet.arithmetic import matmul_columns, matmul_parts, sum_outer, sum_rows
 from funcnet.arrays import Array, FloatDType, Weight, check_array, check_row_shape, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layer import Layer, Shape, register_layer
 from funcnet.layers.windows import (
     Axes,
     Padding,
@@ -37,10 +23,9 @@ from funcnet.layers.windows import (
     check_pair,
     in_windows,
     inside,
+    padded,
     pair,
     plain,
-    planned_padding,
-    run,
 )
 from funcnet.records import evolve
 from funcnet.settings import check_callable, check_count
@@ -112,72 +97,47 @@ def _places(axes: Axes) -> int:
     return axes[0].count * axes[1].count
 
 
-def _with_bias(product: Array, params: Conv2D, axes: Axes) -> Array:
-    """The sum, for whole rows of images: a few channels at a time would take longer than the product.
-
-    Shapes: product (B * OH * OW, O), result (B, OH, OW, O).
-    """
-    vertical, horizontal = axes
-    y = product.reshape(-1, horizontal.count * params.bias.size) + np.tile(params.bias, horizontal.count)
-    return y.reshape(-1, vertical.count, horizontal.count, params.bias.size)
-
-
-# -------------------------------------------------------------------------------------------------- patches
-
-
-def planned_patches(x: Array, axes: Axes) -> tuple[Array, list[Operation]]:
-    """The numbers that a kernel meets, a row for each of its places, and what brings them there.
+def patches_of(x: Array, axes: Axes) -> Array:
+    """The numbers that a kernel meets, a row for each of its places.
 
     Shapes: x (B, H, W, C), patches (B * OH * OW, KH * KW * C), in one of two memory orders: NumPy copies a run of
     numbers at a time, and short runs take long.
     """
-    image, operations = planned_padding(x, axes)
+    image, channels = padded(x, axes), x.shape[3]
     vertical, horizontal = axes
-    places, window = (len(x), vertical.count, horizontal.count), (vertical.size, horizontal.size, x.shape[3])
-    count, size = len(x) * vertical.count * horizontal.count, vertical.size * horizontal.size * x.shape[3]
-    if count * x.shape[3] == image.size:  # as many places as pixels: a kernel of one pixel
-        return image.reshape(count, size), operations
-    of_batch, of_row, of_column, of_channel = image.strides
-    moves = of_batch, of_row * vertical.stride, of_column * horizontal.stride
-    steps = of_row * vertical.dilation, of_column * horizontal.dilation, of_channel
-    views = as_strided(image, (*places, *window), (*moves, *steps), writeable=False)
-    if window[2] * (window[1] if horizontal.dilation == 1 else 1) >= places[2]:
-        patches = np.empty((*places, *window), x.dtype)
-        return patches.reshape(count, size), [*operations, partial(np.copyto, patches, views)]
-    patches = np.empty((*window, *places), x.dtype)
-    operations.append(partial(np.copyto, patches, views.transpose(3, 4, 5, 0, 1, 2)))
-    return patches.reshape(size, count).T, operations
+    count, size = len(x) * _places(axes), vertical.size * horizontal.size * channels
+    if count * channels == image.size:  # as many places as pixels: a kernel of one pixel
+        return image.reshape(count, size)
+    reach = tuple((axis.size - 1) * axis.dilation + 1 for axis in axes)
+    views = sliding_window_view(image, reach, axis=(1, 2))[:, :: vertical.stride, :: horizontal.stride]
+    views = views[..., :: vertical.dilation, :: horizontal.dilation].transpose(0, 1, 2, 4, 5, 3)
+    if channels * (horizontal.size if horizontal.dilation == 1 else 1) >= horizontal.count:
+        return views.copy().reshape(count, size)
+    return views.transpose(3, 4, 5, 0, 1, 2).copy().reshape(size, count).T
 
 
-def patches_of(x: Array, axes: Axes) -> Array:
-    """``planned_patches`` at once."""
-    patches, operations = planned_patches(x, axes)
-    run(operations)
-    return patches
+def images_of(patches: Array, axes: Axes, x: Array) -> Array:
+    """The transpose of ``patches_of``: each number is added to the pixel that it came from.
 
-
-def planned_images(patches: Array, axes: Axes, into: Array) -> list[Operation]:
-    """The transpose of ``planned_patches``: each number is added to the pixel that it came from.
-
-    Shapes: patches (KH * KW * C, OH * OW * B), into (B, H, W, C). The batch is innermost: runs are long.
+    Shapes: patches (KH * KW * C, OH * OW * B), result (B, H, W, C), as x. The batch is innermost: runs are long.
     """
-    batch, _, __, channels = into.shape
+    batch, _, __, channels = x.shape
     vertical, horizontal = axes
     parts = patches.reshape(vertical.size * horizontal.size, channels, vertical.count, horizontal.count, batch)
-    image = np.empty((channels, vertical.padded, horizontal.padded, batch), into.dtype)
-    operations: list[Operation] = [partial(image.fill, 0)]
-    operations += [
-        partial(np.add, pixels, part, pixels) for pixels, part in zip(in_windows(image, axes), parts, strict=True)
-    ]
-    return [*operations, partial(np.copyto, into, inside(image, axes).transpose(3, 1, 2, 0))]
+    image = np.zeros_like(x, shape=(channels, vertical.padded, horizontal.padded, batch))
+    for pixels, part in zip(in_windows(image, axes), parts, strict=True):
+        np.add(pixels, part, out=pixels)
+    return inside(image, axes).transpose(3, 1, 2, 0).copy()
 
 
-def _batch_last(g: Array) -> Array:
-    """A view. Shapes: (B, OH, OW, O) to (OH, OW, B, O)."""
-    return g.transpose(1, 2, 0, 3)
-
-
-# --------------------------------------------------------------------------------------- forward and backward
+def _convolved(params: Conv2D, x: Array, axes: Axes) -> Array:
+    """Patches times weight, and the bias for whole rows of images: a few channels at a time would take longer."""
+    vertical, horizontal = axes
+    outputs = params.bias.size
+    product = matmul_parts(patches_of(x, axes), _matrix(params.weight), _places(axes))
+    bias = np.broadcast_to(params.bias, (horizontal.count, outputs)).copy().reshape(-1)
+    y: Array = product.reshape(-1, horizontal.count * outputs) + bias
+    return y.reshape(len(x), vertical.count, horizontal.count, outputs)
 
 
 def conv2d_forward(params: Conv2D, x: Array) -> Array:
@@ -186,13 +146,10 @@ def conv2d_forward(params: Conv2D, x: Array) -> Array:
     With the patches of so many images at a time as a processor's cache holds; each has a product of its own anyway.
     """
     axes = _checked(params, x)
-    weight = operand(_matrix(params.weight))
     group = max(1, PATCHES // (_places(axes) * math.prod(params.weight.shape[:3])))
-    y = np.empty((len(x), axes[0].count, axes[1].count, params.bias.size), x.dtype)
-    for start in range(0, len(x), group):
-        images = slice(start, start + group)
-        y[images] = _with_bias(matmul_parts(rows(patches_of(x[images], axes)), weight, _places(axes)), params, axes)
-    return y
+    if len(x) <= group:
+        return _convolved(params, x, axes)
+    return np.concatenate([_convolved(params, x[start : start + group], axes) for start in range(0, len(x), group)])
 
 
 def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
@@ -201,69 +158,11 @@ def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
     ``dL/dpatches`` is ``g @ weight.T``; ``dL/dx`` at a pixel is the sum of it over all places where the pixel stands in
     the patches.
     """
-    return conv2d_vjp(params, x)[1](g)
-
-
-def conv2d_vjp(params: Conv2D, x: Array) -> tuple[Array, Pullback[Conv2D]]:
-    """Forward and backward; patches and weight are prepared for products once, and ``grad_x`` can be left out."""
     axes = _checked(params, x)
-    left, weight = rows(patches_of(x, axes)), operand(_matrix(params.weight))
-    outputs = params.bias.size
-
-    def params_only(g: Array) -> Conv2D:
-        flat = g.reshape(-1, outputs)
-        return evolve(params, weight=sum_outer(left, rows(flat)).reshape(params.weight.shape), bias=sum_rows(flat))
-
-    def x_only(g: Array) -> Array:
-        right = rows(np.ascontiguousarray(_batch_last(g)).reshape(-1, outputs))
-        grad_x = np.empty_like(x)
-        run(planned_images(matmul(weight, right.T), axes, grad_x))
-        return grad_x
-
-    def both(g: Array) -> tuple[Array, Conv2D]:
-        return x_only(g), params_only(g)
-
-    return _with_bias(matmul_parts(left, weight, _places(axes)), params, axes), Pullback(both, params_only, x_only)
-
-
-def conv2d_plan(params: Conv2D, x: Array) -> Plan[Conv2D]:
-    """The same operations, on buffers."""
-    axes = _checked(params, x)
-    vertical, horizontal = axes
-    patches, unfold = planned_patches(x, axes)
-    left, round_left = planned_rows(patches)
-    weight, round_weight = planned_operand(_matrix(params.weight))
-    outputs = params.bias.size
-    y = np.empty((len(x), vertical.count, horizontal.count, outputs), x.dtype)
-    biases = np.empty((horizontal.count, outputs), x.dtype)
-    flat, wide = y.reshape(-1, outputs), y.reshape(-1, biases.size)
-    forward: list[Operation] = [
-        *unfold,
-        *round_left,
-        *round_weight,
-        planned_matmul_parts(left, weight, flat, _places(axes)),
-        partial(np.copyto, biases, params.bias),
-        partial(np.add, wide, biases.reshape(-1), wide),
-    ]
-
-    def backward(g: Array, grads: Conv2D, into: Array | None) -> list[Operation]:
-        flat = g.reshape(-1, outputs)
-        right, round_right = planned_rows(flat)
-        sums = [planned_sum_outer(left, right, _matrix(grads.weight)), planned_sum_rows(flat, grads.bias)]
-        return [*round_right, *sums] if into is None else [*round_right, *sums, *x_only(g, into)]
-
-    def x_only(g: Array, into: Array) -> list[Operation]:
-        turned = np.empty(_batch_last(g).shape, x.dtype)
-        right, round_right = planned_rows(turned.reshape(-1, outputs))
-        grad_patches = np.empty((patches.shape[1], len(patches)), x.dtype)
-        return [
-            partial(np.copyto, turned, _batch_last(g)),
-            *round_right,
-            planned_matmul(weight, right.T, grad_patches),
-            *planned_images(grad_patches, axes, into),
-        ]
-
-    return Plan(y, forward, backward, x_only=x_only)
+    flat, batch_last = (each.reshape(-1, params.bias.size) for each in (g, g.transpose(1, 2, 0, 3).copy()))
+    grad_x = images_of(matmul_columns(_matrix(params.weight), batch_last), axes, x)
+    grad_weight = sum_outer(patches_of(x, axes), flat).reshape(params.weight.shape)
+    return grad_x, evolve(params, weight=grad_weight, bias=sum_rows(flat))
 
 
 def conv2d_output_shape(params: Conv2D, shape: Shape) -> Shape:
@@ -274,13 +173,7 @@ def conv2d_output_shape(params: Conv2D, shape: Shape) -> Shape:
 
 
 register_layer(
-    Conv2D,
-    forward=conv2d_forward,
-    backward=conv2d_backward,
-    vjp=conv2d_vjp,
-    plan=conv2d_plan,
-    output_shape=conv2d_output_shape,
-    name="funcnet.Conv2D",
+    Conv2D, forward=conv2d_forward, backward=conv2d_backward, output_shape=conv2d_output_shape, name="funcnet.Conv2D"
 )
 
 

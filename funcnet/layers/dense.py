@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import (
-    matmul,
-    operand,
-    planned_matmul,
-    planned_operand,
-    planned_rows,
-    planned_sum_outer,
-    planned_sum_rows,
-    rows,
-    sum_outer,
-    sum_rows,
-)
+from funcnet.arithmetic import matmul, sum_outer, sum_rows
 from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, check_row_shape, lock
 from funcnet.initializers import Initializer, glorot_normal
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layer import Layer, Shape, register_layer
 from funcnet.records import evolve
 from funcnet.settings import check_callable, check_count
 from funcnet.trees import float_dtype
@@ -73,44 +60,6 @@ def dense_backward(params: Dense, x: Array, g: Array) -> tuple[Array, Dense]:
     return matmul(g, params.weight.T), evolve(params, weight=sum_outer(x, g), bias=sum_rows(g))
 
 
-def dense_vjp(params: Dense, x: Array) -> tuple[Array, Pullback[Dense]]:
-    """Forward and backward; x and the weight are prepared for products once, and ``grad_x`` can be left out."""
-    check_batch("Dense", x, params.weight)
-    left, weight = rows(x), operand(params.weight)
-
-    def both(g: Array) -> tuple[Array, Dense]:
-        right = rows(g)
-        return matmul(right, weight.T), evolve(params, weight=sum_outer(left, right), bias=sum_rows(g))
-
-    def params_only(g: Array) -> Dense:
-        return evolve(params, weight=sum_outer(left, rows(g)), bias=sum_rows(g))
-
-    def x_only(g: Array) -> Array:
-        return matmul(rows(g), weight.T)
-
-    return matmul(left, weight) + params.bias, Pullback(both, params_only, x_only)
-
-
-def dense_plan(params: Dense, x: Array) -> Plan[Dense]:
-    """The same operations, on buffers."""
-    y = np.empty((len(x), params.bias.size), x.dtype)
-    left, round_left = planned_rows(x)
-    weight, round_weight = planned_operand(params.weight)
-
-    def backward(g: Array, grads: Dense, into: Array | None) -> list[Operation]:
-        right, round_right = planned_rows(g)
-        sums = [planned_sum_outer(left, right, grads.weight), planned_sum_rows(g, grads.bias)]
-        return [*round_right, *sums] if into is None else [*round_right, *sums, planned_matmul(right, weight.T, into)]
-
-    def x_only(g: Array, into: Array) -> list[Operation]:
-        right, round_right = planned_rows(g)
-        return [*round_right, planned_matmul(right, weight.T, into)]
-
-    product = planned_matmul(left, weight, y)
-    forward: list[Operation] = [*round_left, *round_weight, product, partial(np.add, y, params.bias, y)]
-    return Plan(y, forward, backward, x_only=x_only)
-
-
 def dense_output_shape(params: Dense, shape: Shape) -> Shape:
     """(I,) to (O,)."""
     check_row_shape("Dense", shape, params.weight.shape[:1], ("weight", params.weight))
@@ -118,13 +67,7 @@ def dense_output_shape(params: Dense, shape: Shape) -> Shape:
 
 
 register_layer(
-    Dense,
-    forward=dense_forward,
-    backward=dense_backward,
-    vjp=dense_vjp,
-    plan=dense_plan,
-    output_shape=dense_output_shape,
-    name="funcnet.Dense",
+    Dense, forward=dense_forward, backward=dense_backward, output_shape=dense_output_shape, name="funcnet.Dense"
 )
 
 

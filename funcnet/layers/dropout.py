@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, check_batch
 from funcnet.draws import uniform
 from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Operation, Plan, Pullback, register_layer
+from funcnet.layer import Layer, register_layer
 from funcnet.records import evolve
 from funcnet.settings import check_number
 
@@ -45,43 +42,22 @@ class Dropout(Layer):
             check_key("Dropout", self.key)
 
 
+def mask(key: Key, rate: float, x: Array) -> Array:
+    """0 where the key says so, else ``1 / (1 - rate)``: shape and dtype of x."""
+    kept = uniform(key, x.shape) >= rate
+    scale: Array = kept * x.dtype.type(1 / (1 - rate))
+    return scale
+
+
 def dropout_forward(params: Dropout, x: Array) -> Array:
-    """``y = x * scale``, scale being 0 or ``1 / (1 - rate)``."""
-    return dropout_vjp(params, x)[0]
+    """``y = x * scale``, scale being 0 or ``1 / (1 - rate)``; without a key ``y = x``."""
+    check_batch("Dropout", x)
+    return x if params.key is None else x * mask(params.key, params.rate, x)
 
 
 def dropout_backward(params: Dropout, x: Array, g: Array) -> tuple[Array, Dropout]:
     """``grad_x = g * scale``: y is linear in x."""
-    return dropout_vjp(params, x)[1](g)
-
-
-def dropout_vjp(params: Dropout, x: Array) -> tuple[Array, Pullback[Dropout]]:
-    """Forward and backward, with the mask drawn once."""
-    check_batch("Dropout", x)
-    if params.key is None:
-        return x, Pullback(lambda g: (g, params), lambda _: params)
-    scale = np.empty_like(x)
-    draw_scale(params, scale)
-    return x * scale, Pullback(lambda g: (g * scale, params), lambda _: params)
-
-
-def draw_scale(params: Dropout, scale: Array) -> None:
-    """Fill ``scale`` with 0 and ``1 / (1 - rate)`` as the key says; with 1 if there is none."""
-    if params.key is None:
-        scale.fill(1)
-    else:
-        np.multiply(uniform(params.key, scale.shape) >= params.rate, scale.dtype.type(1 / (1 - params.rate)), scale)
-
-
-def dropout_plan(params: Dropout, x: Array) -> Plan[Dropout]:
-    """The same operations, on buffers; the mask is drawn as a step begins."""
-    y, scale = np.empty_like(x), np.empty_like(x)
-    draw_scale(params, scale)
-
-    def backward(g: Array, _: Dropout, into: Array | None) -> list[Operation]:
-        return [] if into is None else [partial(np.multiply, g, scale, into)]
-
-    return Plan(y, [partial(np.multiply, x, scale, y)], backward, lambda params: draw_scale(params, scale))
+    return g if params.key is None else g * mask(params.key, params.rate, x), params
 
 
 def dropout_training(params: Dropout, key: Key) -> Dropout:
@@ -93,8 +69,6 @@ register_layer(
     Dropout,
     forward=dropout_forward,
     backward=dropout_backward,
-    vjp=dropout_vjp,
-    plan=dropout_plan,
     training=dropout_training,
     is_training=lambda params: params.key is not None,
     output_shape=lambda _, shape: shape,

@@ -7,10 +7,9 @@ from typing import Annotated, Generic
 from attrs import frozen
 
 from funcnet.arrays import FIXED, Array
-from funcnet.layer import Layer, N, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layer import Layer, N, Shape, register_layer
 from funcnet.modes import check_evaluation
-from funcnet.network import forward, output_shape, vjp
-from funcnet.plans import plan_grad_x, plan_network
+from funcnet.network import backward, forward, output_shape
 
 
 @frozen(eq=False)
@@ -54,23 +53,7 @@ def frozen_forward(params: Frozen[N], x: Array) -> Array:
 
 def frozen_backward(params: Frozen[N], x: Array, g: Array) -> tuple[Array, Frozen[N]]:
     """``grad_x`` is net's; there is no other gradient."""
-    return frozen_vjp(params, x)[1](g)
-
-
-def frozen_vjp(params: Frozen[N], x: Array) -> tuple[Array, Pullback[Frozen[N]]]:
-    """Forward and backward with one pass through the network."""
-    y, pull = vjp(params.net, x)
-    return y, Pullback(lambda g: (pull.grad_x(g), params), lambda _: params)
-
-
-def frozen_plan(params: Frozen[N], x: Array) -> Plan[Frozen[N]]:
-    """The same operations, on buffers."""
-    inner = plan_network(params.net, x)
-
-    def backward(g: Array, _: Frozen[N], into: Array | None) -> list[Operation]:
-        return [] if into is None else [*plan_grad_x(inner, params.net, g, into)]
-
-    return Plan(inner.output, inner.forward, backward)
+    return backward(params.net, x, g)[0], params
 
 
 def frozen_output_shape(params: Frozen[N], shape: Shape) -> Shape:
@@ -79,11 +62,5 @@ def frozen_output_shape(params: Frozen[N], shape: Shape) -> Shape:
 
 
 register_layer(
-    Frozen,
-    forward=frozen_forward,
-    backward=frozen_backward,
-    vjp=frozen_vjp,
-    plan=frozen_plan,
-    output_shape=frozen_output_shape,
-    name="funcnet.Frozen",
+    Frozen, forward=frozen_forward, backward=frozen_backward, output_shape=frozen_output_shape, name="funcnet.Frozen"
 )

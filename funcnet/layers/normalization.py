@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import planned_sum_rows, sum_last, sum_rows
+from funcnet.arithmetic import sum_last, sum_rows
 from funcnet.arrays import Array, FloatDType, check_array, check_channels, check_row_shape, lock
-from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
-from funcnet.plans import scalar
+from funcnet.layer import Layer, Shape, register_layer
 from funcnet.records import evolve
 from funcnet.settings import INFINITY, check_count, check_number, check_size
 from funcnet.trees import float_dtype
@@ -106,39 +103,20 @@ def normalized_backward(normal: Array, root: Array, g: Array) -> Array:
     return grad_x
 
 
-def planned_mean_last(a: Array, out: Array) -> list[Operation]:
-    """``mean_last`` as operations on buffers."""
-    return [partial(sum_last, a, out), partial(np.divide, out, scalar(a.shape[-1], a), out)]
-
-
-def planned_root(x: Array, epsilon: float, work: Array, root: Array) -> list[Operation]:
-    """``root_mean_square`` as operations on buffers; ``work`` is one like x."""
-    return [
-        partial(np.multiply, x, x, work),
-        *planned_mean_last(work, root),
-        partial(np.add, root, scalar(epsilon, x), root),
-        partial(np.sqrt, root, root),
-    ]
-
-
-def planned_normalized_backward(normal: Array, root: Array, g: Array, into: Array) -> list[Operation]:
-    """``normalized_backward`` as operations on buffers; g and ``into`` may be one."""
-    work, mean = np.empty_like(normal), np.empty_like(root)
-    return [
-        partial(np.multiply, g, normal, work),
-        *planned_mean_last(work, mean),
-        partial(np.multiply, normal, mean, work),
-        partial(np.subtract, g, work, into),
-        partial(np.divide, into, root, into),
-    ]
-
-
 # ----------------------------------------------------------------------------------------------- LayerNorm
+
+
+def centred_and_normal(params: LayerNorm, x: Array) -> tuple[Array, Array]:
+    """``(x - mean) / root``, and root, the root of what is centred, whose mean square is the variance."""
+    centred = x - mean_last(x)
+    root = root_mean_square(centred, params.epsilon)
+    return centred / root, root
 
 
 def layer_norm_forward(params: LayerNorm, x: Array) -> Array:
     """Centred, divided by the root of its mean square, which then is the variance, scaled and shifted."""
-    return layer_norm_vjp(params, x)[0]
+    check_channels("LayerNorm", x, "scale", params.scale)
+    return centred_and_normal(params, x)[0] * params.scale + params.offset
 
 
 def layer_norm_backward(params: LayerNorm, x: Array, g: Array) -> tuple[Array, LayerNorm]:
@@ -148,56 +126,10 @@ def layer_norm_backward(params: LayerNorm, x: Array, g: Array) -> tuple[Array, L
     ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``. With ``d = (g * scale - normal * mean(g * scale * normal)) /
     root``, ``grad_x = d - mean(d)``.
     """
-    return layer_norm_vjp(params, x)[1](g)
-
-
-def layer_norm_vjp(params: LayerNorm, x: Array) -> tuple[Array, Pullback[LayerNorm]]:
-    """Forward and backward with one normalisation."""
-    check_channels("LayerNorm", x, "scale", params.scale)
-    centred = x - mean_last(x)
-    root = root_mean_square(centred, params.epsilon)
-    normal = centred / root
-
-    def params_only(g: Array) -> LayerNorm:
-        return evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
-
-    def both(g: Array) -> tuple[Array, LayerNorm]:
-        grad_centred = normalized_backward(normal, root, g * params.scale)
-        return grad_centred - mean_last(grad_centred), params_only(g)
-
-    return normal * params.scale + params.offset, Pullback(both, params_only)
-
-
-def layer_norm_plan(params: LayerNorm, x: Array) -> Plan[LayerNorm]:
-    """The same operations, on buffers."""
-    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(x, shape=(*x.shape[:-1], 1))
-    forward: list[Operation] = [
-        *planned_mean_last(x, root),
-        partial(np.subtract, x, root, normal),
-        *planned_root(normal, params.epsilon, y, root),
-        partial(np.divide, normal, root, normal),
-        partial(np.multiply, normal, params.scale, y),
-        partial(np.add, y, params.offset, y),
-    ]
-
-    def backward(g: Array, grads: LayerNorm, into: Array | None) -> list[Operation]:
-        work, mean = np.empty_like(x), np.empty_like(root)
-        operations: list[Operation] = [
-            partial(np.multiply, g, normal, work),
-            planned_sum_rows(per_channel(work), grads.scale),
-            planned_sum_rows(per_channel(g), grads.offset),
-        ]
-        if into is None:
-            return operations
-        return [
-            *operations,
-            partial(np.multiply, g, params.scale, into),
-            *planned_normalized_backward(normal, root, into, into),
-            *planned_mean_last(into, mean),
-            partial(np.subtract, into, mean, into),
-        ]
-
-    return Plan(y, forward, backward)
+    normal, root = centred_and_normal(params, x)
+    d = normalized_backward(normal, root, g * params.scale)
+    scale, offset = sum_rows(per_channel(g * normal)), sum_rows(per_channel(g))
+    return d - mean_last(d), evolve(params, scale=scale, offset=offset)
 
 
 def layer_norm_output_shape(params: LayerNorm, shape: Shape) -> Shape:
@@ -210,8 +142,6 @@ register_layer(
     LayerNorm,
     forward=layer_norm_forward,
     backward=layer_norm_backward,
-    vjp=layer_norm_vjp,
-    plan=layer_norm_plan,
     output_shape=layer_norm_output_shape,
     name="funcnet.LayerNorm",
 )
@@ -222,7 +152,8 @@ register_layer(
 
 def rms_norm_forward(params: RMSNorm, x: Array) -> Array:
     """Divided by the root of its mean square, and scaled."""
-    return rms_norm_vjp(params, x)[0]
+    check_channels("RMSNorm", x, "scale", params.scale)
+    return x / root_mean_square(x, params.epsilon) * params.scale
 
 
 def rms_norm_backward(params: RMSNorm, x: Array, g: Array) -> tuple[Array, RMSNorm]:
@@ -230,43 +161,9 @@ def rms_norm_backward(params: RMSNorm, x: Array, g: Array) -> tuple[Array, RMSNo
 
     ``grad_x = (g * scale - normal * mean(g * scale * normal)) / root``.
     """
-    return rms_norm_vjp(params, x)[1](g)
-
-
-def rms_norm_vjp(params: RMSNorm, x: Array) -> tuple[Array, Pullback[RMSNorm]]:
-    """Forward and backward with one normalisation."""
-    check_channels("RMSNorm", x, "scale", params.scale)
     root = root_mean_square(x, params.epsilon)
     normal = x / root
-
-    def params_only(g: Array) -> RMSNorm:
-        return evolve(params, scale=sum_rows(per_channel(g * normal)))
-
-    def both(g: Array) -> tuple[Array, RMSNorm]:
-        return normalized_backward(normal, root, g * params.scale), params_only(g)
-
-    return normal * params.scale, Pullback(both, params_only)
-
-
-def rms_norm_plan(params: RMSNorm, x: Array) -> Plan[RMSNorm]:
-    """The same operations, on buffers."""
-    normal, y, root = np.empty_like(x), np.empty_like(x), np.empty_like(x, shape=(*x.shape[:-1], 1))
-    forward: list[Operation] = [
-        *planned_root(x, params.epsilon, y, root),
-        partial(np.divide, x, root, normal),
-        partial(np.multiply, normal, params.scale, y),
-    ]
-
-    def backward(g: Array, grads: RMSNorm, into: Array | None) -> list[Operation]:
-        work = np.empty_like(x)
-        operations: list[Operation] = [partial(np.multiply, g, normal, work)]
-        operations.append(planned_sum_rows(per_channel(work), grads.scale))
-        if into is None:
-            return operations
-        scaled = partial(np.multiply, g, params.scale, into)
-        return [*operations, scaled, *planned_normalized_backward(normal, root, into, into)]
-
-    return Plan(y, forward, backward)
+    return normalized_backward(normal, root, g * params.scale), evolve(params, scale=sum_rows(per_channel(g * normal)))
 
 
 def rms_norm_output_shape(params: RMSNorm, shape: Shape) -> Shape:
@@ -279,8 +176,6 @@ register_layer(
     RMSNorm,
     forward=rms_norm_forward,
     backward=rms_norm_backward,
-    vjp=rms_norm_vjp,
-    plan=rms_norm_plan,
     output_shape=rms_norm_output_shape,
     name="funcnet.RMSNorm",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 from attrs import frozen
@@ -11,7 +10,7 @@ from attrs import frozen
 from funcnet.arithmetic import sum_last
 from funcnet.arrays import Array, check_array, check_row_shape
 from funcnet.errors import ShapeError
-from funcnet.layer import Layer, Operation, Plan, Pullback, Shape, register_layer
+from funcnet.layer import Layer, Shape, register_layer
 from funcnet.layers.windows import (
     Axes,
     Padding,
@@ -22,10 +21,8 @@ from funcnet.layers.windows import (
     in_windows,
     inside,
     is_padded,
-    planned_padding,
-    run,
+    padded,
 )
-from funcnet.plans import scalar
 
 
 @frozen(eq=False)
@@ -96,10 +93,6 @@ def _checked(params: MaxPool2D | AvgPool2D, x: Array) -> Axes:
     return _axes(params, x.shape[1:])
 
 
-def _empty(x: Array, axes: Axes) -> Array:
-    return np.empty((len(x), axes[0].count, axes[1].count, x.shape[3]), x.dtype)
-
-
 def pool_output_shape(params: MaxPool2D | AvgPool2D, shape: Shape) -> Shape:
     """(H, W, C) to (OH, OW, C)."""
     check_row_shape(type(params).__name__, shape, ("H", "W", "C"))
@@ -107,86 +100,52 @@ def pool_output_shape(params: MaxPool2D | AvgPool2D, shape: Shape) -> Shape:
     return vertical.count, horizontal.count, shape[2]
 
 
-def _unpadded(axes: Axes, into: Array) -> tuple[Array, list[Operation], list[Operation]]:
-    """Where gradients of padded images are added up: it, how it begins, and how it ends in ``into``."""
-    if not is_padded(axes):
-        return into, [partial(into.fill, 0)], []
-    image = np.empty((len(into), axes[0].padded, axes[1].padded, into.shape[3]), into.dtype)
-    return image, [partial(image.fill, 0)], [partial(np.copyto, into, inside(image, axes))]
+def _zeros(x: Array, axes: Axes) -> Array:
+    """Where the gradients of padded images are added up."""
+    return np.zeros_like(x, shape=(len(x), axes[0].padded, axes[1].padded, x.shape[3]))
+
+
+def _unpadded(image: Array, axes: Axes) -> Array:
+    return inside(image, axes).copy() if is_padded(axes) else image
 
 
 # ------------------------------------------------------------------------------------------------ MaxPool2D
 
 
-def _planned_largest(x: Array, axes: Axes, y: Array) -> tuple[list[Array], list[Operation]]:
-    """What stands at each position in the windows, and what brings the largest of it into y."""
-    image, operations = planned_padding(x, axes, -math.inf)
-    first, *others = views = in_windows(image, axes)
-    operations.append(partial(np.copyto, y, first))
-    return views, [*operations, *(partial(np.maximum, y, other, out=y) for other in others)]
-
-
-def _planned_to_largest(views: list[Array], y: Array, g: Array, axes: Axes, into: Array) -> list[Operation]:
-    """The gradient of x: g where the first number is that equals y."""
-    image, operations, ending = _unpadded(axes, into)
-    here, before, part = np.empty(y.shape, np.bool_), np.empty(y.shape, np.bool_), np.empty_like(y)
-    operations.append(partial(before.fill, 0))
-    apart = all(axis.stride >= axis.size for axis in axes)
-    for view, target in zip(views, in_windows(image, axes), strict=True):
-        operations += [
-            partial(np.equal, view, y, here),
-            partial(np.greater, here, before, here),
-            partial(np.logical_or, here, before, before),
-            partial(np.multiply, g, here, target if apart else part),
-        ]
-        if not apart:
-            operations.append(partial(np.add, target, part, target))
-    return operations + ending
+def _largest(x: Array, axes: Axes) -> tuple[Array, list[Array]]:
+    """The largest number of each window, and what stands at each position in the windows."""
+    views = in_windows(padded(x, axes, -math.inf), axes)
+    y = views[0].copy()
+    for view in views[1:]:
+        np.maximum(y, view, out=y)
+    return y, views
 
 
 def max_pool_forward(params: MaxPool2D, x: Array) -> Array:
     """``y[b, i, j, c]`` is the largest of ``x[b, i * stride + p, j * stride + q, c]`` over p and q."""
-    return max_pool_vjp(params, x)[0]
+    return _largest(x, _checked(params, x))[0]
 
 
 def max_pool_backward(params: MaxPool2D, x: Array, g: Array) -> tuple[Array, MaxPool2D]:
     """The largest number of a window, the first of equal ones, gets the window's g; a number may get several."""
-    return max_pool_vjp(params, x)[1](g)
-
-
-def max_pool_vjp(params: MaxPool2D, x: Array) -> tuple[Array, Pullback[MaxPool2D]]:
-    """Forward and backward with one search for the largest."""
     axes = _checked(params, x)
-    y = _empty(x, axes)
-    views, operations = _planned_largest(x, axes, y)
-    run(operations)
-
-    def both(g: Array) -> tuple[Array, MaxPool2D]:
-        grad_x = np.empty_like(x)
-        run(_planned_to_largest(views, y, g, axes, grad_x))
-        return grad_x, params
-
-    return y, Pullback(both, lambda _: params)
-
-
-def max_pool_plan(params: MaxPool2D, x: Array) -> Plan[MaxPool2D]:
-    """The same operations, on buffers."""
-    axes = _checked(params, x)
-    y = _empty(x, axes)
-    views, forward = _planned_largest(x, axes, y)
-
-    def backward(g: Array, _: MaxPool2D, into: Array | None) -> list[Operation]:
-        return [] if into is None else _planned_to_largest(views, y, g, axes, into)
-
-    return Plan(y, forward, backward)
+    y, views = _largest(x, axes)
+    image, found = _zeros(x, axes), np.zeros_like(y, np.bool_)
+    apart = all(axis.stride >= axis.size for axis in axes)
+    for view, target in zip(views, in_windows(image, axes), strict=True):
+        here = np.greater(view == y, found)
+        found = np.logical_or(found, here)
+        if apart:
+            np.multiply(g, here, out=target)
+        else:
+            np.add(target, g * here, out=target)
+    return _unpadded(image, axes), params
 
 
 register_layer(
     MaxPool2D,
     forward=max_pool_forward,
     backward=max_pool_backward,
-    vjp=max_pool_vjp,
-    plan=max_pool_plan,
     output_shape=pool_output_shape,
     name="funcnet.MaxPool2D",
 )
@@ -201,54 +160,29 @@ def _own(axes: Axes, x: Array) -> Array:
     return (vertical[:, None] * horizontal)[:, :, None]
 
 
-def _planned_average(x: Array, axes: Axes, y: Array) -> list[Operation]:
-    image, operations = planned_padding(x, axes)
-    first, *others = in_windows(image, axes)
-    operations.append(partial(np.copyto, y, first))
-    operations += [partial(np.add, y, other, y) for other in others]
-    return [*operations, partial(np.divide, y, _own(axes, x), y)]
-
-
-def _planned_to_all(g: Array, axes: Axes, into: Array) -> list[Operation]:
-    """The gradient of x: every number of a window gets the same share of its g."""
-    image, operations, ending = _unpadded(axes, into)
-    share = np.empty(g.shape, g.dtype)
-    operations.append(partial(np.divide, g, _own(axes, g), share))
-    operations += [partial(np.add, target, share, target) for target in in_windows(image, axes)]
-    return operations + ending
-
-
 def avg_pool_forward(params: AvgPool2D, x: Array) -> Array:
     """The sum over a window, in the order of its rows, divided by the number of its pixels that are the image's."""
     axes = _checked(params, x)
-    y = _empty(x, axes)
-    run(_planned_average(x, axes, y))
-    return y
+    first, *others = in_windows(padded(x, axes), axes)
+    y = first.copy()
+    for other in others:
+        y += other
+    return y / _own(axes, x)
 
 
 def avg_pool_backward(params: AvgPool2D, x: Array, g: Array) -> tuple[Array, AvgPool2D]:
     """Every pixel gets g divided by that number, from each window that it is in."""
-    grad_x = np.empty_like(x)
-    run(_planned_to_all(g, _checked(params, x), grad_x))
-    return grad_x, params
-
-
-def avg_pool_plan(params: AvgPool2D, x: Array) -> Plan[AvgPool2D]:
-    """The same operations, on buffers."""
     axes = _checked(params, x)
-    y = _empty(x, axes)
-
-    def backward(g: Array, _: AvgPool2D, into: Array | None) -> list[Operation]:
-        return [] if into is None else _planned_to_all(g, axes, into)
-
-    return Plan(y, _planned_average(x, axes, y), backward)
+    share, image = g / _own(axes, g), _zeros(x, axes)
+    for target in in_windows(image, axes):
+        np.add(target, share, out=target)
+    return _unpadded(image, axes), params
 
 
 register_layer(
     AvgPool2D,
     forward=avg_pool_forward,
     backward=avg_pool_backward,
-    plan=avg_pool_plan,
     output_shape=pool_output_shape,
     name="funcnet.AvgPool2D",
 )
@@ -287,7 +221,7 @@ def _checked_pixels(x: Array) -> int:
 def global_avg_pool_forward(_: GlobalAvgPool2D, x: Array) -> Array:
     """``y[b, c]`` is the mean of x[b, i, j, c] over i and j."""
     pixels = _checked_pixels(x)
-    channels = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).reshape(len(x), x.shape[3], pixels)
+    channels = x.transpose(0, 3, 1, 2).copy().reshape(len(x), x.shape[3], pixels)
     return sum_last(channels)[:, :, 0] / pixels
 
 
@@ -296,27 +230,6 @@ def global_avg_pool_backward(params: GlobalAvgPool2D, x: Array, g: Array) -> tup
     grad_x = np.empty_like(x)
     grad_x[...] = (g / _checked_pixels(x))[:, None, None, :]
     return grad_x, params
-
-
-def global_avg_pool_plan(_: GlobalAvgPool2D, x: Array) -> Plan[GlobalAvgPool2D]:
-    """The same operations, on buffers."""
-    pixels = _checked_pixels(x)
-    channels, total = np.empty((len(x), x.shape[3], pixels), x.dtype), np.empty((len(x), x.shape[3], 1), x.dtype)
-    images = channels.reshape(len(x), x.shape[3], *x.shape[1:3])
-    forward: list[Operation] = [
-        partial(np.copyto, images, x.transpose(0, 3, 1, 2)),
-        partial(sum_last, channels, total),
-        partial(np.divide, total, scalar(pixels, x), total),
-    ]
-
-    def backward(g: Array, _: GlobalAvgPool2D, into: Array | None) -> list[Operation]:
-        if into is None:
-            return []
-        share = np.empty(g.shape, g.dtype)
-        divided = partial(np.divide, g, scalar(pixels, x), share)
-        return [divided, partial(np.copyto, into, share[:, None, None, :])]
-
-    return Plan(total[:, :, 0], forward, backward)
 
 
 def global_avg_pool_output_shape(_: GlobalAvgPool2D, shape: Shape) -> Shape:
@@ -330,7 +243,6 @@ register_layer(
     GlobalAvgPool2D,
     forward=global_avg_pool_forward,
     backward=global_avg_pool_backward,
-    plan=global_avg_pool_plan,
     output_shape=global_avg_pool_output_shape,
     name="funcnet.GlobalAvgPool2D",
 )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
-import numpy as np
 from attrs import frozen
 
 from funcnet.arrays import Array, check_batch
 from funcnet.errors import ConfigError, ShapeError
-from funcnet.layer import L, Layer, Operation, Plan, Shape, register_layer
+from funcnet.layer import L, Layer, Shape, register_layer
 from funcnet.settings import check_count
 
 
@@ -25,15 +23,7 @@ def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], n
     def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
         return g.reshape(x.shape), params
 
-    def plan(params: L, x: Array) -> Plan[L]:
-        y = forward(params, x)
-
-        def backward(g: Array, _: L, into: Array | None) -> list[Operation]:
-            return [] if into is None else [partial(np.copyto, into, g.reshape(x.shape))]
-
-        return Plan(y, [], backward)  # y is a view of the buffer x
-
-    register_layer(record, forward=forward, backward=backward, plan=plan, output_shape=shape, name=name)
+    register_layer(record, forward=forward, backward=backward, output_shape=shape, name=name)
 
 
 @frozen(eq=False)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import mean_rows
-from funcnet.arrays import Array, Statistic, check_array, check_finite, check_row_shape, lock
+from funcnet.arrays import ARRAY_TYPES, Array, Statistic, check_array, check_finite, check_row_shape, lock
 from funcnet.errors import ShapeError
-from funcnet.layer import Layer, Operation, Plan, Shape, register_layer
+from funcnet.layer import Layer, Shape, register_layer
 
 
 @frozen(eq=False)
@@ -35,7 +33,7 @@ class Standardize(Layer):
 
 def _check(params: Standardize, x: Array) -> None:
     mean = params.mean
-    if type(x) is not np.ndarray or x.shape[1:] != mean.shape or x.dtype != mean.dtype:
+    if type(x) not in ARRAY_TYPES or x.shape[1:] != mean.shape or x.dtype != mean.dtype:
         check_array("Standardize", "x", x, ("B", *mean.shape), dtype=mean.dtype, match=("mean", mean))
 
 
@@ -51,17 +49,6 @@ def standardize_backward(params: Standardize, _: Array, g: Array) -> tuple[Array
     return g / params.scale, params
 
 
-def standardize_plan(params: Standardize, x: Array) -> Plan[Standardize]:
-    """The same operations, on buffers."""
-    _check(params, x)
-    y = np.empty_like(x)
-
-    def backward(g: Array, _: Standardize, into: Array | None) -> list[Operation]:
-        return [] if into is None else [partial(np.divide, g, params.scale, into)]
-
-    return Plan(y, [partial(np.subtract, x, params.mean, y), partial(np.divide, y, params.scale, y)], backward)
-
-
 def standardize_output_shape(params: Standardize, shape: Shape) -> Shape:
     """The shape of mean, which it keeps."""
     check_row_shape("Standardize", shape, params.mean.shape, ("mean", params.mean))
@@ -72,7 +59,6 @@ register_layer(
     Standardize,
     forward=standardize_forward,
     backward=standardize_backward,
-    plan=standardize_plan,
     output_shape=standardize_output_shape,
     name="funcnet.Standardize",
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
 from typing import Final, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -11,7 +9,6 @@ from attrs import frozen
 
 from funcnet.arrays import Array
 from funcnet.errors import ConfigError, ShapeError
-from funcnet.layer import Operation
 
 S = TypeVar("S")
 
@@ -191,13 +188,7 @@ def _is_count(value: object, low: int) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(cast("int", value)) >= low
 
 
-# -------------------------------------------------------------------------------------------------- buffers
-
-
-def run(operations: Iterable[Operation]) -> None:
-    """Do them in order."""
-    for operation in operations:
-        operation()
+# ---------------------------------------------------------------------------------------------------- views
 
 
 def is_padded(axes: Axes) -> bool:
@@ -205,20 +196,21 @@ def is_padded(axes: Axes) -> bool:
     return any(axis.before or axis.after for axis in axes)
 
 
-def planned_padding(x: Array, axes: Axes, fill: float = 0.0) -> tuple[Array, list[Operation]]:
-    """A buffer with x and what is added, and what brings x there; x itself if nothing is. Shapes: (B, H, W, C)."""
+def padded(x: Array, axes: Axes, fill: float = 0.0) -> Array:
+    """The images with what is added; x itself if nothing is. Shapes: (B, H, W, C)."""
     if not is_padded(axes):
-        return x, []
-    padded = np.full((len(x), axes[0].padded, axes[1].padded, x.shape[3]), fill, x.dtype)
-    return padded, [partial(np.copyto, inside(padded, axes), x)]
+        return x
+    image = np.full_like(x, fill, shape=(len(x), axes[0].padded, axes[1].padded, x.shape[3]))
+    inside(image, axes)[...] = x
+    return image
 
 
-def inside(padded: Array, axes: Axes) -> Array:
+def inside(image: Array, axes: Axes) -> Array:
     """The images' own pixels. Shapes: (N, H, W, N) with padding and without."""
-    return padded[:, axes[0].inside, axes[1].inside]
+    return image[:, axes[0].inside, axes[1].inside]
 
 
-def in_windows(padded: Array, axes: Axes) -> list[Array]:
+def in_windows(image: Array, axes: Axes) -> list[Array]:
     """For each position in a window, by rows, the pixels of all windows there. Shapes: (N, H, W, N), (N, OH, OW, N)."""
     rows, columns = axes
-    return [padded[:, rows.at(i), columns.at(j)] for i in range(rows.size) for j in range(columns.size)]
+    return [image[:, rows.at(i), columns.at(j)] for i in range(rows.size) for j in range(columns.size)]
