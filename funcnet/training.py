@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 from attrs import evolve, field, frozen
@@ -14,16 +13,15 @@ from funcnet.arithmetic import Name, in_force, mean, using
 from funcnet.data import Batch, check_is_batch
 from funcnet.diagnosis import diagnosed
 from funcnet.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
-from funcnet.folds import PlannedFold
 from funcnet.keys import Key, check_key
 from funcnet.layer import N, Network
 from funcnet.modes import check_training, has_modes, training
 from funcnet.network import Loss, loss_and_grad
-from funcnet.optimizers.descent import planned_descent, sgd_update
-from funcnet.optimizers.protocol import Optimizer, check_optimizer, is_planned
+from funcnet.optimizers.descent import sgd_update
+from funcnet.optimizers.moments import Moments
+from funcnet.optimizers.protocol import Optimizer, check_optimizer, initial, updated
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
-from funcnet.schedules import rate_at
 from funcnet.settings import INFINITY, check_callable, check_count, check_iterable, check_number
 from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import check_finite_parameters, map_parameters
@@ -61,18 +59,6 @@ class SGDStep(Generic[T]):
         with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
-
-    def planned(self, params: N) -> PlannedFold[N, N, T] | None:  # noqa: ARG002  # as TrainStep has it
-        """The fold of this step on buffers, for ``train_epoch``; None if it computes shards."""
-        if self.shard_size is not None:
-            return None
-        return PlannedFold(
-            self,
-            self.loss,
-            update=lambda p, g, _: planned_descent(p, g, partial(rate_at, self.learning_rate)),
-            split=lambda params: (params, (), 0),
-            join=lambda _, params, __, ___: params,
-        )
 
 
 def sgd_step(
@@ -117,7 +103,7 @@ class TrainState(Generic[N]):
 
     params: N
     optimizer: Optimizer
-    moments: tuple[N, ...]
+    moments: Moments[N]
     step: int
     key: Key
     arithmetic: Name = "native"
@@ -130,12 +116,12 @@ class TrainState(Generic[N]):
             >>> import funcnet as fn
             >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), fn.Momentum(learning_rate=0.1), key=fn.Key(0))
             >>> state.step, state.moments
-            (0, ((Dense(weight=float32 (2, 3), bias=float32 (3,)),),))
+            (0, Moments(velocity=(Dense(weight=float32 (2, 3), bias=float32 (3,)),)))
         """
         check_tree("TrainState", params)
         check_key("TrainState", key)
         check_optimizer("TrainState", optimizer)
-        return TrainState(params, optimizer, optimizer.init(params), 0, key, in_force())
+        return TrainState(params, optimizer, initial(optimizer, params), 0, key, in_force())
 
 
 def averaged(state: TrainState[N]) -> N:
@@ -178,35 +164,14 @@ class TrainStep(Generic[T]):
         key = state.key.child("step", state.step) if has_modes(state.params) else None
         with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, state.params, batch, key)
-            params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
+            params, moments = updated(state.optimizer, state.params, grads, state.moments, state.step)
         return evolve(state, params=params, moments=moments, step=state.step + 1), loss
-
-    def planned(self, state: TrainState[N]) -> PlannedFold[TrainState[N], N, T] | None:
-        """The fold of this step on buffers, for ``train_epoch``; None if it computes shards or the optimiser cannot."""
-        _check_run(state)
-        optimizer = state.optimizer
-        if self.shard_size is not None or not is_planned(optimizer):
-            return None
-        return PlannedFold(
-            self,
-            self.loss,
-            update=optimizer.plan,
-            split=lambda state: (state.params, state.moments, state.step),
-            join=lambda state, params, moments, steps: evolve(
-                state, params=params, moments=moments, step=state.step + steps
-            ),
-            keyed=_keyed(state.key) if has_modes(state.params) else None,
-        )
 
 
 def _check_run(state: object, subject: str = "TrainStep") -> None:
     if not isinstance(state, TrainState):
         fix = "use TrainState.create(net, optimizer, key=...)"
         raise StructureError(f"state must be a TrainState, got {state!r:.80}; {fix}", subject=subject)
-
-
-def _keyed(key: Key) -> Callable[[M, int], M]:
-    return lambda params, steps: training(params, key.child("step", steps))
 
 
 def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:
@@ -292,12 +257,7 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     check_iterable("train_epoch", "batches", batches)
     losses: list[float] = []
     try:
-        planned = _planned(step, state)
-        state = (
-            planned.run(state, cast("Iterable[Batch[Any]]", batches), losses)
-            if planned
-            else _fold(step, state, batches, losses)
-        )
+        state = _fold(step, state, batches, losses)
     except FuncnetError as error:
         if error.step is None:
             error.at_step(len(losses))
@@ -306,11 +266,6 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     array = np.array(losses, np.float64)
     array.flags.writeable = False
     return state, EpochLog(array)
-
-
-def _planned(step: Step[S, B], state: S) -> PlannedFold[S, Any, Any] | None:
-    kind: Any = step  # a subclass may compute another step
-    return kind.planned(state) if type(step) in (SGDStep, TrainStep) else None
 
 
 def _fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
