@@ -98,6 +98,7 @@ from funcnet.optimizers import AdamW as AdamW
 from funcnet.optimizers import Averaging as Averaging
 from funcnet.optimizers import ClipByGlobalNorm as ClipByGlobalNorm
 from funcnet.optimizers import ClipByValue as ClipByValue
+from funcnet.optimizers import Moments as Moments
 from funcnet.optimizers import Momentum as Momentum
 from funcnet.optimizers import Nesterov as Nesterov
 from funcnet.optimizers import Optimizer as Optimizer
@@ -212,6 +213,7 @@ __all__ = [
     "Loss",
     "MaxPool2D",
     "Minibatches",
+    "Moments",
     "Momentum",
     "Nesterov",
     "Network",

@@ -31,7 +31,8 @@ from funcnet.fingerprints import environment
 from funcnet.fitting import Fit
 from funcnet.keys import check_key
 from funcnet.layer import N, Network
-from funcnet.optimizers.protocol import check_optimizer
+from funcnet.optimizers.moments import Moments
+from funcnet.optimizers.protocol import check_moments, check_optimizer, initial
 from funcnet.optimizers.wrappers import Wrapper
 from funcnet.records import Record, check_tree, fields_of
 from funcnet.settings import check_choice, check_count
@@ -218,7 +219,7 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
         if not allow_nonfinite:
             for where, array in arrays.items():
                 check_finite("", where, array)
-        value = _check_value(put_together(structure, arrays), "load")
+        value = _check_value(_with_names(put_together(structure, arrays)), "load")
     except FuncnetError as error:
         raise CheckpointError(str(error), subject=name) from error
     if like is not None and not _alike(like, value):
@@ -391,14 +392,29 @@ def _check_value(value: object, subject: str) -> object:
     state = cast("TrainState[Network]", value)
     check_tree(subject, state.params)
     check_optimizer(subject, state.optimizer)
-    if type(state.moments) is not tuple:
-        raise StructureError(f"moments must be a tuple of networks, got {state.moments!r:.80}", subject=subject)
-    for moment in state.moments:
+    check_moments(subject, state.moments, initial(state.optimizer, state.params).names)
+    for moment in state.moments.networks:
         check_alike(state.params, moment)
     check_count(subject, "step", state.step, low=0)
     check_key(subject, state.key)
     check_choice(subject, "arithmetic", state.arithmetic, get_args(Name))
     return state
+
+
+def _with_names(value: object) -> object:
+    """What a file holds, where moments are a tuple of networks: their optimizer says the names."""
+    if isinstance(value, Fit):
+        fitted = cast("Fit[object]", value)
+        return attrs.evolve(fitted, state=_with_names(fitted.state), best=_with_names(fitted.best))
+    if not isinstance(value, TrainState):
+        return value
+    state = cast("TrainState[Network]", value)
+    check_tree("load", state.params)
+    check_optimizer("load", state.optimizer)
+    names, networks = initial(state.optimizer, state.params).names, cast("object", state.moments)
+    if not isinstance(networks, tuple) or len(cast("tuple[object, ...]", networks)) != len(names):
+        check_moments("load", networks, names)
+    return attrs.evolve(state, moments=Moments(names, cast("tuple[Network, ...]", networks)))
 
 
 def _check_fit(fitted: Fit[object], subject: str) -> None:
@@ -421,6 +437,8 @@ def _alike(a: object, b: object) -> bool:
     kind = type(a)
     if kind is not type(b):
         return False
+    if isinstance(a, Moments) and isinstance(b, Moments):
+        return _alike(cast("Moments[Network]", a).networks, cast("Moments[Network]", b).networks)
     if kind is tuple:
         first, second = cast("tuple[object, ...]", a), cast("tuple[object, ...]", b)
         return len(first) == len(second) and all(_alike(x, y) for x, y in zip(first, second, strict=True))

@@ -42,7 +42,7 @@ def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
 
 
 def _check_network(subject: str, params: object) -> None:
-    if isinstance(getattr(params, "moments", None), tuple) and hasattr(params, "params"):  # training.py is above
+    if hasattr(params, "moments") and hasattr(params, "params"):  # training.py is above
         fix = "use state.params"
         raise StructureError(f"params must be a network, got a {type(params).__name__}; {fix}", subject=subject)
 

@@ -1,6 +1,6 @@
 """Schedules: learning rates as functions of the number of updates done. Records: they print, pickle and can be saved.
 
-``schedule(0)`` is the rate of the first update. Any optimiser's ``learning_rate`` is a number or a schedule, and any
+``schedule(0)`` is the rate of the first update. Any optimizer's ``learning_rate`` is a number or a schedule, and any
 frozen record with such a ``__call__`` is a schedule.
 """
 
@@ -17,6 +17,7 @@ from funcnet.arithmetic.scalars import cos_pi, power
 from funcnet.errors import ConfigError
 from funcnet.records import register_name
 from funcnet.settings import INFINITY, check_count, check_iterable, check_number
+from funcnet.tracing import whole
 
 Schedule: TypeAlias = Callable[[int], float]
 """``updates done -> learning rate``, finite and 0 or more."""
@@ -54,6 +55,11 @@ def rate_at(learning_rate: float | Schedule, step: int) -> float:
     check_count("an optimizer", "step", step, low=0)
     if not callable(learning_rate):
         return float(learning_rate)  # a NumPy scalar would promote float32 arrays
+    return _scheduled(learning_rate, step)
+
+
+@whole
+def _scheduled(learning_rate: Schedule, step: int) -> float:
     value = learning_rate(step)
     check_number(f"{learning_rate!r:.80}", f"the rate at step {step}", value, low=0, high=INFINITY, closed=True)
     return float(value)

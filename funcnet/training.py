@@ -18,7 +18,8 @@ from funcnet.layer import N, Network
 from funcnet.modes import check_training, has_modes, training
 from funcnet.network import Loss, loss_and_grad
 from funcnet.optimizers.descent import sgd_update
-from funcnet.optimizers.protocol import Optimizer, check_optimizer
+from funcnet.optimizers.moments import Moments
+from funcnet.optimizers.protocol import Optimizer, check_optimizer, initial, updated
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
 from funcnet.settings import INFINITY, check_callable, check_count, check_iterable, check_number
@@ -102,7 +103,7 @@ class TrainState(Generic[N]):
 
     params: N
     optimizer: Optimizer
-    moments: tuple[N, ...]
+    moments: Moments[N]
     step: int
     key: Key
     arithmetic: Name = "native"
@@ -115,12 +116,12 @@ class TrainState(Generic[N]):
             >>> import funcnet as fn
             >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), fn.Momentum(learning_rate=0.1), key=fn.Key(0))
             >>> state.step, state.moments
-            (0, ((Dense(weight=float32 (2, 3), bias=float32 (3,)),),))
+            (0, Moments(velocity=(Dense(weight=float32 (2, 3), bias=float32 (3,)),)))
         """
         check_tree("TrainState", params)
         check_key("TrainState", key)
         check_optimizer("TrainState", optimizer)
-        return TrainState(params, optimizer, optimizer.init(params), 0, key, in_force())
+        return TrainState(params, optimizer, initial(optimizer, params), 0, key, in_force())
 
 
 def averaged(state: TrainState[N]) -> N:
@@ -163,7 +164,7 @@ class TrainStep(Generic[T]):
         key = state.key.child("step", state.step) if has_modes(state.params) else None
         with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
             loss, grads = _gradients(self, state.params, batch, key)
-            params, moments = state.optimizer.update(state.params, grads, state.moments, state.step)
+            params, moments = updated(state.optimizer, state.params, grads, state.moments, state.step)
         return evolve(state, params=params, moments=moments, step=state.step + 1), loss
 
 

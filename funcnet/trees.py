@@ -1,6 +1,6 @@
 """The one walk over networks: map over parameters, list the arrays, compare, cast.
 
-Updates, optimisers, saving and fingerprints all go through here, so that all agree on what a parameter is.
+Updates, optimizers, saving and fingerprints all go through here, so that all agree on what a parameter is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import AnyArray, Array, FloatDType, check_finite, lock
+from funcnet.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, check_finite, lock
 from funcnet.errors import ConfigError, FuncnetError, StructureError
 from funcnet.records import Record, Tree, check_tree, evolve, fields_of, replace_unchecked
 
@@ -33,7 +33,7 @@ def map_parameters(f: Callable[[Array, Array, Array], Array], a: T, b: T, c: T, 
 def map_parameters(f: Callable[..., Array], first: T, *rest: T) -> T:
     """The network whose every trained array is ``f`` of the arrays that stand there in all of the networks.
 
-    Everything else is the first network's own.
+    Everything else is the first network's own. ``f`` returns a new array, which is locked then, or a locked one.
 
     Raises:
         StructureError: If record types, tuple lengths, shapes or dtypes differ; the message has both structures.
@@ -81,10 +81,46 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
         if not _alike(arrays):
             raise _Mismatch
         if arrays[0] is not None:
-            changes[name] = f(*arrays)
+            changes[name] = _locked(f(*arrays))
     for name in fields.networks:
         changes[name] = _map(f, *(getattr(record, name) for record in (first, *rest)))
     return evolve(first, **changes) if changes else first
+
+
+def _locked(array: Array) -> Array:
+    """A new array as it is, locked: a copy would cost as much as what made it. A view is left to the record."""
+    if type(array) in ARRAY_TYPES and array.base is None:
+        array.flags.writeable = False
+    return array
+
+
+def map_decayed(f: Callable[[Array], Array], tree: T) -> T:
+    """The network whose every array that weight decay applies to is ``f`` of it. ``f`` is as in ``map_parameters``.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.ones((1, 2)), bias=np.ones(2))
+        >>> map_decayed(lambda w: w / 2, layer).weight, map_decayed(lambda w: w / 2, layer).bias
+        (array([[0.5, 0.5]]), array([1., 1.]))
+    """
+    try:
+        with np.errstate(all="ignore"):  # as in map_parameters
+            return as_type("T", _map_decayed(f, tree))
+    except _Mismatch:
+        raise _different(tree) from None
+
+
+def _map_decayed(f: Callable[[Array], Array], tree: Tree) -> Tree:
+    if isinstance(tree, tuple):
+        return tuple(_map_decayed(f, inner) for inner in tree)
+    if not isinstance(tree, Record):
+        raise _Mismatch
+    fields = fields_of(type(tree))
+    arrays = {name: getattr(tree, name) for name in fields.trained if name in fields.decayed}
+    changes: dict[str, object] = {name: _locked(f(array)) for name, array in arrays.items() if array is not None}
+    for name in fields.networks:
+        changes[name] = _map_decayed(f, getattr(tree, name))
+    return evolve(tree, **changes) if changes else tree
 
 
 def on_arrays(tree: T, arrays: Iterator[Array]) -> T:

@@ -5,7 +5,8 @@ values, or a registered name. In a structure, None, bools, ints and strings stan
 everything else as an object of one entry, whose key says what it is. A field that is declared ``field(eq=False)`` is no
 part of a value: such as who computes, which changes nothing. A field that its record gained after its release,
 ``field(default=..., metadata=LATER)``, stands there only if it has another value than its default: so the record's
-fingerprints stay, and older files are read.
+fingerprints stay, and older files are read. ``Moments`` stand as the tuple of their networks: their optimizer, which
+stands beside them, says the names.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy as np
 
 from funcnet.arrays import AnyArray
 from funcnet.errors import CheckpointError, ConfigError, FuncnetError
+from funcnet.layer import Network
+from funcnet.optimizers.moments import Moments
 from funcnet.records import LATER, Named, name_of, named
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ def _take_apart(value: object, path: Path, arrays: dict[str, AnyArray]) -> Node:
     if kind is tuple:
         parts = enumerate(cast("tuple[object, ...]", value))
         return [_take_apart(inner, (*path, str(position)), arrays) for position, inner in parts]
+    if kind is Moments:
+        return _take_apart(cast("Moments[Network]", value).networks, path, arrays)
     if kind is np.ndarray:
         arrays[".".join(path)] = _checked(cast("AnyArray", value), path)
         array = arrays[".".join(path)]

@@ -6,8 +6,7 @@ import numpy as np
 
 from funcnet.arithmetic import exp, log1p
 from funcnet.arrays import Array
-from funcnet.losses.reduction import check_targets, planned, reduced
-from funcnet.plans import register_loss_plan, scalar
+from funcnet.losses.reduction import check_targets, reduced
 from funcnet.records import register_name
 
 
@@ -36,14 +35,11 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
     return reduced("binary_cross_entropy", logits, target, weight, _binary)
 
 
-def _binary(x: Array, t: Array, losses: Array, slopes: Array) -> None:
+def _binary(x: Array, t: Array) -> tuple[Array, Array]:
     check_targets("binary_cross_entropy", "target", t, (t >= 0) & (t <= 1), "from 0 to 1")
-    one = scalar(1, x)
     small = exp(-np.abs(x))
-    np.divide(np.where(x >= 0, one, small), small + one, slopes)
-    np.subtract(slopes, t, slopes)
-    np.subtract(np.maximum(x, scalar(0, x)), np.multiply(t, x, losses), losses)
-    np.add(losses, log1p(small, small), losses)
+    logistic = np.where(x >= 0, 1.0, small) / (small + 1.0)
+    return np.maximum(x, 0.0) - t * x + log1p(small), logistic - t
 
 
 def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -61,15 +57,11 @@ def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tupl
     return reduced("hinge", prediction, target, weight, _hinge)
 
 
-def _hinge(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+def _hinge(y: Array, t: Array) -> tuple[Array, Array]:
     check_targets("hinge", "target", t, np.abs(t) == 1, "-1 or 1")
-    zero = scalar(0, y)
-    np.subtract(scalar(1, y), np.multiply(t, y, losses), losses)
-    slopes[...] = np.where(losses > zero, -t, zero)
-    np.maximum(losses, zero, out=losses)
+    missing = 1.0 - t * y
+    return np.maximum(missing, 0.0), np.where(missing > 0, -t, 0.0)
 
 
-register_loss_plan(binary_cross_entropy, planned("binary_cross_entropy", _binary))
-register_loss_plan(hinge, planned("hinge", _hinge))
 register_name(binary_cross_entropy, "funcnet.binary_cross_entropy")
 register_name(hinge, "funcnet.hinge")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import exp
 from funcnet.arrays import Array
-from funcnet.losses.reduction import check_targets, planned, reduced
-from funcnet.plans import register_loss_plan, scalar
+from funcnet.losses.reduction import check_targets, reduced
 from funcnet.records import register_name
 from funcnet.settings import INFINITY, check_number
 
@@ -36,10 +33,9 @@ def mean_squared_error(prediction: Array, target: Array, weight: Array | None = 
     return reduced("mean_squared_error", prediction, target, weight, _squared)
 
 
-def _squared(y: Array, t: Array, losses: Array, slopes: Array) -> None:
-    np.subtract(y, t, slopes)
-    np.multiply(slopes, slopes, losses)
-    np.add(slopes, slopes, slopes)
+def _squared(y: Array, t: Array) -> tuple[Array, Array]:
+    d = y - t
+    return d * d, d + d
 
 
 def mean_absolute_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -54,10 +50,9 @@ def mean_absolute_error(prediction: Array, target: Array, weight: Array | None =
     return reduced("mean_absolute_error", prediction, target, weight, _absolute)
 
 
-def _absolute(y: Array, t: Array, losses: Array, slopes: Array) -> None:
-    np.subtract(y, t, slopes)
-    np.abs(slopes, losses)
-    np.sign(slopes, slopes)
+def _absolute(y: Array, t: Array) -> tuple[Array, Array]:
+    d = y - t
+    return np.abs(d), np.sign(d)
 
 
 @frozen
@@ -82,12 +77,11 @@ class Huber:
         """The loss and its gradient."""
         return reduced("huber", prediction, target, weight, self.elements)
 
-    def elements(self, y: Array, t: Array, losses: Array, slopes: Array) -> None:
+    def elements(self, y: Array, t: Array) -> tuple[Array, Array]:
         """``s (d - s/2)`` is both forms, where the slope s is d, clipped to ``delta``."""
-        d = np.subtract(y, t)
-        np.clip(d, scalar(-self.delta, y), scalar(self.delta, y), slopes)
-        np.subtract(d, np.multiply(slopes, scalar(0.5, y), losses), losses)
-        np.multiply(slopes, losses, losses)
+        d, delta = y - t, y.dtype.type(self.delta)
+        s = np.clip(d, -delta, delta)
+        return s * (d - s * 0.5), s
 
 
 def huber(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -113,22 +107,11 @@ def poisson(prediction: Array, target: Array, weight: Array | None = None) -> tu
     return reduced("poisson", prediction, target, weight, _poisson)
 
 
-def _poisson(y: Array, t: Array, losses: Array, slopes: Array) -> None:
+def _poisson(y: Array, t: Array) -> tuple[Array, Array]:
     check_targets("poisson", "target", t, t >= 0, "a count, 0 or more")
-    exp(y, slopes)
-    np.subtract(slopes, np.multiply(t, y, losses), losses)
-    np.subtract(slopes, t, slopes)
+    rate = exp(y)
+    return rate - t * y, rate - t
 
-
-def _planned_huber(loss: Huber, prediction: Array, g: Array) -> Callable[[Array], float]:
-    return planned("huber", loss.elements)(prediction, g)
-
-
-register_loss_plan(mean_squared_error, planned("mean_squared_error", _squared))
-register_loss_plan(mean_absolute_error, planned("mean_absolute_error", _absolute))
-register_loss_plan(huber, planned("huber", Huber().elements))
-register_loss_plan(poisson, planned("poisson", _poisson))
-register_loss_plan(Huber, _planned_huber)
 
 register_name(Huber, "funcnet.Huber")
 register_name(mean_squared_error, "funcnet.mean_squared_error")

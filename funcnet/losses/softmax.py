@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
 import numpy as np
 from attrs import frozen
+from numpy.typing import NDArray
 
-from funcnet.arithmetic import exp, log, mean, sum_all, sum_last
-from funcnet.arrays import Array, Labels, check_array, check_labels, check_weight, lock
+from funcnet.arithmetic import exp, log, sum_all, sum_last
+from funcnet.arrays import ARRAY_TYPES, Array, Labels, check_array, check_labels
 from funcnet.errors import ConfigError, ShapeError
-from funcnet.losses.reduction import check_targets, check_value, row_factors
-from funcnet.plans import copy, register_loss_plan, scalar
+from funcnet.losses.reduction import averaged, check_targets, row_factors
 from funcnet.records import register_name
 from funcnet.settings import INFINITY, check_count, check_number
+from funcnet.tracing import whole
 
 Targets: TypeAlias = "Labels | Array"
 """Class ids, shape (B,), or a share of each class, shape (B, O)."""
@@ -60,34 +60,44 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
 
 
 def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float, Array]:
-    count, classes = logits.shape
-    _check_ids(labels, count, classes)
-    if weight is not None:
-        check_weight(_NAME, weight, count)
-    factors = None if weight is None else row_factors(_NAME, weight, logits)
-    rows = np.arange(count, dtype=np.intp)
+    _check_ids(labels, *logits.shape)
+    factors = row_factors(_NAME, weight, logits)
     with np.errstate(all="ignore"):
-        shifted, shares, sums = _exponentials(logits)
-        losses = log(sums[:, 0]) - shifted[rows, labels]
-        value = mean(losses if factors is None else losses * factors[:, 0])
-        shares /= sums
-        shares[rows, labels] -= 1
-        if factors is not None:
-            shares *= factors
-        shares /= count
-    check_value(_NAME, value, _REASON)
-    return value, lock(shares)
+        return averaged(_NAME, *_ids_rows(logits, labels), factors, _REASON)
+
+
+def _ids_rows(logits: Array, labels: Labels) -> tuple[Array, Array]:
+    """Each row's loss and slopes, for class ids. Shapes: logits (B, O), labels (B,) -> (B,), (B, O)."""
+    index = _flat_index(logits, labels)
+    shifted, shares, sums = _exponentials(logits)
+    slopes = shares / sums
+    slopes.put(index, slopes.take(index, mode="clip") - 1, mode="clip")
+    return log(sums[:, 0]) - shifted.take(index, mode="clip"), slopes
+
+
+def _shares_rows(logits: Array, targets: Array) -> tuple[Array, Array]:
+    """Each row's loss and slopes, for shares of the classes. Shapes: (B, O), (B, O) -> (B, 1), (B, O)."""
+    shifted, shares, sums = _exponentials(logits)
+    terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 of infinity is 0
+    return sum_last(terms), shares / sums * sum_last(targets) - targets
+
+
+def _flat_index(logits: Array, labels: Labels) -> NDArray[np.intp]:
+    """Where each row's class stands among all logits in a row. Shapes: (B, O), (B,) -> (B,)."""
+    count, classes = logits.shape
+    starts = np.arange(0, count * classes, classes, dtype=np.intp)
+    return np.add(starts, labels, dtype=np.intp, casting="unsafe")
 
 
 def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
     """Logits from each row's maximum on, their exponentials, and the sum of those. Shapes: (B, O), (B, O), (B, 1)."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
     shares = exp(shifted)
     return shifted, shares, sum_last(shares)
 
 
 def _check_ids(labels: Targets, count: int, classes: int) -> None:
-    if type(labels) is np.ndarray and labels.shape == (count, 1) and labels.dtype.kind in "iu":
+    if type(labels) in ARRAY_TYPES and labels.shape == (count, 1) and labels.dtype.kind in "iu":
         wanted = f"({count},), one class id a row"
         raise ShapeError(f"labels must have shape {wanted}, got {labels.shape}; use labels[:, 0]", subject=_NAME)
     check_labels(_NAME, "labels", labels, count, classes)
@@ -140,25 +150,16 @@ class SoftmaxCrossEntropy:
             return _of_ids(logits, cast("Labels", labels), weight)
         with np.errstate(all="ignore"):  # a weight beyond the logits' dtype gives a loss that is refused
             targets, counted = self._targets(logits, labels)
-        if weight is None:
-            weight = np.ones(len(logits))
-        check_weight(_NAME, weight, len(logits))
         factors = row_factors(_NAME, weight, logits, counted)
         with np.errstate(all="ignore"):
-            shifted, shares, sums = _exponentials(logits)
-            terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 of infinity is 0
-            value = mean(sum_last(terms) * factors)
-            shares /= sums
-            gradient = (shares * sum_last(targets) - targets) * factors / scalar(len(logits), logits)
-        check_value(_NAME, value, _REASON)
-        return value, lock(gradient)
+            return averaged(_NAME, *_shares_rows(logits, targets), factors, _REASON)
 
     def total(self, labels: Targets, weight: Array | None) -> float:
         """What the mean over a batch divides by: how much a shard of it counts for."""
         counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         if self.class_weight is not None and not _are_shares(labels):
             _check_ids(labels, len(labels), len(self.class_weight))
-            counted = counted * np.array(self.class_weight, np.float64).take(cast("Labels", labels))
+            counted = counted * _of_classes(np.array(self.class_weight, np.float64), cast("Labels", labels))
         total = sum_all(counted)
         if self.label_smoothing and not total and (weight is None or weight.any()):
             reason = "smoothing gives every class a share"
@@ -180,15 +181,20 @@ class SoftmaxCrossEntropy:
             _check_ids(labels, count, classes)
             shares = np.zeros_like(logits)
             ids = cast("Labels", labels)
-            shares[np.arange(count), ids] = 1
-            counted = np.take(weights, ids)
+            shares.put(_flat_index(logits, ids), 1, mode="clip")
+            counted = _of_classes(weights, ids)
         smoothing = logits.dtype.type(self.label_smoothing)
-        shares = shares * (1 - smoothing) + smoothing / scalar(classes, logits)
+        shares = shares * (1 - smoothing) + smoothing / logits.dtype.type(classes)
         return shares * weights.astype(logits.dtype), counted
 
 
+@whole
+def _of_classes(weights: Array, labels: Labels) -> Array:
+    return weights.take(labels)
+
+
 def _are_shares(labels: Targets) -> bool:
-    return type(labels) is np.ndarray and labels.dtype.kind == "f" and labels.ndim == 2
+    return type(labels) in ARRAY_TYPES and labels.dtype.kind == "f" and labels.ndim == 2
 
 
 def _are_shares_of(labels: Targets, logits: Array) -> bool:
@@ -199,36 +205,5 @@ def _are_shares_of(labels: Targets, logits: Array) -> bool:
 _PLAIN: Final = SoftmaxCrossEntropy()
 
 
-def planned_softmax_cross_entropy(logits: Array, g: Array) -> Callable[[Targets], float]:
-    """The same operations, on buffers; shares are left to the loss itself."""
-    count, classes = logits.shape
-    shifted, column = np.empty_like(logits), np.empty((count, 1), logits.dtype)
-    starts, index = np.arange(0, count * classes, classes, dtype=np.intp), np.empty(count, np.intp)
-    sums, chosen, one, size = column[:, 0], np.empty(count, logits.dtype), scalar(1, logits), scalar(count, logits)
-
-    def run(labels: Targets) -> float:
-        if _are_shares_of(labels, logits):
-            value, gradient = _PLAIN(copy(logits), labels)
-            np.copyto(g, gradient)
-            return value
-        _check_ids(labels, count, classes)
-        np.maximum.reduce(logits, axis=1, out=column, keepdims=True)
-        np.subtract(logits, column, shifted)
-        exp(shifted, g)
-        sum_last(g, column)
-        np.add(starts, labels, index, casting="unsafe")
-        np.divide(g, column, g)
-        shifted.take(index, None, chosen, "clip")  # "raise", the default, would take a copy first
-        value = mean(np.subtract(log(sums, sums), chosen, chosen))
-        g.take(index, None, chosen, "clip")
-        g.put(index, np.subtract(chosen, one, chosen), "clip")
-        np.divide(g, size, g)
-        check_value(_NAME, value, _REASON)
-        return value
-
-    return run
-
-
-register_loss_plan(softmax_cross_entropy, planned_softmax_cross_entropy)
 register_name(softmax_cross_entropy, "funcnet.softmax_cross_entropy")
 register_name(SoftmaxCrossEntropy, "funcnet.SoftmaxCrossEntropy")

@@ -1,6 +1,7 @@
-"""The update, separate from the gradient: ``sgd_update``, and optimisers as records of two pure functions.
+"""The update, separate from the gradient: ``sgd_update``, and optimizers as records of two pure functions.
 
-An optimiser's state, its moments, is a tuple of networks: ``()`` for SGD, ``(velocity,)`` for Momentum.
+An optimizer's state is its moments, networks by name: ``Moments.of()`` for SGD, ``Moments.of(velocity=...)`` for
+Momentum.
 """
 
 from funcnet.optimizers.adaptive import Adagrad as Adagrad
@@ -14,8 +15,8 @@ from funcnet.optimizers.descent import sgd_update as sgd_update
 from funcnet.optimizers.gradients import clip_by_global_norm as clip_by_global_norm
 from funcnet.optimizers.gradients import clip_by_value as clip_by_value
 from funcnet.optimizers.gradients import global_norm as global_norm
+from funcnet.optimizers.moments import Moments as Moments
 from funcnet.optimizers.protocol import Optimizer as Optimizer
-from funcnet.optimizers.protocol import is_planned as is_planned
 from funcnet.optimizers.protocol import learning_rates as learning_rates
 from funcnet.optimizers.wrappers import Accumulation as Accumulation
 from funcnet.optimizers.wrappers import Averaging as Averaging

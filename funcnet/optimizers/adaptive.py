@@ -1,4 +1,4 @@
-"""Optimisers with a rate a parameter, from its own gradients so far: Adagrad, RMSprop, Adam and AdamW."""
+"""Optimizers with a rate a parameter, from its own gradients so far: Adagrad, RMSprop, Adam and AdamW."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic.scalars import integer_power
-from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError
 from funcnet.layer import N
-from funcnet.optimizers.protocol import Descent, PlannedUpdate, planned_decay
-from funcnet.plans import Memory, scalar
+from funcnet.optimizers.descent import descend
+from funcnet.optimizers.moments import Moments
+from funcnet.optimizers.protocol import Descent, rate_of
 from funcnet.records import register_name
 from funcnet.settings import INFINITY, check_number
-from funcnet.trees import map_parameters
+from funcnet.trees import map_decayed, map_parameters
 
 
 @frozen
@@ -37,7 +37,7 @@ class Adagrad(Descent):
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> rule = Adagrad(learning_rate=0.25)
         >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
-        >>> new.weight.round(6), moments[0].weight  # 1 - 0.25 * 2 / sqrt(2 * 2)
+        >>> new.weight.round(6), moments["squares"].weight  # 1 - 0.25 * 2 / sqrt(2 * 2)
         (array([[0.75]]), array([[4.]]))
     """
 
@@ -52,27 +52,26 @@ class Adagrad(Descent):
         check_number("Adagrad", "initial_accumulator_value", value, low=0, high=INFINITY, closed=True)
         check_number("Adagrad", "eps", self.eps, low=0, high=INFINITY)
 
-    def init(self, params: N, /) -> tuple[N, ...]:
+    def names(self) -> tuple[str, ...]:
+        """The sum of squares."""
+        return ("squares",)
+
+    def init(self, params: N, /) -> Moments[N]:
         """The initial sum of squares."""
         value = float(self.initial_accumulator_value)
-        return (map_parameters(lambda p: lock(np.full_like(p, value)), params),)
+        return Moments.of(squares=map_parameters(lambda p: np.full_like(p, value), params))
 
     def rate(self, step: int, /) -> float:
         """The learning rate after so many updates."""
         return super().rate(step) / (1.0 + step * float(self.lr_decay))
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update in place."""
-        (total,) = self.flats(moments)
-        eps, rate, root = scalar(self.eps, p.flat), np.empty((), p.flat.dtype), np.empty_like(p.flat)
-
-        def update(step: int) -> None:
-            rate[...] = self.rate(step)
-            np.add(total, np.multiply(g.flat, g.flat, root), total)
-            np.add(np.sqrt(total, root), eps, root)
-            subtract_quotient(p.flat, g.flat, root, rate)
-
-        return update
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """One step, by the sum of squares with these gradients."""
+        self.check_moments(moments)
+        rate, eps = rate_of(self, step), float(self.eps)
+        squares = map_parameters(lambda s, g: s + g * g, moments["squares"], grads)
+        params = map_parameters(lambda p, g, s: p - g / (np.sqrt(s) + eps) * rate, params, grads, squares)
+        return params, Moments.of(squares=squares)
 
 
 @frozen
@@ -95,7 +94,7 @@ class RMSprop(Descent):
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> rule = RMSprop(learning_rate=0.025)
         >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
-        >>> new.weight.round(6), moments[0].weight.round(6)  # (1 - 0.99) * 2 * 2, and 1 - 0.025 * 2 / 0.2
+        >>> new.weight.round(6), moments["square"].weight.round(6)  # (1 - 0.99) * 2 * 2, and 1 - 0.025 * 2 / 0.2
         (array([[0.75]]), array([[0.04]]))
     """
 
@@ -112,37 +111,25 @@ class RMSprop(Descent):
         if not isinstance(self.centered, bool):
             raise ConfigError(f"centered must be True or False, got {self.centered!r}", subject="RMSprop")
 
-    def count(self) -> int:
+    def names(self) -> tuple[str, ...]:
         """The mean square, the velocity if there is momentum, the mean if centered."""
-        return 1 + (self.momentum > 0) + self.centered
+        return ("square", *(["velocity"] if self.momentum > 0 else []), *(["mean"] if self.centered else []))
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update in place."""
-        square, *rest = self.flats(moments)
-        mean = rest.pop() if self.centered else None
-        velocity = rest.pop() if self.momentum > 0 else None
-        alpha, beta = scalar(self.alpha, p.flat), scalar(1.0 - self.alpha, p.flat)
-        eps, decay, rate = scalar(self.eps, p.flat), scalar(self.momentum, p.flat), np.empty((), p.flat.dtype)
-        root, zero = np.empty_like(p.flat), scalar(0, p.flat)
-
-        def update(step: int) -> None:
-            rate[...] = self.rate(step)
-            decay_to_square(square, g.flat, alpha, beta, root)
-            if mean is None:
-                np.sqrt(square, root)
-            else:
-                move(mean, g.flat, beta, root)
-                np.subtract(square, np.multiply(mean, mean, root), root)
-                np.sqrt(np.maximum(root, zero, out=root), root)  # rounding may leave less than nothing
-            np.add(root, eps, root)
-            if velocity is None:
-                subtract_quotient(p.flat, g.flat, root, rate)
-            else:
-                np.multiply(velocity, decay, velocity)
-                np.add(velocity, np.divide(g.flat, root, root), velocity)
-                np.subtract(p.flat, np.multiply(velocity, rate, root), p.flat)
-
-        return update
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """One step, by the mean square with these gradients."""
+        self.check_moments(moments)
+        rate, alpha, fresh = rate_of(self, step), float(self.alpha), float(1.0 - self.alpha)
+        eps, decay = float(self.eps), float(self.momentum)
+        square = map_parameters(lambda s, g: s * alpha + g * g * fresh, moments["square"], grads)
+        made = {"square": square}
+        if self.centered:
+            made["mean"] = map_parameters(lambda m, g: m + (g - m) * fresh, moments["mean"], grads)
+            square = map_parameters(lambda s, m: np.maximum(s - m * m, 0.0), square, made["mean"])  # rounding: below 0
+        direction = map_parameters(lambda g, s: g / (np.sqrt(s) + eps), grads, square)
+        if self.momentum > 0:
+            direction = map_parameters(lambda v, d: v * decay + d, moments["velocity"], direction)
+            made["velocity"] = direction
+        return descend(params, direction, rate), Moments.of(**{name: made[name] for name in self.names()})
 
 
 @frozen
@@ -160,7 +147,7 @@ class Adam(Descent):
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> rule = Adam(learning_rate=0.25, betas=(0.5, 0.75))
         >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
-        >>> moments[0].weight, moments[1].weight  # (1 - 0.5) * 2, and (1 - 0.75) * 2 * 2
+        >>> moments["mean"].weight, moments["square"].weight  # (1 - 0.5) * 2, and (1 - 0.75) * 2 * 2
         (array([[1.]]), array([[1.]]))
         >>> new.weight.round(6)  # 1 - 0.25 * (1 / 0.5) / sqrt(1 / 0.25)
         array([[0.75]])
@@ -178,35 +165,28 @@ class Adam(Descent):
             check_number(name, "each of betas", beta, low=0, high=1, closed=True)
         check_number(name, "eps", self.eps, low=0, high=INFINITY)
 
-    def count(self) -> int:
+    def names(self) -> tuple[str, ...]:
         """The mean and the mean square."""
-        return 2
+        return "mean", "square"
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update in place."""
-        mean, square = self.flats(moments)
-        first, second = map(float, self.betas)
-        fresh, kept, entering = (scalar(value, p.flat) for value in (1.0 - first, second, 1.0 - second))
-        eps, rate, correction = scalar(self.eps, p.flat), np.empty((), p.flat.dtype), np.empty((), p.flat.dtype)
-        root = np.empty_like(p.flat)
-
-        def update(step: int) -> None:
-            rate[...] = self.rate(step) / (1.0 - integer_power(first, step + 1))
-            correction[...] = np.sqrt(1.0 - integer_power(second, step + 1))
-            move(mean, g.flat, fresh, root)
-            decay_to_square(square, g.flat, kept, entering, root)
-            np.divide(np.sqrt(square, root), correction, root)
-            np.add(root, eps, root)
-            subtract_quotient(p.flat, mean, root, rate)
-
-        return update
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """One step by the mean gradient."""
+        self.check_moments(moments)
+        a, b = map(float, self.betas)
+        eps = float(self.eps)
+        rate = rate_of(self, step) / (1.0 - integer_power(a, step + 1))
+        correction = np.sqrt(1.0 - integer_power(b, step + 1)).item()
+        mean = map_parameters(lambda m, g: m + (g - m) * (1.0 - a), moments["mean"], grads)
+        square = map_parameters(lambda s, g: s * b + g * g * (1.0 - b), moments["square"], grads)
+        params = map_parameters(lambda p, m, s: p - m / (np.sqrt(s) / correction + eps) * rate, params, mean, square)
+        return params, Moments.of(mean=mean, square=square)
 
 
 @frozen
 class AdamW(Adam):
     """Adam with decoupled weight decay: first ``p * (1 - learning_rate * weight_decay)``, for ``Weight`` fields.
 
-    PyTorch's ``AdamW``, which decays every parameter; here biases and the scales of normalisation are left alone.
+    PyTorch's ``AdamW``, which decays every parameter; here biases and the scales of normalization are left alone.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
 
@@ -227,35 +207,10 @@ class AdamW(Adam):
         super().check()
         check_number("AdamW", "weight_decay", self.weight_decay, low=0, high=INFINITY, closed=True)
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update in place."""
-        adam, decay = super().plan(p, g, moments), planned_decay(p, self.rate, self.weight_decay)
-
-        def update(step: int) -> None:
-            decay(step)
-            adam(step)
-
-        return update
-
-
-def move(mean: Array, g: Array, share: Array, free: Array) -> None:
-    """``mean + share * (g - mean)`` in place; it overwrites ``free``."""
-    np.subtract(g, mean, free)
-    np.add(mean, np.multiply(free, share, free), mean)
-
-
-def decay_to_square(square: Array, g: Array, kept: Array, entering: Array, free: Array) -> None:
-    """``kept * square + entering * g²`` in place; it overwrites ``free``."""
-    np.multiply(square, kept, square)
-    np.multiply(np.multiply(g, g, free), entering, free)
-    np.add(square, free, square)
-
-
-def subtract_quotient(p: Array, direction: Array, size: Array, rate: Array) -> None:
-    """``p - rate * (direction / size)`` in place; it overwrites ``size``."""
-    np.divide(direction, size, size)
-    np.multiply(size, rate, size)
-    np.subtract(p, size, p)
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """Adam's step from smaller weights."""
+        kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
+        return super().update(map_decayed(lambda w: w * kept, params), grads, moments, step)
 
 
 for _optimizer in (Adagrad, RMSprop, Adam, AdamW):

@@ -1,16 +1,13 @@
-"""Gradient descent: ``sgd_update``, and SGD, Momentum and Nesterov as optimisers."""
+"""Gradient descent: ``sgd_update``, and SGD, Momentum and Nesterov as optimizers."""
 
 from __future__ import annotations
 
-import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array, lock
 from funcnet.layer import N
-from funcnet.optimizers.protocol import Descent, PlannedUpdate, check_moments
-from funcnet.plans import Memory, scalar
+from funcnet.optimizers.moments import Moments
+from funcnet.optimizers.protocol import Descent, rate_of
 from funcnet.records import register_name
-from funcnet.schedules import Schedule
 from funcnet.settings import INFINITY, check_number
 from funcnet.trees import map_parameters
 
@@ -36,26 +33,7 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
 
 def descend(params: N, direction: N, rate: float) -> N:
     """``p - rate * d`` for every trained array: what ``sgd_update`` does, for a rate that is known to be one."""
-
-    def subtract(p: Array, d: Array) -> Array:
-        new = np.empty_like(p)
-        np.multiply(d, rate, out=new)
-        np.subtract(p, new, out=new)
-        return lock(new)
-
-    return map_parameters(subtract, params, direction)
-
-
-def planned_descent(p: Memory, direction: Memory, rate_of: Schedule) -> PlannedUpdate:
-    """``descend`` in place; it overwrites the direction."""
-    rate = np.empty((), p.flat.dtype)
-
-    def update(step: int) -> None:
-        rate[...] = rate_of(step)
-        np.multiply(direction.flat, rate, direction.flat)
-        np.subtract(p.flat, direction.flat, p.flat)
-
-    return update
+    return map_parameters(lambda p, d: p - d * rate, params, direction)
 
 
 @frozen
@@ -68,24 +46,15 @@ class SGD(Descent):
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
-        >>> new, _ = SGD(learning_rate=0.25).update(layer, grad, (), 0)
+        >>> new, _ = SGD(learning_rate=0.25).update(layer, grad, fn.Moments.of(), 0)
         >>> new.weight, new.bias  # 1 - 0.25 * 2 and 0 - 0.25 * 4
         (array([[0.5]]), array([-1.]))
     """
 
-    def count(self) -> int:
-        """No moments."""
-        return 0
-
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
-        """``sgd_update``."""
-        check_moments("SGD", moments, 0)
-        return descend(params, grads, self.rate(step)), moments
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        self.flats(moments)
-        return planned_descent(p, g, self.rate)
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """One step down."""
+        self.check_moments(moments)
+        return descend(params, grads, rate_of(self, step)), moments
 
 
 @frozen
@@ -101,10 +70,10 @@ class Momentum(Descent):
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> heavy = Momentum(learning_rate=0.25, momentum=0.5)
         >>> new, moments = heavy.update(layer, grad, heavy.init(layer), 0)
-        >>> new.weight, moments[0].weight  # 1 - 0.25 * 2
+        >>> new.weight, moments["velocity"].weight  # 1 - 0.25 * 2
         (array([[0.5]]), array([[2.]]))
         >>> newer, moments = heavy.update(new, grad, moments, 1)
-        >>> newer.weight, moments[0].weight  # 0.5 - 0.25 * 3, and 0.5 * 2 + 2
+        >>> newer.weight, moments["velocity"].weight  # 0.5 - 0.25 * 3, and 0.5 * 2 + 2
         (array([[-0.25]]), array([[3.]]))
     """
 
@@ -114,27 +83,16 @@ class Momentum(Descent):
         """Momentum is a share."""
         check_number(type(self).__name__, "momentum", self.momentum, low=0, high=1, closed=True)
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def names(self) -> tuple[str, ...]:
+        """The sum of gradients that fade."""
+        return ("velocity",)
+
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """One step with the new velocity."""
-        check_moments("Momentum", moments, 1)
-        (velocity,) = moments
-        decay = float(self.momentum)
-        velocity = map_parameters(lambda v, g: lock(v * decay + g), velocity, grads)
-        return descend(params, velocity, self.rate(step)), (velocity,)
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        (velocity,) = self.flats(moments)
-        decay, rate = scalar(self.momentum, p.flat), np.empty((), p.flat.dtype)
-
-        def update(step: int) -> None:
-            rate[...] = self.rate(step)
-            np.multiply(velocity, decay, velocity)
-            np.add(velocity, g.flat, velocity)
-            np.multiply(velocity, rate, g.flat)
-            np.subtract(p.flat, g.flat, p.flat)
-
-        return update
+        self.check_moments(moments)
+        rate, decay = rate_of(self, step), float(self.momentum)
+        velocity = map_parameters(lambda v, g: v * decay + g, moments["velocity"], grads)
+        return descend(params, velocity, rate), Moments.of(velocity=velocity)
 
 
 @frozen
@@ -152,7 +110,7 @@ class Nesterov(Descent):
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> rule = Nesterov(learning_rate=0.25, momentum=0.5)
         >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
-        >>> new.weight, moments[0].weight  # 1 - 0.25 * (2 + 0.5 * 2)
+        >>> new.weight, moments["velocity"].weight  # 1 - 0.25 * (2 + 0.5 * 2)
         (array([[0.25]]), array([[2.]]))
     """
 
@@ -162,19 +120,17 @@ class Nesterov(Descent):
         """Momentum is a share."""
         check_number("Nesterov", "momentum", self.momentum, low=0, high=1, closed=True)
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update in place."""
-        (velocity,) = self.flats(moments)
-        decay, descent = scalar(self.momentum, p.flat), planned_descent(p, g, self.rate)
-        ahead = np.empty_like(velocity)
+    def names(self) -> tuple[str, ...]:
+        """The sum of gradients that fade."""
+        return ("velocity",)
 
-        def update(step: int) -> None:
-            np.multiply(velocity, decay, velocity)
-            np.add(velocity, g.flat, velocity)
-            np.add(g.flat, np.multiply(velocity, decay, ahead), g.flat)
-            descent(step)
-
-        return update
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """One step with the velocity that the next update would have."""
+        self.check_moments(moments)
+        rate, decay = rate_of(self, step), float(self.momentum)
+        velocity = map_parameters(lambda v, g: v * decay + g, moments["velocity"], grads)
+        params = map_parameters(lambda p, g, v: p - (g + v * decay) * rate, params, grads, velocity)
+        return params, Moments.of(velocity=velocity)
 
 
 register_name(SGD, "funcnet.SGD")

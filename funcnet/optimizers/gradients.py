@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from funcnet.arithmetic import sum_all
-from funcnet.arrays import Array, lock
+from funcnet.arrays import Array
 from funcnet.errors import NonFiniteError
 from funcnet.layer import N, Network
 from funcnet.records import check_tree
@@ -37,10 +37,10 @@ def norm_of(arrays: Iterable[Array]) -> float:
     total = 0.0
     with np.errstate(all="ignore"):  # an infinite norm says so itself
         for array in arrays:
-            squares = array.astype(np.float64)
-            np.multiply(squares, squares, squares)
-            total += sum_all(squares)
-        return float(np.sqrt(total))
+            wide = array.astype(np.float64)
+            total += sum_all(wide * wide)
+        norm: float = np.sqrt(total).item()
+        return norm
 
 
 def clip_by_value(grads: N, limit: float) -> N:
@@ -55,7 +55,7 @@ def clip_by_value(grads: N, limit: float) -> N:
         array([[-1.]])
     """
     check_number("clip_by_value", "limit", limit, low=0, high=INFINITY)
-    return map_parameters(lambda g: lock(np.clip(g, g.dtype.type(-limit), g.dtype.type(limit))), grads)
+    return map_parameters(lambda g: np.clip(g, g.dtype.type(-limit), g.dtype.type(limit)), grads)
 
 
 def clip_by_global_norm(grads: N, max_norm: float) -> N:
@@ -73,23 +73,13 @@ def clip_by_global_norm(grads: N, max_norm: float) -> N:
     Example:
         >>> import funcnet as fn
         >>> grads = fn.Dense(weight=np.array([[3.0]]), bias=np.array([4.0]))
-        >>> clip_by_global_norm(grads, 1.0).weight.round(4), clip_by_global_norm(grads, 6.0) is grads
-        (array([[0.6]]), True)
+        >>> clip_by_global_norm(grads, 1.0).weight.round(4), clip_by_global_norm(grads, 6.0).weight
+        (array([[0.6]]), array([[3.]]))
     """
     check_number("clip_by_global_norm", "max_norm", max_norm, low=0, high=INFINITY)
     check_tree("clip_by_global_norm", grads)
-    factor = clipping_factor(trained_arrays(grads), max_norm)
-    return grads if factor is None else map_parameters(lambda g: lock(g * factor), grads)
-
-
-def clipping_factor(arrays: Iterable[Array], max_norm: float) -> float | None:
-    """What scales arrays down to a global norm; None if they are within it.
-
-    Raises:
-        NonFiniteError: If the norm is NaN or infinite.
-    """
-    norm = norm_of(arrays)
+    norm = norm_of(trained_arrays(grads))
     if not norm < INFINITY:
         raise NonFiniteError(f"the gradients' norm is {norm}; the learning rate may be too high", subject="global_norm")
-    factor = float(max_norm) / (norm + SMALL)
-    return factor if factor < 1.0 else None
+    factor = np.minimum(float(max_norm) / (norm + SMALL), 1.0).item()
+    return map_parameters(lambda g: g * factor, grads)

@@ -1,51 +1,38 @@
-"""What an optimiser is: two pure functions and, optionally, a plan, the update on buffers in place.
-
-The state between two updates is a tuple of networks, the moments, and the number of updates done.
-"""
+"""What an optimizer is: two pure functions, ``init`` and ``update``, and the checks of what they take and return."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias, TypeGuard, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError, StructureError
-from funcnet.layer import N, Network
-from funcnet.plans import Memory
+from funcnet.layer import N
+from funcnet.optimizers.moments import INNER, Moments
 from funcnet.schedules import Schedule, check_rate, rate_at
 from funcnet.settings import check_count
-from funcnet.trees import check_alike, leaves, map_parameters, on_arrays
-
-PlannedUpdate: TypeAlias = Callable[[int], None]
-"""An update bound to buffers, called with the number of updates done."""
+from funcnet.trees import map_parameters
 
 
 class Optimizer(Protocol):
-    """Two pure functions; the state between two updates is a tuple of networks and the number of updates done."""
+    """Two pure functions; the state between two updates is the moments and the number of updates done.
 
-    def init(self, params: N, /) -> tuple[N, ...]:
+    Every update returns moments with the names that ``init`` gave.
+    """
+
+    def init(self, params: N, /) -> Moments[N]:
         """The moments before the first update."""
         ...
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The parameters and moments after one more update."""
         ...
 
 
-class PlannedOptimizer(Optimizer, Protocol):
-    """An optimiser that also works on buffers."""
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update of all parameters, in place: a function of the number of updates done. May overwrite g."""
-        ...
-
-
 class RatedOptimizer(Optimizer, Protocol):
-    """An optimiser that says its learning rate: what decoupled weight decay needs."""
+    """An optimizer that says its learning rate: what decoupled weight decay needs."""
 
     def rate(self, step: int, /) -> float:
         """The learning rate after so many updates."""
@@ -53,7 +40,7 @@ class RatedOptimizer(Optimizer, Protocol):
 
 
 def check_optimizer(subject: str, optimizer: object) -> None:
-    """Check that a value has an optimiser's two functions.
+    """Check that a value has an optimizer's two functions.
 
     Raises:
         ConfigError: Says what it got.
@@ -62,49 +49,64 @@ def check_optimizer(subject: str, optimizer: object) -> None:
         raise ConfigError(f"optimizer must have init and update, got {optimizer!r:.80}", subject=subject)
 
 
-def is_planned(optimizer: Optimizer) -> TypeGuard[PlannedOptimizer]:
-    """Whether an optimiser has a plan for its own update: a subclass with another update needs another plan.
+def initial(optimizer: Optimizer, params: N) -> Moments[N]:
+    """The optimizer's moments before the first update.
 
-    One around another has a plan if that has.
+    Raises:
+        StructureError: If the optimizer returns something else; says what to return.
     """
-    owner = next(kind for kind in type(optimizer).__mro__ if "update" in vars(kind))
-    inner = getattr(optimizer, "optimizer", None)
-    return (owner is Descent or "plan" in vars(owner)) and (inner is None or is_planned(cast("Optimizer", inner)))
+    moments: Any = optimizer.init(params)
+    if not isinstance(moments, Moments):
+        raise _returned(optimizer, "init", "Moments.of(name=network, ...)", moments)
+    return cast("Moments[N]", moments)
 
 
-def planned_decay(p: Memory, rate: Callable[[int], float], weight_decay: float) -> PlannedUpdate:
-    """Decoupled weight decay in place: weights times ``1 - rate * weight_decay``, before an update."""
-    kept = np.empty((), p.flat.dtype)
+def updated(optimizer: Optimizer, params: N, grads: N, moments: Moments[N], step: int) -> tuple[N, Moments[N]]:
+    """The parameters and moments after one more update.
 
-    def decay(step: int) -> None:
-        kept[...] = 1.0 - rate(step) * float(weight_decay)
-        for part in p.decayed:
-            np.multiply(part, kept, part)
+    Raises:
+        StructureError: If the optimizer returns something else; says what to return.
+    """
+    made: Any = optimizer.update(params, grads, moments, step)
+    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], Moments):
+        raise _returned(optimizer, "update", "(params, Moments.of(name=network, ...))", made)
+    return cast("tuple[N, Moments[N]]", made)
 
-    return decay
+
+def _returned(optimizer: Optimizer, name: str, wanted: str, got: object) -> StructureError:
+    return StructureError(f"{name} must return {wanted}, got {got!r:.80}", subject=type(optimizer).__name__)
 
 
 def zeros_like(params: N) -> N:
     """The network with every trained array zero: where moments begin."""
-    return map_parameters(lambda p: lock(np.zeros_like(p)), params)
+    return map_parameters(lambda p: np.zeros_like(p), params)  # noqa: PLW0108  # an overloaded function has no one type
 
 
-def check_moments(subject: str, moments: object, count: int, *, more: bool = False) -> None:
-    """Check that moments are as many networks as an optimiser keeps, or at least so many.
+def check_moments(subject: str, moments: object, names: tuple[str, ...], *, around: bool = False) -> None:
+    """Check that moments have the names that an optimizer gives them.
+
+    Args:
+        subject: The optimizer.
+        moments: What it got.
+        names: Its own names.
+        around: Whether an inner optimizer's moments follow.
 
     Raises:
-        StructureError: If they are not.
+        StructureError: If they have not; says both.
     """
-    found = len(cast("tuple[object, ...]", moments)) if isinstance(moments, tuple) else None
-    if found is None or found < count or (found != count and not more):
-        reason = "a run goes on under the optimizer that it began with"
-        wanted = f"a tuple of {count} networks{' or more' if more else ''}"
-        raise StructureError(f"moments must be {wanted}, got {moments!r}; {reason}", subject=subject)
+    given = moments.names if isinstance(moments, Moments) else None
+    rest = given[len(names) :] if given is not None and given[: len(names)] == names else None
+    if rest is not None and (not rest or (around and all(name.startswith(INNER) for name in rest))):
+        return
+    wanted = (*names, f"{INNER}...") if around else names
+    got = f"got {moments!r:.80}, which is no Moments" if given is None else f"got {given}"
+    reason = "a run goes on under the optimizer that it began with"
+    raise StructureError(f"moments must have the names {wanted}, {got}; {reason}", subject=subject)
 
 
 @frozen
 class Descent:
-    """The base of optimisers whose update is written once: on buffers, number by number, as ``plan``."""
+    """The base of optimizers with a learning rate."""
 
     learning_rate: float | Schedule
 
@@ -113,56 +115,40 @@ class Descent:
         self.check()
 
     def check(self) -> None:
-        """Raise if another setting is none."""
+        """Raise if another setting is invalid."""
 
     def rate(self, step: int, /) -> float:
         """The learning rate after so many updates."""
         return rate_at(self.learning_rate, step)
 
-    def count(self) -> int:
-        """The number of moments."""
-        return 1
+    def names(self) -> tuple[str, ...]:
+        """The names of the moments."""
+        return ()
 
-    def init(self, params: N, /) -> tuple[N, ...]:
+    def init(self, params: N, /) -> Moments[N]:
         """Moments of zero."""
-        return tuple(zeros_like(params) for _ in range(self.count()))
+        return Moments.of(**{name: zeros_like(params) for name in self.names()})
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
-        """``plan`` on copies: what went in does not change."""
-        check_moments(type(self).__name__, moments, self.count())
-        check_alike(params, grads)
-        for moment in moments:
-            check_alike(params, moment)
-        p, g, *rest = (_copies(network) for network in (params, grads, *moments))
-        with np.errstate(all="ignore"):  # as in map_parameters
-            for parts in zip(p, g, *rest, strict=True):
-                self.plan(parts[0], parts[1], parts[2:])(step)
-        new, *states = (
-            on_arrays(network, iter([lock(part.flat) for part in parts]))
-            for network, parts in zip((params, *moments), (p, *rest), strict=True)
-        )
-        return new, tuple(states)
+    def check_moments(self, moments: object) -> None:
+        """Check that moments are this optimizer's.
 
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """The update in place."""
-        raise NotImplementedError
-
-    def flats(self, moments: tuple[Memory, ...]) -> tuple[Array, ...]:
-        """The moments' numbers, if they are as many as this optimiser keeps."""
-        check_moments(type(self).__name__, moments, self.count())
-        return tuple(moment.flat for moment in moments)
+        Raises:
+            StructureError: If they are not.
+        """
+        check_moments(type(self).__name__, moments, self.names())
 
 
-def _copies(network: Network) -> list[Memory]:
-    arrays = [(leaf.array.copy(), leaf.role == "decayed") for leaf in leaves(network) if leaf.trained]
-    return [Memory(array, (array,), (array,) if decayed else ()) for array, decayed in arrays]
+def rate_of(optimizer: RatedOptimizer, step: int) -> float:
+    """The learning rate after so many updates as a Python number: one of NumPy's would promote float32 arrays."""
+    rate: Any = optimizer.rate(step)
+    return cast("float", rate.item() if isinstance(rate, np.generic | np.ndarray) else rate)
 
 
 def learning_rates(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
-    """The learning rates of an optimiser's first steps, for a plot. Shape: (steps,).
+    """The learning rates of an optimizer's first steps, for a plot. Shape: (steps,).
 
     Raises:
-        ConfigError: If steps is no int of at least 0, or the optimiser does not say its rate.
+        ConfigError: If steps is no int of at least 0, or the optimizer does not say its rate.
 
     Example:
         >>> import funcnet as fn
@@ -174,7 +160,7 @@ def learning_rates(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
 
 
 def rated(optimizer: Optimizer, subject: str) -> RatedOptimizer:
-    """The optimiser, if it says its learning rate.
+    """The optimizer, if it says its learning rate.
 
     Raises:
         ConfigError: If it does not.

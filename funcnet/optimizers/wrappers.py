@@ -1,40 +1,38 @@
-"""Optimisers around an optimiser: clipping, decoupled weight decay, accumulated gradients, averaged weights.
+"""Optimizers around an optimizer: clipping, decoupled weight decay, accumulated gradients, averaged weights.
 
-In ``ClipByGlobalNorm(Averaging(AdamW(learning_rate=1e-3)), max_norm=1.0)`` the outer one sees the gradients first, and
-its moments come first.
+In ``ClipByGlobalNorm(Averaging(AdamW(learning_rate=1e-3)), max_norm=1.0)`` the outer one sees the gradients first. A
+wrapper that keeps a moment of its own puts it first, and ``inner.`` before the names of the inner optimizer's: here
+they are ``average``, ``inner.mean`` and ``inner.square``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
-import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array, lock
 from funcnet.errors import ConfigError
 from funcnet.layer import N
-from funcnet.optimizers.gradients import clip_by_global_norm, clip_by_value, clipping_factor
+from funcnet.optimizers.gradients import clip_by_global_norm, clip_by_value
+from funcnet.optimizers.moments import INNER, Moments
 from funcnet.optimizers.protocol import (
     Optimizer,
-    PlannedOptimizer,
-    PlannedUpdate,
     check_moments,
     check_optimizer,
-    planned_decay,
+    initial,
+    rate_of,
     rated,
+    updated,
     zeros_like,
 )
-from funcnet.plans import Memory, scalar
-from funcnet.records import Tree, check_tree, evolve, fields_of, register_name
+from funcnet.records import check_tree, register_name
 from funcnet.settings import INFINITY, check_count, check_number
-from funcnet.trees import map_parameters
+from funcnet.trees import map_decayed, map_parameters
 
 
 @frozen
 class Wrapper:
-    """The base of optimisers around an optimiser, which is their field ``optimizer``."""
+    """The base of optimizers around an optimizer, which is their field ``optimizer``."""
 
     optimizer: Optimizer
 
@@ -43,24 +41,20 @@ class Wrapper:
         self.check()
 
     def check(self) -> None:
-        """Raise if a setting is none."""
+        """Raise if a setting is invalid."""
 
     def rate(self, step: int, /) -> float:
-        """The inner optimiser's learning rate after so many updates."""
+        """The inner optimizer's learning rate after so many updates."""
         return rated(self.optimizer, type(self).__name__).rate(step)
 
-    def init(self, params: N, /) -> tuple[N, ...]:
-        """The inner optimiser's moments."""
-        return self.optimizer.init(params)
-
-    def planned(self, p: Memory, g: Memory, moments: tuple[Memory, ...]) -> PlannedUpdate:
-        """The inner optimiser's plan."""
-        return cast("PlannedOptimizer", self.optimizer).plan(p, g, moments)
+    def init(self, params: N, /) -> Moments[N]:
+        """The inner optimizer's moments."""
+        return initial(self.optimizer, params)
 
 
 @frozen
 class ClipByValue(Wrapper):
-    """An optimiser that gets its gradients through ``clip_by_value``.
+    """An optimizer that gets its gradients through ``clip_by_value``.
 
     Args:
         optimizer: What updates.
@@ -78,24 +72,14 @@ class ClipByValue(Wrapper):
         """The limit is above 0."""
         check_number("ClipByValue", "limit", self.limit, low=0, high=INFINITY)
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The inner update with clipped gradients."""
         return self.optimizer.update(params, clip_by_value(grads, self.limit), moments, step)
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        inner, low, high = self.planned(p, g, moments), scalar(-self.limit, g.flat), scalar(self.limit, g.flat)
-
-        def update(step: int) -> None:
-            np.clip(g.flat, low, high, g.flat)
-            inner(step)
-
-        return update
 
 
 @frozen
 class ClipByGlobalNorm(Wrapper):
-    """An optimiser that gets its gradients through ``clip_by_global_norm``.
+    """An optimizer that gets its gradients through ``clip_by_global_norm``.
 
     Args:
         optimizer: What updates.
@@ -113,29 +97,16 @@ class ClipByGlobalNorm(Wrapper):
         """The norm is above 0."""
         check_number("ClipByGlobalNorm", "max_norm", self.max_norm, low=0, high=INFINITY)
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The inner update with clipped gradients."""
         return self.optimizer.update(params, clip_by_global_norm(grads, self.max_norm), moments, step)
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        inner, scale = self.planned(p, g, moments), np.empty((), g.flat.dtype)
-
-        def update(step: int) -> None:
-            factor = clipping_factor(g.parts, self.max_norm)
-            if factor is not None:
-                scale[...] = factor
-                np.multiply(g.flat, scale, g.flat)
-            inner(step)
-
-        return update
 
 
 @frozen
 class WeightDecay(Wrapper):
-    """An optimiser with decoupled weight decay: first ``p * (1 - rate * weight_decay)``, for fields of type ``Weight``.
+    """An optimizer with decoupled weight decay: first ``p * (1 - rate * weight_decay)``, for fields of type ``Weight``.
 
-    ``rate`` is the inner optimiser's. Around ``Adam`` it is ``AdamW``. PyTorch's other optimisers add ``weight_decay *
+    ``rate`` is the inner optimizer's. Around ``Adam`` it is ``AdamW``. PyTorch's other optimizers add ``weight_decay *
     p`` to the gradient of every parameter instead: for plain SGD, and if all is decayed, that is the same.
 
     Args:
@@ -153,48 +124,25 @@ class WeightDecay(Wrapper):
     weight_decay: float
 
     def check(self) -> None:
-        """The decay is 0 or more, and the inner optimiser says its rate."""
+        """The decay is 0 or more, and the inner optimizer says its rate."""
         check_number("WeightDecay", "weight_decay", self.weight_decay, low=0, high=INFINITY, closed=True)
         rated(self.optimizer, "WeightDecay")
         if any(isinstance(inner, Accumulation) for inner in chain(self.optimizer)):
             reason = "it would decay in steps without an update"
             raise ConfigError(f"put WeightDecay inside of Accumulation; outside, {reason}", subject="WeightDecay")
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The inner update of smaller weights."""
-        kept = 1.0 - self.rate(step) * float(self.weight_decay)
+        kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
         check_tree("WeightDecay", params)
-        with np.errstate(all="ignore"):  # as in map_parameters
-            decayed = cast("N", _decayed(params, kept))
-        return self.optimizer.update(decayed, grads, moments, step)
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        inner, decay = self.planned(p, g, moments), planned_decay(p, self.rate, self.weight_decay)
-
-        def update(step: int) -> None:
-            decay(step)
-            inner(step)
-
-        return update
-
-
-def _decayed(params: Tree, kept: float) -> Tree:
-    if isinstance(params, tuple):
-        return tuple(_decayed(inner, kept) for inner in params)
-    fields = fields_of(type(params))
-    arrays: dict[str, Array | None] = {name: getattr(params, name) for name in fields.trained if name in fields.decayed}
-    changes: dict[str, object] = {name: lock(array * kept) for name, array in arrays.items() if array is not None}
-    for name in fields.networks:
-        changes[name] = _decayed(getattr(params, name), kept)
-    return evolve(params, **changes) if changes else params
+        return self.optimizer.update(map_decayed(lambda w: w * kept, params), grads, moments, step)
 
 
 @frozen
 class Accumulation(Wrapper):
-    """An optimiser that updates once in ``steps`` steps, with the mean of their gradients: a large batch in parts.
+    """An optimizer that updates once in ``steps`` steps, with the mean of their gradients: a large batch in parts.
 
-    In the steps between, the parameters stay. It keeps one moment, the sum so far. To the inner optimiser and its
+    In the steps between, the parameters stay. It keeps one moment, the sum so far. To the inner optimizer and its
     schedule only updates count.
 
     Args:
@@ -214,42 +162,30 @@ class Accumulation(Wrapper):
         check_count("Accumulation", "steps", self.steps)
 
     def rate(self, step: int, /) -> float:
-        """The inner optimiser's learning rate."""
+        """The inner optimizer's learning rate."""
         check_count("Accumulation", "step", step, low=0)
         return super().rate(step // self.steps)
 
-    def init(self, params: N, /) -> tuple[N, ...]:
+    def init(self, params: N, /) -> Moments[N]:
         """A sum of zero, and the inner moments."""
-        return (zeros_like(params), *super().init(params))
+        return Moments.of(sum=zeros_like(params)).around(super().init(params))
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """A longer sum, or the inner update."""
-        check_moments("Accumulation", moments, 1, more=True)
+        check_moments("Accumulation", moments, ("sum",), around=True)
         check_count("Accumulation", "step", step, low=0)
-        total = map_parameters(lambda s, g: lock(s + g), moments[0], grads)
-        if (step + 1) % self.steps:
-            return params, (total, *moments[1:])
-        average = map_parameters(lambda s: lock(s / s.dtype.type(self.steps)), total)
-        params, inner = self.optimizer.update(params, average, moments[1:], step // self.steps)
-        return params, (zeros_like(total), *inner)
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        total, inner, size = moments[0].flat, self.planned(p, g, moments[1:]), scalar(self.steps, p.flat)
-
-        def update(step: int) -> None:
-            np.add(total, g.flat, total)
-            if (step + 1) % self.steps == 0:
-                np.divide(total, size, g.flat)
-                inner(step // self.steps)
-                total.fill(0.0)
-
-        return update
+        inner, count = moments.inner(), float(self.steps)
+        total = map_parameters(lambda s, g: s + g, moments["sum"], grads)
+        if not (step + 1) % self.steps:
+            mean = map_parameters(lambda s: s / count, total)
+            params, inner = updated(self.optimizer, params, mean, inner, step // self.steps)
+            total = zeros_like(total)
+        return params, Moments.of(sum=total).around(inner)
 
 
 @frozen
 class Averaging(Wrapper):
-    """An optimiser that also keeps a moving average of the parameters: ``averaged(state)`` is that network.
+    """An optimizer that also keeps a moving average of the parameters: ``averaged(state)`` is that network.
 
     The average is exponential, ``a' = a + (1 - decay) * (p' - a)``, and after the first update ``p'`` itself, as in
     PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``. It is one moment, and changes no update.
@@ -273,57 +209,46 @@ class Averaging(Wrapper):
         """The decay is a share."""
         check_number("Averaging", "decay", self.decay, low=0, high=1, closed=True)
 
-    def init(self, params: N, /) -> tuple[N, ...]:
+    def init(self, params: N, /) -> Moments[N]:
         """The parameters, and the inner moments."""
-        return (params, *super().init(params))
+        return Moments.of(average=params).around(super().init(params))
 
-    def update(self, params: N, grads: N, moments: tuple[N, ...], step: int, /) -> tuple[N, tuple[N, ...]]:
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The inner update, and the average after it."""
-        check_moments("Averaging", moments, 1, more=True)
+        check_moments("Averaging", moments, ("average",), around=True)
         check_count("Averaging", "step", step, low=0)
-        average, fresh = moments[0], 1.0 - self.decay
-        params, inner = self.optimizer.update(params, grads, moments[1:], step)
+        fresh = float(1.0 - self.decay)
+        params, inner = updated(self.optimizer, params, grads, moments.inner(), step)
         if step:
-            average = map_parameters(lambda a, p: lock(a + (p - a) * fresh), average, params)
+            average = map_parameters(lambda a, p: a + (p - a) * fresh, moments["average"], params)
         else:
-            average = map_parameters(lambda _, p: p, average, params)
-        return params, (average, *inner)
-
-    def plan(self, p: Memory, g: Memory, moments: tuple[Memory, ...], /) -> PlannedUpdate:
-        """``update`` in place."""
-        average, inner = moments[0].flat, self.planned(p, g, moments[1:])
-        fresh, free = scalar(1.0 - self.decay, p.flat), np.empty_like(p.flat)
-
-        def update(step: int) -> None:
-            inner(step)
-            if step:
-                np.multiply(np.subtract(p.flat, average, free), fresh, free)
-                np.add(average, free, average)
-            else:
-                np.copyto(average, p.flat)
-
-        return update
+            average = map_parameters(lambda _, p: p, moments["average"], params)
+        return params, Moments.of(average=average).around(inner)
 
 
 def chain(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """An optimiser and all inside of it, from the outer to the inner."""
+    """An optimizer and all inside of it, from the outer to the inner."""
     yield optimizer
     while isinstance(optimizer, Wrapper):
         optimizer = optimizer.optimizer
         yield optimizer
 
 
-def average_in(optimizer: Optimizer, moments: tuple[N, ...], subject: str) -> N | None:
-    """The averaged network among an optimiser's moments; None if none is kept.
+def average_in(optimizer: Optimizer, moments: Moments[N], subject: str) -> N | None:
+    """The averaged network among an optimizer's moments; None if none is kept.
 
     Raises:
         StructureError: If it should be there and is not.
     """
+    prefix = ""
     for each in chain(optimizer):
         if isinstance(each, Averaging):
-            check_moments(subject, moments, 1, more=True)
-            return moments[0]
-        moments = moments[isinstance(each, Accumulation) :]
+            name = f"{prefix}average"
+            if not isinstance(moments, Moments) or name not in moments.names:
+                check_moments(subject, moments, (name,), around=True)
+            return moments[name]
+        if isinstance(each, Accumulation):
+            prefix += INNER
     return None
 
 
