@@ -25,6 +25,7 @@ from funcnet.errors import GradientError as GradientError
 from funcnet.errors import LabelError as LabelError
 from funcnet.errors import LawError as LawError
 from funcnet.errors import NonFiniteError as NonFiniteError
+from funcnet.errors import ReplayWarning as ReplayWarning
 from funcnet.errors import ShapeError as ShapeError
 from funcnet.errors import StructureError as StructureError
 from funcnet.fitting import Fit as Fit
@@ -113,6 +114,9 @@ from funcnet.preparation import one_hot as one_hot
 from funcnet.preparation import scale_images as scale_images
 from funcnet.preparation import split as split
 from funcnet.records import register_name as register_name
+from funcnet.replay import StepProgram as StepProgram
+from funcnet.replay import keep_programs as keep_programs
+from funcnet.replay import program as program
 from funcnet.schedules import Schedule as Schedule
 from funcnet.schedules import constant as constant
 from funcnet.schedules import cosine_decay as cosine_decay
@@ -120,6 +124,7 @@ from funcnet.schedules import exponential_decay as exponential_decay
 from funcnet.schedules import join_schedules as join_schedules
 from funcnet.schedules import linear_warmup as linear_warmup
 from funcnet.schedules import step_decay as step_decay
+from funcnet.tracing import whole as whole
 from funcnet.training import EpochLog as EpochLog
 from funcnet.training import Step as Step
 from funcnet.training import TrainState as TrainState
@@ -230,6 +235,7 @@ __all__ = [
     "ReLU",
     "Recheck",
     "Repeat",
+    "ReplayWarning",
     "Reshape",
     "Residual",
     "Run",
@@ -243,6 +249,7 @@ __all__ = [
     "Standardize",
     "Statistic",
     "Step",
+    "StepProgram",
     "StructureError",
     "Summary",
     "SummaryRow",
@@ -284,6 +291,7 @@ __all__ = [
     "huber",
     "initializers",
     "join_schedules",
+    "keep_programs",
     "layer_norm",
     "learning_rates",
     "linear_warmup",
@@ -302,6 +310,7 @@ __all__ = [
     "portable",
     "predict",
     "predict_proba",
+    "program",
     "recheck",
     "register_elementwise",
     "register_layer",
@@ -323,6 +332,7 @@ __all__ = [
     "training",
     "value_and_grad",
     "vjp",
+    "whole",
 ]
 
 

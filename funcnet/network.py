@@ -15,6 +15,7 @@ from funcnet.arithmetic import in_force, using
 from funcnet.arrays import ARRAY_TYPES, Array, check_array, contiguous
 from funcnet.errors import ConfigError, NonFiniteError, StructureError
 from funcnet.layer import Layer, N, Network, Pullback, Shape, checked_pair, entering, rule_of
+from funcnet.replay import replayed_call
 from funcnet.settings import INFINITY, check_callable, check_count
 from funcnet.tracing import attempt
 from funcnet.trees import first_trained, leaves
@@ -240,13 +241,13 @@ def weighted_loss(loss: Loss[T], prediction: Array, target: T, weight: Array | N
         ConfigError: If there are weights and the loss takes none: its third parameter is not called ``weight``.
     """
     if weight is None:
-        return loss(prediction, target)
+        return attempt(loss, prediction, target)
     names = list(signature(loss).parameters)
     if names[2:3] != ["weight"]:
         fix = "give its third parameter the name weight, or give batches without"
         shown = getattr(loss, "__name__", repr(loss))
         raise ConfigError(f"the loss takes no weights of examples: {shown}({', '.join(names)}); {fix}")
-    return cast("WeightedLoss[T]", loss)(prediction, target, weight)
+    return attempt(cast("WeightedLoss[T]", loss), prediction, target, weight)
 
 
 def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
@@ -269,13 +270,13 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
     """
     check_callable("value_and_grad", "loss", loss)
     with np.errstate(all="ignore"):  # a loss that is not finite is refused
-        return loss_and_grad(params, x, y, loss, weight)
+        return replayed_call(loss_and_grad, params, x, y, loss, weight)
 
 
 def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
     prediction, inputs = _remembering(params, contiguous(x))
-    value, g = attempt(weighted_loss, loss, prediction, y, weight)
+    value, g = weighted_loss(loss, prediction, y, weight)
     if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
     if type(g) not in ARRAY_TYPES or g.shape != prediction.shape or g.dtype != prediction.dtype:

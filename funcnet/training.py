@@ -22,6 +22,7 @@ from funcnet.optimizers.moments import Moments
 from funcnet.optimizers.protocol import Optimizer, check_optimizer, initial, updated
 from funcnet.optimizers.wrappers import average_in
 from funcnet.records import Record, Tree, check_tree, register_name
+from funcnet.replay import replayed_fold
 from funcnet.settings import INFINITY, check_callable, check_count, check_iterable, check_number
 from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import check_finite_parameters, map_parameters
@@ -257,7 +258,7 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     check_iterable("train_epoch", "batches", batches)
     losses: list[float] = []
     try:
-        state = _fold(step, state, batches, losses)
+        state = replayed_fold(step, state, batches, losses)
     except FuncnetError as error:
         if error.step is None:
             error.at_step(len(losses))
@@ -266,15 +267,6 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     array = np.array(losses, np.float64)
     array.flags.writeable = False
     return state, EpochLog(array)
-
-
-def _fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
-    for batch in batches:
-        state, loss = step(state, batch)
-        if not -INFINITY < loss < INFINITY:
-            raise NonFiniteError(f"the loss is {loss}; the learning rate may be too high")
-        losses.append(loss)
-    return state
 
 
 def _check_state(state: object, steps: int) -> None:

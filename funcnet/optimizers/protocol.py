@@ -13,6 +13,7 @@ from funcnet.layer import N
 from funcnet.optimizers.moments import INNER, Moments
 from funcnet.schedules import Schedule, check_rate, rate_at
 from funcnet.settings import check_count
+from funcnet.tracing import attempt
 from funcnet.trees import map_parameters
 
 
@@ -67,7 +68,7 @@ def updated(optimizer: Optimizer, params: N, grads: N, moments: Moments[N], step
     Raises:
         StructureError: If the optimizer returns something else; says what to return.
     """
-    made: Any = optimizer.update(params, grads, moments, step)
+    made: Any = attempt(optimizer.update, params, grads, moments, step)
     if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], Moments):
         raise _returned(optimizer, "update", "(params, Moments.of(name=network, ...))", made)
     return cast("tuple[N, Moments[N]]", made)
