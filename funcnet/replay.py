@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from threading import Lock
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -101,55 +100,61 @@ def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
 
 
 class _Shape:
-    """What is known of a step for batches of one shape: its traces, and which numbers vary."""
+    """What is known of a step for batches of one shape: its traces, and which numbers vary.
+
+    ``leaves_of(batch)`` is a list of a batch's arrays and numbers; None if the batch has another shape.
+    """
 
     def __init__(self, batch: Any) -> None:
         self.traces: list[Trace] = []
         self.varying: set[int] = set()
-        self._matches = _matcher(batch)
-
-    def leaves_of(self, batch: Any) -> list[Any] | None:
-        """The leaves of a batch; None if it has another shape."""
-        found: list[Any] = []
-        return found if self._matches(batch, found) else None
+        self.leaves_of = _matcher(batch)
 
 
-def _matcher(tree: Any) -> Callable[[Any, list[Any]], bool]:
-    """Whether another tree has the structure of this one; it appends the other's leaves."""
-    kind = type(tree)
-    if kind is np.ndarray:
-        shape, strides, dtype = tree.shape, tree.strides, tree.dtype
+def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
+    """A function that checks a tree's structure and lists its leaves, written for one structure: it runs in each step."""
+    scope: dict[str, Any] = {"ndarray": np.ndarray}
+    lines, leaves = ["def leaves_of(v0):"], list[str]()
 
-        def is_alike(x: Any, found: list[Any]) -> bool:
-            found.append(x)
-            return type(x) is np.ndarray and x.shape == shape and x.strides == strides and x.dtype == dtype
+    def bound(thing: object) -> str:
+        scope[f"k{len(scope)}"] = thing
+        return f"k{len(scope) - 1}"
 
-        return is_alike
-    names = fields_of(kind)
-    if not names and not issubclass(kind, tuple):
-        is_leaf = bool(leaves_of(tree))
+    def check(condition: str) -> None:
+        lines.append(f"    if {condition}: return None")
 
-        def is_same(x: Any, found: list[Any]) -> bool:
-            if is_leaf:
-                found.append(x)
-                return type(x) is kind
-            return x is tree or (type(x) is kind and bool(x == tree))
+    def walk(tree: Any, name: str) -> None:
+        kind = type(tree)
+        if kind is np.ndarray:
+            shape, strides, dtype = bound(tree.shape), bound(tree.strides), bound(tree.dtype)
+            check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
+            check(f"{name}.dtype is not {dtype} and {name}.dtype != {dtype}")
+            leaves.append(name)
+            return
+        if tree is None:
+            check(f"{name} is not None")
+            return
+        check(f"type({name}) is not {bound(kind)}")
+        if leaves_of(tree) == [tree]:
+            leaves.append(name)
+            return
+        fields = fields_of(kind)
+        if not fields and not issubclass(kind, tuple):
+            check(f"{name} != {bound(tree)}")
+            return
+        parts = [(f"{name}.{field}", getattr(tree, field)) for field in fields]
+        if not fields:
+            check(f"len({name}) != {len(tree)}")
+            parts = [(f"{name}[{i}]", part) for i, part in enumerate(tree)]
+        for text, part in parts:
+            inner = f"v{len(lines)}"
+            lines.append(f"    {inner} = {text}")
+            walk(part, inner)
 
-        return is_same
-    getter = attrgetter(*names) if names else None
-    parts = (getter(tree) if len(names) > 1 else (getter(tree),)) if getter else tree
-    inner = [_matcher(part) for part in parts]
-
-    def are_alike(x: Any, found: list[Any]) -> bool:
-        if type(x) is not kind or (getter is None and len(x) != len(inner)):
-            return False
-        values = x if getter is None else getter(x) if len(names) > 1 else (getter(x),)
-        for match, value in zip(inner, values, strict=True):  # noqa: SIM110  # all() costs more than the rest
-            if not match(value, found):
-                return False
-        return True
-
-    return are_alike
+    walk(like, "v0")
+    exec("\n".join([*lines, f"    return [{', '.join(leaves)}]"]), scope)  # noqa: S102  # the text above
+    made: Callable[[Any], list[Any] | None] = scope["leaves_of"]
+    return made
 
 
 class _Programs:
@@ -221,7 +226,7 @@ class _Fold(Generic[S, B]):
         self._named, self._step, self._programs = step, _checked(step), programs
         self._state = state
         self._leaves: list[Any] | None = None  # of the state, if it lies in memory; for an array, what it was
-        self._changed: set[int] = set()
+        self._ran: set[Trace] = set()  # since the state has lain there
         self._seen: set[object] = set()
         self._shape: _Shape | None = None
         for shape in programs.shapes.values():
@@ -250,9 +255,9 @@ class _Fold(Generic[S, B]):
         """The state as a value."""
         if self._leaves is None or self._programs.memory is None:
             return self._state
-        leaves = list(self._leaves)
+        leaves, changed = list(self._leaves), {place for trace in self._ran for place in trace.changed}
         for place, array in zip(self._programs.places, self._programs.memory.arrays, strict=True):
-            if place in self._changed:
+            if place in changed:
                 leaves[place] = lock(array.copy())
         return with_leaves(self._state, iter(leaves))
 
@@ -274,7 +279,7 @@ class _Fold(Generic[S, B]):
         (loss,), numbers = done
         for place, number in zip(trace.counters, numbers, strict=True):
             self._leaves[place] = number
-        self._changed.update(trace.changed)
+        self._ran.add(trace)
         return float(loss) if before is None else self._verified(trace, before, batch, loss)
 
     def _verified(self, trace: Trace, before: S, batch: B, loss: float) -> float:
@@ -299,7 +304,7 @@ class _Fold(Generic[S, B]):
     def _enter(self, trace: Trace) -> None:
         """Copy the state into the programs' memory."""
         self._leaves = leaves_of(self._state)
-        self._changed = set()
+        self._ran = set()
         for place, array in zip(trace.arrays, trace.program.memory.arrays, strict=True):
             array[...] = self._leaves[place]
 

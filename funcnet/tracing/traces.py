@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from time import perf_counter
 from typing import Any, TypeAlias
 
@@ -62,8 +63,9 @@ class Trace:
         self.arrays = [place for place in range(own) if is_array(leaves[place])]
         self.counters = [place for place in numbers if place in varying]
         self.fixed = [place for place, made in enumerate(inputs) if made is None]
-        self.constants = [leaves[place] for place in self.fixed]
+        self.constants = tuple(leaves[place] for place in self.fixed)
         self.given = [place for place in range(own, len(leaves)) if inputs[place] is not None]
+        self._taken, self._held = _getter([*self.given, *self.counters]), _getter(self.fixed)
         self.skeleton, self.own, self.verified = skeleton_of(result), own, False
         self.outcome = [_raw(leaf) for leaf in after], [_raw(leaf) for leaf in made]
         before = [inputs[place] for place in self.arrays]
@@ -72,7 +74,7 @@ class Trace:
         names = [_named(paths[place], keep=place < own) for place in (*self.given, *self.counters, *self.arrays)]
         self.program = Program(
             tape,
-            arguments=[_known(inputs[place]) for place in (*self.given, *self.counters)],
+            arguments=[inputs[place] for place in (*self.given, *self.counters)],
             results=[*map(_value, made), *(_value(after[place]) for place in self.counters)],
             state=before,
             new=[_value(after[place]) for place in self.arrays],
@@ -83,20 +85,22 @@ class Trace:
 
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether the numbers that it takes for constants are those of these leaves of state and arguments."""
-        return [leaves[place] for place in self.fixed] == self.constants
+        return self._held(leaves) == self.constants
 
-    def run(self, leaves: Sequence[Any]) -> tuple[list[Any], list[Any]] | None:
+    def run(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
         """The result's leaves and the state's new numbers, at ``counters``; None if a condition does not hold."""
-        returned = self.program.run(*[leaves[place] for place in self.given], *[leaves[i] for i in self.counters])
+        returned = self.program.run(*self._taken(leaves))
         if returned is None:
             return None
-        results = list(returned)
-        cut = len(results) - len(self.counters)
-        return results[:cut], results[cut:]
+        cut = len(returned) - len(self.counters)
+        return returned[:cut], returned[cut:]
 
 
-def _known(value: Any) -> Any:
-    return value
+def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What stands at these places, as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda leaves: tuple(leaves[place] for place in places)
 
 
 def _input(tape: Tape, made: Any) -> Any:
