@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import funcnet as fn
 from funcnet import arithmetic
-from funcnet.arithmetic import Name, portable, using
+from funcnet.arithmetic import Name, using
 from funcnet.arrays import Array
 from funcnet.draws import normal
 from funcnet.trees import same_bits

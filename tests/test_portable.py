@@ -557,8 +557,8 @@ initializers = (kinds.glorot_uniform, kinds.he_normal, kinds.orthogonal)
 a, b = p.rows(x), p.rows(g)
 print(json.dumps({
     "portable": sha256(
-        p.matmul(x, weight), p.matmul(g, weight.T), p.sum_outer(x, g), p.matmul(long, tall), p.sum_outer(tall, tall[:, :5]),
-        p.matmul(x[:1], weight), p.sum_rows(g), p.sum_last(x), p.sum_rows(long),
+        p.matmul(x, weight), p.matmul(g, weight.T), p.sum_outer(x, g), p.matmul(long, tall),
+        p.sum_outer(tall, tall[:, :5]), p.matmul(x[:1], weight), p.sum_rows(g), p.sum_last(x), p.sum_rows(long),
         np.array([p.mean(x), p.mean(x.astype(np.float64))]),
         a.values[:, :p.BLOCK] @ once.values[:p.BLOCK] + 0.0,  # float64 hides nothing
         b.values @ once.values.T + 0.0,
