@@ -37,10 +37,10 @@ CHOSEN = {
     "data": ["bad_inputs", "refusals", "data", "training", "preparation", "losses"],
     "layers/": [
         *("bad_inputs", "refusals", "laws", "activations", "normalization", "images", "combinators", "preparation"),
-        *("plans", "gradients", "check_layer", "summary", "table", "properties"),
+        *("gradients", "check_layer", "summary", "table", "properties"),
     ],
-    "losses": ["bad_inputs", "refusals", "losses", "properties", "training", "plans", "gradients"],
-    "optimizers": ["bad_inputs", "refusals", "optimizers", "schedules", "training", "plans", "table"],
+    "losses": ["bad_inputs", "refusals", "losses", "properties", "training", "gradients"],
+    "optimizers": ["bad_inputs", "refusals", "optimizers", "schedules", "training", "table"],
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = (

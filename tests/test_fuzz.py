@@ -605,10 +605,9 @@ def test_a_layer_by_itself_overflows_only_where_its_result_does(case: Any) -> No
     layer = fn.cast(case.layer(), np.float32)
     x = case.x(3, np.float32) * np.float32(1e4)
     rule = rule_of(layer)
-    y, pull = rule.vjp(layer, x)
+    y = rule.forward(layer, x)
     assert np.isfinite(y).all()
-    assert np.isfinite(pull(np.full_like(y, 1e4))[0]).all()
-    assert same_bits(rule.forward(layer, x), y)
+    assert np.isfinite(rule.backward(layer, x, np.full_like(y, 1e4))[0]).all()
 
 
 @pytest.mark.parametrize("number", [3e38, np.inf, -np.inf, np.nan])

@@ -149,20 +149,6 @@ def test_a_gradient_of_nan_is_refused() -> None:
         fn.check_gradients(Nowhere(), np.ones((1, 2)))
 
 
-def test_a_pullback_of_the_users_own_is_used() -> None:
-    """A registered vjp replaces forward and backward; its pullback's two halves agree."""
-
-    @frozen(eq=False)
-    class Negate(fn.Layer):
-        pass
-
-    def vjp(params: Negate, x: fn.Array) -> tuple[fn.Array, fn.Pullback[Negate]]:
-        return -x, fn.Pullback(lambda g: (-g, params), lambda _: params)
-
-    fn.register_layer(Negate, forward=lambda _, x: -x, backward=lambda params, _, g: (-g, params), vjp=vjp)
-    fn.check_gradients((Negate(), fn.Tanh()), inputs(KEY, 2, 3))
-
-
 def test_the_report_is_a_table() -> None:
     """A line per array, with elements, error and tolerance."""
     report = fn.check_gradients((fn.Tanh(), faulty("none")), inputs(KEY, 2, 3))

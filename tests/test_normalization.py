@@ -364,30 +364,19 @@ class Twice(fn.Layer, Generic[N]):
     net: N
 
 
-def twice_vjp(params: Twice[N], x: fn.Array) -> tuple[fn.Array, fn.Pullback[Twice[N]]]:
-    """Forward and backward."""
-    z, first = fn.vjp(params.net, x)
-    y, second = fn.vjp(params.net, z)
-
-    def both(g: fn.Array) -> tuple[fn.Array, Twice[N]]:
-        middle, late = second(g)
-        grad_x, early = first(middle)
-        return grad_x, Twice(map_parameters(lambda a, b: a + b, early, late))
-
-    return y, fn.Pullback(both, lambda g: both(g)[1])
-
-
 def twice_forward(params: Twice[N], x: fn.Array) -> fn.Array:
     """The inner network, and again."""
-    return twice_vjp(params, x)[0]
+    return fn.forward(params.net, fn.forward(params.net, x))
 
 
 def twice_backward(params: Twice[N], x: fn.Array, g: fn.Array) -> tuple[fn.Array, Twice[N]]:
     """The sum of both gradients."""
-    return twice_vjp(params, x)[1](g)
+    middle, late = fn.backward(params.net, fn.forward(params.net, x), g)
+    grad_x, early = fn.backward(params.net, x, middle)
+    return grad_x, Twice(map_parameters(lambda a, b: a + b, early, late))
 
 
-fn.register_layer(Twice, forward=twice_forward, backward=twice_backward, vjp=twice_vjp)
+fn.register_layer(Twice, forward=twice_forward, backward=twice_backward)
 
 
 def test_a_combinator_must_say_what_reaches_its_inside() -> None:

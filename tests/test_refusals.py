@@ -242,3 +242,54 @@ def test_one_column_has_no_classes() -> None:
     for function in (fn.predict, fn.predict_proba):
         with pytest.raises(fn.ShapeError, match=r"got \(4, 1\); .* use outputs\(net, x\)\[:, 0\] > 0"):
             function(fn.mlp(KEY, (2, 1)), X)
+
+
+REMOVED = (
+    (fn.register_layer, "vjp", "forward and backward are all that a layer needs"),
+    (fn.register_layer, "plan", "forward and backward are all that a layer needs"),
+    (fn.register_elementwise, "value_into", "value and slope are all that an elementwise layer needs"),
+    (fn.register_elementwise, "slope_into", "value and slope are all that an elementwise layer needs"),
+)
+
+
+@pytest.mark.parametrize(("registering", "keyword", "reason"), REMOVED)
+def test_what_a_layer_could_have_once_is_refused(registering: Any, keyword: str, reason: str) -> None:
+    """With the advice to delete it; a keyword that there never was is refused as Python does. Nothing is registered."""
+
+    @attrs.frozen(eq=False)
+    class Same(fn.Layer):
+        pass
+
+    elementwise = registering is fn.register_elementwise
+    functions = (
+        {"value": unchanged, "slope": passed_on} if elementwise else {"forward": unchanged, "backward": passed_on}
+    )
+    with pytest.raises(fn.ConfigError) as removed:
+        registering(Same, **functions, **{keyword: None})
+    assert str(removed.value) == f"{registering.__name__} takes no {keyword}=: delete it, {reason}"
+    for other in ("jvp", "vjp" if elementwise else "value_into"):
+        with pytest.raises(TypeError) as unknown:
+            registering(Same, **functions, **{other: None})
+        assert str(unknown.value) == f"{registering.__name__}() got an unexpected keyword argument '{other}'"
+    registering(Same, **functions, name=f"tests.Same without {keyword}")
+
+
+@attrs.frozen(eq=False)
+class Single(fn.Layer):
+    """Its backward returns no pair."""
+
+    scale: fn.Array
+
+
+fn.register_layer(Single, forward=unchanged, backward=lambda _, __, g: g)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("place", ["0.1", "1"])
+def test_an_error_backward_has_its_place(place: str) -> None:
+    """Also that of the first layer that is trained, however deep it stands."""
+    single, relu = Single(np.ones(2, np.float32)), fn.ReLU()
+    net: fn.Network = ((relu, single), relu) if place == "0.1" else (NET, single, relu)
+    with pytest.raises(fn.StructureError) as caught:
+        fn.value_and_grad(net, X, LABELS, fn.softmax_cross_entropy)
+    wanted = "backward must return (grad_x, grad_params), got ndarray"
+    assert str(caught.value) == f"Single (layer {place}): {wanted}"

@@ -15,12 +15,12 @@ from funcnet.sources import past_the_door
 PACKAGE = Path(str(fn.__file__)).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
-    1: ("errors", "settings", "files", "arrays", "records", "keys", "sources"),
+    1: ("errors", "settings", "files", "tracing", "arrays", "records", "keys", "sources"),
     2: ("arithmetic", "draws", "trees"),
     3: ("layer", "initializers", "network", "modes", "plans"),
     4: ("layers", "losses", "metrics", "schedules"),
     5: ("models", "optimizers", "data", "datasets", "preparation", "augmentation", "diagnosis"),
-    6: ("shards", "folds", "training", "inference", "fitting"),
+    6: ("shards", "training", "inference", "fitting"),
     7: (
         "contract",
         "__main__",

@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from networks import inputs
 
 import funcnet as fn
+from funcnet import records
 from funcnet.arithmetic import Name, using
+from funcnet.arrays import is_canonical
 from funcnet.data import Minibatches
 from funcnet.trees import leaves, same_bits
 
@@ -243,11 +246,32 @@ def test_records_copy_what_others_can_write_and_adopt_what_is_locked() -> None:
     assert fn.Dense(weight=view, bias=bias).weight is not view
 
 
-def test_a_step_copies_no_array_into_its_records() -> None:
+def test_a_step_copies_no_array_into_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients and new weights are locked where they are made, and adopted."""
     net, batch = NET[:2] + NET[3:], batches()[0]
+
+    def adopt(_: fn.Array) -> fn.Array:
+        pytest.fail("a record copied an array")
+
+    monkeypatch.setattr(records, "adopt", adopt)
     _, grads = fn.value_and_grad(net, batch.x, batch.y, fn.softmax_cross_entropy)
-    assert all(leaf.array.base is None and not leaf.array.flags.writeable for leaf in leaves(grads))
+    assert all(is_canonical(leaf.array) for leaf in leaves(grads))
+
+
+def test_a_step_makes_its_gradients_and_new_weights_and_little_else() -> None:
+    """The traced peak above the state is two networks of memory and at most 64 KB beside the batch's activations."""
+    sizes, rows = (784, 100, 200, 10), 32
+    net, step = fn.mlp(KEY, sizes), SGD_STEP
+    batch = fn.Batch(inputs(KEY, rows, sizes[0], dtype=np.float32), np.arange(rows) % 10)
+    step(net, batch)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    step(net, batch)
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    parameters = sum(leaf.array.nbytes for leaf in leaves(net))
+    assert peak <= 2 * parameters + 4 * rows * (sizes[0] + 2 * sum(sizes[1:])) + 65_536
 
 
 # ----------------------------------------------------------------------------------------------- inference

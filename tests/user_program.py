@@ -78,7 +78,7 @@ def combined(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(deep, fn.Repeat[tuple[fn.Dense, fn.Dropout]])
     whole = (base, wide, deep, fn.dense(fn.Key(3), 16, 3))
     y, pull = fn.vjp(whole, x)
-    assert_type(pull.grad_x(y), fn.Array)
+    assert_type(pull(y)[0], fn.Array)
     _, grad = fn.value_and_grad(whole, x, labels, fn.softmax_cross_entropy)
     whole = fn.sgd_update(whole, grad, learning_rate=0.1)
     assert_type(whole[0].net[0].weight, fn.Array)

@@ -133,7 +133,6 @@ for check in fn.check_layer(Bend(curve=np.array([0.5, -0.25])), examples).checks
 shapes       batches of 2, 4, 0       holds
 purity       x, g, parameters         holds
 determinism  twice, and after another holds
-vjp          y, both, params_only     holds
 linearity    grad_x                   holds
 linearity    curve                    holds
 gradient     x                        holds

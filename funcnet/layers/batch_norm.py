@@ -6,20 +6,11 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import mean_rows, sum_rows
-from funcnet.arrays import (
-    Array,
-    FloatDType,
-    Statistic,
-    check_array,
-    check_channels,
-    check_finite,
-    check_row_shape,
-    lock,
-)
+from funcnet.arrays import Array, FloatDType, Statistic, check_array, check_channels, check_finite, lock
 from funcnet.errors import ConfigError
 from funcnet.keys import Key
-from funcnet.layer import Layer, Shape, register_layer
-from funcnet.layers.normalization import check_affine, per_channel, unit_affine
+from funcnet.layer import Layer, register_layer
+from funcnet.layers.channels import check_affine, kept_shape, per_channel, unit_affine
 from funcnet.records import evolve
 from funcnet.settings import INFINITY, check_number
 
@@ -131,12 +122,6 @@ def batch_norm_calibrated(params: BatchNorm, x: Array) -> BatchNorm:
     return evolve(params, mean=lock(statistics["mean"]), variance=lock(statistics["variance"]), training=False)
 
 
-def batch_norm_output_shape(params: BatchNorm, shape: Shape) -> Shape:
-    """(..., C), which it keeps."""
-    check_row_shape("BatchNorm", shape, ("...", len(params.scale)), ("scale", params.scale))
-    return shape
-
-
 register_layer(
     BatchNorm,
     forward=batch_norm_forward,
@@ -144,7 +129,7 @@ register_layer(
     training=batch_norm_training,
     is_training=lambda params: params.training,
     calibrated=batch_norm_calibrated,
-    output_shape=batch_norm_output_shape,
+    output_shape=lambda params, shape: kept_shape("BatchNorm", params.scale, shape),
     name="funcnet.BatchNorm",
 )
 

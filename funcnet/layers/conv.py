@@ -31,8 +31,8 @@ from funcnet.records import evolve
 from funcnet.settings import check_callable, check_count
 from funcnet.trees import float_dtype
 
-PATCHES: Final = 2**19
-"""How many numbers of patches forward has at a time."""
+PATCHES: Final = 2**24
+"""How many numbers of patches forward has at a time, at most: 64 MB of float32."""
 
 
 @frozen(eq=False)
@@ -143,7 +143,7 @@ def _convolved(params: Conv2D, x: Array, axes: Axes) -> Array:
 def conv2d_forward(params: Conv2D, x: Array) -> Array:
     """``y = patches @ weight + bias``, a row of patches for each place of the kernel.
 
-    With the patches of so many images at a time as a processor's cache holds; each has a product of its own anyway.
+    A large batch goes through in groups, so that memory is bounded; each image has a product of its own anyway.
     """
     axes = _checked(params, x)
     group = max(1, PATCHES // (_places(axes) * math.prod(params.weight.shape[:3])))

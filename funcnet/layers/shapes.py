@@ -31,6 +31,7 @@ class Flatten(Layer):
     """Each row as a vector, in C order: what stands between images and Dense. Shapes: x (B, ...), y (B, O).
 
     Example:
+        >>> import numpy as np
         >>> import funcnet as fn
         >>> fn.forward(Flatten(), np.array([[[1.0, 2.0], [3.0, 4.0]]]))
         array([[1., 2., 3., 4.]])
@@ -47,6 +48,7 @@ class Reshape(Layer):
     """Each row in another shape, in C order. Shapes: x (B, ...), y ``(B, *shape)``.
 
     Example:
+        >>> import numpy as np
         >>> import funcnet as fn
         >>> fn.forward(Reshape((2, 2)), np.array([[1.0, 2.0, 3.0, 4.0]]))
         array([[[1., 2.],
