@@ -122,6 +122,19 @@ def test_a_run_resumes_in_another_process(tmp_path: Path) -> None:
     assert re.search(r"in epoch 2, step \d+: data, y\[\d+\] is \d in one and \d in the other", lines[4])
 
 
+@needs_extra
+def test_two_networks_learn_and_repeat(tmp_path: Path) -> None:
+    """All eight modes, 0.95 of the points on them, the whole step traced, a figure, and the same points twice."""
+    said = run("two_networks.py", directory=tmp_path)
+    found = re.match(r"Modes covered: 8 of 8; points on them: ([\d.]+)%", said)
+    assert found
+    assert float(found[1]) >= 95
+    assert "untraced: nothing" in said
+    assert (tmp_path / "figures" / "two_networks.png").stat().st_size > 10_000
+    first, again = (run("two_networks.py", "--epochs", "3", "--seed", "1", directory=tmp_path) for _ in "ab")
+    assert first == again
+
+
 def test_own_layer_learns(tmp_path: Path) -> None:
     """The user's layer trains."""
     assert "Accuracy: 1.0000" in run("own_layer.py", directory=tmp_path)
