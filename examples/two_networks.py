@@ -67,7 +67,7 @@ def picture(path: Path, data: fn.Array, stages: dict[str, fn.Array], losses: lis
     axes[next(reversed(stages))].legend(loc="center", markerscale=4)
     axes["loss"].plot(range(1, len(losses) + 1), losses)
     axes["loss"].axhline(np.log(2), color="gray", linestyle=":")
-    axes["loss"].set(xlabel="epoch", ylabel="loss", title="discriminator (dotted: ln 2, a guess)")
+    axes["loss"].set(xlabel="epoch", ylabel="discriminator's loss", title="dotted: ln 2, the loss of a guess")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
