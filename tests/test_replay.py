@@ -216,7 +216,6 @@ LOSSES: Final[dict[str, tuple[Any, Any]]] = {
     "softmax, smoothed": (fn.SoftmaxCrossEntropy(label_smoothing=0.1), LABELS[:28]),
     "softmax of shares": (fn.SoftmaxCrossEntropy(), SHARES),
     "softmax with class weights": (fn.SoftmaxCrossEntropy(class_weight=(1.0, 0.5, 2.0)), LABELS[:28]),
-    "softmax that ignores": (fn.SoftmaxCrossEntropy(ignored=1), LABELS[:28]),
     "binary": (fn.binary_cross_entropy, (NUMBERS > 0).astype(np.float64)),
     "hinge": (fn.hinge, np.sign(NUMBERS)),
     "Huber": (fn.Huber(0.7), NUMBERS),
