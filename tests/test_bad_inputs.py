@@ -844,8 +844,8 @@ def test_moments_belong_to_their_optimizer() -> None:
     ):
         facts = ("Momentum: moments must have the names ('velocity',), got ", got, reason)
         refuse(fn.StructureError, facts, fn.Momentum(0.1).update, NET, NET, moments, 0)
-    facts = ("SGD: moments must have the names (), got ('mean', 'square')", reason)
-    refuse(fn.StructureError, facts, fn.SGD(0.1).update, NET, NET, other, 0)
+    fact = "SGD: moments must have the names (), got ('mean', 'square')"
+    refuse(fn.StructureError, (fact, reason), fn.SGD(0.1).update, NET, NET, other, 0)
     state = fn.TrainState(NET, fn.Momentum(0.1), fn.Moments.of(), 0, KEY)
     refuse(fn.StructureError, (reason,), fn.train_step(CE), state, BATCH)
 

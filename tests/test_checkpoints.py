@@ -188,10 +188,10 @@ def test_users_records_come_back(path: Path) -> None:
         inner: fn.SGD
         loss: Callable[..., object] = fn.softmax_cross_entropy
 
-        def init(self, params: Any, /) -> tuple[Any, ...]:
+        def init(self, params: Any, /) -> fn.Moments[Any]:
             return self.inner.init(params)
 
-        def update(self, *arguments: Any) -> tuple[Any, tuple[Any, ...]]:
+        def update(self, *arguments: Any) -> tuple[Any, fn.Moments[Any]]:
             return self.inner.update(*arguments)
 
     fn.register_layer(Everything, forward=lambda _, x: x, backward=lambda p, _, g: (g, p), name="tests.Everything")
