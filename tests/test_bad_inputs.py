@@ -25,6 +25,7 @@ CE = fn.softmax_cross_entropy
 STEP = fn.sgd_step(CE, learning_rate=0.1)
 NAN, INF = math.nan, math.inf
 Call = Callable[[Any], object]
+NO_MOMENTS: fn.Moments[Any] = fn.Moments.of()
 
 
 def anything(value: object) -> Any:
@@ -826,7 +827,7 @@ def test_gradients_of_another_structure_are_refused_with_both(name: str) -> None
     other = MISMATCHES[name]
     facts = ("two networks must have one structure", repr(NET), repr(other))
     refuse(fn.StructureError, facts, fn.sgd_update, NET, other, learning_rate=0.1)
-    refuse(fn.StructureError, facts, fn.SGD(0.1).update, NET, other, fn.Moments.of(), 0)
+    refuse(fn.StructureError, facts, fn.SGD(0.1).update, NET, other, NO_MOMENTS, 0)
     refuse(fn.StructureError, facts, fn.Momentum(0.1).update, NET, other, fn.Moments.of(velocity=NET), 0)
     inner, wrapped = fn.Residual(NET), fn.Residual(anything(other))
     refuse(fn.StructureError, facts, fn.sgd_update, inner, wrapped, learning_rate=0.1)
@@ -837,7 +838,7 @@ def test_moments_belong_to_their_optimizer() -> None:
     reason = "a run goes on under the optimizer that it began with"
     other = fn.Moments.of(mean=NET, square=NET)
     for moments, got in (
-        (fn.Moments.of(), "()"),
+        (NO_MOMENTS, "()"),
         (other, "('mean', 'square')"),
         ((NET,), "which is not Moments.of(velocity=...)"),
         (None, ""),
@@ -846,7 +847,7 @@ def test_moments_belong_to_their_optimizer() -> None:
         refuse(fn.StructureError, facts, fn.Momentum(0.1).update, NET, NET, moments, 0)
     fact = "SGD: moments must have the names (), got ('mean', 'square')"
     refuse(fn.StructureError, (fact, reason), fn.SGD(0.1).update, NET, NET, other, 0)
-    state = fn.TrainState(NET, fn.Momentum(0.1), fn.Moments.of(), 0, KEY)
+    state = fn.TrainState(NET, fn.Momentum(0.1), NO_MOMENTS, 0, KEY)
     refuse(fn.StructureError, (reason,), fn.train_step(CE), state, BATCH)
 
 

@@ -45,6 +45,7 @@ STATE = fn.TrainState.create(NET, MOMENTUM, key=KEY.child("run"))
 KILLS = int(os.environ.get("FUNCNET_KILLS", "200"))
 X = inputs(KEY.child("x"), 40, 4, dtype=np.float32)
 LABELS = (X[:, 0] > X[:, 1]).astype(np.int64)
+NO_MOMENTS: fn.Moments[Any] = fn.Moments.of()
 
 
 @pytest.fixture
@@ -353,7 +354,7 @@ def test_another_optimizer_is_refused(path: Path) -> None:
     """And a state where a network is asked for, and the other way round; other settings are the file's."""
     other = fn.TrainState.create(NET, fn.SGD(0.1), key=KEY)
     fn.save(path, STATE)
-    for like in (other, NET, changed(moments=fn.Moments.of()), changed(params=NET[:2])):
+    for like in (other, NET, changed(moments=NO_MOMENTS), changed(params=NET[:2])):
         with pytest.raises(fn.StructureError):
             fn.load(path, like=like)
     loaded = fn.load(path, like=fn.TrainState.create(NET, fn.Momentum(0.5), key=fn.Key(9)))

@@ -54,7 +54,7 @@ def test_roles_are_annotations() -> None:
 
 
 def test_a_new_array_is_locked_and_not_copied() -> None:
-    """It stands in the network as it is; a view of memory that somebody can write is copied, and so is another order."""
+    """It is the network's own; a view of memory that somebody can write is copied, and so is another memory order."""
     layer, made = fn.dense(KEY, 2, 3), list[fn.Array]()
 
     def halved(array: fn.Array) -> fn.Array:
