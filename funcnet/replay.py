@@ -1,8 +1,8 @@
-"""Replay: the steps of a fold and repeated calls as programs, traced once a shape, with the bits of the plain functions.
+"""Replay: the steps of a fold and repeated calls as programs, traced once a shape, with the plain functions' bits.
 
 A step is traced when a batch of its shape comes for the second time. Programs are kept between folds, for the step, the
-structure of its state and the arithmetic in force. The plain function stays the measure: it runs whenever a condition of a
-trace does not hold or something fails, and it runs beside each program's first replay in a fold.
+structure of its state and the arithmetic in force. The plain function stays the measure: it runs whenever a condition
+of a trace does not hold or something fails, and it runs beside each program's first replay in a fold.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import numpy as np
 from attrs import field, frozen
 
 from funcnet.arithmetic import in_force
-from funcnet.arrays import lock
 from funcnet.errors import NonFiniteError, ReplayWarning
 from funcnet.settings import INFINITY, check_callable, check_count
 from funcnet.tracing import NotTraceable, Opaque
 from funcnet.tracing.functions import name_of, place_of
 from funcnet.tracing.program import StateMemory
-from funcnet.tracing.recorder import recording
+from funcnet.tracing.recorder import kind_of, recording
 from funcnet.tracing.structure import fields_of, is_array, leaves_of, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
@@ -82,13 +81,13 @@ _kept: Final = _Kept()
 
 
 def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
-    """Say how many programs are kept for later folds and calls, and how much memory they may take; forget those there are.
+    """Say how many programs are kept for later folds and calls, and in how much memory; forget those that are kept now.
 
-    ``train_epoch`` and ``value_and_grad`` trace what comes more than once and keep the programs. The settings hold for all
-    threads of the process.
+    ``train_epoch`` and ``value_and_grad`` trace what comes more than once and keep the programs. The settings hold for
+    all threads of the process.
 
     Args:
-        programs: For how many different steps and functions at most. With 0 nothing is traced: every step is the plain one.
+        programs: For how many different steps and functions at most. With 0 nothing is traced: every step is plain.
         nbytes: The bytes of all their memory at most; a program that takes more is freed with its fold.
 
     Raises:
@@ -117,7 +116,7 @@ class _Shape:
 
 
 def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
-    """A function that checks a tree's structure and lists its leaves, written for one structure: it runs in each step."""
+    """A function that checks a tree's structure and lists its leaves: it runs in each step, so it is code for one."""
     scope: dict[str, Any] = {"ndarray": np.ndarray}
     lines, leaves = ["def leaves_of(v0):"], list[str]()
 
@@ -129,7 +128,7 @@ def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
         lines.append(f"    if {condition}: return None")
 
     def walk(tree: Any, name: str) -> None:
-        kind = type(tree)
+        kind = kind_of(tree)
         if kind is np.ndarray:
             shape, strides, dtype = bound(tree.shape), bound(tree.strides), bound(tree.dtype)
             check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
@@ -140,7 +139,7 @@ def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
             check(f"{name} is not None")
             return
         check(f"type({name}) is not {bound(kind)}")
-        if leaves_of(tree) == [tree]:
+        if any(leaf is tree for leaf in leaves_of(tree)):
             leaves.append(name)
             return
         fields = fields_of(kind)
@@ -213,7 +212,7 @@ def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list
             fold.check_again()
             programs.seen.clear()
         for batch in batches:
-            losses.append(fold.advance(batch))
+            losses.append(fold.advance(batch))  # noqa: PERF401  # an error's step is how many there are
         return fold.value()
 
 
@@ -236,7 +235,7 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
     """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
     with _borrowed(lambda: (function, structure_of(fixed), in_force())) as programs, np.errstate(all="ignore"):
-        fold = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
+        fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
         for batch in batches:
             yield fold.advance(batch)
 
@@ -250,7 +249,8 @@ def replayed_call(function: Callable[..., R], *args: Any) -> R:
         if programs is None:
             return function(*args)
         with np.errstate(all="ignore"):
-            return _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS).advance(args)
+            fold: _Fold[Any, Any, R] = _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
+            return fold.advance(args)
 
 
 class _Fold(Generic[S, B, R]):
@@ -300,7 +300,8 @@ class _Fold(Generic[S, B, R]):
         leaves, changed = list(self._leaves), {place for trace in self._ran for place in trace.changed}
         for place, array in zip(programs.places, programs.memory.arrays, strict=True):
             if place in changed:
-                leaves[place] = lock(array.copy())
+                leaves[place] = array.copy()
+                leaves[place].flags.writeable = False
         return with_leaves(self._state, iter(leaves))
 
     # ------------------------------------------------------------------------------------------- a replay
@@ -413,8 +414,10 @@ class _Fold(Generic[S, B, R]):
 def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
     """A result of arrays, locked but for those that are arguments."""
     passed = set(map(id, given))
-    leaves = [lock(leaf) if is_array(leaf) and id(leaf) not in passed else leaf for leaf in made]
-    return with_leaves(trace.skeleton, iter(leaves))
+    for leaf in made:
+        if is_array(leaf) and id(leaf) not in passed:
+            leaf.flags.writeable = False
+    return with_leaves(trace.skeleton, iter(made))
 
 
 def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace]) -> set[int]:
@@ -454,7 +457,8 @@ class StepProgram:
     """What a step became; prints as its source.
 
     Args:
-        source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes and
+        source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes
+        and
             returns ``run``, which computes one step on them. Empty if the step cannot be traced.
         calls: How many NumPy calls a step takes.
         nbytes: The bytes of memory that it works on, the state's included.
@@ -478,7 +482,7 @@ class StepProgram:
 
 
 def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
-    """What ``train_epoch`` makes of a step for a state and batches like this one: its source, its cost, what is untraced.
+    """What ``train_epoch`` makes of a step for a state and batches like these: its source, its cost, what is untraced.
 
     The step is computed twice, once plainly and once traced. Nothing is kept.
 
