@@ -319,6 +319,16 @@ def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
             loss.total(wrong, None)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.dtype(">i4")])
+def test_class_ids_have_any_integer_dtype(dtype: Any) -> None:
+    """In the loss, with options and without, and in what a shard counts for."""
+    for loss in (fn.SoftmaxCrossEntropy(), fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)):
+        (value, gradient), (wanted, other) = loss(X, IDS.astype(dtype), WEIGHT), loss(X, IDS, WEIGHT)
+        assert value == wanted
+        assert same_bits(gradient, other)
+        assert loss.total(IDS.astype(dtype), WEIGHT) == loss.total(IDS, WEIGHT)
+
+
 def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
     """Bit for bit."""
     alone = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=2)
