@@ -20,6 +20,7 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         ConfigError: If the learning rate is not above 0 and finite.
 
     Example:
+        >>> import numpy as np
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([1.0]))
@@ -43,6 +44,7 @@ class SGD(Descent):
     Source: Robbins and Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951).
 
     Example:
+        >>> import numpy as np
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
@@ -65,6 +67,7 @@ class Momentum(Descent):
     importance of initialization and momentum in deep learning", ICML 2013, with the rate outside the velocity.
 
     Example:
+        >>> import numpy as np
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
@@ -105,6 +108,7 @@ class Nesterov(Descent):
     et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
 
     Example:
+        >>> import numpy as np
         >>> import funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))

@@ -10,10 +10,11 @@ import numpy as np
 from funcnet.tracing.recorder import Op, Ref, Scalar, Value
 
 _TOTAL: Final = {
-    *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum, np.mean, np.std, np.var),
-    *(np.ndarray.mean, np.ndarray.std, np.ndarray.var, np.ndarray.reshape, np.ndarray.ravel, np.ndarray.flatten),
-    *(operator.add, operator.sub, operator.mul, operator.neg, operator.abs, operator.lt, operator.le, operator.gt),
-    *(operator.ge, operator.eq, operator.ne),
+    *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum),
+    *(np.mean, np.std, np.var, np.ndarray.mean, np.ndarray.std, np.ndarray.var),
+    *(np.ndarray.reshape, np.ndarray.ravel, np.ndarray.flatten),
+    *(operator.add, operator.sub, operator.mul, operator.neg, operator.abs),
+    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
 }
 """Functions that raise no error for other numbers of the same shapes."""
 _FORGIVING: Final = ("clip", "wrap")
@@ -23,7 +24,7 @@ def refs_in(tree: Any) -> list[Ref]:
     """The arrays among operands."""
     if type(tree) is Ref:
         return [tree]
-    parts = tree.values() if type(tree) is dict else tree if type(tree) in (tuple, list) else ()
+    parts: Any = tree.values() if type(tree) is dict else tree if type(tree) in (tuple, list) else ()
     return [ref for part in parts for ref in refs_in(part)]
 
 
@@ -38,7 +39,7 @@ def can_fail(op: Op) -> bool:
 
 
 def _may_raise(op: Op) -> bool:
-    """Whether it may raise an error for other numbers: somebody may catch that, so it is computed though nobody reads it."""
+    """Whether it may raise an error for other numbers: somebody may catch that, so it counts though nobody reads it."""
     if op.func in (np.ndarray.take, np.ndarray.put):
         return not any(type(x) is str and x in _FORGIVING for x in (*op.args[1:], *op.kwargs.values()))
     return op.kind in ("call", "scalar", "mutate") and op.func not in _TOTAL

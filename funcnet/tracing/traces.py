@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -29,8 +29,8 @@ class Varies(NotTraceable):
 class Trace:
     """A function recorded once, for a state and arguments of one structure, and compiled.
 
-    The state's arrays live in ``memory``. Numbers at ``varying`` places, among the leaves of state and arguments, are given
-    in each call; the others are constants.
+    The state's arrays live in ``memory``. Numbers at ``varying`` places, among the leaves of state and arguments, are
+    given in each call; the others are constants.
 
     Args:
         function: What is recorded.
@@ -48,7 +48,9 @@ class Trace:
     ) -> None:
         start = perf_counter()
         tape, leaves, own = Tape(), leaves_of((state, arguments)), len(leaves_of(state))
-        inputs = [tape.input(leaf) if is_array(leaf) or i in varying else None for i, leaf in enumerate(leaves)]
+        inputs: list[Any] = [
+            tape.input(leaf) if is_array(leaf) or i in varying else None for i, leaf in enumerate(leaves)
+        ]
         ducks = [leaf if made is None else _input(tape, made) for leaf, made in zip(leaves, inputs, strict=True)]
         with recorded_on(tape), np.errstate(all="ignore"):
             new, result = function(*with_leaves((state, arguments), iter(ducks)))
@@ -69,7 +71,9 @@ class Trace:
         self.skeleton, self.own, self.verified = skeleton_of(result), own, False
         self.outcome = [_raw(leaf) for leaf in after], [_raw(leaf) for leaf in made]
         before = [inputs[place] for place in self.arrays]
-        self.changed = [place for place, old in zip(self.arrays, before, strict=True) if _value(after[place]) is not old]
+        self.changed = [
+            place for place, old in zip(self.arrays, before, strict=True) if _value(after[place]) is not old
+        ]
         paths = paths_of((state, arguments))
         names = [_named(paths[place], keep=place < own) for place in (*self.given, *self.counters, *self.arrays)]
         self.program = Program(
