@@ -112,7 +112,7 @@ def families_of(ops: Sequence[Op], state: Sequence[Value], new: Sequence[Value])
     alike: dict[object, list[_Formula]] = {}
     for before, after in zip(state, new, strict=True):
         if after is not before and after.array.size:
-            formula = _Formula(after, places, present, ranks[after])
+            formula = _Formula(after, places, present, ranks.get(after, 0))
             if formula.calls and not any(value.op.kind == "input" and value not in places for value in formula.values):
                 alike.setdefault(formula.key, []).append(formula)
     found: list[Family] = []
