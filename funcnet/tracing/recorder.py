@@ -22,7 +22,7 @@ Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
 """Shape, strides and dtype."""
 
 SMALL: Final = 2**16
-"""A constant of at most this many bytes is known by its content, a larger one by its identity."""
+"""A constant of at most this many bytes is known by its content, a larger one that is locked by its identity."""
 
 
 class NotTraceable(BaseException):  # a function that catches every Exception must not hide it
@@ -269,12 +269,14 @@ class Tape:
     def _constant(self, array: AnyArray) -> Const:
         if array.dtype.hasobject:
             self.refuse("an array of Python objects")
+        base = array.base
+        locked = not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
         key: object = id(array)
         if array.nbytes <= SMALL:
             key = array.tobytes(), layout(array)
+        elif not locked:  # it may be written to before it is met again
+            key = id(array), hash(array.tobytes())
         if key not in self._constants:
-            base = array.base
-            locked = not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
             self._constants[key] = Const(array if locked else array.copy(order="K"))
             self._alive.append(array)
         return self._constants[key]
