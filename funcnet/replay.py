@@ -24,7 +24,7 @@ from funcnet.tracing import NotTraceable, Opaque
 from funcnet.tracing.functions import name_of, place_of
 from funcnet.tracing.program import StateMemory
 from funcnet.tracing.recorder import kind_of, recording
-from funcnet.tracing.structure import fields_of, is_array, leaves_of, structure_of, with_leaves
+from funcnet.tracing.structure import fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
 S = TypeVar("S")
@@ -166,6 +166,7 @@ class _Programs:
 
     def __init__(self) -> None:
         self.memory: StateMemory | None = None
+        self.structure: Hashable = None  # of the states that the memory is for
         self.places: list[int] = []  # of the state's arrays among its leaves
         self.shapes: dict[Hashable, _Shape] = {}
         self.seen: dict[Hashable, int] = {}
@@ -310,7 +311,8 @@ class _Fold(Generic[S, B, R]):
         """One step as a program; None if it does not fit, or if it fails: the plain function then says why."""
         if self._leaves is None:
             self._enter(trace)
-        assert self._leaves is not None  # noqa: S101  # for the type checkers
+        if self._leaves is None:
+            return None
         leaves = self._leaves + given
         if not trace.fits(leaves):
             return None
@@ -351,11 +353,21 @@ class _Fold(Generic[S, B, R]):
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
     def _enter(self, trace: Trace) -> None:
-        """Copy the state into the programs' memory."""
+        """Copy the state into the programs' memory, unless a step gave it another structure."""
+        if not self._has_structure(self._state):
+            return
         self._leaves = leaves_of(self._state)
         self._ran = set()
         for place, array in zip(trace.arrays, trace.program.memory.arrays, strict=True):
             array[...] = self._leaves[place]
+
+    def _has_structure(self, state: S) -> bool:
+        """Whether the programs are for such a state."""
+        programs = self._programs
+        try:
+            return programs is not None and structure_of(state) == programs.structure
+        except TypeError:  # something in it has no hash
+            return False
 
     def _leave(self, state: S) -> None:
         self._state, self._leaves = state, None
@@ -398,6 +410,10 @@ class _Fold(Generic[S, B, R]):
         """Make a program of a step of which the plain result is known."""
         programs, leaves, new = self._programs, leaves_of((state, batch)), leaves_of(self._state)
         assert programs is not None  # noqa: S101  # for the type checkers
+        if programs.memory is None:
+            programs.structure = structure_of(state)
+        if not self._has_structure(state):
+            return
         shape.varying |= _varying(leaves, new, shape.traces)
         trace = traced_apart(self._function, state, batch, shape.varying, programs.memory)
         if not isinstance(trace, Trace):
@@ -422,9 +438,10 @@ def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
 
 def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace]) -> set[int]:
     """The places of numbers that a step changes, or that differ from what a trace took for a constant."""
-    found = {i for i, (old, leaf) in enumerate(zip(leaves, new, strict=False)) if not is_array(old) and old != leaf}
+    pairs = enumerate(zip(leaves, new, strict=False))
+    found = {i for i, (old, leaf) in pairs if not is_array(old) and not same_leaf(old, leaf)}
     for trace in traces:
-        found |= {i for i, value in zip(trace.fixed, trace.constants, strict=True) if leaves[i] != value}
+        found |= {i for i, value in zip(trace.fixed, trace.constants, strict=True) if not same_leaf(leaves[i], value)}
     return found
 
 
@@ -443,10 +460,7 @@ def traced_apart(
 
 def _same(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
     """Whether leaves are the same values, bit for bit."""
-    return len(leaves) == len(others) and all(
-        a.tobytes() == b.tobytes() if is_array(a) and is_array(b) else a == b
-        for a, b in zip(leaves, others, strict=True)
-    )
+    return len(leaves) == len(others) and all(map(same_leaf, leaves, others))
 
 
 # ------------------------------------------------------------------------------------------------------ reports

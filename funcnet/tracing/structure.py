@@ -81,6 +81,15 @@ def is_array(leaf: object) -> bool:
     return type(leaf) in _ARRAYS
 
 
+def same_leaf(a: Any, b: Any) -> bool:
+    """Whether two leaves of one structure are the same, bit for bit: 0.0 is not -0.0, and NaN is NaN."""
+    if is_array(a) or is_array(b):
+        return is_array(a) and is_array(b) and a.tobytes() == b.tobytes()
+    if a == 0 == b:
+        return bool(np.signbit(a) == np.signbit(b))
+    return bool(a == b or (a != a and b != b))
+
+
 def structure_of(tree: Any) -> Hashable:
     """What a program depends on, of a tree: all but the elements of its arrays and its numbers; strides are part of it.
 

@@ -12,7 +12,7 @@ import numpy as np
 from funcnet.tracing.ducks import Traced, made_of
 from funcnet.tracing.program import Program, StateMemory
 from funcnet.tracing.recorder import Duck, NotTraceable, Storage, Tape, Value, recorded_on
-from funcnet.tracing.structure import is_array, leaves_of, paths_of, skeleton_of, structure_of, with_leaves
+from funcnet.tracing.structure import is_array, leaves_of, paths_of, same_leaf, skeleton_of, structure_of, with_leaves
 
 Function: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 """``(state, arguments) -> (state, result)``; the new state has the structure of the old one."""
@@ -59,13 +59,15 @@ class Trace:
         if tape.refused:
             raise NotTraceable(tape.refused)
         numbers = [place for place in range(own) if not is_array(leaves[place])]
-        changing = {i for i in numbers if i not in varying and (isinstance(after[i], Duck) or after[i] != leaves[i])}
+        fixed = [i for i in numbers if i not in varying]
+        changing = {i for i in fixed if isinstance(after[i], Duck) or not same_leaf(after[i], leaves[i])}
         if changing:
             raise Varies(changing)
         self.arrays = [place for place in range(own) if is_array(leaves[place])]
         self.counters = [place for place in numbers if place in varying]
         self.fixed = [place for place, made in enumerate(inputs) if made is None]
         self.constants = tuple(leaves[place] for place in self.fixed)
+        self._has_zeros = any(value == 0 and not isinstance(value, int) for value in self.constants)
         self.given = [place for place in range(own, len(leaves)) if inputs[place] is not None]
         self._taken, self._held = _getter([*self.given, *self.counters]), _getter(self.fixed)
         self.skeleton, self.own, self.verified = skeleton_of(result), own, False
@@ -89,7 +91,9 @@ class Trace:
 
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether the numbers that it takes for constants are those of these leaves of state and arguments."""
-        return self._held(leaves) == self.constants
+        held = self._held(leaves)
+        same = held == self.constants and not self._has_zeros
+        return same or all(map(same_leaf, held, self.constants))
 
     def run(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
         """The result's leaves and the state's new numbers, at ``counters``; None if a condition does not hold."""
