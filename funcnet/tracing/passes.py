@@ -73,8 +73,8 @@ def early(ops: list[Op]) -> list[Op]:
     known: set[Value | Scalar] = set()
     first, rest = list[Op](), list[Op]()
     for op in ops:
-        is_early = op.kind in ("scalar", "guard") or (op.kind == "input" and isinstance(op.outs[0], Scalar))
-        if is_early and known.issuperset(op.reads()):
+        needs = {value for value in op.reads() if isinstance(value, Value) or value.op.kind != "input"}
+        if op.kind in ("scalar", "guard") and known.issuperset(needs):
             known.update(op.outs)
             first.append(op)
         else:

@@ -253,14 +253,14 @@ class Writer:
             if op.base is not None:
                 self._call("copyto", self._name(value.whole), self._name(op.base.whole))
             return
-        for old in self._replaced(op):
-            if self._may_replace(position, old, value):
-                self.room.put(value, *self.room.places[old])
-                return
         home = self._home.get(value)
         if home is not None and op.base is None and self._may_go_home(position, op, home, value):
             self.room.put(value, *self.room.places[home])
             return
+        for old in self._replaced(op):
+            if self._may_replace(position, old, value):
+                self.room.put(value, *self.room.places[old])
+                return
         self.room.take(value)
         if op.base is not None:
             self._call("copyto", self._name(value.whole), self._name(op.base.whole))
@@ -351,7 +351,9 @@ class Writer:
             return f"({''.join(f'{self._expression(part)}, ' for part in x)})"
         if kind is list:
             return f"[{', '.join(map(self._expression, x))}]"
-        if kind in (int, bool, str, type(None)) or (kind is float and np.isfinite(x)):
+        if kind is float:
+            return repr(x) if np.isfinite(x) else self._defined(f"float('{x}')")
+        if kind in (int, bool, str, type(None)):
             return repr(x)
         return self._bind(x)
 
@@ -453,6 +455,10 @@ class Writer:
 
     def _write_any_call(self, op: Op, args: list[str], options: list[str]) -> None:
         """A function that makes its results itself: they are copied, if their layout is the trace's."""
+        if not op.many and isinstance(op.outs[0], Scalar):
+            self._scalars[op.outs[0]] = name = self._new_number()
+            self._call(self._method(op.func), *args, *options, result=f"{name} = ", place=op.place)
+            return
         self._call(self._method(op.func), *args, *options, result="made = ", place=op.place)
         for number, value in enumerate(op.outs):
             made = f"made[{number}]" if op.many else "made"
