@@ -64,7 +64,9 @@ class Outcome(NamedTuple):
 def bits(tree: object) -> list[tuple[str, object]]:
     """The leaves, to be compared: arrays with dtype, shape and bytes, numbers with their type and all digits."""
     return [
-        (f"{leaf.dtype} {leaf.shape}", leaf.tobytes()) if isinstance(leaf, np.ndarray) else (type(leaf).__name__, repr(leaf))
+        (f"{leaf.dtype} {leaf.shape}", leaf.tobytes())
+        if isinstance(leaf, np.ndarray)
+        else (type(leaf).__name__, repr(leaf))
         for leaf in leaves_of(tree)
     ]
 
@@ -201,7 +203,11 @@ def test_every_layer(case: Case, name: str, dtype: fn.FloatDType, arithmetic: Na
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer(name: str, dtype: fn.FloatDType) -> None:
     """Weights decay and biases do not; over two epochs, the second from the middle of a run."""
-    net = (fn.dense(KEY, 4, 5, dtype=np.float64), fn.Tanh(), fn.Residual(fn.dense(KEY.child(1), 5, 5, dtype=np.float64)))
+    net = (
+        fn.dense(KEY, 4, 5, dtype=np.float64),
+        fn.Tanh(),
+        fn.Residual(fn.dense(KEY.child(1), 5, 5, dtype=np.float64)),
+    )
     state, step, batches = run_of(classifier(net, dtype), name), fn.train_step(SOFTMAX), data(56, dtype=dtype)
     check_fold(step, state, batches, fewer=FEW.get(name, 0))
     middle, _ = fn.train_epoch(step, state, batches[:5])
