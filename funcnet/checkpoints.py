@@ -411,9 +411,12 @@ def _with_names(value: object) -> object:
     state = cast("TrainState[Network]", value)
     check_tree("load", state.params)
     check_optimizer("load", state.optimizer)
-    names, networks = initial(state.optimizer, state.params).names, cast("object", state.moments)
-    if not isinstance(networks, tuple) or len(cast("tuple[object, ...]", networks)) != len(names):
-        check_moments("load", networks, names)
+    names = initial(state.optimizer, state.params).names
+    networks = cast("object", state.moments)
+    found = len(cast("tuple[object, ...]", networks)) if isinstance(networks, tuple) else None
+    if found != len(names):
+        reason = "a run goes on under the optimizer that it began with"
+        raise StructureError(f"moments must be {len(names)} networks, {names}, got {found}; {reason}", subject="load")
     return attrs.evolve(state, moments=Moments(names, cast("tuple[Network, ...]", networks)))
 
 
@@ -437,8 +440,6 @@ def _alike(a: object, b: object) -> bool:
     kind = type(a)
     if kind is not type(b):
         return False
-    if isinstance(a, Moments) and isinstance(b, Moments):
-        return _alike(cast("Moments[Network]", a).networks, cast("Moments[Network]", b).networks)
     if kind is tuple:
         first, second = cast("tuple[object, ...]", a), cast("tuple[object, ...]", b)
         return len(first) == len(second) and all(_alike(x, y) for x, y in zip(first, second, strict=True))
@@ -453,6 +454,8 @@ def _compared(kind: type) -> tuple[str, ...]:
         return "params", "optimizer", "moments"
     if issubclass(kind, Fit):
         return "state", "best"
+    if issubclass(kind, Moments):
+        return ("networks",)
     if not issubclass(kind, Record):
         return ("optimizer",) if issubclass(kind, Wrapper) else ()
     fields = fields_of(kind)

@@ -12,6 +12,7 @@ from funcnet.arrays import Array, check_array, check_finite
 from funcnet.errors import ShapeError, StructureError
 from funcnet.layer import Network
 from funcnet.network import forward
+from funcnet.replay import replayed_map
 from funcnet.settings import check_count
 
 CHUNK: Final = 256
@@ -59,11 +60,16 @@ def _outputs(params: Network, x: Array, *, rowwise: bool) -> Array:
 
 
 def _tiles(params: Network, x: Array, result: Array) -> None:
-    for start in range(0, len(x), TILE):
-        part = x[start : start + TILE]
-        tile = np.zeros((TILE, *x.shape[1:]), x.dtype)
-        tile[: len(part)] = part
-        result[start : start + TILE] = forward(params, tile)[: len(part)]
+    outputs = replayed_map(forward, params, (_tile(x[start : start + TILE]) for start in range(0, len(x), TILE)))
+    for start, output in zip(range(0, len(x), TILE), outputs, strict=True):
+        result[start : start + TILE] = output[: len(x) - start]
+
+
+def _tile(rows: Array) -> Array:
+    """Rows, filled up with zeros."""
+    tile = np.zeros((TILE, *rows.shape[1:]), rows.dtype)
+    tile[: len(rows)] = rows
+    return tile
 
 
 def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.intp]:

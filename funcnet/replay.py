@@ -1,15 +1,16 @@
-"""Replay: a fold's steps and repeated calls as programs, traced once a shape, with the bits of the plain functions.
+"""Replay: the steps of a fold and repeated calls as programs, traced once a shape, with the plain functions' bits.
 
 A step is traced when a batch of its shape comes for the second time. Programs are kept between folds, for the step, the
-structure of its state and the arithmetic in force. The plain step stays the measure: it runs whenever a condition of a
-trace does not hold or something fails, and it runs beside each program's first replay in a fold.
+structure of its state and the arithmetic in force. The plain function stays the measure: it runs whenever a condition
+of a trace does not hold or something fails, and it runs beside each program's first replay in a fold.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -17,14 +18,13 @@ import numpy as np
 from attrs import field, frozen
 
 from funcnet.arithmetic import in_force
-from funcnet.arrays import lock
 from funcnet.errors import NonFiniteError, ReplayWarning
 from funcnet.settings import INFINITY, check_callable, check_count
 from funcnet.tracing import NotTraceable, Opaque
 from funcnet.tracing.functions import name_of, place_of
 from funcnet.tracing.program import StateMemory
-from funcnet.tracing.recorder import recording
-from funcnet.tracing.structure import fields_of, is_array, leaves_of, skeleton_of, structure_of, with_leaves
+from funcnet.tracing.recorder import kind_of, recording
+from funcnet.tracing.structure import fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
 S = TypeVar("S")
@@ -36,36 +36,42 @@ Step: TypeAlias = Callable[[S, B], tuple[S, float]]
 VERSIONS: Final = 4
 """The most programs for one shape, where conditions on numbers choose between them."""
 SHAPES: Final = 8
-"""The most shapes of batches for which one step's programs are kept."""
+"""The most shapes of batches, or of a function's arguments, for which programs are kept."""
 CALLS: Final = 4
-"""The call of a function outside of a fold that is traced, where all have one shape: a trace takes the time of ten."""
+"""Which call of a function outside of a fold is traced, of those that have one shape: a trace takes the time of ten."""
 
 
 # ------------------------------------------------------------------------------------------------ what is kept
 
 
 class _Kept:
-    """Programs between their uses, for each key; nobody else has them meanwhile. The oldest go when there are too many."""
+    """Programs between their uses. Who takes some has them alone; the oldest go when there are too many."""
 
     def __init__(self) -> None:
         self.programs, self.nbytes = 32, 2**28
-        self._held: OrderedDict[object, Any] = OrderedDict()
+        self._held: OrderedDict[Hashable, list[_Programs]] = OrderedDict()
         self._lock = Lock()
 
-    def take(self, key: object) -> Any:
-        """What is kept for a key, for its only user; None if there is nothing, or if it is in use."""
+    def take(self, key: Hashable) -> _Programs:
+        """Programs for a key that nobody else uses; new ones, with nothing in them, if there are none."""
         with self._lock:
-            return self._held.pop(key, None)
+            held = self._held.get(key)
+            return held.pop() if held else _Programs()
 
-    def give(self, key: object, held: Any) -> None:
-        """Keep something again."""
+    def give(self, key: Hashable, programs: _Programs) -> None:
+        """Keep programs for their next use."""
         with self._lock:
-            self._held[key] = held
-            while len(self._held) > self.programs or sum(each.nbytes for each in self._held.values()) > self.nbytes:
+            self._held.setdefault(key, []).append(programs)
+            self._held.move_to_end(key)
+            while self._held and self._is_too_much():
                 self._held.popitem(last=False)
 
+    def _is_too_much(self) -> bool:
+        held = [programs for each in self._held.values() for programs in each]
+        return len(held) > self.programs or sum(programs.nbytes for programs in held) > self.nbytes
+
     def limit(self, programs: int, nbytes: int) -> None:
-        """Keep at most this much."""
+        """Keep at most this much, from nothing on."""
         with self._lock:
             self.programs, self.nbytes = programs, nbytes
             self._held.clear()
@@ -75,13 +81,13 @@ _kept: Final = _Kept()
 
 
 def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
-    """Say how many programs are kept for later folds and calls, and how much memory they may take; forget those there are.
+    """Say how many programs are kept for later folds and calls, and in how much memory; forget those that are kept now.
 
-    ``train_epoch`` and ``value_and_grad`` trace what comes more than once and keep the programs. The settings hold for the
-    process, for all threads.
+    ``train_epoch`` and ``value_and_grad`` trace what comes more than once and keep the programs. The settings hold for
+    all threads of the process.
 
     Args:
-        programs: For how many different steps and functions at most. With 0 nothing is traced: every step is the plain one.
+        programs: For how many different steps and functions at most. With 0 nothing is traced: every step is plain.
         nbytes: The bytes of all their memory at most; a program that takes more is freed with its fold.
 
     Raises:
@@ -96,84 +102,106 @@ def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
     _kept.limit(int(programs), int(nbytes))
 
 
-# -------------------------------------------------------------------------------------------------- one shape
-
-
 class _Shape:
-    """What is known of a step for batches of one shape: its traces, and which numbers vary.
+    """What is known of a function for arguments of one structure: its traces, and which numbers vary.
 
-    ``leaves_of(batch)`` is a list of a batch's arrays and numbers; None if the batch has another shape.
+    ``leaves_of(x)`` lists the arrays and numbers of x; it is None if x has another structure.
     """
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, like: Any) -> None:
         self.traces: list[Trace] = []
         self.varying: set[int] = set()
-        self.leaves_of = _matcher(batch)
+        self.is_off = False
+        self.leaves_of = _matcher(like)
 
 
 def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
-    """A function that checks a tree's structure and lists its leaves, written for one structure: it runs in each step."""
-    scope: dict[str, Any] = {"ndarray": np.ndarray}
-    lines, leaves = ["def leaves_of(v0):"], list[str]()
-
-    def bound(thing: object) -> str:
-        scope[f"k{len(scope)}"] = thing
-        return f"k{len(scope) - 1}"
-
-    def check(condition: str) -> None:
-        lines.append(f"    if {condition}: return None")
-
-    def walk(tree: Any, name: str) -> None:
-        kind = type(tree)
-        if kind is np.ndarray:
-            shape, strides, dtype = bound(tree.shape), bound(tree.strides), bound(tree.dtype)
-            check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
-            check(f"{name}.dtype is not {dtype} and {name}.dtype != {dtype}")
-            leaves.append(name)
-            return
-        if tree is None:
-            check(f"{name} is not None")
-            return
-        check(f"type({name}) is not {bound(kind)}")
-        if leaves_of(tree) == [tree]:
-            leaves.append(name)
-            return
-        fields = fields_of(kind)
-        if not fields and not issubclass(kind, tuple):
-            check(f"{name} != {bound(tree)}")
-            return
-        parts = [(f"{name}.{field}", getattr(tree, field)) for field in fields]
-        if not fields:
-            check(f"len({name}) != {len(tree)}")
-            parts = [(f"{name}[{i}]", part) for i, part in enumerate(tree)]
-        for text, part in parts:
-            inner = f"v{len(lines)}"
-            lines.append(f"    {inner} = {text}")
-            walk(part, inner)
-
-    walk(like, "v0")
-    exec("\n".join([*lines, f"    return [{', '.join(leaves)}]"]), scope)  # noqa: S102  # the text above
-    made: Callable[[Any], list[Any] | None] = scope["leaves_of"]
+    """A function that checks a tree's structure and lists its leaves: it runs in each step, so it is code for one."""
+    text = _MatcherText()
+    text.walk(like, "v0")
+    lines = ["def leaves_of(v0):", *text.lines, f"    return [{', '.join(text.leaves)}]"]
+    exec("\n".join(lines), text.scope)  # noqa: S102  # the text above
+    made: Callable[[Any], list[Any] | None] = text.scope["leaves_of"]
     return made
 
 
+class _MatcherText:
+    """The lines of a matcher: a check for each part of a tree."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.leaves: list[str] = []
+        self.scope: dict[str, Any] = {"ndarray": np.ndarray}
+
+    def walk(self, tree: Any, name: str) -> None:
+        """Check what a variable of this name holds."""
+        kind = kind_of(tree)
+        if kind is np.ndarray:
+            shape, strides, dtype = map(self._bound, (tree.shape, tree.strides, tree.dtype))
+            self._check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
+            self._check(f"{name}.dtype is not {dtype} and {name}.dtype != {dtype}")
+            self.leaves.append(name)
+            return
+        self._check(f"type({name}) is not {self._bound(kind)}")
+        if any(leaf is tree for leaf in leaves_of(tree)):
+            self.leaves.append(name)
+            return
+        fields = fields_of(kind)
+        parts = [(f"{name}.{field}", getattr(tree, field)) for field in fields]
+        if not fields and issubclass(kind, tuple):
+            self._check(f"len({name}) != {len(tree)}")
+            parts = [(f"{name}[{i}]", part) for i, part in enumerate(tree)]
+        elif not fields and tree is not None:
+            self._check(f"{name} != {self._bound(tree)}")
+        for text, part in parts:
+            inner = f"v{len(self.lines) + 1}"
+            self.lines.append(f"    {inner} = {text}")
+            self.walk(part, inner)
+
+    def _bound(self, thing: object) -> str:
+        self.scope[f"k{len(self.scope)}"] = thing
+        return f"k{len(self.scope) - 1}"
+
+    def _check(self, condition: str) -> None:
+        self.lines.append(f"    if {condition}: return None")
+
+
 class _Programs:
-    """The programs of a step for states of one structure: the state's memory, and the traces for each shape."""
+    """The programs of a function for states of one structure: the state's memory, and what is known for each shape."""
 
     def __init__(self) -> None:
         self.memory: StateMemory | None = None
+        self.structure: Hashable = None  # of the states that the memory is for
         self.places: list[int] = []  # of the state's arrays among its leaves
-        self.shapes: dict[object, _Shape] = {}
-        self.is_off = False
+        self.shapes: dict[Hashable, _Shape] = {}
+        self.seen: dict[Hashable, int] = {}
+        self.last: _Shape | None = None
 
     @property
     def nbytes(self) -> int:
         """The bytes of their memory."""
-        traces = [trace for shape in self.shapes.values() for trace in shape.traces]
-        return sum(trace.program.nbytes for trace in traces)
+        return sum(trace.program.nbytes for shape in self.shapes.values() for trace in shape.traces)
 
 
 # ------------------------------------------------------------------------------------------------------- folds
+
+
+@contextmanager
+def _borrowed(key: Callable[[], Hashable]) -> Iterator[_Programs | None]:
+    """Kept programs for a key; None if nothing is to be traced here, or if the key has no hash."""
+    if not _kept.programs or recording() is not None:
+        yield None
+        return
+    try:
+        known = key()
+        programs = _kept.take(known)
+    except TypeError:
+        yield None
+        return
+    try:
+        yield programs
+    finally:
+        _kept.give(known, programs)
 
 
 def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
@@ -184,25 +212,14 @@ def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
-    key = None
-    programs = _Programs()
-    if _kept.programs and recording() is None:
-        try:
-            key = step, structure_of(state), in_force()
-            programs = _kept.take(key) or programs
-        except TypeError:  # something in it has no hash
-            key = None
-    else:
-        programs.is_off = True
-    fold = _Fold(step, state, programs)
-    try:
-        with np.errstate(all="ignore"):
-            for batch in batches:
-                losses.append(fold.advance(batch))
+    with _borrowed(lambda: (step, structure_of(state), in_force())) as programs, np.errstate(all="ignore"):
+        fold = _Fold(_checked(step), state, programs)
+        if programs is not None:
+            fold.check_again()
+            programs.seen.clear()
+        for batch in batches:
+            losses.append(fold.advance(batch))  # noqa: PERF401  # an error's step is how many there are
         return fold.value()
-    finally:
-        if key is not None:
-            _kept.give(key, programs)
 
 
 def _checked(step: Step[S, B]) -> Step[S, B]:
@@ -210,151 +227,226 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 
     def run(state: S, batch: B) -> tuple[S, float]:
         state, loss = step(state, batch)
-        if is_array(loss) and not loss.ndim:  # type: ignore[attr-defined]  # of a step of the user's own
-            loss = loss.item()  # type: ignore[attr-defined]
-        if not -INFINITY < loss < INFINITY:
-            raise NonFiniteError(f"the loss is {loss}; the learning rate may be too high")
-        return state, loss
+        number: Any = loss
+        if is_array(number) and not number.ndim:  # of a step of the user's own
+            number = number.item()
+        if not -INFINITY < number < INFINITY:
+            raise NonFiniteError(f"the loss is {number}; the learning rate may be too high")
+        return state, number
 
+    run.__name__ = name_of(step)
     return run
 
 
-class _Fold(Generic[S, B]):
-    """A fold between two steps: its state is a value, or lies in the programs' memory."""
+def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
+    """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
+    with _borrowed(lambda: (function, structure_of(fixed), in_force())) as programs, np.errstate(all="ignore"):
+        fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
+        for batch in batches:
+            yield fold.advance(batch)
 
-    def __init__(self, step: Step[S, B], state: S, programs: _Programs) -> None:
-        self._named, self._step, self._programs = step, _checked(step), programs
-        self._state = state
+
+def replayed_call(function: Callable[..., R], *args: Any) -> R:
+    """A pure function's result; calls whose arguments have one structure are replayed, with the same bits.
+
+    Inside of a trace, the function is traced with it.
+    """
+    with _borrowed(lambda: (function, in_force())) as programs:
+        if programs is None:
+            return function(*args)
+        with np.errstate(all="ignore"):
+            fold: _Fold[Any, Any, R] = _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
+            return fold.advance(args)
+
+
+class _Fold(Generic[S, B, R]):
+    """A fold of ``(state, batch) -> (state, result)`` between two steps: its state is a value, or lies in memory."""
+
+    def __init__(
+        self, function: Callable[[S, B], tuple[S, R]], state: S, programs: _Programs | None, traced_at: int = 2
+    ) -> None:
+        self._function, self._state, self._programs, self._traced_at = function, state, programs, traced_at
         self._leaves: list[Any] | None = None  # of the state, if it lies in memory; for an array, what it was
         self._ran: set[Trace] = set()  # since the state has lain there
-        self._seen: set[object] = set()
-        self._shape: _Shape | None = None
-        for shape in programs.shapes.values():
+
+    def check_again(self) -> None:
+        """Compare each program's next replay with the plain function."""
+        for shape in self._programs.shapes.values() if self._programs else ():
             for trace in shape.traces:
                 trace.verified = False
 
-    def advance(self, batch: B) -> float:
-        """One step."""
-        given = None if self._shape is None else self._shape.leaves_of(batch)
-        structure: object = None
-        if given is None and not self._programs.is_off:
+    def advance(self, batch: B) -> R:
+        """The result of one step."""
+        programs = self._programs
+        if programs is None:
+            self._state, result = self._function(self._state, batch)
+            return result
+        shape = programs.last
+        given = None if shape is None else shape.leaves_of(batch)
+        if given is None:
             try:
                 structure = structure_of(batch)
-            except TypeError:
-                structure = None
-            self._shape = self._programs.shapes.get(structure)
-            given = None if self._shape is None else self._shape.leaves_of(batch)
-        if self._shape is not None and given is not None:
-            for trace in self._shape.traces:
-                done = self._replayed(trace, given, batch)
-                if done is not None:
-                    return done
-        return self._plain(batch, structure, given)
+                shape = programs.last = programs.shapes.get(structure)
+            except TypeError:  # something in it has no hash
+                return self._plain(batch)[1]
+            given = None if shape is None else shape.leaves_of(batch)
+        if shape is None or given is None:
+            return self._seen(batch, structure_of(batch))
+        for trace in shape.traces:
+            done = self._replayed(trace, given, batch)
+            if done is not None:
+                return done[0]
+        return self._traced(batch, shape)
 
     def value(self) -> S:
         """The state as a value."""
-        if self._leaves is None or self._programs.memory is None:
+        programs = self._programs
+        if self._leaves is None or programs is None or programs.memory is None:
             return self._state
         leaves, changed = list(self._leaves), {place for trace in self._ran for place in trace.changed}
-        for place, array in zip(self._programs.places, self._programs.memory.arrays, strict=True):
+        for place, array in zip(programs.places, programs.memory.arrays, strict=True):
             if place in changed:
-                leaves[place] = lock(array.copy())
+                leaves[place] = array.copy()
+                leaves[place].flags.writeable = False
         return with_leaves(self._state, iter(leaves))
 
-    def _replayed(self, trace: Trace, given: list[Any], batch: B) -> float | None:
-        """The loss of one step as a program; None if it does not fit, or if it fails: the plain step then says why."""
+    # ------------------------------------------------------------------------------------------- a replay
+
+    def _replayed(self, trace: Trace, given: list[Any], batch: B) -> tuple[R] | None:
+        """One step as a program; None if it does not fit, or if it fails: the plain function then says why."""
         if self._leaves is None:
             self._enter(trace)
-        assert self._leaves is not None  # noqa: S101  # for the type checkers
+        if self._leaves is None:
+            return None
         leaves = self._leaves + given
         if not trace.fits(leaves):
             return None
         before = None if trace.verified else self.value()
         try:
             done = trace.run(leaves)
-        except Exception:  # noqa: BLE001  # whatever it was, the plain step has it, too
+        except Exception:  # noqa: BLE001  # whatever it was, the plain function has it, too
             return None
         if done is None:
             return None
-        (loss,), numbers = done
-        for place, number in zip(trace.counters, numbers, strict=True):
+        for place, number in zip(trace.counters, done[1], strict=True):
             self._leaves[place] = number
         self._ran.add(trace)
-        return float(loss) if before is None else self._verified(trace, before, batch, loss)
+        if before is not None:
+            return (self._verified(trace, before, batch, done[0]),)
+        return (done[0][0] if type(trace.skeleton) is float else _built(trace, done[0], leaves),)
 
-    def _verified(self, trace: Trace, before: S, batch: B, loss: float) -> float:
-        """Compare a program's first replay with the plain step, whose result counts."""
-        state, wanted = self._step(before, batch)
-        if wanted == loss and _same(leaves_of(state), leaves_of(self.value())):
-            trace.verified = True
-        else:
-            self._discard()
+    def _verified(self, trace: Trace, before: S, batch: B, made: Sequence[Any]) -> R:
+        """Compare a program's first replay with the plain function, whose result counts."""
+        state, result = self._function(before, batch)
+        trace.verified = _same(leaves_of(result), made) and _same(leaves_of(state), leaves_of(self.value()))
+        if not trace.verified:
             self._leave(state)
-        return wanted
+            self._discard(self._shape_of(trace))
+        return result
 
-    def _discard(self) -> None:
+    def _shape_of(self, trace: Trace) -> _Shape:
+        shapes = self._programs.shapes.values() if self._programs else ()
+        return next(shape for shape in shapes if trace in shape.traces)
+
+    def _discard(self, shape: _Shape) -> None:
         """Go on plainly: what differs between two computations is not pure."""
-        self._programs.is_off, self._shape = True, None
-        self._programs.shapes.clear()
+        shape.is_off = True
+        shape.traces.clear()
         reason = "computed again, it gave other numbers: something in it keeps a state or draws at random"
         fix = "check_layer(layer, x) names a layer that does"
-        text = f"the steps of {name_of(self._named)} are not replayed: {reason}; {fix}"
-        warnings.warn(text, ReplayWarning, stacklevel=6)
+        text = f"{name_of(self._function)} is not replayed: {reason}; {fix}"
+        warnings.warn(text, ReplayWarning, stacklevel=2)
 
     def _enter(self, trace: Trace) -> None:
-        """Copy the state into the programs' memory."""
+        """Copy the state into the programs' memory, unless a step gave it another structure."""
+        if not self._has_structure(self._state):
+            return
         self._leaves = leaves_of(self._state)
         self._ran = set()
         for place, array in zip(trace.arrays, trace.program.memory.arrays, strict=True):
             array[...] = self._leaves[place]
 
+    def _has_structure(self, state: S) -> bool:
+        """Whether the programs are for such a state."""
+        programs = self._programs
+        try:
+            return programs is not None and structure_of(state) == programs.structure
+        except TypeError:  # something in it has no hash
+            return False
+
     def _leave(self, state: S) -> None:
         self._state, self._leaves = state, None
 
-    def _plain(self, batch: B, structure: object, given: list[Any] | None) -> float:
-        """One step by the pure functions; it is traced, too, if its shape has come before."""
+    # --------------------------------------------------------------------------------------- a plain step
+
+    def _plain(self, batch: B) -> tuple[S, R]:
+        """The state before a step by the function itself, and its result."""
         state = self.value()
         self._leave(state)
-        new, loss = self._step(state, batch)
-        if structure is None and given is not None:
-            structure = structure_of(batch)
-        if not self._programs.is_off and structure is not None and (given is not None or structure in self._seen):
-            self._trace(state, batch, structure, (new, loss))
-        self._seen.add(structure)
+        new, result = self._function(state, batch)
         self._leave(new)
-        return loss
+        return state, result
 
-    def _trace(self, state: S, batch: B, structure: object, done: tuple[S, float]) -> None:
-        """Make a program of a step of which the plain result is known."""
+    def _seen(self, batch: B, structure: Hashable) -> R:
+        """A step of a shape without a trace; it is traced, too, if its shape has come often enough."""
+        state, result = self._plain(batch)
         programs = self._programs
-        if structure not in programs.shapes:
-            if len(programs.shapes) >= SHAPES:
-                return
-            programs.shapes[structure] = _Shape(batch)
-        shape, leaves = programs.shapes[structure], leaves_of((state, batch))
+        assert programs is not None  # noqa: S101  # for the type checkers
+        count = programs.seen[structure] = programs.seen.get(structure, 0) + 1
+        if count >= self._traced_at:
+            while len(programs.shapes) >= SHAPES:
+                del programs.shapes[next(iter(programs.shapes))]
+            shape = programs.shapes[structure] = programs.last = _Shape(batch)
+            self._trace(state, batch, shape, result)
+        return result
+
+    def _traced(self, batch: B, shape: _Shape) -> R:
+        """A step for which no trace holds; another one is made if there are not too many."""
+        state, result = self._plain(batch)
+        leaves = leaves_of((state, batch))
         if len(shape.traces) >= VERSIONS:
             stale = [trace for trace in shape.traces if not trace.fits(leaves)]
-            if not stale:
-                return
-            shape.traces.remove(stale[-1])
-        shape.varying |= _varying(leaves, leaves_of(done[0]), shape.traces)
-        trace = traced_apart(self._step, state, batch, shape.varying, programs.memory)
+            shape.traces = [trace for trace in shape.traces if trace not in stale[-1:]]
+        if not shape.is_off and len(shape.traces) < VERSIONS:
+            self._trace(state, batch, shape, result)
+        return result
+
+    def _trace(self, state: S, batch: B, shape: _Shape, result: R) -> None:
+        """Make a program of a step of which the plain result is known."""
+        programs, leaves, new = self._programs, leaves_of((state, batch)), leaves_of(self._state)
+        assert programs is not None  # noqa: S101  # for the type checkers
+        if programs.memory is None:
+            programs.structure = structure_of(state)
+        if not self._has_structure(state):
+            return
+        shape.varying |= _varying(leaves, new, shape.traces)
+        trace = traced_apart(self._function, state, batch, shape.varying, programs.memory)
         if not isinstance(trace, Trace):
-            programs.is_off = True
+            shape.is_off = True
             return
         programs.memory, programs.places = trace.program.memory, trace.arrays
         outcome, trace.outcome = trace.outcome, ([], [])
-        if outcome[1] == [done[1]] and _same(outcome[0], leaves_of(done[0])):
+        if _same(outcome[0], new) and _same(outcome[1], leaves_of(result)):
             shape.traces.insert(0, trace)
         else:
-            self._discard()
+            self._discard(shape)
+
+
+def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
+    """A result of arrays, locked but for those that are arguments."""
+    passed = set(map(id, given))
+    for leaf in made:
+        if is_array(leaf) and id(leaf) not in passed:
+            leaf.flags.writeable = False
+    return with_leaves(trace.skeleton, iter(made))
 
 
 def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace]) -> set[int]:
     """The places of numbers that a step changes, or that differ from what a trace took for a constant."""
-    found = {i for i, (old, leaf) in enumerate(zip(leaves, new, strict=False)) if not is_array(old) and old != leaf}
+    pairs = enumerate(zip(leaves, new, strict=False))
+    found = {i for i, (old, leaf) in pairs if not is_array(old) and not same_leaf(old, leaf)}
     for trace in traces:
-        found |= {i for i, value in zip(trace.fixed, trace.constants, strict=True) if leaves[i] != value}
+        found |= {i for i, value in zip(trace.fixed, trace.constants, strict=True) if not same_leaf(leaves[i], value)}
     return found
 
 
@@ -373,72 +465,7 @@ def traced_apart(
 
 def _same(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
     """Whether leaves are the same values, bit for bit."""
-    return len(leaves) == len(others) and all(
-        a.tobytes() == b.tobytes() if is_array(a) else a == b for a, b in zip(leaves, others, strict=True)
-    )
-
-
-# ------------------------------------------------------------------------------------------------------- calls
-
-
-class _Call:
-    """A function that was called with arguments of one structure: how often, and its program."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.trace: Trace | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the program's memory."""
-        return self.trace.program.nbytes if self.trace is not None else 0
-
-
-def replayed_call(function: Callable[..., R], *args: Any) -> R:
-    """A pure function's result; calls whose arguments have one structure are replayed, with the same bits.
-
-    It is ``whole`` to no trace: inside of one, the function is traced with it.
-    """
-    if not _kept.programs or recording() is not None:
-        return function(*args)
-    try:
-        key = function, structure_of(args), in_force()
-        call = _kept.take(key) or _Call()
-    except TypeError:
-        return function(*args)
-    try:
-        call.count += 1
-        done = _run_call(call.trace, args)
-        if done is not None and call.trace is not None and call.trace.verified:
-            return done[0]
-        result = function(*args)
-        if done is not None and call.trace is not None:
-            call.trace.verified = _same(leaves_of(done[0]), leaves_of(result))
-            call.trace = call.trace if call.trace.verified else None
-        elif call.count == CALLS:
-            trace = traced_apart(lambda _, given: ((), function(*given)), (), args, set(), None)
-            call.trace = trace if isinstance(trace, Trace) else None
-            if call.trace is not None:
-                call.trace.outcome = ([], [])
-        return result
-    finally:
-        _kept.give(key, call)
-
-
-def _run_call(trace: Trace | None, args: tuple[Any, ...]) -> tuple[Any] | None:
-    leaves = leaves_of(args)
-    if trace is None or not trace.fits(leaves):
-        return None
-    try:
-        with np.errstate(all="ignore"):
-            done = trace.run(leaves)
-    except Exception:  # noqa: BLE001  # the plain function says what it is
-        return None
-    if done is None:
-        return None
-    passed = set(map(id, leaves))  # an argument that comes back is the caller's
-    made = [lock(leaf) if is_array(leaf) and id(leaf) not in passed else leaf for leaf in done[0]]
-    return (with_leaves(trace.skeleton, iter(made)),)
+    return len(leaves) == len(others) and all(map(same_leaf, leaves, others))
 
 
 # ------------------------------------------------------------------------------------------------------ reports
@@ -449,7 +476,8 @@ class StepProgram:
     """What a step became; prints as its source.
 
     Args:
-        source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes and
+        source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes
+        and
             returns ``run``, which computes one step on them. Empty if the step cannot be traced.
         calls: How many NumPy calls a step takes.
         nbytes: The bytes of memory that it works on, the state's included.
@@ -473,7 +501,7 @@ class StepProgram:
 
 
 def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
-    """What ``train_epoch`` makes of a step for a state and batches like this one: its source, its cost, what is untraced.
+    """What ``train_epoch`` makes of a step for a state and batches like these: its source, its cost, what is untraced.
 
     The step is computed twice, once plainly and once traced. Nothing is kept.
 
@@ -498,6 +526,6 @@ def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
         varying = _varying(leaves_of((state, batch)), leaves_of(new), ())
         trace = traced_apart(_checked(step), state, batch, varying, None)
     if not isinstance(trace, Trace):
-        return StepProgram("", 0, 0, 0.0, (trace._replace(function=name_of(step)),), ())
+        return StepProgram("", 0, 0, 0.0, (trace,), ())
     made = trace.program
     return StepProgram(made.source, made.calls, made.nbytes, trace.seconds, made.opaque, tuple(made.constants))

@@ -25,6 +25,7 @@ CE = fn.softmax_cross_entropy
 STEP = fn.sgd_step(CE, learning_rate=0.1)
 NAN, INF = math.nan, math.inf
 Call = Callable[[Any], object]
+NO_MOMENTS: fn.Moments[Any] = fn.Moments.of()
 
 
 def anything(value: object) -> Any:
@@ -826,8 +827,8 @@ def test_gradients_of_another_structure_are_refused_with_both(name: str) -> None
     other = MISMATCHES[name]
     facts = ("two networks must have one structure", repr(NET), repr(other))
     refuse(fn.StructureError, facts, fn.sgd_update, NET, other, learning_rate=0.1)
-    refuse(fn.StructureError, facts, fn.SGD(0.1).update, NET, other, (), 0)
-    refuse(fn.StructureError, facts, fn.Momentum(0.1).update, NET, other, (NET,), 0)
+    refuse(fn.StructureError, facts, fn.SGD(0.1).update, NET, other, NO_MOMENTS, 0)
+    refuse(fn.StructureError, facts, fn.Momentum(0.1).update, NET, other, fn.Moments.of(velocity=NET), 0)
     inner, wrapped = fn.Residual(NET), fn.Residual(anything(other))
     refuse(fn.StructureError, facts, fn.sgd_update, inner, wrapped, learning_rate=0.1)
 
@@ -835,11 +836,18 @@ def test_gradients_of_another_structure_are_refused_with_both(name: str) -> None
 def test_moments_belong_to_their_optimizer() -> None:
     """A run does not go on under another optimizer."""
     reason = "a run goes on under the optimizer that it began with"
-    for moments in ((), (NET, NET), None):
-        facts = ("Momentum: moments must be a tuple of 1 networks", reason)
+    other = fn.Moments.of(mean=NET, square=NET)
+    for moments, got in (
+        (NO_MOMENTS, "()"),
+        (other, "('mean', 'square')"),
+        ((NET,), "which is not Moments.of(velocity=...)"),
+        (None, ""),
+    ):
+        facts = ("Momentum: moments must have the names ('velocity',), got ", got, reason)
         refuse(fn.StructureError, facts, fn.Momentum(0.1).update, NET, NET, moments, 0)
-    refuse(fn.StructureError, ("SGD: moments must be a tuple of 0", reason), fn.SGD(0.1).update, NET, NET, (NET,), 0)
-    state = fn.TrainState(NET, fn.Momentum(0.1), (), 0, KEY)
+    fact = "SGD: moments must have the names (), got ('mean', 'square')"
+    refuse(fn.StructureError, (fact, reason), fn.SGD(0.1).update, NET, NET, other, 0)
+    state = fn.TrainState(NET, fn.Momentum(0.1), NO_MOMENTS, 0, KEY)
     refuse(fn.StructureError, (reason,), fn.train_step(CE), state, BATCH)
 
 

@@ -439,9 +439,9 @@ def load_like(other: Any) -> object:
 
 UPDATES: Places = {
     "sgd_update": lambda other: fn.sgd_update(NET, other, learning_rate=0.1),
-    "SGD": lambda other: fn.SGD(0.1).update(NET, other, (), 0),
-    "Momentum's gradients": lambda other: fn.Momentum(0.1).update(NET, other, (NET,), 0),
-    "Momentum's moments": lambda other: fn.Momentum(0.1).update(NET, NET, (other,), 0),
+    "SGD": lambda other: fn.SGD(0.1).update(NET, other, fn.Moments.of(), 0),
+    "Momentum's gradients": lambda other: fn.Momentum(0.1).update(NET, other, fn.Moments.of(velocity=NET), 0),
+    "Momentum's moments": lambda other: fn.Momentum(0.1).update(NET, NET, fn.Moments.of(velocity=other), 0),
 }
 LOADS: Places = {"load": load_like}
 

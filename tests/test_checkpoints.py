@@ -28,8 +28,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import CASES, inputs, networks
+from optimizers import OPTIMIZERS
 
 import funcnet as fn
+from funcnet import checkpoints
 from funcnet.arrays import is_canonical
 from funcnet.data import Minibatches
 from funcnet.records import LATER
@@ -43,6 +45,7 @@ STATE = fn.TrainState.create(NET, MOMENTUM, key=KEY.child("run"))
 KILLS = int(os.environ.get("FUNCNET_KILLS", "200"))
 X = inputs(KEY.child("x"), 40, 4, dtype=np.float32)
 LABELS = (X[:, 0] > X[:, 1]).astype(np.int64)
+NO_MOMENTS: fn.Moments[Any] = fn.Moments.of()
 
 
 @pytest.fixture
@@ -114,7 +117,34 @@ def test_every_optimizer_comes_back(optimizer: fn.SGD | fn.Momentum, path: Path)
     assert fn.fingerprint(loaded) == fn.fingerprint(state)
     assert repr(loaded) == repr(state)
     assert type(getattr(loaded.optimizer, "learning_rate")) is type(optimizer.learning_rate)  # noqa: B009
-    assert all(is_canonical(leaf.array) for leaf in leaves((loaded.params, *loaded.moments)))
+    assert all(is_canonical(leaf.array) for leaf in leaves((loaded.params, *loaded.moments.networks)))
+
+
+OPTIMIZER_FILES: Final = "35db8e678c01af4f2ab61daf0c2b13e32dbb5b14ca6ac1d0a12d8a339fedbf65"
+"""The SHA-256 of one file for each optimizer, written when moments were a tuple of networks without names."""
+
+
+def test_files_are_what_they_were_before_moments_had_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte, so each version reads the other's files; the optimizer in the file says the names."""
+
+    def record(number: float) -> fn.Dense:
+        return fn.Dense(weight=np.array([[number]], np.float32), bias=np.array([-number], np.float32))
+
+    monkeypatch.setattr(checkpoints, "environment", lambda: fn.Environment(*["a"] * 9))
+    digest = hashlib.sha256()
+    for optimizer in OPTIMIZERS.values():
+        names = optimizer.init(record(0)).names
+        moments = fn.Moments(names, tuple(record(number) for number in range(len(names))))
+        state = fn.TrainState(record(9), optimizer, moments, 3, fn.Key(7))
+        digest.update(saved(path, state))
+        for loaded in (
+            fn.load(path, like=state),
+            fn.load(saved_at(path, fn.Fit(state, state)), like=fn.Fit(state, state)),
+        ):
+            run = loaded if isinstance(loaded, fn.TrainState) else loaded.best
+            assert repr(run) == repr(state)
+            assert fn.equal(run.moments.networks, moments.networks)
+    assert digest.hexdigest() == OPTIMIZER_FILES
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -159,10 +189,10 @@ def test_users_records_come_back(path: Path) -> None:
         inner: fn.SGD
         loss: Callable[..., object] = fn.softmax_cross_entropy
 
-        def init(self, params: Any, /) -> tuple[Any, ...]:
+        def init(self, params: Any, /) -> fn.Moments[Any]:
             return self.inner.init(params)
 
-        def update(self, *arguments: Any) -> tuple[Any, tuple[Any, ...]]:
+        def update(self, *arguments: Any) -> tuple[Any, fn.Moments[Any]]:
             return self.inner.update(*arguments)
 
     fn.register_layer(Everything, forward=lambda _, x: x, backward=lambda p, _, g: (g, p), name="tests.Everything")
@@ -324,7 +354,7 @@ def test_another_optimizer_is_refused(path: Path) -> None:
     """And a state where a network is asked for, and the other way round; other settings are the file's."""
     other = fn.TrainState.create(NET, fn.SGD(0.1), key=KEY)
     fn.save(path, STATE)
-    for like in (other, NET, changed(moments=()), changed(params=NET[:2])):
+    for like in (other, NET, changed(moments=NO_MOMENTS), changed(params=NET[:2])):
         with pytest.raises(fn.StructureError):
             fn.load(path, like=like)
     loaded = fn.load(path, like=fn.TrainState.create(NET, fn.Momentum(0.5), key=fn.Key(9)))
@@ -413,7 +443,7 @@ def test_numbers_that_are_not_finite(number: float, path: Path) -> None:
     broken = (NET[0], attrs.evolve(NET[0], weight=np.where(np.eye(4, 3) > 0, number, NET[0].weight).astype(np.float32)))
     refuse(path, saved(path, broken), f"{path}: 1.weight must be finite", "1.weight[0, 0]")
     assert fn.equal(fn.load(path, like=broken, allow_nonfinite=True), broken)
-    bad = changed(moments=(map_parameters(lambda p: p + np.float32(number), NET),))
+    bad = changed(moments=fn.Moments.of(velocity=map_parameters(lambda p: p + np.float32(number), NET)))
     refuse(path, saved(path, bad), "moments.0.0.bias must be finite")
 
 
@@ -422,8 +452,14 @@ UNSAVED: dict[str, tuple[object, type[fn.FuncnetError], str]] = {
     "a list": ([fn.ReLU()], fn.StructureError, "use a tuple"),
     "a step": (fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), fn.StructureError, "got SGDStep"),
     "no optimizer": (changed(optimizer=KEY), fn.ConfigError, "optimizer must have init and update"),
-    "other moments": (changed(moments=(NET[:2],)), fn.StructureError, "must have one structure"),
-    "a list of moments": (changed(moments=[NET]), fn.StructureError, "moments must be a tuple"),
+    "other moments": (changed(moments=fn.Moments.of(velocity=NET[:2])), fn.StructureError, "must have one structure"),
+    "a list of moments": (
+        changed(moments=[NET]),
+        fn.StructureError,
+        "moments must have the names ('velocity',), got [(",
+    ),
+    "a tuple of moments": (changed(moments=(NET,)), fn.StructureError, "which is not Moments.of(velocity=...)"),
+    "more moments": (changed(moments=fn.Moments.of(mean=NET, square=NET)), fn.StructureError, "got ('mean', 'square')"),
     "a negative step": (changed(step=-1), fn.ConfigError, "step must be an int of at least 0, got -1"),
     "a seed": (changed(key=4), fn.ConfigError, "key must be a Key, got 4"),
     "an arithmetic": (changed(arithmetic="fast"), fn.ConfigError, "arithmetic must be 'native' or 'portable'"),
@@ -514,7 +550,7 @@ def test_the_official_library_opens_it(path: Path) -> None:
     for value in values:
         fn.save(path, value)
         tensors = numpy_api.load_file(path)
-        tree: Any = (value.params, *value.moments) if value is STATE else value
+        tree: Any = (value.params, *value.moments.networks) if value is STATE else value
         prefix = {"0": "params", "1": "moments.0"}
         for leaf in leaves(tree):
             first, _, rest = leaf.path.partition(".")
@@ -640,6 +676,15 @@ def structure(old: str, new: str) -> Edit:
         header["__metadata__"]["structure"] = text.replace(old, new)
 
     return edit
+
+
+def test_a_file_must_have_its_optimizer_s_moments(path: Path) -> None:
+    """One that was written with fewer is refused."""
+    header, data = taken(saved(path, fn.TrainState.create(NET, fn.SGD(0.5), key=KEY)))
+    rate, momentum = '"learning_rate":{"float":"0x1.0000000000000p-1"}', '"momentum":{"float":"0x0.0p+0"}'
+    structure(f'"funcnet.SGD",{{{rate}}}', f'"funcnet.Momentum",{{{rate},{momentum}}}')(header)
+    reason = "a run goes on under the optimizer that it began with"
+    refuse(path, forged(header, data), f"load: moments must be 1 networks, ('velocity',), got 0; {reason}")
 
 
 def renamed(new: str) -> Edit:

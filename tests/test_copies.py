@@ -73,6 +73,7 @@ VALUES: dict[str, Callable[[], object]] = {
     "WeightDecay": lambda: fn.WeightDecay(fn.SGD(0.1), weight_decay=0.5),
     "Accumulation": lambda: fn.Accumulation(fn.SGD(0.1), steps=3),
     "Averaging": lambda: fn.Averaging(fn.SGD(0.1), decay=0.5),
+    "Moments": lambda: fn.Adam(learning_rate=0.1).init(NET),
     "Huber": lambda: fn.Huber(delta=2.0),
     "SoftmaxCrossEntropy": lambda: fn.SoftmaxCrossEntropy(label_smoothing=0.1, class_weight=(1.0, 0.5)),
     "a schedule": lambda: fn.join_schedules([fn.linear_warmup(0.1, steps=2), fn.constant(0.1)], [2]),

@@ -34,7 +34,7 @@ def arithmetic(name: str) -> AbstractContextManager[None]:
 
 def state_bytes(state: fn.TrainState[Any]) -> bytes:
     """Every bit of a state."""
-    return b"".join(leaf.array.tobytes() for leaf in leaves((state.params, *state.moments)))
+    return b"".join(leaf.array.tobytes() for leaf in leaves((state.params, *state.moments.networks)))
 
 
 def trained(shard_size: int | None, executor: Executor | None = None) -> bytes:

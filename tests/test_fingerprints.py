@@ -168,7 +168,7 @@ def test_every_field_of_a_state_counts() -> None:
         STATE,
         attrs.evolve(STATE, params=other),
         attrs.evolve(STATE, optimizer=fn.Momentum(learning_rate=0.1, momentum=0.8)),
-        attrs.evolve(STATE, moments=(other,)),
+        attrs.evolve(STATE, moments=fn.Moments.of(velocity=other)),
         attrs.evolve(STATE, step=1),
         attrs.evolve(STATE, key=KEY.child(0)),
         attrs.evolve(STATE, params=NET[::-1]),

@@ -1,4 +1,4 @@
-"""Losses: gradients, weights of examples, forms on buffers, both arithmetics, goldens, refusals."""
+"""Losses: gradients, weights of examples, both arithmetics, goldens, refusals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from networks import inputs
 
 import funcnet as fn
-from funcnet import plans
 from funcnet.shards import sharded_value_and_grad
 from funcnet.trees import same_bits
 from funcnet.values import put_together, take_apart
@@ -260,46 +259,8 @@ def test_a_loss_without_weights_says_so() -> None:
 
 
 @every_case
-@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
-def test_a_planned_loss_has_the_same_bits(case: Case, weight: fn.Array | None) -> None:
-    """Bound to buffers, over several targets, in either dtype."""
-    for dtype in (np.float32, np.float64):
-        prediction: fn.Array = X.astype(dtype)
-        g: fn.Array = np.empty_like(prediction)
-        run = plans.plan_loss(case.loss, prediction, g)
-        for scale in (1.0, 0.5):
-            prediction *= scale
-            value, gradient = case.loss(prediction, case.y(dtype), weight)
-            assert run(case.y(dtype), weight) == value
-            assert same_bits(g, gradient)
-
-
-def test_planned_softmax_takes_shares_too() -> None:
-    """Which its checked type hides."""
-    g: fn.Array = np.empty_like(X)
-    run: Any = plans.plan_loss(fn.softmax_cross_entropy, X, g)
-    value, gradient = fn.SoftmaxCrossEntropy()(X, SHARES)
-    assert run(SHARES) == value
-    assert same_bits(g, gradient)
-
-
-@every_case
-def test_a_planned_loss_complains_alike(case: Case) -> None:
-    """Of a target of another shape, of one that is no number or no class, and of a loss that is not finite."""
-    ids = case.target.dtype.kind == "i"
-    nothing: Any = np.full_like(X, NAN) if not ids else IDS + 9
-    for prediction, target in ((X, case.y()[:5]), (X, nothing), (np.full_like(X, NAN), case.y())):
-        with pytest.raises(fn.FuncnetError) as plain:
-            case.loss(prediction, target)
-        with pytest.raises(fn.FuncnetError) as planned, np.errstate(all="ignore"):
-            plans.plan_loss(case.loss, prediction, np.empty_like(X))(target)
-        assert repr(planned.value) == repr(plain.value)
-        assert plain.value.subject == case.subject
-
-
-@every_case
 def test_weighted_batches_fold_to_the_plain_bits(case: Case) -> None:
-    """On buffers and not; the weights of the rows come with the rows, shuffled or not."""
+    """In steps and in an epoch; the weights of the rows come with the rows, shuffled or not."""
     step = fn.train_step(case.loss)
     start = fn.TrainState.create(NET, fn.Adam(learning_rate=0.01), key=KEY)
     for key in (None, KEY):
@@ -356,6 +317,16 @@ def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
     if loss.class_weight is not None:
         with pytest.raises(fn.LabelError, match=r"got labels\[2\] = 4"):
             loss.total(wrong, None)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.dtype(">i4")])
+def test_class_ids_have_any_integer_dtype(dtype: Any) -> None:
+    """In the loss, with options and without, and in what a shard counts for."""
+    for loss in (fn.SoftmaxCrossEntropy(), fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)):
+        (value, gradient), (wanted, other) = loss(X, IDS.astype(dtype), WEIGHT), loss(X, IDS, WEIGHT)
+        assert value == wanted
+        assert same_bits(gradient, other)
+        assert loss.total(IDS.astype(dtype), WEIGHT) == loss.total(IDS, WEIGHT)
 
 
 def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
@@ -578,8 +549,6 @@ def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
     for loss, prediction, target, fix in wrong:
         with pytest.raises((fn.ShapeError, fn.DTypeError), match=fix):
             loss(prediction, target)
-        with pytest.raises((fn.ShapeError, fn.DTypeError), match=fix):
-            plans.plan_loss(loss, prediction, np.empty_like(prediction))(target)
 
 
 def test_one_class_is_no_choice() -> None:

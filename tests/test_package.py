@@ -54,7 +54,8 @@ def test_the_public_types_are_there() -> None:
     loss: fn.Loss[fn.Array] = fn.mean_squared_error
     rate: fn.Schedule = fn.constant(0.1)
     optimizer: fn.Optimizer = fn.SGD(learning_rate=rate)
-    assert (loss, optimizer.init(state.params)) == (fn.mean_squared_error, ())
+    moments: fn.Moments[fn.ReLU] = optimizer.init(state.params)
+    assert (loss, moments.names) == (fn.mean_squared_error, ())
     assert issubclass(fn.Minibatches, Sequence)
 
 

@@ -422,9 +422,10 @@ SLIPS: list[Callable[[State], State]] = []
 
 def with_moment(state: State) -> State:
     """One bit of the last layer's velocity."""
-    (velocity,) = state.moments
-    moved = map_parameters(lambda a: np.nextafter(a, np.float32(9)) if a.shape == (2,) else a, velocity)
-    return attrs.evolve(state, moments=(moved,))
+    moved = map_parameters(
+        lambda a: np.nextafter(a, np.float32(9)) if a.shape == (2,) else a, state.moments["velocity"]
+    )
+    return attrs.evolve(state, moments=fn.Moments.of(velocity=moved))
 
 
 SLIPPED: dict[str, tuple[Callable[[State], State], str, tuple[str, str] | None]] = {

@@ -56,7 +56,7 @@ def test_an_epoch_is_a_fold(cut: int, which: fn.SGD | fn.Momentum) -> None:
     whole, log = fn.train_epoch(step, state(which), batches())
     half, first = fn.train_epoch(step, state(which), batches()[:cut])
     half, second = fn.train_epoch(step, half, batches()[cut:])
-    assert fn.equal((whole.params, *whole.moments), (half.params, *half.moments))
+    assert fn.equal((whole.params, *whole.moments.networks), (half.params, *half.moments.networks))
     assert (whole.step, whole.key) == (half.step, half.key)
     assert same_bits(log.losses, np.concatenate([first.losses, second.losses]))
 
@@ -78,9 +78,9 @@ def test_the_plain_fold_is_the_same() -> None:
 def test_training_changes_no_argument() -> None:
     """The state that went in is as it was."""
     before = state()
-    bytes_before = [leaf.array.tobytes() for leaf in leaves((before.params, *before.moments))]
+    bytes_before = [leaf.array.tobytes() for leaf in leaves((before.params, *before.moments.networks))]
     fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), before, batches())
-    assert [leaf.array.tobytes() for leaf in leaves((before.params, *before.moments))] == bytes_before
+    assert [leaf.array.tobytes() for leaf in leaves((before.params, *before.moments.networks))] == bytes_before
     assert before.step == 0
 
 
@@ -110,9 +110,9 @@ def test_momentum_in_closed_form() -> None:
         return fn.Dense(weight=np.array([[weight]], np.float64), bias=np.array([bias], np.float64))
 
     p1, moments = optimizer.update(record(1, 2), record(4, 1), optimizer.init(record(1, 2)), 0)
-    p2, (velocity,) = optimizer.update(p1, record(2, 0), moments, 1)
+    p2, moments = optimizer.update(p1, record(2, 0), moments, 1)
     assert fn.equal(p1, record(1 - 0.5 * 4, 2 - 0.5 * 1))
-    assert fn.equal(velocity, record(0.9 * 4 + 2, 0.9 * 1 + 0))
+    assert fn.equal(moments["velocity"], record(0.9 * 4 + 2, 0.9 * 1 + 0))
     assert fn.equal(p2, record(-1 - 0.5 * (0.9 * 4 + 2), 1.5 - 0.5 * 0.9))
 
 
@@ -347,5 +347,7 @@ def test_shards_have_a_target_a_row() -> None:
 def test_an_average_is_among_the_moments() -> None:
     """A state that lost its moments has no average, and says so."""
     run = fn.TrainState.create(NET, fn.Averaging(fn.SGD(learning_rate=0.1)), key=KEY)
-    with pytest.raises(fn.StructureError, match="averaged: moments must be a tuple of 1 networks or more, got"):
-        fn.averaged(attrs.evolve(run, moments=()))
+    with pytest.raises(
+        fn.StructureError, match=r"averaged: moments must have the names \('average', 'inner\.\*'\), got \(\)"
+    ):
+        fn.averaged(attrs.evolve(run, moments=fn.Moments.of()))

@@ -13,7 +13,7 @@ import funcnet as fn
 from funcnet.arrays import FIXED
 from funcnet.layer import N
 from funcnet.records import fields_of, name_of
-from funcnet.trees import is_trained, leaves, map_parameters
+from funcnet.trees import is_trained, leaves, map_decayed, map_parameters
 
 KEY = fn.Key(4)
 
@@ -51,6 +51,39 @@ def test_roles_are_annotations() -> None:
     assert fields.networks == ("net", "any_net", "pair")
     assert fields.fixed_networks == ("frozen_net",)
     assert fields.structure == ("rate", "window")
+
+
+def test_a_new_array_is_locked_and_not_copied() -> None:
+    """It is the network's own; a view of memory that somebody can write is copied, and so is another memory order."""
+    layer, made = fn.dense(KEY, 2, 3), list[fn.Array]()
+
+    def halved(array: fn.Array) -> fn.Array:
+        made.append(array / 2)
+        return made[-1]
+
+    new = map_parameters(halved, layer)
+    assert new.weight is made[0]
+    assert new.bias is made[1]
+    assert not any(array.flags.writeable for array in made)
+    assert map_decayed(halved, layer).weight is made[2]
+    assert map_parameters(lambda array: array, layer).weight is layer.weight
+    buffer: fn.Array = np.ones((5, 3), np.float32)
+    viewed = map_parameters(lambda array: buffer[: len(array)] if array.ndim == 2 else buffer[4], layer)
+    buffer[...] = 0
+    assert viewed.weight.all()
+    assert viewed.bias.all()
+    turned = map_parameters(lambda array: np.asfortranarray(array * 2), layer)
+    assert turned.weight.flags.c_contiguous
+    assert not turned.weight.flags.writeable
+
+
+def test_what_decays_is_mapped_alone() -> None:
+    """In every network inside; what is no network is refused."""
+    before, after = everything(), map_decayed(lambda weight: weight * 0, everything())
+    for old, new in zip(leaves(before), leaves(after), strict=True):
+        assert new.array.any() == (old.role != "decayed" and old.array.any())
+    with pytest.raises(fn.StructureError, match="a network is a layer or a tuple of networks, got 3"):
+        map_decayed(lambda weight: weight, 3)  # type: ignore[type-var]  # no network
 
 
 def test_leaves_say_path_and_role() -> None:

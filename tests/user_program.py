@@ -111,7 +111,8 @@ def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(state, fn.TrainState[Net])
     for later, log in fn.train(keyed, state, lambda _: batches, epochs=range(2)):
         assert_type(later, fn.TrainState[Net])
-        assert_type(later.moments, tuple[Net, ...])
+        assert_type(later.moments, fn.Moments[Net])
+        assert_type(later.moments["velocity"], Net)
         assert_type(log, fn.EpochLog)
 
 

@@ -190,7 +190,7 @@ class SoftmaxCrossEntropy:
 
 @whole
 def _of_classes(weights: Array, labels: Labels) -> Array:
-    return weights.take(labels)
+    return weights.take(labels.astype(np.intp))  # NumPy 1 takes no uint64
 
 
 def _are_shares(labels: Targets) -> bool:

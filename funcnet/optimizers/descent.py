@@ -20,7 +20,7 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         ConfigError: If the learning rate is not above 0 and finite.
 
     Example:
-        >>> import funcnet as fn
+        >>> import numpy as np, funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([1.0]))
         >>> new = sgd_update(layer, grad, learning_rate=0.1)
@@ -43,7 +43,7 @@ class SGD(Descent):
     Source: Robbins and Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951).
 
     Example:
-        >>> import funcnet as fn
+        >>> import numpy as np, funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> new, _ = SGD(learning_rate=0.25).update(layer, grad, fn.Moments.of(), 0)
@@ -65,7 +65,7 @@ class Momentum(Descent):
     importance of initialization and momentum in deep learning", ICML 2013, with the rate outside the velocity.
 
     Example:
-        >>> import funcnet as fn
+        >>> import numpy as np, funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> heavy = Momentum(learning_rate=0.25, momentum=0.5)
@@ -105,7 +105,7 @@ class Nesterov(Descent):
     et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
 
     Example:
-        >>> import funcnet as fn
+        >>> import numpy as np, funcnet as fn
         >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
         >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
         >>> rule = Nesterov(learning_rate=0.25, momentum=0.5)

@@ -69,8 +69,8 @@ def updated(optimizer: Optimizer, params: N, grads: N, moments: Moments[N], step
         StructureError: If the optimizer returns something else; says what to return.
     """
     made: Any = attempt(optimizer.update, params, grads, moments, step)
-    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[1], Moments):
-        raise _returned(optimizer, "update", "(params, Moments.of(name=network, ...))", made)
+    if not isinstance(made, tuple) or len(cast("tuple[object, ...]", made)) != 2 or not isinstance(made[1], Moments):
+        raise _returned(optimizer, "update", "(params, Moments.of(name=network, ...))", cast("object", made))
     return cast("tuple[N, Moments[N]]", made)
 
 
@@ -99,10 +99,11 @@ def check_moments(subject: str, moments: object, names: tuple[str, ...], *, arou
     rest = given[len(names) :] if given is not None and given[: len(names)] == names else None
     if rest is not None and (not rest or (around and all(name.startswith(INNER) for name in rest))):
         return
-    wanted = (*names, f"{INNER}...") if around else names
-    got = f"got {moments!r:.80}, which is no Moments" if given is None else f"got {given}"
+    wanted = (*names, f"{INNER}*") if around else names
+    call = f"Moments.of({', '.join(f'{name}=...' for name in names)})"
+    got = f"{moments!r:.80}, which is not {call}" if given is None else f"{given}"
     reason = "a run goes on under the optimizer that it began with"
-    raise StructureError(f"moments must have the names {wanted}, {got}; {reason}", subject=subject)
+    raise StructureError(f"moments must have the names {wanted}, got {got}; {reason}", subject=subject)
 
 
 @frozen

@@ -74,7 +74,7 @@ class ClipByValue(Wrapper):
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The inner update with clipped gradients."""
-        return self.optimizer.update(params, clip_by_value(grads, self.limit), moments, step)
+        return updated(self.optimizer, params, clip_by_value(grads, self.limit), moments, step)
 
 
 @frozen
@@ -99,7 +99,7 @@ class ClipByGlobalNorm(Wrapper):
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """The inner update with clipped gradients."""
-        return self.optimizer.update(params, clip_by_global_norm(grads, self.max_norm), moments, step)
+        return updated(self.optimizer, params, clip_by_global_norm(grads, self.max_norm), moments, step)
 
 
 @frozen
@@ -135,7 +135,7 @@ class WeightDecay(Wrapper):
         """The inner update of smaller weights."""
         kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
         check_tree("WeightDecay", params)
-        return self.optimizer.update(map_decayed(lambda w: w * kept, params), grads, moments, step)
+        return updated(self.optimizer, map_decayed(lambda w: w * kept, params), grads, moments, step)
 
 
 @frozen

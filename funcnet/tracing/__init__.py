@@ -1,42 +1,45 @@
-'''Tracing: how a pure function becomes a program. This page explains it to a reader who knows NumPy.
+"""Tracing: how a pure function becomes a program. This page explains it to a reader who knows NumPy.
 
-**The problem.** A training step written as pure functions makes a new array in every line, computes again in ``backward``
-what ``forward`` had already, and runs Python between any two NumPy calls. Written by hand for speed, it would be a second
-form of every formula: buffers, ``out=``, in-place updates. Here the second form is made from the first one, by running it.
+**The problem.** A training step written as pure functions makes a new array in every line, computes again in
+``backward`` what ``forward`` had already, and runs Python between any two NumPy calls. Written by hand for speed, it
+would be a second form of every formula: buffers, ``out=``, in-place updates. Here the second form is made from the
+first one, by running it.
 
-**1. Record** (``recorder.py``, ``ducks.py``). The function runs once, on ``Traced`` arrays. They compute what NumPy computes,
-by NumPy's own protocols (``__array_ufunc__``, ``__array_function__``), and write each operation on a ``Tape``::
+**1. Record** (``recorder.py``, ``ducks.py``). The function runs once, on ``Traced`` arrays. They compute what NumPy
+computes, by NumPy's own protocols (``__array_ufunc__``, ``__array_function__``), and write each operation on a
+``Tape``::
 
     h = np.maximum(x @ w, 0)         matmul  x, w   -> v1
     g = h * (h > 0)                  maximum v1, 0  -> v2
                                      greater v2, 0  -> v3
                                      multiply v2, v3 -> v4
 
-A *value* never changes. ``h += 1`` gives the memory of ``h`` a new value, so two operations with equal operands compute the
-same, wherever they stand: the second is not recorded again. A view (``.T``, a slice, ``reshape``) is its base's value with
-another offset, shape and strides.
+A *value* never changes. ``h += 1`` gives the memory of ``h`` a new value, so two operations with equal operands compute
+the same, wherever they stand: the second is not recorded again. A view (``.T``, a slice, ``reshape``) is its base's
+value with another offset, shape and strides.
 
-A number of the step (``step + 1``, a loss) is a ``Number``, recorded in the same way. ``if`` asks for a truth: that it was so
-becomes a *guard*, which a replay checks. What takes numbers out unseen (``float(x)``, ``np.asarray(x)``, ``x.tolist()``) is
-refused. ``attempt`` then records the function that did it, a layer's forward or a loss, as one operation on copies;
-``whole`` says so beforehand.
+A number of the step (``step + 1``, a loss) is a ``Number``, recorded in the same way. ``if`` asks for a truth: that it
+was so becomes a *guard*, which a replay checks. What takes numbers out unseen (``float(x)``, ``np.asarray(x)``,
+``x.tolist()``) is refused. ``attempt`` then records the function that did it, a layer's forward or a loss, as one
+operation on copies; ``whole`` says so beforehand.
 
-**2. Compile** (``passes.py``, ``fusion.py``, ``program.py``). What nobody reads is left out, such as the gradient by a batch.
-What is done alike to every parameter is done once, on memory that holds them all. Each value gets memory: that of an operand
-that is needed no more, the state's own, or a block that is free again. Each operation becomes one line of Python::
+**2. Compile** (``passes.py``, ``fusion.py``, ``program.py``). What nobody reads is left out, such as the gradient by a
+batch. What is done alike to every parameter is done once, on memory that holds them all. Each value gets memory: that
+of an operand that is needed no more, the state's own, or a block that is free again. Each operation becomes one line of
+Python::
 
     np.matmul(x, w, out=t1)
     np.maximum(t1, k0, out=t1)
 
 The state is written only after the last operation that can fail, so a replay that stops has changed nothing.
 
-**3. Replay** (``traces.py``; folds and kept programs are in ``funcnet/replay.py``). The function ``run(x, y, ...)`` computes one
-step and returns its numbers, or None if a guard does not hold.
+**3. Replay** (``traces.py``; folds and kept programs are in ``funcnet/replay.py``). The function ``run(x, y, ...)``
+computes one step and returns its numbers, or None if a guard does not hold.
 
-Why the bits are the same: each line is the NumPy call that the function made, on operands with the same elements in the same
-memory order. Two things beside the elements matter to bits. BLAS computes the product of an array by itself with another
-kernel, so operands that were two arrays stay two. And only functions that round each element by itself are joined over
-several arrays.
+Why the bits are the same: each line is the NumPy call that the function made, on operands with the same elements in the
+same memory order. Two things beside the elements matter to bits. BLAS computes the product of an array by itself with
+another kernel, so operands that were two arrays stay two. And only functions that round each element by itself are
+joined over several arrays.
 
 To see a step as a program:
 
@@ -74,7 +77,7 @@ def program(state, constants):
 [array([0.7, 2. ])]
 
 This folder knows nothing of layers, and nothing else in the package mentions buffers.
-'''
+"""
 
 from funcnet.tracing.functions import attempt as attempt
 from funcnet.tracing.functions import whole as whole

@@ -1,47 +1,58 @@
 """What stands for arrays, numbers and other values in a trace, and how NumPy's functions of them are recorded.
 
-``Traced`` is no subclass of ``np.ndarray``: ``np.asarray`` and C code would take such a thing's numbers without a word. It
-computes as the array does, by NumPy's protocols, and refuses what it does not know.
+``Traced`` is no subclass of ``np.ndarray``: ``np.asarray`` and C code would take such a thing's numbers without a word.
+It computes as the array does, by NumPy's protocols, and refuses what it does not know.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from funcnet.arrays import ARRAY_TYPES
-from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, layout, raw
+from funcnet.arrays import ARRAY_TYPES, AnyArray
+from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, kind_of, layout, raw
 
 _core: Any = getattr(np, "_core", None) or np.core
 _CLIP: Final = _core.umath.clip
 
 _STRUCTURE: Final = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory, np.shares_memory}
 _NEW: Final[dict[Any, int | None]] = {
-    **{np.empty_like: None, np.zeros_like: 0, np.ones_like: 1},
-    **{np.empty: None, np.zeros: 0, np.ones: 1},
+    np.empty_like: None,
+    np.zeros_like: 0,
+    np.ones_like: 1,
+    np.empty: None,
+    np.zeros: 0,
+    np.ones: 1,
 }
 _BLAS: Final = {np.dot, np.vdot, np.inner, np.tensordot, np.einsum, np.linalg.multi_dot, np.ndarray.dot}
 _WRITING: Final = {np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis, np.resize}
 _REDUCTIONS: Final[dict[Any, str]] = {
-    **{np.sum: "sum", np.prod: "prod", np.max: "max", np.min: "min", np.all: "all", np.any: "any"},
-    **{np.amax: "max", np.amin: "min"},
+    np.sum: "sum",
+    np.prod: "prod",
+    np.max: "max",
+    np.min: "min",
+    np.all: "all",
+    np.any: "any",
+    np.amax: "max",
+    np.amin: "min",
 }
 _NUMBERS: Final = (bool, int, float)
 
 
 class Traced(NDArrayOperatorsMixin, Duck):
-    """An array whose operations are recorded. ``isinstance(x, np.ndarray)`` holds, ``type(x) is np.ndarray`` does not."""
+    """An array whose operations are recorded: ``isinstance(x, np.ndarray)``, but not ``type(x) is np.ndarray``."""
 
     __slots__ = ("array", "storage")
 
-    def __init__(self, tape: Tape, storage: Storage, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, tape: Tape, storage: Storage, array: AnyArray) -> None:
         self.tape, self.storage, self.array = tape, storage, array
 
-    __class__ = property(lambda _: np.ndarray)  # type: ignore[assignment]  # what isinstance asks
+    __class__ = property(lambda _: np.ndarray)
     __hash__ = None  # type: ignore[assignment]  # as an array
     base = None
 
@@ -49,7 +60,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
         """Its memory, in its layout."""
         return self.tape.ref(self.storage, self.array, apart)
 
-    def raw(self) -> np.ndarray[Any, Any]:
+    def raw(self) -> AnyArray:
         """The array of the step that is traced."""
         return self.array
 
@@ -65,7 +76,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def __array_function__(self, func: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return call_function(self.tape, func, args, kwargs)
 
-    def __array__(self, *_: Any, **__: Any) -> np.ndarray[Any, Any]:
+    def __array__(self, *_: Any, **__: Any) -> AnyArray:
         return self.tape.refuse("np.asarray, or another function, took the numbers out of an array")
 
     def __bool__(self) -> bool:
@@ -111,6 +122,11 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def __contains__(self, x: Any) -> bool:
         return bool((self == x).any())
 
+    @property
+    def T(self) -> Traced:  # noqa: N802  # as NumPy calls it
+        """The transpose, a view."""
+        return Traced(self.tape, self.storage, self.array.T)
+
     def fill(self, value: Any) -> None:
         """Write a number into all of it."""
         copy_into(self.tape, self, value, casting="unsafe")
@@ -119,15 +135,16 @@ class Traced(NDArrayOperatorsMixin, Duck):
         """Write numbers at flat indices."""
         self._mutated(np.ndarray.put, index, values, mode)
 
-    def astype(self, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: bool = True, copy: bool = True) -> Traced:  # noqa: ARG002, FBT001, FBT002  # as NumPy has it
+    def astype(self, dtype: Any, order: Any = "K", *_: Any, **options: Any) -> Traced:
         """It in another dtype."""
-        return self if not copy and self.array.dtype == dtype else self._copied(self.array.astype(dtype, order))
+        same = not options.get("copy", True) and self.array.dtype == dtype
+        return self if same else self._copied(self.array.astype(dtype, order))
 
     def copy(self, order: Any = "C") -> Traced:
         """A copy."""
         return self._copied(self.array.copy(order))
 
-    def _copied(self, new: np.ndarray[Any, Any]) -> Traced:
+    def _copied(self, new: AnyArray) -> Traced:
         return _new(self.tape, new, self.tape.record("copy", None, (self.operand(None),), (new,))[0])
 
     def __copy__(self) -> Traced:
@@ -147,7 +164,6 @@ def _attribute(name: str) -> property:
 
 for _name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides", "flags"):
     setattr(Traced, _name, _attribute(_name))
-Traced.T = property(lambda self: Traced(self.tape, self.storage, self.array.T))  # type: ignore[attr-defined]  # as NumPy's
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -162,11 +178,11 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _reduction(ufunc: np.ufunc) -> Callable[..., Any]:
-    def run(self: Traced, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **kw: Any) -> Any:
+    def run(self: Traced, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = 0, **kw: Any) -> Any:
         kw |= {} if dtype is None else {"dtype": dtype}
         return ufunc.reduce(self, axis=axis, out=out, keepdims=keepdims, **kw)
 
-    def extreme(self: Traced, axis: Any = None, out: Any = None, keepdims: Any = False, **kw: Any) -> Any:
+    def extreme(self: Traced, axis: Any = None, out: Any = None, keepdims: Any = 0, **kw: Any) -> Any:
         return ufunc.reduce(self, axis=axis, out=out, keepdims=keepdims, **kw)
 
     return run if ufunc in (np.add, np.multiply) else extreme
@@ -208,14 +224,14 @@ def _is_basic(index: Any) -> bool:
 
 
 class Number(NDArrayOperatorsMixin, Duck):
-    """A Python number that is another one in each step."""
+    """A Python number that is another one in each step; or another value, such as a key, of ``whole`` methods alone."""
 
     __slots__ = ("scalar",)
 
     def __init__(self, tape: Tape, scalar: Scalar) -> None:
         self.tape, self.scalar = tape, scalar
 
-    __class__ = property(lambda self: type(self.scalar.value))  # type: ignore[assignment]  # what isinstance asks
+    __class__ = property(lambda self: type(self.scalar.value))
 
     def operand(self, _: list[Storage] | None) -> Scalar:
         """The number."""
@@ -235,14 +251,23 @@ class Number(NDArrayOperatorsMixin, Duck):
     def __array_function__(self, func: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return call_function(self.tape, func, args, kwargs)
 
-    def __array__(self, *_: Any, **__: Any) -> np.ndarray[Any, Any]:
+    def __array__(self, *_: Any, **__: Any) -> AnyArray:
         return self.tape.refuse("np.asarray took a number that varies")
 
     def __bool__(self) -> bool:
         return self.tape.guard(self.scalar, bool(self.scalar.value))
 
+    def __getattr__(self, name: str) -> Any:
+        kind = type(self.scalar.value)
+        method: Any = getattr(kind, name, None)
+        if hasattr(method, "in_one_operation"):
+            return partial(method, self)
+        if kind not in _NUMBERS and not name.startswith("__"):
+            self.tape.refuse(f"{kind.__name__}.{name} of a value that varies cannot be replayed")
+        raise AttributeError(name)
+
     def __repr__(self) -> str:
-        return "a number of the step"
+        return f"a {type(self.scalar.value).__name__} of the step"
 
     def __format__(self, _: str) -> str:
         return repr(self)
@@ -262,15 +287,21 @@ def call_scalar(tape: Tape, func: Callable[..., Any], *args: Any) -> Any:
 
 def _binary(name: str, func: Callable[..., Any], *, swapped: bool) -> Callable[..., Any]:
     def operate(self: Number, other: Any) -> Any:
+        if not isinstance(self.scalar.value, _NUMBERS):
+            self.tape.refuse("a value that varies was compared")
         if type(other) is Traced:
             return NotImplemented
-        if isinstance(other, np.ndarray | np.generic) and type(other) is not Number:
+        if not isinstance(other, Duck) and isinstance(other, np.ndarray | np.generic):
             return getattr(NDArrayOperatorsMixin, name)(self, other)
         if type(other) is not Number and not isinstance(other, _NUMBERS):
             return NotImplemented
         return call_scalar(self.tape, func, *((other, self) if swapped else (self, other)))
 
     return operate
+
+
+def _unary(func: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self: call_scalar(self.tape, func, self)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift"):
@@ -281,57 +312,19 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", 
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Number, f"__{_name}__", _binary(f"__{_name}__", getattr(operator, _name), swapped=False))
 for _name in ("neg", "abs", "pos", "invert"):
-    setattr(Number, f"__{_name}__", lambda self, func=getattr(operator, _name): call_scalar(self.tape, func, self))
+    setattr(Number, f"__{_name}__", _unary(getattr(operator, _name)))
 for _name in ("float", "int", "index", "complex", "round", "trunc", "floor", "ceil"):
     setattr(Number, f"__{_name}__", _refusing(_name))
-
-
-class Token(Duck):
-    """Another value that varies, such as a key: only its ``whole`` methods can be called."""
-
-    __slots__ = ("scalar",)
-
-    def __init__(self, tape: Tape, scalar: Scalar) -> None:
-        self.tape, self.scalar = tape, scalar
-
-    __class__ = property(lambda self: type(self.scalar.value))  # type: ignore[assignment]  # what isinstance asks
-
-    def operand(self, _: list[Storage] | None) -> Scalar:
-        """The value."""
-        return self.scalar
-
-    def raw(self) -> Any:
-        """The value in the step that is traced."""
-        return self.scalar.value
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(type(self.scalar.value), name, None)
-        if not hasattr(method, "in_one_operation"):
-            kind = type(self.scalar.value).__name__
-            self.tape.refuse(f"{kind}.{name} of a {kind} that varies cannot be replayed")
-        return lambda *args, **kwargs: method(self, *args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"a {type(self.scalar.value).__name__} of the step"
-
-    def __eq__(self, _: object) -> bool:
-        return self.tape.refuse("a value that varies was compared")
-
-    def __hash__(self) -> int:
-        return self.tape.refuse("a value that varies was looked up in a dict, a set or a cache")
-
-    def __reduce_ex__(self, _: Any) -> Any:
-        return self.tape.refuse("a value that varies was pickled")
 
 
 def made_of(tape: Tape, made: Value | Scalar) -> Any:
     """What stands for a value of the tape."""
     if isinstance(made, Value):
         return _new(tape, made.array, made)
-    return (Number if isinstance(made.value, _NUMBERS) else Token)(tape, made)
+    return Number(tape, made)
 
 
-def _new(tape: Tape, array: np.ndarray[Any, Any], value: Value) -> Traced:
+def _new(tape: Tape, array: AnyArray, value: Value) -> Traced:
     return Traced(tape, Storage(value, array), array)
 
 
@@ -368,7 +361,7 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
     return ducks if len(ducks) > 1 else ducks[0]
 
 
-def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  # one for each kind
     """Record a call of a NumPy function that is no ufunc."""
     if func in _NEW:
         return _made_new(tape, _NEW[func], func, args, kwargs)
@@ -453,7 +446,7 @@ def _text(func: Any) -> str:
 
 
 def _storages(tree: Any, found: list[Storage]) -> None:
-    kind = type(tree)
+    kind = kind_of(tree)
     if kind is Traced:
         found.append(tree.storage)
     elif kind is tuple or kind is list:
@@ -471,7 +464,7 @@ def _viewed(result: Any, storages: list[Storage]) -> Storage | None:
     return next((each for each in storages if each.start <= start < each.stop), None)
 
 
-def _is_dense(array: np.ndarray[Any, Any]) -> bool:
+def _is_dense(array: AnyArray) -> bool:
     """Whether it fills its memory, in some order of its axes."""
     unit = array.itemsize
     for stride, size in sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1):

@@ -1,4 +1,4 @@
-"""Functions as operations of a trace: ``whole`` for those that always are one, ``attempt`` for those that may become one."""
+"""Functions as operations of a trace: ``whole`` for those that are one, ``attempt`` for those that may become one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Changed(Exception):  # noqa: N818  # never leaves a replay
 def whole(function: Callable[P, R]) -> Callable[P, R]:
     """Make a pure function one operation of a trace: it gets plain arrays and numbers, and may look at them.
 
-    Outside of a trace it is the function itself. Use it for a function of your own that asks for numbers (``float(x)``), or
-    that calls code which is not NumPy's.
+    Outside of a trace it is the function itself. Use it for a function of your own that asks for numbers
+    (``float(x)``), or that calls code which is not NumPy's.
 
     Args:
         function: A pure function of arrays, numbers, and tuples and records of them, to the same.
@@ -69,7 +69,7 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     try:
         try:
             result = function(*args, **kwargs)
-        except Exception as error:  # as one operation it raises its own error, or none
+        except Exception as error:  # noqa: BLE001  # as one operation it raises its own error, or none
             tape.refused = tape.refused or f"it raised {type(error).__name__}: {error}"
             place = place_of(error)
         except NotTraceable as refusal:

@@ -1,9 +1,9 @@
 """Fusion: what is done alike to every array of a state is done once, on memory that holds them all.
 
-The arrays of a state whose new values come from one formula of exact elementwise operations are a family: in Adam, every
-parameter's new value is the same formula of the parameter, its two moments and its gradient. The formula's columns are
-then laid side by side in memory, and each of its operations becomes one NumPy call instead of one an array. The elements
-are the same, so the bits are.
+The arrays of a state whose new values come from one formula of exact elementwise operations are a family: in Adam,
+every parameter's new value is the same formula of the parameter, its two moments and its gradient. The formula's
+columns are then laid side by side in memory, and each of its operations becomes one NumPy call instead of one an array.
+The elements are the same, so the bits are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value
+from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, kind_of
 
 ALIGNMENT: Final = 64
 """Arrays in memory begin at multiples of this many bytes."""
@@ -102,7 +102,8 @@ def _token(operand: Any) -> object:
         return operand
     if type(operand) is Const:
         return operand.array.dtype, operand.array.tobytes()
-    return id(operand) if type(operand) is Scalar else (type(operand), repr(operand))
+    kind = kind_of(operand)
+    return id(operand) if kind is Scalar else (kind, repr(operand))
 
 
 def families_of(ops: Sequence[Op], state: Sequence[Value], new: Sequence[Value]) -> list[Family]:
@@ -111,7 +112,7 @@ def families_of(ops: Sequence[Op], state: Sequence[Value], new: Sequence[Value])
     alike: dict[object, list[_Formula]] = {}
     for before, after in zip(state, new, strict=True):
         if after is not before and after.array.size:
-            formula = _Formula(after, places, present, ranks[after])
+            formula = _Formula(after, places, present, ranks.get(after, 0))
             if formula.calls and not any(value.op.kind == "input" and value not in places for value in formula.values):
                 alike.setdefault(formula.key, []).append(formula)
     found: list[Family] = []
@@ -161,7 +162,7 @@ class Flats:
         return flat
 
     def fused(self, ops: Sequence[Op]) -> list[Op]:
-        """The operations in an order that works, with one in the place of each column's; empty if there is no such order."""
+        """The operations in order, with one in the place of each column's; empty if there is no order that works."""
         places: dict[Op, int] = {}
         before: dict[Op, set[Op]] = {}
         maker = {out: self._ops.get(op, op) for op in ops for out in op.outs}

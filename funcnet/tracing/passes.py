@@ -10,10 +10,11 @@ import numpy as np
 from funcnet.tracing.recorder import Op, Ref, Scalar, Value
 
 _TOTAL: Final = {
-    *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum, np.mean, np.std, np.var),
-    *(np.ndarray.mean, np.ndarray.std, np.ndarray.var, np.ndarray.reshape, np.ndarray.ravel, np.ndarray.flatten),
-    *(operator.add, operator.sub, operator.mul, operator.neg, operator.abs, operator.lt, operator.le, operator.gt),
-    *(operator.ge, operator.eq, operator.ne),
+    *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum),
+    *(np.mean, np.std, np.var, np.ndarray.mean, np.ndarray.std, np.ndarray.var),
+    *(np.ndarray.reshape, np.ndarray.ravel, np.ndarray.flatten),
+    *(operator.add, operator.sub, operator.mul, operator.neg, operator.abs),
+    *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
 }
 """Functions that raise no error for other numbers of the same shapes."""
 _FORGIVING: Final = ("clip", "wrap")
@@ -23,7 +24,7 @@ def refs_in(tree: Any) -> list[Ref]:
     """The arrays among operands."""
     if type(tree) is Ref:
         return [tree]
-    parts = tree.values() if type(tree) is dict else tree if type(tree) in (tuple, list) else ()
+    parts: Any = tree.values() if type(tree) is dict else tree if type(tree) in (tuple, list) else ()
     return [ref for part in parts for ref in refs_in(part)]
 
 
@@ -34,14 +35,27 @@ def is_elementwise(op: Op) -> bool:
 
 def can_fail(op: Op) -> bool:
     """Whether a step may end here: by a condition, or by an error that a function raises."""
-    return op.kind in ("guard", "call", "scalar", "mutate")
+    return op.kind in ("guard", "call", "scalar", "mutate") or _depends_on_integers(op)
+
+
+def _depends_on_integers(op: Op) -> bool:
+    """Whether a ufunc or a copy raises an error for some integers: a negative power, or a number that is too large.
+
+    What ufuncs of others do is not known.
+    """
+    if op.kind not in ("ufunc", "reduce", "copy"):
+        return False
+    if op.func is not None and not hasattr(np, op.func.__name__):
+        return True
+    is_power = op.func is np.power and op.out.array.dtype.kind in "iu"
+    return is_power or any(isinstance(x, Scalar) and isinstance(x.value, int) for x in op.args)
 
 
 def _may_raise(op: Op) -> bool:
-    """Whether it may raise an error for other numbers: somebody may catch that, so it is computed though nobody reads it."""
+    """Whether it may raise an error for other numbers: somebody may catch that, so it counts though nobody reads it."""
     if op.func in (np.ndarray.take, np.ndarray.put):
         return not any(type(x) is str and x in _FORGIVING for x in (*op.args[1:], *op.kwargs.values()))
-    return op.kind in ("call", "scalar", "mutate") and op.func not in _TOTAL
+    return _depends_on_integers(op) or (op.kind in ("call", "scalar", "mutate") and op.func not in _TOTAL)
 
 
 def live(ops: list[Op], wanted: set[Value | Scalar]) -> list[Op]:
@@ -59,8 +73,8 @@ def early(ops: list[Op]) -> list[Op]:
     known: set[Value | Scalar] = set()
     first, rest = list[Op](), list[Op]()
     for op in ops:
-        is_early = op.kind in ("scalar", "guard") or (op.kind == "input" and isinstance(op.outs[0], Scalar))
-        if is_early and known.issuperset(op.reads()):
+        needs = {value for value in op.reads() if isinstance(value, Value) or value.op.kind != "input"}
+        if op.kind in ("scalar", "guard") and known.issuperset(needs):
             known.update(op.outs)
             first.append(op)
         else:
@@ -85,10 +99,16 @@ def float_masks(ops: list[Op]) -> list[Op]:
     return result
 
 
+def _computes_in(x: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a float operand beside booleans makes a function compute in this dtype."""
+    x = x.value if type(x) is Scalar else getattr(x, "array", x)
+    return dtype == (np.float64 if type(x) is float else getattr(x, "dtype", None))
+
+
 def _as_float(arg: Any, op: Op, made: dict[object, Ref], ops: list[Op]) -> Any:
     dtype, shape = op.out.array.dtype, op.out.array.shape
     mask = type(arg) is Ref and arg.dtype == np.bool_ and arg.is_whole and arg.shape == shape and dtype.kind == "f"
-    if not mask:
+    if not mask or not any(_computes_in(x, dtype) for x in op.args):
         return arg
     if (arg, dtype) not in made:
         copy = Op("copy", None, (arg,), place=op.place)

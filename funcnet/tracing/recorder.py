@@ -1,8 +1,9 @@
 """The recorder: what a function computes from what, written down while it computes.
 
-A ``Tape`` holds operations in order. An operation's operands are ``Ref`` (a value's memory in some layout), ``Scalar`` (a
-number), ``Const`` (an array from elsewhere) and plain Python values. A ``Value`` never changes: writing into an array
-gives its ``Storage`` a new value, so two operations with equal operands compute the same, whatever was written between.
+A ``Tape`` holds operations in order. An operation's operands are ``Ref`` (a value's memory in some layout), ``Scalar``
+(a number), ``Const`` (an array from elsewhere) and plain Python values. A ``Value`` never changes: writing into an
+array gives its ``Storage`` a new value, so two operations with equal operands compute the same, whatever was written
+between.
 """
 
 from __future__ import annotations
@@ -11,27 +12,39 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, TypeGuard, cast
 
 import numpy as np
+
+from funcnet.arrays import AnyArray
 
 Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
 """Shape, strides and dtype."""
 
 SMALL: Final = 2**16
-"""A constant of at most this many bytes is known by its content, a larger one by its identity."""
+"""A constant of at most this many bytes is known by its content, a larger one that is locked by its identity."""
 
 
-class NotTraceable(BaseException):  # noqa: N818  # a function that catches every Exception must not hide it
+class NotTraceable(BaseException):  # a function that catches every Exception must not hide it
     """A function did something that cannot be replayed."""
 
 
-def layout(array: np.ndarray[Any, Any]) -> Layout:
+def layout(array: AnyArray) -> Layout:
     """An array's shape, strides and dtype."""
     return array.shape, array.strides, array.dtype
 
 
-def address(array: np.ndarray[Any, Any]) -> int:
+def is_array(x: object) -> TypeGuard[AnyArray]:
+    """Whether it is an array, as ``isinstance`` says it."""
+    return isinstance(x, np.ndarray)
+
+
+def kind_of(x: object) -> Any:
+    """Its type, of which the type checkers draw no conclusions."""
+    return type(x)
+
+
+def address(array: AnyArray) -> int:
     """Where an array's memory begins."""
     start: int = array.__array_interface__["data"][0]
     return start
@@ -42,7 +55,7 @@ class Value:
 
     __slots__ = ("array", "op")
 
-    def __init__(self, array: np.ndarray[Any, Any], op: Op) -> None:
+    def __init__(self, array: AnyArray, op: Op) -> None:
         self.array, self.op = array, op
 
     @property
@@ -80,7 +93,7 @@ class Const:
 
     __slots__ = ("array",)
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+    def __init__(self, array: AnyArray) -> None:
         self.array = array
 
 
@@ -125,7 +138,7 @@ class Op:
 
 
 def _operands(tree: Any, found: list[Value | Scalar]) -> None:
-    kind = type(tree)
+    kind = kind_of(tree)
     if kind is Ref:
         found.append(tree.value)
     elif kind is Scalar:
@@ -143,7 +156,7 @@ class Storage:
 
     __slots__ = ("array", "is_input", "start", "stop", "value")
 
-    def __init__(self, value: Value, array: np.ndarray[Any, Any], *, is_input: bool = False) -> None:
+    def __init__(self, value: Value, array: AnyArray, *, is_input: bool = False) -> None:
         self.value, self.array, self.is_input = value, array, is_input
         self.start = address(array)
         self.stop = self.start + array.nbytes
@@ -169,7 +182,7 @@ def raw(x: Any) -> Any:
     """An argument as it is outside of the trace."""
     if isinstance(x, Duck):
         return x.raw()
-    kind = type(x)
+    kind = kind_of(x)
     if kind is tuple or kind is list:
         return kind(raw(part) for part in x)
     if kind is dict:
@@ -220,27 +233,28 @@ class Tape:
 
     def input(self, value: object) -> Value | Scalar:
         """An array or a number that is another one in each step."""
-        op = Op("input")
-        out = Value(value, op) if isinstance(value, np.ndarray) else Scalar(value, op)
+        op, array = Op("input"), cast("AnyArray", value)
+        out = Value(array, op) if isinstance(value, np.ndarray) else Scalar(value, op)
         op.outs = [out]
         return out
 
     def encode(self, x: Any, apart: list[Storage] | None = None) -> Any:
         """An argument as an operand.
 
-        BLAS takes another kernel for the product of an array by itself: with a list ``apart``, arrays that were two when
-        the function ran stay two, even if they are equal.
+        BLAS takes another kernel for the product of an array by itself: with a list ``apart``, arrays that were two
+        when the function ran stay two, even if they are equal.
         """
         if isinstance(x, Duck):
             return x.operand(apart)
-        kind = type(x)
+        kind = kind_of(x)
         if kind is tuple or kind is list:
             return kind(self.encode(part, apart) for part in x)
         if kind is dict:
             return {name: self.encode(part, apart) for name, part in x.items()}
-        return self._constant(x) if isinstance(x, np.ndarray) else x
+        array: Any = x
+        return self._constant(array) if isinstance(x, np.ndarray) else x
 
-    def ref(self, storage: Storage, array: np.ndarray[Any, Any], apart: list[Storage] | None = None) -> Ref:
+    def ref(self, storage: Storage, array: AnyArray, apart: list[Storage] | None = None) -> Ref:
         """An array in a storage as an operand."""
         value = storage.value
         if apart is not None:
@@ -252,22 +266,24 @@ class Tape:
             apart.append(storage)
         return Ref(value, address(array) - storage.start if array.size else 0, *layout(array))
 
-    def _constant(self, array: np.ndarray[Any, Any]) -> Const:
+    def _constant(self, array: AnyArray) -> Const:
         if array.dtype.hasobject:
             self.refuse("an array of Python objects")
+        base = array.base
+        locked = not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
         key: object = id(array)
         if array.nbytes <= SMALL:
             key = array.tobytes(), layout(array)
+        elif not locked:  # it may be written to before it is met again
+            key = id(array), hash(array.tobytes())
         if key not in self._constants:
-            base = array.base
-            locked = not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
             self._constants[key] = Const(array if locked else array.copy(order="K"))
             self._alive.append(array)
         return self._constants[key]
 
-    def _key(self, x: Any) -> object:
+    def _key(self, x: Any) -> object:  # noqa: PLR0911  # one for each kind
         """What tells operands apart."""
-        kind = type(x)
+        kind = kind_of(x)
         if kind is Ref or kind is Value or kind is Scalar or kind is Const:
             return x
         if kind is tuple or kind is list:
@@ -307,13 +323,13 @@ class Tape:
             self.refuse("another thread took part")
         if any(how != "ignore" for how in np.geterr().values()):
             self.refuse("np.errstate that does not ignore")
-        shapes = tuple(layout(out) if isinstance(out, np.ndarray) else type(out) for out in made)
+        shapes = tuple(layout(out) if is_array(out) else type(out) for out in made)
         key = (kind, func, self._key(args), self._key(kwargs or {}), base, into, shapes)
         op = None if unique else self._known.get(key)
         if op is None:
             op = Op(kind, func, args, kwargs, base=base, into=into, place=" ".join(self.path))
             op.many = many
-            op.outs = [Value(out, op) if isinstance(out, np.ndarray) else Scalar(out, op) for out in made]
+            op.outs = [Value(out, op) if is_array(out) else Scalar(out, op) for out in made]
             self.ops.append(op)
             self._known[key] = op
         return op.outs
@@ -331,7 +347,9 @@ class Tape:
         self.record("guard", truth, (operand,), (truth,))
         return truth
 
-    def write(self, storage: Storage, into: Ref, op: tuple[str, Any, tuple[Any, ...]], kwargs: Mapping[str, Any]) -> None:
+    def write(
+        self, storage: Storage, into: Ref, op: tuple[str, Any, tuple[Any, ...]], kwargs: Mapping[str, Any]
+    ) -> None:
         """An operation ``(kind, func, args)`` wrote into an array: its storage holds a new value."""
         if storage.is_input:
             self.refuse("an argument was written to")

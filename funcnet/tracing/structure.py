@@ -1,7 +1,7 @@
-"""The structure of a function's arguments and results: trees of records and tuples, whose leaves are arrays and numbers.
+"""The structure of arguments and results: trees of records and tuples, whose leaves are arrays and numbers.
 
-Records are frozen attrs classes of any kind. Whatever else stands in a tree (None, strings, functions, ...) is part of its
-structure, as are bools.
+Records are frozen attrs classes of any kind. Whatever else stands in a tree (None, strings, functions, ...) is part of
+its structure, as are bools.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Final, TypeVar
 import attrs
 import numpy as np
 
-from funcnet.tracing.ducks import Number, Token, Traced
-from funcnet.tracing.recorder import Duck
+from funcnet.tracing.ducks import Number, Traced
+from funcnet.tracing.recorder import Duck, kind_of
 
 T = TypeVar("T")
 
 _ARRAYS: Final = (np.ndarray, Traced)
 _NUMBERS: Final = {int, float, *(np.dtype(code).type for code in f"{np.typecodes['AllInteger']}efd")}
-_LEAVES: Final = {np.ndarray, Traced, Number, Token, *_NUMBERS}
+_LEAVES: Final = {np.ndarray, Traced, Number, *_NUMBERS}
 
 
 @cache
@@ -30,8 +30,8 @@ def fields_of(kind: Any) -> tuple[str, ...]:
 
 
 def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
-    """The tree with ``f`` of each leaf, in order; what holds no other leaf stays the object that it is. Checks nothing."""
-    kind: Any = type(tree)
+    """The tree with ``f`` of each leaf, in order; what holds no new leaf stays the object that it is."""
+    kind = kind_of(tree)
     if kind in _LEAVES:
         result: T = f(tree)
         return result
@@ -39,7 +39,8 @@ def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
         parts: Any = tree
         new = [map_leaves(f, part) for part in parts]
         same = all(a is b for a, b in zip(parts, new, strict=True))
-        return tree if same else tuple.__new__(kind, new)
+        made: Any = tree if same else tuple.__new__(kind, new)
+        return made  # type: ignore[no-any-return]  # a tuple of the tree's own type
     names = fields_of(kind)
     if not names:
         return tree
@@ -47,10 +48,10 @@ def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
     new = [map_leaves(f, value) for value in values]
     if all(a is b for a, b in zip(values, new, strict=True)):
         return tree
-    made: T = object.__new__(kind)
+    record: T = object.__new__(kind)
     for name, value in zip(names, new, strict=True):
-        object.__setattr__(made, name, value)
-    return made
+        object.__setattr__(record, name, value)
+    return record
 
 
 def leaves_of(tree: object) -> list[Any]:
@@ -80,17 +81,26 @@ def is_array(leaf: object) -> bool:
     return type(leaf) in _ARRAYS
 
 
+def same_leaf(a: Any, b: Any) -> bool:
+    """Whether two leaves of one structure are the same, bit for bit: 0.0 is not -0.0, and NaN is NaN."""
+    if is_array(a) or is_array(b):
+        return is_array(a) and is_array(b) and a.tobytes() == b.tobytes()
+    if a == 0 == b:
+        return bool(np.signbit(a) == np.signbit(b))
+    return bool(a == b or (np.isnan(a) and np.isnan(b)))
+
+
 def structure_of(tree: Any) -> Hashable:
     """What a program depends on, of a tree: all but the elements of its arrays and its numbers; strides are part of it.
 
     Raises:
         TypeError: If something in it has no hash.
     """
-    kind = type(tree)
+    kind = kind_of(tree)
     if kind in _ARRAYS:
         return tree.shape, tree.strides, tree.dtype
     if kind in _LEAVES:
-        return type(tree.raw()) if isinstance(tree, Duck) else kind
+        return kind_of(tree.raw() if isinstance(tree, Duck) else tree)  # type: ignore[no-any-return]  # a type
     if issubclass(kind, tuple):
         return kind, tuple(map(structure_of, tree))
     names = fields_of(kind)
@@ -102,7 +112,7 @@ def structure_of(tree: Any) -> Hashable:
 
 def paths_of(tree: Any, path: str = "") -> list[str]:
     """Where each leaf stands, such as ``params.0.weight``, in the order of ``leaves_of``."""
-    kind = type(tree)
+    kind = kind_of(tree)
     if kind in _LEAVES:
         return [path]
     if issubclass(kind, tuple):

@@ -1,0 +1,557 @@
+"""The writer: a program's source, line by line, with a place in memory for each value."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from keyword import iskeyword
+from typing import Any, Final
+
+import numpy as np
+
+from funcnet.arrays import AnyArray
+from funcnet.tracing.fusion import Flats, padded
+from funcnet.tracing.passes import can_fail, is_elementwise, refs_in
+from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, kind_of, layout
+
+HEADING: Final = '''\
+import numpy as np
+
+copyto = getattr(np.copyto, "_implementation", np.copyto)  # without NumPy's look at the arguments' types
+dot = getattr(np.dot, "_implementation", np.dot)
+
+
+def memory(nbytes):
+    """Zeros whose first byte lies at a multiple of 64."""
+    block = np.zeros(nbytes + 64, np.uint8)
+    start = -block.__array_interface__["data"][0] % 64
+    return block[start : start + nbytes]
+'''
+_COMPARISONS: Final[dict[Any, str]] = {
+    np.greater: ">",
+    np.greater_equal: ">=",
+    np.less: "<",
+    np.less_equal: "<=",
+    np.equal: "==",
+    np.not_equal: "!=",
+}
+_OPERATORS: Final[dict[Any, str]] = {
+    operator.add: "{} + {}",
+    operator.sub: "{} - {}",
+    operator.mul: "{} * {}",
+    operator.truediv: "{} / {}",
+    operator.floordiv: "{} // {}",
+    operator.mod: "{} % {}",
+    operator.pow: "{} ** {}",
+    operator.neg: "-{}",
+    operator.lt: "{} < {}",
+    operator.le: "{} <= {}",
+    operator.gt: "{} > {}",
+    operator.ge: "{} >= {}",
+    operator.eq: "{} == {}",
+    operator.ne: "{} != {}",
+    operator.abs: "abs({})",
+}
+_LAST: Final = 1 << 60
+
+
+class Buffer:
+    """A piece of memory; ``values`` are those that lie in it and are still needed."""
+
+    __slots__ = ("name", "nbytes", "values")
+
+    def __init__(self, name: str, nbytes: int) -> None:
+        self.name, self.nbytes = name, nbytes
+        self.values: set[Value] = set()
+
+
+class _Room:
+    """The memory of what a step computes: who lies where, and what is free again."""
+
+    def __init__(self) -> None:
+        self.state = Buffer("state", 0)
+        self.places: dict[Value, tuple[Buffer, int]] = {}
+        self.blocks: list[Buffer] = []
+        self._free: list[Buffer] = []
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all blocks."""
+        return sum(block.nbytes for block in self.blocks)
+
+    def take(self, value: Value) -> None:
+        """Give a value memory of its own: a free block that is not much too large, or a new one."""
+        nbytes = padded(value.array.nbytes)
+        fits = [block for block in self._free if nbytes <= block.nbytes <= 2 * nbytes + 256]
+        if fits:
+            block = min(fits, key=lambda block: block.nbytes)
+            self._free.remove(block)
+        else:
+            block = Buffer(f"m{len(self.blocks)}", nbytes)
+            self.blocks.append(block)
+        self.put(value, block, 0)
+
+    def put(self, value: Value, block: Buffer, start: int) -> None:
+        """Let a value lie here."""
+        self.places[value] = block, start
+        block.values.add(value)
+
+    def release(self, value: Value) -> None:
+        """Nobody needs the value any more."""
+        block, _ = self.places[value]
+        block.values.discard(value)
+        if block is not self.state and not block.values:
+            self._free.append(block)
+
+    def is_sole(self, value: Value) -> bool:
+        """Whether a value lies in a block alone, so that what replaces it may lie there."""
+        block, _ = self.places[value]
+        return block is not self.state and block.values == {value}
+
+
+class Writer:
+    """Writes a program's source: walks over the operations, gives each result a place, and each operation a line."""
+
+    def __init__(self, ops: list[Op], flats: Flats, starts: Mapping[int, int]) -> None:
+        self.ops, self.flats, self._starts = ops, flats, starts
+        self.room = _Room()
+        self.constants: list[Any] = []
+        self.calls = 0
+        self._head: list[str] = []
+        self._prologue: dict[str, str] = {}
+        self._body: list[str] = []
+        self._names: dict[object, str] = {}
+        self._scalars: dict[Scalar, str] = {}
+        self._arguments: dict[Value, str] = {}
+        self._comparisons: dict[Value, str] = {}
+        self._home: dict[Value, Value] = {}
+        self._last: dict[Value | Scalar, int] = {}
+        self._only_conditions: set[Value | Scalar] = set()
+        self._parameters: list[str] = []
+        self._place = ""
+        self._safe = max((place for place, op in enumerate(ops) if can_fail(op)), default=-1)
+
+    # ------------------------------------------------------------------------------------------ the whole
+
+    def write(
+        self,
+        arguments: Sequence[Any],
+        state: list[tuple[Value, Value]],
+        results: Sequence[Any],
+        names: Sequence[str],
+    ) -> None:
+        """Write all lines."""
+        self._settle(arguments, state, results, names)
+        for position, op in enumerate(self.ops):
+            if op.kind != "input":
+                self._write_op(position, op)
+            for value in {self._own(value) for value in (*op.reads(), *op.outs) if isinstance(value, Value)}:
+                if self._last.get(value, -1) <= position and value in self.room.places:
+                    self.room.release(value)
+        self._bring_home(state)
+
+    def source(self, results: Sequence[Any]) -> str:
+        """The text of a module whose function ``program(state, constants)`` gives ``run``."""
+        returned = "".join(f"{self._result(value)}, " for value in results)
+        blocks = [f"{block.name} = memory({block.nbytes})" for block in self.room.blocks]
+        prologue = [f"{name} = {text}" for text, name in self._prologue.items()]
+        inner = [*prologue, *self._body, f"return ({returned})"]
+        outer = [
+            *blocks,
+            *self._head,
+            "",
+            f"def run({', '.join(self._parameters)}):",
+            *(f"    {line}" for line in inner),
+        ]
+        lines = ["def program(state, constants):", *(f"    {line}".rstrip() for line in (*outer, "return run"))]
+        return "\n".join([HEADING, "", *lines, ""])
+
+    def _settle(
+        self,
+        arguments: Sequence[Any],
+        state: list[tuple[Value, Value]],
+        results: Sequence[Any],
+        names: Sequence[str],
+    ) -> None:
+        """Give arguments and the state their places, and see until when each value is needed."""
+        identifiers = _identifiers(names)
+        old_values = {old for old, _ in state}
+        for value in arguments:
+            name = next(identifiers)
+            self._parameters.append(name)
+            if isinstance(value, Value):
+                self._arguments[value] = name
+            else:
+                self._scalars[value] = name
+        for place, (old, _) in enumerate(state):
+            self.room.places[old] = self.room.state, self._starts[place]
+        for flat, members in self.flats.members.items():
+            if members[0] in self.room.places:
+                self.room.places[flat] = self.room.places[members[0]]
+        for old, new in state:
+            self._names[self._key(old.whole)] = name = next(identifiers)
+            self._head.append(f"{name} = {self._view(old.whole)}")
+            if new is not old and new not in self._home and new not in old_values:
+                self._home[new] = old
+        self._settle_flats()
+        uses: dict[Value | Scalar, list[Op]] = {}
+        for position, op in enumerate(self.ops):
+            for value in op.reads():
+                uses.setdefault(value, []).append(op)
+                self._last[self._own(value)] = position
+        kept = {*results, *(new for _, new in state)}
+        self._only_conditions = {
+            v for v, ops in uses.items() if v not in kept and all(op.kind == "guard" for op in ops)
+        }
+        self._last |= {self._own(value): _LAST for value in kept}
+
+    def _settle_flats(self) -> None:
+        for flat, members in self.flats.members.items():
+            old = [self._home.get(member) for member in members]
+            homes = [self.flats.owner.get(value) if value is not None else None for value in old]
+            if homes[0] is not None and self.flats.members[homes[0]] == old:
+                self._home[flat] = homes[0]
+
+    def _bring_home(self, state: list[tuple[Value, Value]]) -> None:
+        """Copy new values that were computed elsewhere; those that lie in the state itself first go out of the way."""
+        moved = [(old, new) for old, new in state if new is not old and self._at(new) != self._at(old)]
+        self._place = ""
+        for position, (old, new) in enumerate(moved):
+            if self._at(new)[0] is self.room.state:
+                aside = Value(new.array, new.op)
+                self.room.take(aside)
+                self._call("copyto", self._name(aside.whole), self._name(new.whole))
+                moved[position] = old, aside
+        for old, new in moved:
+            self._call("copyto", self._name(old.whole), self._name(new.whole))
+
+    def _result(self, value: Any) -> str:
+        if not isinstance(value, Value):
+            return self._expression(value)
+        return self._arguments.get(value) or f"{self._name(value.whole)}.copy()"
+
+    # ---------------------------------------------------------------------------------------------- places
+
+    def _own(self, value: Any) -> Any:
+        """The flat array that a value is a part of, or itself."""
+        return self.flats.owner.get(value, value)
+
+    def _at(self, value: Value) -> tuple[Any, int]:
+        if value in self._arguments:
+            return self._arguments[value], 0
+        if value in self.flats.owner:
+            block, start = self.room.places[self.flats.owner[value]]
+            return block, start + self.flats.start[value]
+        return self.room.places[value]
+
+    def _make_room(self, position: int, op: Op, value: Value) -> None:
+        """Give a result a place: in an operand's that is needed no more, in the state's, or a new one."""
+        if value in self.flats.owner:
+            if self._own(value) not in self.room.places:
+                self.room.take(self._own(value))
+            if op.base is not None:
+                self._call("copyto", self._name(value.whole), self._name(op.base.whole))
+            return
+        home = self._home.get(value)
+        if home is not None and op.base is None and self._may_go_home(position, op, home, value):
+            self.room.put(value, *self.room.places[home])
+            return
+        for old in self._replaced(op):
+            if self._may_replace(position, old, value):
+                self.room.put(value, *self.room.places[old])
+                return
+        self.room.take(value)
+        if op.base is not None:
+            self._call("copyto", self._name(value.whole), self._name(op.base.whole))
+
+    def _replaced(self, op: Op) -> list[Value]:
+        """The operands in whose memory the result could lie."""
+        if op.base is not None:
+            return [op.base]
+        refs = refs_in(op.args) if is_elementwise(op) else []
+        partly = {ref.value for ref in refs if not ref.is_whole}
+        return [ref.value for ref in refs if ref.value not in partly]
+
+    def _may_replace(self, position: int, old: Value, value: Value) -> bool:
+        if layout(old.array) != layout(value.array) or self._last[self._own(old)] != position:
+            return False
+        if old in self.flats.owner or old in self._arguments:
+            return False
+        homely = self._home.get(value) is old and position > self._safe
+        return homely or self.room.is_sole(old)
+
+    def _may_go_home(self, position: int, op: Op, home: Value, value: Value) -> bool:
+        if position <= self._safe or layout(home.array) != layout(value.array) or home in self.flats.owner:
+            return False
+        last = self._last.get(home, -1)
+        return last < position or (last == position and home in self._replaced(op))
+
+    # ----------------------------------------------------------------------------------------------- names
+
+    def _key(self, ref: Ref) -> object:
+        block, start = self._at(ref.value)
+        return block, start + ref.offset, *ref[2:]
+
+    def _view(self, ref: Ref) -> str:
+        """An array's definition."""
+        block, start = self._at(ref.value)
+        if 0 in ref.shape:
+            return f"np.empty({ref.shape}, {ref.dtype.str!r})"
+        plain = np.empty(ref.shape, np.bool_).strides  # of bytes
+        strides = tuple(step * ref.dtype.itemsize for step in plain)
+        tail = "" if strides == ref.strides else f", {ref.strides}"
+        offset = f", {start + ref.offset}" if start + ref.offset or tail else ""
+        return f"np.ndarray({ref.shape}, {ref.dtype.str!r}, {block.name}{offset}{tail})"
+
+    def _name(self, ref: Ref) -> str:
+        """An operand's name."""
+        if ref.value in self._arguments:
+            return self._argument_view(self._arguments[ref.value], ref)
+        key = self._key(ref)
+        if key not in self._names:
+            self._names[key] = name = f"t{len(self._names)}"
+            self._head.append(f"{name} = {self._view(ref)}")
+        return self._names[key]
+
+    def _argument_view(self, name: str, ref: Ref) -> str:
+        array = ref.value.array
+        if ref.is_whole:
+            return name
+        if (ref.offset, *ref[2:]) == (0, *layout(array.T)):
+            text = f"{name}.T"
+        elif (ref.offset, ref.shape, ref.strides) == (0, array.shape, array.strides):
+            text = f"{name}.view({ref.dtype.str!r})"
+        else:
+            text = f"np.ndarray({ref.shape}, {ref.dtype.str!r}, {name}, {ref.offset}, {ref.strides})"
+        return self._prologue.setdefault(text, f"p{len(self._prologue)}")
+
+    def _bind(self, thing: Any) -> str:
+        """The name of a constant."""
+        known = getattr(thing, "__name__", "")
+        if known and getattr(np, known, None) is thing:
+            return f"np.{known}"
+        key = "constant", id(thing)
+        if key not in self._names:
+            self._names[key] = name = f"c{len(self.constants)}"
+            self._head.append(f"{name} = constants[{len(self.constants)}]  # {_described(thing)}")
+            self.constants.append(thing)
+        return self._names[key]
+
+    def _expression(self, x: Any) -> str:  # noqa: PLR0911  # one for each kind
+        """An argument as source."""
+        kind = kind_of(x)
+        if kind is Ref:
+            return self._name(x)
+        if kind is Scalar:
+            return self._scalars[x]
+        if kind is Const:
+            return self._constant(x.array)
+        if kind is tuple:
+            return f"({''.join(f'{self._expression(part)}, ' for part in x)})"
+        if kind is list:
+            return f"[{', '.join(map(self._expression, x))}]"
+        if kind is float:
+            return repr(x) if np.isfinite(x) else self._defined(f"float('{x}')")
+        if kind in (int, bool, str, type(None)):
+            return repr(x)
+        return self._bind(x)
+
+    def _constant(self, array: AnyArray) -> str:
+        first = array.reshape(-1)[:1]
+        if array.flags.c_contiguous and array.size > 1 and array.dtype.kind in "fi" and (array == first).all():
+            text = f"np.full({array.shape}, {first.item()!r}, {array.dtype.str!r})"
+            if np.isfinite(first).all() and not np.signbit(first).any():
+                return self._defined(text)
+        return self._bind(array)
+
+    def _defined(self, text: str) -> str:
+        """The name of what stands in the head once."""
+        if text not in self._names:
+            self._names[text] = name = f"k{len(self._names)}"
+            self._head.append(f"{name} = {text}")
+        return self._names[text]
+
+    # ------------------------------------------------------------------------------------------ operations
+
+    def _line(self, text: str, place: str = "") -> None:
+        if place and place != self._place:
+            self._place = place
+            self._body.append(f"# {place}")
+        self._body.append(text)
+
+    def _call(self, function: str, *args: str, result: str = "", place: str = "") -> None:
+        self.calls += 1
+        self._line(f"{result}{function}({', '.join(args)})", place)
+
+    def _write_op(self, position: int, op: Op) -> None:
+        if op.kind in ("scalar", "item", "guard"):
+            self._write_scalar(op)
+            return
+        if op.kind == "ufunc" and op.func in _COMPARISONS and self._is_python_condition(op):
+            return
+        for value in op.outs:
+            if isinstance(value, Value):
+                self._make_room(position, op, value)
+        if op.kind != "alloc":
+            getattr(self, f"_write_{op.kind}")(op)
+
+    def _into(self, op: Op) -> str:
+        """The name of what an operation writes."""
+        return self._name(op.out.whole if op.into is None else op.into._replace(value=op.out))
+
+    def _options(self, op: Op) -> list[str]:
+        return [f"{name}={self._expression(x)}" for name, x in op.kwargs.items()]
+
+    def _write_ufunc(self, op: Op) -> None:
+        args, options = self._operands(op), self._options(op)
+        if len(op.outs) > 1:
+            outs = [self._name(value.whole) for value in op.outs if isinstance(value, Value)]
+            self._call(self._bind(op.func), *args, f"out=({', '.join(outs)})", *options, place=op.place)
+        else:
+            self._call(self._bind(op.func), *args, f"out={self._into(op)}", *options, place=op.place)
+
+    def _write_reduce(self, op: Op) -> None:
+        args = [self._expression(op.args[0]), *(self._expression(x) for x in op.args[1:])]
+        self._call(f"{self._bind(op.func)}.reduce", *args, f"out={self._into(op)}", *self._options(op), place=op.place)
+
+    def _write_copy(self, op: Op) -> None:
+        out, source = self._into(op), self._expression(op.args[0])
+        if out != source:
+            casting = [] if self._casts_safely(op) else ["casting='unsafe'"]
+            self._call("copyto", out, source, *casting, *self._options(op), place=op.place)
+
+    def _casts_safely(self, op: Op) -> bool:
+        source, target = op.args[0], (op.out.array.dtype if op.into is None else op.into.dtype)
+        if type(source) in (int, float):
+            return target.kind == "f"
+        dtype = getattr(getattr(source, "array", source), "dtype", None)
+        return dtype is not None and np.can_cast(dtype, target, "same_kind")
+
+    def _write_mutate(self, op: Op) -> None:
+        self._call(self._method(op.func), self._into(op), *map(self._expression, op.args), place=op.place)
+
+    def _method(self, func: Any) -> str:
+        owner = getattr(func, "__objclass__", None)
+        return f"np.ndarray.{func.__name__}" if owner is np.ndarray else self._bind(func)
+
+    def _write_call(self, op: Op) -> None:
+        args, options = [self._expression(x) for x in op.args], self._options(op)
+        func = op.func
+        if func in (np.dot, np.ndarray.dot) and not options and op.out.array.ndim:
+            self._call("dot", *args, self._into(op), place=op.place)
+        elif func is np.ndarray.take:
+            given = dict(zip(("indices", "axis", "out", "mode"), op.args[1:], strict=False)) | op.kwargs
+            indices, axis = self._expression(given["indices"]), self._expression(given.get("axis"))
+            mode = self._expression(given.get("mode", "raise"))
+            self._call(f"{args[0]}.take", indices, axis, self._into(op), mode, place=op.place)
+        elif func is np.concatenate:
+            self._call("np.concatenate", *args, f"out={self._into(op)}", *options, place=op.place)
+        elif func is np.where and type(op.args[0]) is Ref and op.args[0].dtype == np.bool_:
+            self._call("copyto", self._into(op), args[2], place=op.place)
+            self._call("copyto", self._into(op), args[1], f"where={args[0]}")
+        else:
+            self._write_any_call(op, args, options)
+
+    def _write_any_call(self, op: Op, args: list[str], options: list[str]) -> None:
+        """A function that makes its results itself: they are copied, if their layout is the trace's."""
+        if not op.many and isinstance(op.outs[0], Scalar):
+            self._scalars[op.outs[0]] = name = self._new_number()
+            self._call(self._method(op.func), *args, *options, result=f"{name} = ", place=op.place)
+            return
+        self._call(self._method(op.func), *args, *options, result="made = ", place=op.place)
+        for number, value in enumerate(op.outs):
+            made = f"made[{number}]" if op.many else "made"
+            if isinstance(value, Scalar):
+                self._scalars[value] = name = self._new_number()
+                self._line(f"{name} = {made}")
+                continue
+            shape, strides, _ = layout(value.array)
+            check = f"{made}.shape != {shape}" + (f" or {made}.strides != {strides}" if len(shape) > 1 else "")
+            self._line(f"if {check}: return None")
+            self._call("copyto", self._name(value.whole), made)
+
+    def _write_scalar(self, op: Op) -> None:
+        if op.kind == "guard":
+            condition = self._comparisons.get(op.args[0].value) if type(op.args[0]) is Ref else None
+            self._line(
+                f"if {'not ' if op.func else ''}{condition or self._expression(op.args[0])}: return None", op.place
+            )
+            return
+        if op.kind == "item":
+            text = f"{self._expression(op.args[0])}.item()"
+        elif op.func in _OPERATORS:
+            text = _OPERATORS[op.func].format(*map(self._expression, op.args))
+        else:
+            text = f"{self._bind(op.func)}({', '.join([*map(self._expression, op.args), *self._options(op)])})"
+        (value,) = op.outs
+        self._scalars[value] = name = self._new_number()  # type: ignore[index]  # what makes a number
+        self._line(f"{name} = {text}", op.place)
+
+    def _new_number(self) -> str:
+        return f"n{len(self._scalars) + len(self._comparisons)}"
+
+    def _is_python_condition(self, op: Op) -> bool:
+        """Whether it compares one number with a constant for a condition alone: Python is done with that sooner."""
+        a, b = op.args
+        if type(a) is not Ref or a.shape or type(b) not in (int, float) or op.outs[0] not in self._only_conditions:
+            return False
+        if a.dtype.kind not in "iuf" or (a.dtype.kind == "f" and a.dtype.type(b) != b):
+            return False
+        self._comparisons[op.out] = name = self._new_number()
+        self._line(f"{name} = {self._name(a)}.item() {_COMPARISONS[op.func]} {self._expression(b)}", op.place)
+        return True
+
+    def _operands(self, op: Op) -> list[str]:
+        """A ufunc's operands; numbers as arrays without axes in their neighbours' dtype, which NumPy takes soonest."""
+        dtypes = {ref.dtype for ref in refs_in(op.args)} | {x.array.dtype for x in op.args if type(x) is Const}
+        dtypes |= {x.dtype for x in op.args if isinstance(x, np.generic)}
+        dtype = dtypes.pop() if len(dtypes) == 1 else None
+        return [self._operand(x, dtype if dtype is not None and dtype.kind in "fiu" else None) for x in op.args]
+
+    def _operand(self, x: Any, dtype: np.dtype[Any] | None) -> str:
+        kind = kind_of(x.value if type(x) is Scalar else x)
+        if isinstance(x, np.generic):
+            return self._bind_array(np.array(x))
+        if dtype is None or kind not in (int, float) or (dtype.kind != "f" and kind is float):
+            return self._expression(x)
+        if type(x) is Scalar:
+            return self._cell(x, dtype) if dtype.kind == "f" else self._expression(x)
+        if dtype.kind != "f" and abs(x) >= 2**31:
+            return self._expression(x)
+        with np.errstate(all="ignore"):
+            value = np.array(x, dtype)
+        return self._defined(f"np.array({x!r}, {dtype.str!r})") if np.isfinite(value) else self._bind_array(value)
+
+    def _bind_array(self, array: AnyArray) -> str:
+        key = array.tobytes(), array.dtype
+        if key not in self._names:
+            self._names[key] = self._bind(array)
+        return self._names[key]
+
+    def _cell(self, scalar: Scalar, dtype: np.dtype[Any]) -> str:
+        """A number that varies as an array without axes, filled as soon as it is known."""
+        key = scalar, dtype
+        if key not in self._names:
+            self._names[key] = name = f"k{len(self._names)}"
+            self._head.append(f"{name} = np.zeros((), {dtype.str!r})")
+            self._line(f"{name}.fill({self._scalars[scalar]})")
+        return self._names[key]
+
+
+def _identifiers(paths: Iterable[str]) -> Iterator[str]:
+    """A name for each path, other than those that the source has itself."""
+    taken = {"np", "copyto", "dot", "memory", "program", "state", "constants", "run", "made"}
+    for path in paths:
+        name = re.sub(r"\W", "_", path) or "value"
+        name = f"net_{name}" if name[0].isdigit() else name
+        while name in taken or iskeyword(name) or re.fullmatch(r"[tkcmnp]\d+", name):
+            name += "_"
+        taken.add(name)
+        yield name
+
+
+def _described(thing: Any) -> str:
+    if isinstance(thing, np.ndarray):
+        return f"{thing.dtype} {thing.shape}"
+    return getattr(thing, "__qualname__", None) or repr(thing).replace("\n", " ")[:80]
