@@ -237,5 +237,6 @@ def test_every_loss(name: str, weighted: bool, arithmetic: Name) -> None:  # noq
     weight = np.abs(inputs(KEY.child("weight"), 28, dtype=np.float32)) if weighted else None
     rows = [slice(start, start + 7) for start in range(0, 28, 7)]
     batches = [fn.Batch(x[part], y[part], None if weight is None else weight[part]) for part in rows]
+    net = classifier((fn.Tanh(),), np.float32)
     with using(arithmetic):
-        check_fold(fn.sgd_step(loss, learning_rate=0.1), classifier((fn.Tanh(),), np.float32), batches)
+        check_fold(fn.sgd_step(loss, learning_rate=0.1), net, batches)
