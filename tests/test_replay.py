@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import re
-import resource
-import subprocess
-import sys
-import tracemalloc
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
-from pathlib import Path
-from threading import Barrier
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
-import attrs
 import numpy as np
 import pytest
-from attrs import evolve, field, frozen
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from networks import CASES, Case, conv2d, inputs, layer_norm, networks, pool, width
+from networks import CASES, Case, inputs, width
 from optimizers import OPTIMIZERS
 
 import funcnet as fn
-from funcnet.arithmetic import Name, sum_rows, using
+from funcnet.arithmetic import Name, using
 from funcnet.data import Minibatches
 from funcnet.tracing.structure import leaves_of
 from funcnet.tracing.traces import Trace
-from funcnet.training import TrainStep
-from funcnet.trees import is_trained
 
 KEY: Final = fn.Key(12)
 LABELS: Final = np.arange(35) % 3
@@ -243,5 +227,6 @@ def test_every_loss(name: str, weighted: bool, arithmetic: Name) -> None:  # noq
     weight = np.abs(inputs(KEY.child("weight"), 28, dtype=np.float32)) if weighted else None
     rows = [slice(start, start + 7) for start in range(0, 28, 7)]
     batches = [fn.Batch(x[part], y[part], None if weight is None else weight[part]) for part in rows]
+    net = classifier((fn.Tanh(),), np.float32)
     with using(arithmetic):
-        check_fold(fn.sgd_step(loss, learning_rate=0.1), classifier((fn.Tanh(),), np.float32), batches)
+        check_fold(fn.sgd_step(loss, learning_rate=0.1), net, batches)
