@@ -140,7 +140,7 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
 
 
 def copies(values: Sequence[Any]) -> list[Any]:
-    """The values, with locked copies of arrays: in the memory order that they have, and what is one memory stays one."""
+    """The values, with locked copies of arrays: in the memory order that they have; what is one memory stays one."""
     blocks: dict[tuple[int, int], AnyArray] = {}
     return [_copied(value, blocks) if is_array(value) else value for value in values]
 
