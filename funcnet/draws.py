@@ -53,6 +53,7 @@ def permutation(key: Key, count: int) -> NDArray[np.intp]:
     return np.argsort(words(key, count), kind="stable")
 
 
+@whole
 def normal(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Standard normal: the inverse distribution function of a uniform number in (0, 1) with 52 bits.
 

@@ -117,48 +117,53 @@ class _Shape:
 
 def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
     """A function that checks a tree's structure and lists its leaves: it runs in each step, so it is code for one."""
-    scope: dict[str, Any] = {"ndarray": np.ndarray}
-    lines, leaves = ["def leaves_of(v0):"], list[str]()
+    text = _MatcherText()
+    text.walk(like, "v0")
+    lines = ["def leaves_of(v0):", *text.lines, f"    return [{', '.join(text.leaves)}]"]
+    exec("\n".join(lines), text.scope)  # noqa: S102  # the text above
+    made: Callable[[Any], list[Any] | None] = text.scope["leaves_of"]
+    return made
 
-    def bound(thing: object) -> str:
-        scope[f"k{len(scope)}"] = thing
-        return f"k{len(scope) - 1}"
 
-    def check(condition: str) -> None:
-        lines.append(f"    if {condition}: return None")
+class _MatcherText:
+    """The lines of a matcher: a check for each part of a tree."""
 
-    def walk(tree: Any, name: str) -> None:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.leaves: list[str] = []
+        self.scope: dict[str, Any] = {"ndarray": np.ndarray}
+
+    def walk(self, tree: Any, name: str) -> None:
+        """Check what a variable of this name holds."""
         kind = kind_of(tree)
         if kind is np.ndarray:
-            shape, strides, dtype = bound(tree.shape), bound(tree.strides), bound(tree.dtype)
-            check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
-            check(f"{name}.dtype is not {dtype} and {name}.dtype != {dtype}")
-            leaves.append(name)
+            shape, strides, dtype = map(self._bound, (tree.shape, tree.strides, tree.dtype))
+            self._check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
+            self._check(f"{name}.dtype is not {dtype} and {name}.dtype != {dtype}")
+            self.leaves.append(name)
             return
-        if tree is None:
-            check(f"{name} is not None")
-            return
-        check(f"type({name}) is not {bound(kind)}")
+        self._check(f"type({name}) is not {self._bound(kind)}")
         if any(leaf is tree for leaf in leaves_of(tree)):
-            leaves.append(name)
+            self.leaves.append(name)
             return
         fields = fields_of(kind)
-        if not fields and not issubclass(kind, tuple):
-            check(f"{name} != {bound(tree)}")
-            return
         parts = [(f"{name}.{field}", getattr(tree, field)) for field in fields]
-        if not fields:
-            check(f"len({name}) != {len(tree)}")
+        if not fields and issubclass(kind, tuple):
+            self._check(f"len({name}) != {len(tree)}")
             parts = [(f"{name}[{i}]", part) for i, part in enumerate(tree)]
+        elif not fields and tree is not None:
+            self._check(f"{name} != {self._bound(tree)}")
         for text, part in parts:
-            inner = f"v{len(lines)}"
-            lines.append(f"    {inner} = {text}")
-            walk(part, inner)
+            inner = f"v{len(self.lines) + 1}"
+            self.lines.append(f"    {inner} = {text}")
+            self.walk(part, inner)
 
-    walk(like, "v0")
-    exec("\n".join([*lines, f"    return [{', '.join(leaves)}]"]), scope)  # noqa: S102  # the text above
-    made: Callable[[Any], list[Any] | None] = scope["leaves_of"]
-    return made
+    def _bound(self, thing: object) -> str:
+        self.scope[f"k{len(self.scope)}"] = thing
+        return f"k{len(self.scope) - 1}"
+
+    def _check(self, condition: str) -> None:
+        self.lines.append(f"    if {condition}: return None")
 
 
 class _Programs:

@@ -93,7 +93,8 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def item(self, *place: int) -> Any:
         """A Python number that varies."""
         index: Any = place[0] if len(place) == 1 else place
-        view = self.reshape(-1)._view(index) if isinstance(index, int) else self._view(index)
+        flat: Traced = self.reshape(-1) if isinstance(index, int) else self
+        view = flat._view(index)
         return _item(self.tape, view.operand(None), view.array.item())
 
     def __getitem__(self, index: Any) -> Any:
@@ -127,7 +128,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
         ufunc = _POWERS.get(other) if type(other) in (int, float) and self.array.dtype.kind == "f" else None
         return np.power(self, other) if ufunc is None else ufunc(self)
 
-    def __ipow__(self, other: Any) -> Any:  # noqa: PYI034  # as NumPy has it
+    def __ipow__(self, other: Any) -> Any:  # as NumPy has it
         ufunc = _POWERS.get(other) if type(other) in (int, float) and self.array.dtype.kind == "f" else None
         return np.power(self, other, out=self) if ufunc is None else ufunc(self, out=self)
 
@@ -232,7 +233,7 @@ def _is_basic(index: Any) -> bool:
     """Whether indexing gives a view."""
     parts = index if isinstance(index, tuple) else (index,)
     basic = (int, slice, type(None), type(Ellipsis))
-    return all(type(part) in basic or (isinstance(part, np.integer) and type(part) is not Number) for part in parts)
+    return all(type(part) in basic or (isinstance(part, np.integer) and not isinstance(part, Duck)) for part in parts)
 
 
 def _picked(x: AnyArray, index: Any) -> Any:
@@ -242,7 +243,7 @@ def _picked(x: AnyArray, index: Any) -> Any:
         return made
     copy = made.copy()
     if copy.strides != made.strides:
-        raise IndexError("what is picked by numbers that vary has gaps in its memory")  # noqa: TRY003
+        raise IndexError("what is picked by numbers that vary has gaps in its memory")
     return copy
 
 
@@ -267,7 +268,7 @@ class Number(NDArrayOperatorsMixin, Duck):
         """The number in the step that is traced."""
         return self.scalar.value
 
-    def item(self) -> Number:
+    def item(self) -> Any:
         """A Python number."""
         made, op = self.scalar.value, self.scalar.op
         if not isinstance(made, np.generic):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
@@ -18,7 +16,8 @@ from funcnet.tracing.structure import is_array, leaves_of, skeleton_of, structur
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_HERE: Final = str(Path(__file__).parent)
+_HERE: Final = __file__.removesuffix("functions.py")
+_NUMPY: Final = (np.__file__ or "").removesuffix("__init__.py")
 
 
 class Changed(Exception):  # noqa: N818  # never leaves a replay
@@ -103,9 +102,13 @@ def name_of(function: Any) -> str:
 
 def place_of(error: BaseException) -> str:
     """The line outside of this folder where it was raised."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_HERE)]
-    frames = [frame for frame in frames if "numpy" not in Path(frame.filename).parts]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    place, step = "", error.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if not name.startswith((_HERE, _NUMPY)):
+            place = f"{name}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
 
 
 def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> R:
@@ -137,7 +140,7 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
 
 
 def copies(values: Sequence[Any]) -> list[Any]:
-    """The values, with locked copies of arrays: in the memory order that they have, and what is one memory stays one."""
+    """The values, with locked copies of arrays: in the memory order that they have; what is one memory stays one."""
     blocks: dict[tuple[int, int], AnyArray] = {}
     return [_copied(value, blocks) if is_array(value) else value for value in values]
 

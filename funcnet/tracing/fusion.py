@@ -8,7 +8,6 @@ The elements are the same, so the bits are.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final
@@ -177,6 +176,8 @@ class Flats:
 
 def _in_order(before: dict[Op, set[Op]], place: Callable[[Op], int]) -> list[Op]:
     """Each operation after those that it needs, else by place."""
+    import heapq  # noqa: PLC0415  # not loaded by an import of funcnet
+
     waiting = {op: len(needs) for op, needs in before.items()}
     after: dict[Op, list[Op]] = {}
     for op, needs in before.items():

@@ -39,7 +39,7 @@ def can_fail(op: Op) -> bool:
 
 
 def _depends_on_integers(op: Op) -> bool:
-    """Whether a ufunc or a copy raises an error for some integers: a power of less than 0, or a number that is too large.
+    """Whether a ufunc or a copy raises an error for some integers: a negative power, or a number that is too large.
 
     What ufuncs of others do is not known.
     """

@@ -48,46 +48,40 @@ class Trace:
     ) -> None:
         start = perf_counter()
         tape, leaves, own = Tape(), leaves_of((state, arguments)), len(leaves_of(state))
-        inputs: list[Any] = [
-            tape.input(leaf) if is_array(leaf) or i in varying else None for i, leaf in enumerate(leaves)
-        ]
+        is_input = [is_array(leaf) or place in varying for place, leaf in enumerate(leaves)]
+        inputs: list[Any] = [tape.input(leaf) if is_in else None for leaf, is_in in zip(leaves, is_input, strict=True)]
         ducks = [leaf if made is None else _input(tape, made) for leaf, made in zip(leaves, inputs, strict=True)]
-        with recorded_on(tape), np.errstate(all="ignore"):
-            new, result = function(*with_leaves((state, arguments), iter(ducks)))
-            _check_state(tape, state, new)
-            after, made = _settled(tape, leaves_of(new)), _settled(tape, leaves_of(result))
-        if tape.refused:
-            raise NotTraceable(tape.refused)
-        numbers = [place for place in range(own) if not is_array(leaves[place])]
-        fixed = [i for i in numbers if i not in varying]
-        changing = {i for i in fixed if isinstance(after[i], Duck) or not same_leaf(after[i], leaves[i])}
+        after, made, result = _recorded(tape, function, state, with_leaves((state, arguments), iter(ducks)))
+        self._sort(leaves, inputs, own, varying)
+        changing = {
+            i for i in self.fixed if i < own and (isinstance(after[i], Duck) or not same_leaf(after[i], leaves[i]))
+        }
         if changing:
             raise Varies(changing)
-        self.arrays = [place for place in range(own) if is_array(leaves[place])]
-        self.counters = [place for place in numbers if place in varying]
-        self.fixed = [place for place, made in enumerate(inputs) if made is None]
-        self.constants = tuple(leaves[place] for place in self.fixed)
-        self._has_zeros = any(value == 0 and not isinstance(value, int) for value in self.constants)
-        self.given = [place for place in range(own, len(leaves)) if inputs[place] is not None]
-        self._taken, self._held = _getter([*self.given, *self.counters]), _getter(self.fixed)
-        self.skeleton, self.own, self.verified = skeleton_of(result), own, False
+        self.skeleton, self.verified = skeleton_of(result), False
         self.outcome = [_raw(leaf) for leaf in after], [_raw(leaf) for leaf in made]
-        before = [inputs[place] for place in self.arrays]
-        self.changed = [
-            place for place, old in zip(self.arrays, before, strict=True) if _value(after[place]) is not old
-        ]
+        self.changed = [place for place in self.arrays if _value(after[place]) is not inputs[place]]
         paths = paths_of((state, arguments))
-        names = [_named(paths[place], keep=place < own) for place in (*self.given, *self.counters, *self.arrays)]
         self.program = Program(
             tape,
             arguments=[inputs[place] for place in (*self.given, *self.counters)],
             results=[*map(_value, made), *(_value(after[place]) for place in self.counters)],
-            state=before,
+            state=[inputs[place] for place in self.arrays],
             new=[_value(after[place]) for place in self.arrays],
-            names=names,
+            names=[_named(paths[i], keep=i < own) for i in (*self.given, *self.counters, *self.arrays)],
             memory=memory,
         )
         self.seconds = perf_counter() - start
+
+    def _sort(self, leaves: list[Any], inputs: list[Any], own: int, varying: set[int]) -> None:
+        """Say which leaves live in memory, which are given in each call, and which are constants."""
+        self.arrays = [place for place in range(own) if is_array(leaves[place])]
+        self.counters = [place for place in range(own) if place in varying]
+        self.fixed = [place for place, made in enumerate(inputs) if made is None]
+        self.constants = tuple(leaves[place] for place in self.fixed)
+        self.given = [place for place in range(own, len(leaves)) if inputs[place] is not None]
+        self._has_zeros = any(value == 0 and not isinstance(value, int) for value in self.constants)
+        self._taken, self._held = _getter([*self.given, *self.counters]), _getter(self.fixed)
 
     def fits(self, leaves: Sequence[Any]) -> bool:
         """Whether the numbers that it takes for constants are those of these leaves of state and arguments."""
@@ -109,6 +103,17 @@ def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
     if len(places) > 1:
         return itemgetter(*places)
     return lambda leaves: tuple(leaves[place] for place in places)
+
+
+def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[list[Any], list[Any], Any]:
+    """Run a function on what stands for its arguments: leaves of its new state and of its result, and the result."""
+    with recorded_on(tape), np.errstate(all="ignore"):
+        new, result = function(*given)
+        _check_state(tape, state, new)
+        after, made = _settled(tape, leaves_of(new)), _settled(tape, leaves_of(result))
+    if tape.refused:
+        raise NotTraceable(tape.refused)
+    return after, made, result
 
 
 def _input(tape: Tape, made: Any) -> Any:
