@@ -30,6 +30,7 @@ from optimizers import OPTIMIZERS
 import funcnet as fn
 from funcnet.arithmetic import Name, sum_rows, using
 from funcnet.data import Minibatches
+from funcnet.network import loss_and_grad
 from funcnet.tracing.structure import leaves_of
 from funcnet.tracing.traces import Trace
 from funcnet.training import TrainStep
@@ -69,6 +70,11 @@ def bits(tree: object) -> list[tuple[str, object]]:
     ]
 
 
+def arrays_of(tree: object) -> list[fn.Array]:
+    """The arrays among the leaves."""
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, np.ndarray)]
+
+
 def ended(fold: Callable[[Any, Any, Any], tuple[Any, list[float]]], *args: Any) -> Outcome:
     """The outcome of a fold."""
     try:
@@ -94,7 +100,7 @@ def plain(step: fn.Step[Any, Any], state: Any, batches: Iterable[Any]) -> tuple[
 def folded(step: fn.Step[Any, Any], state: Any, batches: Iterable[Any]) -> tuple[Any, list[float]]:
     """``train_epoch``."""
     state, log = fn.train_epoch(step, state, batches)
-    assert not any(isinstance(leaf, np.ndarray) and leaf.flags.writeable for leaf in leaves_of(state))
+    assert not any(leaf.flags.writeable for leaf in arrays_of(state))
     return state, log.losses.tolist()
 
 
@@ -136,7 +142,7 @@ def check_fold(
     before = bits((state, tuple(batches)))
     wanted = ended(plain, step, state, batches)
     assert wanted.error.startswith(error or "") and bool(wanted.error) == (error is not None), wanted.error  # noqa: PT018
-    sizes = [str(bits(batch)[0][0]) for batch in batches]
+    sizes = [str([leaf.shape for leaf in leaves_of(batch)]) for batch in batches]
     expected = [sum(max(sizes.count(size) - 2, 0) for size in set(sizes)), 0]
     expected[1] = sum(sizes.count(size) for size in set(sizes) if sizes.count(size) > 1)
     fn.keep_programs()
@@ -648,3 +654,312 @@ def test_a_replay_that_is_stopped_leaves_no_trace(monkeypatch: pytest.MonkeyPatc
         fn.train_epoch(step, state, batches)
     monkeypatch.setattr(Trace, "run", run)
     assert ended(folded, step, state, batches) == wanted
+
+
+# -------------------------------------------------------------------------------- value_and_grad's programs
+
+
+@pytest.mark.parametrize("arithmetic", ["native", "portable"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_value_and_grad_replays(case: Case, arithmetic: Name) -> None:
+    """The bits of the plain function in each call, for each layer; results are locked, arguments unchanged."""
+    dtype = np.float32 if arithmetic == "portable" else np.float64
+    inner = (case.layer(), fn.Flatten())
+    out = fn.forward(inner, case.x(1)).shape[1]
+    net = fn.cast((inner, fn.dense(KEY, out, 3, dtype=np.float64)), dtype)
+    xs = [np.array(case.x(7, dtype) * scale, dtype) for scale in (1.0, 0.9, 1.1, 0.8, 1.2, 0.7, 1.3)]
+    with using(arithmetic), counted_replays() as replays:
+        before = bits((net, tuple(xs)))
+        for x in xs:
+            wanted = loss_and_grad(net, x, LABELS[:7], SOFTMAX)
+            got = fn.value_and_grad(net, x, LABELS[:7], SOFTMAX)
+            assert bits(got) == bits(wanted)
+            assert not any(leaf.flags.writeable for leaf in arrays_of(got[1]))
+        assert bits((net, tuple(xs))) == before
+    assert replays == [True] * 3
+
+
+def test_results_never_share_memory() -> None:
+    """Not with later results, not with arguments, not with what a program computes on."""
+    net, (x, y) = classifier((fn.Tanh(), square(0))), (inputs(KEY, 7, 4), LABELS[:7])
+    kept = [fn.value_and_grad(net, x * scale, y, SOFTMAX)[1] for scale in np.linspace(0.5, 2, 12)]
+    copies = [[leaf.copy() for leaf in leaves_of(grads)] for grads in kept]
+    fn.value_and_grad(net, x * 9, y, SOFTMAX)
+    arrays = [leaf for grads in kept for leaf in leaves_of(grads)]
+    assert all(np.array_equal(a, b) for a, b in zip(arrays, [c for each in copies for c in each], strict=True))
+    owners = [a if a.base is None else a.base for a in arrays]
+    assert len({id(owner) for owner in owners}) == len(arrays)
+    assert not any(np.may_share_memory(a, leaf) for a in arrays for leaf in (x, *leaves_of(net)))
+
+
+def test_errors_of_value_and_grad() -> None:
+    """Those of the plain function, whatever program there is."""
+    net, x = classifier((square(0),)), inputs(KEY, 7, 4)
+    for _ in range(6):
+        fn.value_and_grad(net, x, LABELS[:7], SOFTMAX)
+    for bad, y in ((x, LABELS[:7] + 1), (x * math.inf, LABELS[:7])):
+        with pytest.raises(fn.FuncnetError) as wanted, np.errstate(all="ignore"):
+            loss_and_grad(net, bad, y, SOFTMAX)
+        with pytest.raises(type(wanted.value), match=re.escape(str(wanted.value))):
+            fn.value_and_grad(net, bad, y, SOFTMAX)
+
+
+THREADS: Final = 4
+
+
+def at_once(job: Callable[[int], Any]) -> list[Any]:
+    """A job in some threads that begin together and are switched between often."""
+    begin, interval = Barrier(THREADS), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(THREADS, initializer=begin.wait) as executor:
+            return list(executor.map(job, range(THREADS)))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_threads_fold_with_programs_of_their_own() -> None:
+    """One step, one state, different batches, at the same time."""
+    step, state = fn.train_step(SOFTMAX), run_of(classifier((square(0), fn.Dropout(0.4))), "Adam")
+    batches = [fn.minibatches(inputs(KEY.child(i), 70, 4), LABELS[np.arange(70) % 35], 7) for i in range(THREADS)]
+    wanted = [ended(plain, step, state, each) for each in batches]
+    for _ in range(3):
+        assert at_once(lambda i: ended(folded, step, state, batches[i])) == wanted
+
+
+def test_threads_differentiate_with_programs_of_their_own() -> None:
+    """One network, different inputs, many calls at the same time."""
+    net = classifier((square(0), fn.Tanh()))
+    xs = [inputs(KEY.child(i), 7, 4) for i in range(THREADS)]
+    wanted = [bits(loss_and_grad(net, x, LABELS[:7], SOFTMAX)) for x in xs]
+
+    def job(i: int) -> bool:
+        return all(bits(fn.value_and_grad(net, xs[i], LABELS[:7], SOFTMAX)) == wanted[i] for _ in range(60))
+
+    assert at_once(job) == [True] * THREADS
+
+
+# ------------------------------------------------------------------------------------------------- bounds
+
+
+def replays_of(step: Any, state: Any, batches: Sequence[Any]) -> int:
+    """How many steps of a fold are replayed."""
+    with counted_replays() as replays:
+        fn.train_epoch(step, state, batches)
+    return sum(replays)
+
+
+def test_programs_are_kept_up_to_a_number() -> None:
+    """The ones used last."""
+    state, batches = classifier(()), data(28)
+    steps = [fn.sgd_step(SOFTMAX, learning_rate=rate) for rate in (0.1, 0.2, 0.3)]
+    fn.keep_programs(programs=2)
+    assert [replays_of(step, state, batches) for step in steps] == [2, 2, 2]
+    assert [replays_of(step, state, batches) for step in reversed(steps)] == [4, 4, 2]
+
+
+def test_programs_are_kept_up_to_a_size() -> None:
+    """What is larger is freed with its fold."""
+    step, state, batches = fn.sgd_step(SOFTMAX, learning_rate=0.1), classifier(()), data(28)
+    nbytes = fn.program(step, state, batches[0]).nbytes
+    for size, replays in ((nbytes, 4), (nbytes - 1, 2)):
+        fn.keep_programs(nbytes=size)
+        assert replays_of(step, state, batches) == 2
+        assert replays_of(step, state, batches) == replays
+
+
+def test_with_no_programs_every_step_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is traced."""
+    monkeypatch.setattr(Trace, "__init__", None)
+    fn.keep_programs(programs=0)
+    step, state, batches = fn.train_step(SOFTMAX), run_of(classifier(())), data(56)
+    assert ended(folded, step, state, batches) == ended(plain, step, state, batches)
+    for _ in range(6):
+        fn.value_and_grad(state.params, batches[0].x, batches[0].y, SOFTMAX)
+
+
+@pytest.mark.parametrize("name", ["programs", "nbytes"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "2"])
+def test_wrong_limits_are_refused(name: str, value: object) -> None:
+    """By name."""
+    with pytest.raises(fn.ConfigError, match=f"^keep_programs: {name} must be an int of at least 0, got "):
+        fn.keep_programs(**cast("Any", {name: value}))
+
+
+def test_forgotten_programs_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that belongs to them, and what was traced is freed before."""
+    made: list[weakref.ref[Trace]] = []
+    traced: list[weakref.ref[Any]] = []
+    init = Trace.__init__
+
+    def remember(self: Trace, *args: Any) -> None:
+        init(self, *args)
+        made.append(weakref.ref(self))
+        traced.extend(map(weakref.ref, arrays_of(args[1:3])))
+
+    monkeypatch.setattr(Trace, "__init__", remember)
+    fn.train_epoch(fn.train_step(SOFTMAX), run_of(fn.cast(classifier(()), np.float64)), list(data(28)))
+    gc.collect()
+    assert [each() is None for each in made] == [False]
+    assert traced
+    assert all(each() is None for each in traced)
+    fn.keep_programs()
+    gc.collect()
+    assert [each() is None for each in made] == [True]
+
+
+def test_a_kept_program_holds_its_buffers_and_little_else() -> None:
+    """No array of the trace: what stays in memory is what the program says it has."""
+    net = fn.mlp(KEY, (300, 200, 3))
+    batches = fn.minibatches(inputs(KEY, 512, 300, dtype=np.float32), np.arange(512) % 3, 128)
+    step = fn.sgd_step(SOFTMAX, learning_rate=0.1)
+    nbytes = fn.program(step, net, batches[0]).nbytes
+    gc.collect()
+    tracemalloc.start()
+    fn.train_epoch(step, net, batches)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert nbytes <= held <= nbytes + 200_000
+
+
+def test_a_trace_grows_with_the_network_and_not_faster() -> None:
+    """Each layer adds as many calls as the one before it, but for the update, which all share."""
+    counts: list[int] = []
+    for depth in (10, 20, 30):
+        net = (*(layer for i in range(depth) for layer in (square(i), fn.Tanh())), classifier(())[1])
+        state = run_of(net, "Adam")
+        counts.append(fn.program(fn.train_step(SOFTMAX), state, data(7)[0]).calls)
+    assert counts[1] - counts[0] == counts[2] - counts[1] == 10 * 9
+
+
+# -------------------------------------------------------------------------------- what a user sees and keeps
+
+
+def test_what_a_user_keeps_never_changes() -> None:
+    """A layer and a loss that keep what passes by keep it as it was: they are given copies, not buffers."""
+    kept: list[tuple[Any, bytes]] = []
+
+    def keep(*arrays: Any) -> None:
+        kept.extend((array, array.tobytes()) for array in arrays)
+
+    @frozen(eq=False)
+    class Spy(fn.Layer):
+        scale: fn.Array
+
+    def forward(params: Spy, x: fn.Array) -> fn.Array:
+        keep(x, params.scale)
+        return x * params.scale
+
+    def backward(params: Spy, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Spy]:
+        keep(x, g, params.scale)
+        return g * params.scale, Spy(sum_rows(x * g))
+
+    def loss(prediction: fn.Array, target: Any) -> tuple[float, fn.Array]:
+        keep(prediction)
+        return fn.softmax_cross_entropy(prediction, target)
+
+    fn.register_layer(Spy, forward=forward, backward=backward, name="tests.ReplaySpy")
+    net = (square(0), Spy(np.ones(4)), fn.dense(KEY, 4, 3, dtype=np.float64))
+    check_fold(fn.sgd_step(loss, learning_rate=0.1), net, data(56), opaque="pickled|tobytes")
+    assert len(kept) > 6 * 6
+    assert all(array.tobytes() == then for array, then in kept)
+
+
+def test_states_between_epochs_never_change() -> None:
+    """Each epoch's state is a value of its own."""
+    step, states = fn.train_step(SOFTMAX), [run_of(classifier((square(0),)), "Adam")]
+    seen: list[Any] = []
+    for _ in range(5):
+        states.append(fn.train_epoch(step, states[-1], data(28))[0])
+        seen.append(bits(tuple(states)))
+    assert bits(tuple(states[:-1])) == seen[-2]
+
+
+# ------------------------------------------------------------------------------------------- what it costs
+
+
+SIZES, BATCH = (784, 100, 200, 10), 32
+PARAMETERS = sum(i * o + o for i, o in pairwise(SIZES))
+
+
+def post_network() -> tuple[fn.Network, Minibatches[Any]]:
+    """The post's network and 20 batches."""
+    x = inputs(KEY, 20 * BATCH, SIZES[0], dtype=np.float32)
+    return fn.mlp(KEY, SIZES), fn.minibatches(x, np.arange(len(x)) % 10, BATCH)
+
+
+def test_a_step_takes_eight_products() -> None:
+    """Three forward, three for the weights, two for the inputs, and the sums for the biases; one exp, one log."""
+    net, batches = post_network()
+    report = fn.program(fn.sgd_step(SOFTMAX, learning_rate=0.1), net, batches[0])
+    lines = [line.strip() for line in report.source.splitlines()]
+    products = [line for line in lines if re.match(r"dot\(|np\.matmul\(", line)]
+    sums = [line for line in products if re.match(r"dot\(k\d+, ", line)]
+    assert len(products) - len(sums) == 8
+    assert len(sums) == 3
+    assert [sum(line.startswith(f"np.{name}(") for line in lines) for name in ("exp", "log")] == [1, 1]
+    assert report.calls <= 39
+
+
+def test_an_update_costs_the_same_for_any_number_of_layers() -> None:
+    """One call for all parameters and moments."""
+    for name in OPTIMIZERS:
+        if "GlobalNorm" in repr(OPTIMIZERS[name]):
+            continue  # whose norm is a sum over each array
+        counts: list[int] = []
+        for depth in (2, 5):
+            net = fn.cast(tuple(square(i) for i in range(depth)), np.float64)
+            step, state = fn.train_step(half_square), run_of(net, name)
+            batch = fn.Batch(inputs(KEY, 7, 4), TARGETS[:7])
+            state, _ = fn.train_epoch(step, state, [batch] * 3)
+            whole = fn.program(step, state, batch)
+            none = fn.program(fn.sgd_step(half_square, learning_rate=0.1), net, batch)
+            counts.append(whole.calls - none.calls)
+        assert counts[0] == counts[1], name
+
+
+def test_a_fold_makes_its_buffers_once() -> None:
+    """The traced peak of an epoch does not grow with its steps: a few networks of memory, and the batches' own."""
+    net, batches = post_network()
+    step = fn.sgd_step(SOFTMAX, learning_rate=0.1)
+    fn.train_epoch(step, net, batches)
+    peaks: list[int] = []
+    for part in (batches[:4], batches):
+        tracemalloc.start()
+        fn.train_epoch(step, net, part)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] <= 5 * 4 * PARAMETERS + 65_536 * 4
+    assert peaks[1] <= peaks[0] + 65_536
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="minor page faults are counted on Linux")
+def test_a_step_takes_few_page_faults() -> None:
+    """A fold touches memory that it has: under five new pages a step, where fresh arrays would take two hundred."""
+    net, batches = post_network()
+    step = fn.sgd_step(SOFTMAX, learning_rate=0.1)
+    fn.train_epoch(step, net, batches)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        net, _log = fn.train_epoch(step, net, batches)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults / (5 * len(batches)) < 5
+
+
+def descent(net: fn.Network, batch: Any) -> tuple[fn.Network, float]:
+    """A step with a loss that computes nothing of its own, in whatever form the layers are."""
+    loss, grads = fn.value_and_grad(net, batch.x, batch.y, lambda prediction, _: (1.0, np.ones_like(prediction)))
+    return fn.sgd_update(net, grads, learning_rate=0.5), loss
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_layer_of_float32_makes_arrays_of_float32(case: Case) -> None:
+    """Buffers and what is computed with: float64, or ints, would take NumPy longer to the same bits."""
+    inner = (case.layer(), fn.Flatten())
+    out = fn.forward(inner, case.x(1)).shape[1]
+    net = fn.cast((inner, fn.dense(KEY, out, 3, dtype=np.float64)), np.float32)
+    report = fn.program(descent, net, fn.Batch(case.x(7, np.float32), np.zeros((7, 3), np.float32)))
+    dtypes = set(re.findall(r"'[<|]([fiu]\d)'", report.source))
+    erf = {"f8", "i8"} if case.name == "GELU" else set[str]()  # which is computed in float64
+    assert dtypes <= {"f4"} | erf

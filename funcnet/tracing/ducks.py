@@ -18,7 +18,7 @@ from funcnet.arrays import ARRAY_TYPES, AnyArray
 from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, kind_of, layout, raw
 
 _core: Any = getattr(np, "_core", None) or np.core
-_CLIP: Final = _core.umath.clip
+CLIP: Final[np.ufunc] = _core.umath.clip
 
 _STRUCTURE: Final = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory, np.shares_memory}
 _NEW: Final[dict[Any, int | None]] = {
@@ -428,7 +428,7 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
         return _where(tape, *args)
     if func is np.clip and len(args) >= 3 and args[1] is not None and args[2] is not None:
         out = args[3] if len(args) > 3 else kwargs.get("out")
-        return _CLIP(*args[:3], **({} if out is None else {"out": out}))
+        return CLIP(*args[:3], **({} if out is None else {"out": out}))
     if func is np.put:
         return args[0].put(*args[1:], **kwargs) if type(args[0]) is Traced else tape.refuse("np.put into a plain array")
     if func in _REDUCTIONS:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from funcnet.tracing.ducks import CLIP
 from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, kind_of
 
 ALIGNMENT: Final = 64
@@ -21,7 +22,7 @@ ALIGNMENT: Final = 64
 
 EXACT: Final = {
     *(np.add, np.subtract, np.multiply, np.divide, np.sqrt, np.maximum, np.minimum, np.negative, np.abs, np.square),
-    *(np.copysign, np.sign),
+    *(np.copysign, np.sign, CLIP),
 }
 """Elementwise functions whose result for an element has the same bits wherever it stands in an array."""
 
