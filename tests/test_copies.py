@@ -82,6 +82,7 @@ VALUES: dict[str, Callable[[], object]] = {
     "SummaryRow": lambda: fn.summary(NET, (2,)).rows[0],
     "TrainState": lambda: after(epochs=1)[0],
     "EpochLog": lambda: after(epochs=1)[1],
+    "StepProgram": lambda: fn.program(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), NET, BATCHES[0]),
     "a step": lambda: STEP,
     "a step of SGD": lambda: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=4),
     "a loss": lambda: fn.softmax_cross_entropy,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from attrs import frozen
 
 from funcnet.layer import N
@@ -28,7 +31,9 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         (array([[0.8]]), array([-0.1]), array([[1.]]))
     """
     check_number("sgd_update", "learning_rate", learning_rate, low=0, high=INFINITY)
-    return descend(params, grads, float(learning_rate))  # a NumPy scalar would promote float32 arrays
+    number: Any = learning_rate
+    rate = number.item() if isinstance(number, np.generic) else number  # a NumPy number would promote float32 arrays
+    return descend(params, grads, 1.0 * rate)
 
 
 def descend(params: N, direction: N, rate: float) -> N:

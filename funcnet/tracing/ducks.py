@@ -18,7 +18,7 @@ from funcnet.arrays import ARRAY_TYPES, AnyArray
 from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, kind_of, layout, raw
 
 _core: Any = getattr(np, "_core", None) or np.core
-_CLIP: Final = _core.umath.clip
+CLIP: Final[np.ufunc] = _core.umath.clip
 
 _STRUCTURE: Final = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory, np.shares_memory}
 _NEW: Final[dict[Any, int | None]] = {
@@ -30,7 +30,7 @@ _NEW: Final[dict[Any, int | None]] = {
     np.ones: 1,
 }
 _BLAS: Final = {np.dot, np.vdot, np.inner, np.tensordot, np.einsum, np.linalg.multi_dot, np.ndarray.dot}
-_WRITING: Final = {np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis, np.resize}
+_WRITING: Final = {np.place, np.putmask, np.fill_diagonal, np.put_along_axis, np.resize}
 _REDUCTIONS: Final[dict[Any, str]] = {
     np.sum: "sum",
     np.prod: "prod",
@@ -41,7 +41,10 @@ _REDUCTIONS: Final[dict[Any, str]] = {
     np.amax: "max",
     np.amin: "min",
 }
-_NUMBERS: Final = (bool, int, float)
+_NUMBERS: Final = (bool, int, float, np.number, np.bool_)
+_POWERS: Final[dict[float, np.ufunc]] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
+"""What ``x ** n`` is for an array of floats, in every NumPy."""
+_OF_KIND: Final = {"dtype", "shape", "ndim", "size", "itemsize", "nbytes", "strides"}
 
 
 class Traced(NDArrayOperatorsMixin, Duck):
@@ -67,9 +70,6 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def __len__(self) -> int:
         return len(self.array)
 
-    def __repr__(self) -> str:
-        return f"an array {self.array.dtype} {self.array.shape} in a trace"
-
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return call_ufunc(self.tape, ufunc, method, inputs, kwargs)
 
@@ -92,21 +92,29 @@ class Traced(NDArrayOperatorsMixin, Duck):
 
     def item(self, *place: int) -> Any:
         """A Python number that varies."""
-        view = self.reshape(-1)[place[0]] if len(place) == 1 else self[place] if place else self
-        value = view.array.item()
-        return made_of(self.tape, self.tape.record("item", None, (view.operand(None),), (value,))[0])
+        index: Any = place[0] if len(place) == 1 else place
+        flat: Traced = self.reshape(-1) if isinstance(index, int) else self
+        view = flat._view(index)
+        return _item(self.tape, view.operand(None), view.array.item())
 
-    def __getitem__(self, index: Any) -> Traced:
+    def __getitem__(self, index: Any) -> Any:
         if _is_basic(index):
-            parts = index if isinstance(index, tuple) else (index,)
-            whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # never a NumPy scalar
-            return Traced(self.tape, self.storage, self.array[whole])
-        result: Traced = call(self.tape, operator.getitem, (self, index), {})
-        return result
+            view, made = self._view(index), self.array[index]
+            return _element(self.tape, view.operand(None), made) if isinstance(made, np.generic) else view
+        if any(isinstance(part, Number) for part in (index if isinstance(index, tuple) else (index,))):
+            self.storage.is_input = True  # who writes to it could not be seen in what is picked now
+            return call(self.tape, _picked, (self, index), {})
+        return call(self.tape, operator.getitem, (self, index), {})
+
+    def _view(self, index: Any) -> Traced:
+        """Basic indexing, by numbers for all axes, too."""
+        parts = index if isinstance(index, tuple) else (index,)
+        whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # never a NumPy number
+        return Traced(self.tape, self.storage, self.array[whole])
 
     def __setitem__(self, index: Any, new: Any) -> None:
         if _is_basic(index):
-            copy_into(self.tape, self[index], new, casting="unsafe")
+            copy_into(self.tape, self._view(index), new, casting="unsafe")
         else:
             self._mutated(operator.setitem, index, new)
 
@@ -116,7 +124,13 @@ class Traced(NDArrayOperatorsMixin, Duck):
         self.tape.run(func, (self.array, *map(raw, args)), {})
         self.tape.write(self.storage, self.operand(None), ("mutate", func, operands), {})
 
-    def __iter__(self) -> Iterator[Traced]:
+    def __pow__(self, other: Any) -> Any:
+        return _power(self, other)
+
+    def __ipow__(self, other: Any) -> Any:  # as NumPy has it
+        return _power(self, other, out=self)
+
+    def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, x: Any) -> bool:
@@ -156,6 +170,12 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def clip(self, low: Any = None, high: Any = None, out: Any = None) -> Any:
         """``np.clip``."""
         return call_function(self.tape, np.clip, (self, low, high), {} if out is None else {"out": out})
+
+
+def _power(x: Any, exponent: Any, **out: Any) -> Any:
+    """What ``x ** exponent`` is for an array."""
+    ufunc = _POWERS.get(exponent) if type(exponent) in (int, float) and x.dtype.kind == "f" else None
+    return np.power(x, exponent, **out) if ufunc is None else ufunc(x, **out)
 
 
 def _attribute(name: str) -> property:
@@ -217,14 +237,25 @@ def _is_basic(index: Any) -> bool:
     """Whether indexing gives a view."""
     parts = index if isinstance(index, tuple) else (index,)
     basic = (int, slice, type(None), type(Ellipsis))
-    return all(type(part) in basic or isinstance(part, np.integer) for part in parts)
+    return all(type(part) in basic or (isinstance(part, np.integer) and not isinstance(part, Duck)) for part in parts)
+
+
+def _picked(x: AnyArray, index: Any) -> Any:
+    """What stands at numbers that vary."""
+    made = x[index]
+    if not isinstance(made, np.ndarray):
+        return made
+    copy = made.copy()
+    if copy.strides != made.strides:
+        raise IndexError("what is picked by numbers that vary has gaps in its memory")
+    return copy
 
 
 # -------------------------------------------------------------------------------------------------- numbers
 
 
 class Number(NDArrayOperatorsMixin, Duck):
-    """A Python number that is another one in each step; or another value, such as a key, of ``whole`` methods alone."""
+    """A number of Python or NumPy that varies; or another value, such as a key, which has ``whole`` methods alone."""
 
     __slots__ = ("scalar",)
 
@@ -241,9 +272,18 @@ class Number(NDArrayOperatorsMixin, Duck):
         """The number in the step that is traced."""
         return self.scalar.value
 
-    def item(self) -> Number:
-        """Itself."""
-        return self
+    def item(self) -> Any:
+        """A Python number."""
+        made, op = self.scalar.value, self.scalar.op
+        if not isinstance(made, np.generic):
+            return self
+        return _item(self.tape, op.args[0] if op.kind == "item" else self.scalar, made.item())
+
+    def __divmod__(self, other: Any) -> tuple[Any, Any]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return other // self, other % self
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return call_ufunc(self.tape, ufunc, method, inputs, kwargs)
@@ -262,15 +302,13 @@ class Number(NDArrayOperatorsMixin, Duck):
         method: Any = getattr(kind, name, None)
         if hasattr(method, "in_one_operation"):
             return partial(method, self)
-        if kind not in _NUMBERS and not name.startswith("__"):
+        if issubclass(kind, np.generic) and name in _OF_KIND:
+            return getattr(self.scalar.value, name)
+        if issubclass(kind, np.generic) and callable(method) and not name.startswith("__"):
+            return lambda *args, **kwargs: call(self.tape, method, (self, *args), kwargs)
+        if kind not in (bool, int, float) and not name.startswith("__"):
             self.tape.refuse(f"{kind.__name__}.{name} of a value that varies cannot be replayed")
         raise AttributeError(name)
-
-    def __repr__(self) -> str:
-        return f"a {type(self.scalar.value).__name__} of the step"
-
-    def __format__(self, _: str) -> str:
-        return repr(self)
 
     def __hash__(self) -> int:
         return self.tape.refuse("a number that varies was looked up in a dict, a set or a cache")
@@ -291,7 +329,7 @@ def _binary(name: str, func: Callable[..., Any], *, swapped: bool) -> Callable[.
             self.tape.refuse("a value that varies was compared")
         if type(other) is Traced:
             return NotImplemented
-        if not isinstance(other, Duck) and isinstance(other, np.ndarray | np.generic):
+        if not isinstance(other, Duck) and isinstance(other, np.ndarray):
             return getattr(NDArrayOperatorsMixin, name)(self, other)
         if type(other) is not Number and not isinstance(other, _NUMBERS):
             return NotImplemented
@@ -322,6 +360,16 @@ def made_of(tape: Tape, made: Value | Scalar) -> Any:
     if isinstance(made, Value):
         return _new(tape, made.array, made)
     return Number(tape, made)
+
+
+def _item(tape: Tape, operand: Ref | Scalar, made: Any) -> Any:
+    """``.item()``: a Python number."""
+    return made_of(tape, tape.record("item", None, (operand,), (made,))[0])
+
+
+def _element(tape: Tape, operand: Ref, made: Any) -> Any:
+    """A NumPy number that stands in an array now: it is no view, and no write changes it."""
+    return made_of(tape, tape.record("item", operator.getitem, (operand,), (made,))[0])
 
 
 def _new(tape: Tape, array: AnyArray, value: Value) -> Traced:
@@ -355,9 +403,13 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
     if out:
         tape.write(out[0].storage, out[0].operand(None), (kind, ufunc, operands), options)
         return out[0]
-    made = [np.asarray(each) for each in (results if isinstance(results, tuple) else (results,))]
+    results = results if isinstance(results, tuple) else (results,)
+    made = [np.asarray(each) for each in results]
     values = tape.record(kind, ufunc, operands, made, kwargs=options)
-    ducks = tuple(_new(tape, array, value) for array, value in zip(made, values, strict=True))
+    ducks = tuple(
+        _element(tape, value.whole, each) if isinstance(each, np.generic) else _new(tape, array, value)
+        for each, array, value in zip(results, made, values, strict=True)
+    )
     return ducks if len(ducks) > 1 else ducks[0]
 
 
@@ -366,8 +418,9 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
     if func in _NEW:
         return _made_new(tape, _NEW[func], func, args, kwargs)
     if func is np.full_like:
-        new = call_function(tape, np.empty_like, args[:1], kwargs)
-        new[...] = args[1]
+        like, value = (*args, *(kwargs.pop(name) for name in ("a", "fill_value") if name in kwargs))
+        new = call_function(tape, np.empty_like, (like,), kwargs)
+        new[...] = value
         return new
     if func is np.copyto:
         return copy_into(tape, *args, **kwargs)
@@ -375,7 +428,9 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
         return _where(tape, *args)
     if func is np.clip and len(args) >= 3 and args[1] is not None and args[2] is not None:
         out = args[3] if len(args) > 3 else kwargs.get("out")
-        return _CLIP(*args[:3], **({} if out is None else {"out": out}))
+        return CLIP(*args[:3], **({} if out is None else {"out": out}))
+    if func is np.put:
+        return args[0].put(*args[1:], **kwargs) if type(args[0]) is Traced else tape.refuse("np.put into a plain array")
     if func in _REDUCTIONS:
         return getattr(args[0], _REDUCTIONS[func])(*args[1:], **kwargs)
     if func in _WRITING or kwargs.get("out") is not None or (func is np.dot and len(args) > 2):
@@ -410,34 +465,39 @@ def _where(tape: Tape, condition: Any, a: Any, b: Any) -> Traced:
 
 def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Record a call of any pure function: its results are views of operands, or made by one operation."""
-    apart: list[Storage] | None = [] if func in _BLAS else None
+    apart: list[Storage] | None = [] if func in _BLAS or hasattr(func, "of_copies") else None
     operands, options = tape.encode(args, apart), tape.encode(dict(kwargs), apart)
-    storages: list[Storage] = []
-    _storages((args, dict(kwargs)), storages)
-    before = [storage.array.tobytes() for storage in storages]
+    storages, plain = list[Storage](), list[AnyArray]()
+    _storages((args, dict(kwargs)), storages, plain)
+    arrays = [*(storage.array for storage in storages), *plain]
+    before = [array.tobytes() for array in arrays]
     result = tape.run(func, raw(args), raw(dict(kwargs)))
-    if any(old != storage.array.tobytes() for old, storage in zip(before, storages, strict=True)):
+    written = any(old != array.tobytes() for old, array in zip(before, arrays, strict=True))
+    outs = [*plain, *(raw(arg) for arg in args[1:] if type(arg) is Traced)]  # one may have held the result before
+    if written or any(result is out for out in outs):
         tape.refuse(f"{_text(func)} wrote into its argument")
     if func in _STRUCTURE:
         return result
-    results = list(result) if type(result) in (tuple, list) else [result]
+    many = isinstance(result, tuple | list)
+    results = list(result) if many else [result]
     viewed = [_viewed(each, storages) for each in results]
     if results and all(viewed):
         ducks = [Traced(tape, storage, each) for storage, each in zip(viewed, results, strict=True) if storage]
     elif any(viewed):
         return tape.refuse(f"{_text(func)} gave a view and something else")
     else:
-        ducks = _made_by_call(tape, func, (operands, options), results, many=type(result) in (tuple, list))
-    return type(result)(ducks) if type(result) in (tuple, list) else ducks[0]
+        ducks = _made_by_call(tape, func, (operands, options), results, many=many)
+    if not many:
+        return ducks[0]
+    return type(result)(*ducks) if hasattr(result, "_fields") else type(result)(ducks)
 
 
 def _made_by_call(tape: Tape, func: Any, given: tuple[Any, Any], results: list[Any], *, many: bool) -> list[Any]:
-    made = [np.asarray(each) if isinstance(each, np.ndarray | np.generic) else each for each in results]
-    for each in made:
-        if isinstance(each, np.ndarray) and not _is_dense(each):
+    for each in results:
+        if isinstance(each, np.ndarray) and not is_dense(each):
             tape.refuse(f"{_text(func)} gave an array with gaps in its memory")
-    values = tape.record("call", func, given[0], made, kwargs=given[1], many=many)
-    pairs = zip(made, values, strict=True)
+    values = tape.record("call", func, given[0], results, kwargs=given[1], many=many)
+    pairs = zip(results, values, strict=True)
     return [_new(tape, a, value) if isinstance(value, Value) else made_of(tape, value) for a, value in pairs]
 
 
@@ -445,26 +505,28 @@ def _text(func: Any) -> str:
     return getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or repr(func)
 
 
-def _storages(tree: Any, found: list[Storage]) -> None:
+def _storages(tree: Any, found: list[Storage], plain: list[AnyArray]) -> None:
+    """The arrays among arguments: those of the trace, and the others that could be written to."""
     kind = kind_of(tree)
     if kind is Traced:
         found.append(tree.storage)
+    elif kind is np.ndarray and tree.flags.writeable:
+        plain.append(tree)
     elif kind is tuple or kind is list:
         for part in tree:
-            _storages(part, found)
+            _storages(part, found, plain)
     elif kind is dict:
-        _storages(tuple(tree.values()), found)
+        _storages(tuple(tree.values()), found, plain)
 
 
 def _viewed(result: Any, storages: list[Storage]) -> Storage | None:
     """The storage that an array lies in."""
     if not isinstance(result, np.ndarray) or not result.size:
         return None
-    start = address(result)
-    return next((each for each in storages if each.start <= start < each.stop), None)
+    return next((each for each in storages if np.may_share_memory(result, each.array)), None)
 
 
-def _is_dense(array: AnyArray) -> bool:
+def is_dense(array: AnyArray) -> bool:
     """Whether it fills its memory, in some order of its axes."""
     unit = array.itemsize
     for stride, size in sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1):

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from funcnet.arrays import lock
-from funcnet.tracing.ducks import call, made_of
-from funcnet.tracing.recorder import Duck, NotTraceable, Opaque, Tape, raw, recording
+from funcnet.arrays import AnyArray
+from funcnet.tracing.ducks import call, is_dense, made_of
+from funcnet.tracing.recorder import Duck, NotTraceable, Opaque, Tape, address, byte_bounds, raw, recording
 from funcnet.tracing.structure import is_array, leaves_of, skeleton_of, structure_of, with_leaves
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_HERE: Final = str(Path(__file__).parent)
+_HERE: Final = __file__.removesuffix("functions.py")
+_NUMPY: Final = (np.__file__ or "").removesuffix("__init__.py")
 
 
 class Changed(Exception):  # noqa: N818  # never leaves a replay
@@ -44,6 +43,14 @@ def whole(function: Callable[P, R]) -> Callable[P, R]:
     """
 
     @wraps(function)
+    def of_copies(*args: P.args, **kwargs: P.kwargs) -> R:
+        values: Any = copies([*args, *kwargs.values()])
+        return function(*values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))
+
+    of_copies.of_copies = True  # type: ignore[attr-defined]  # what is equal stays apart
+    made: Any = of_copies
+
+    @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         tape = recording()
         given = (*args, *kwargs.values())
@@ -52,7 +59,7 @@ def whole(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         if sum(isinstance(arg, Duck) for arg in given) < ducks:  # some stand inside of records
             return one_operation(tape, function, (args, kwargs))
-        result: R = call(tape, function, args, kwargs)
+        result: R = call(tape, made, args, kwargs)
         return result
 
     run.in_one_operation = True  # type: ignore[attr-defined]  # what a value that varies asks its methods
@@ -95,9 +102,13 @@ def name_of(function: Any) -> str:
 
 def place_of(error: BaseException) -> str:
     """The line outside of this folder where it was raised."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_HERE)]
-    frames = [frame for frame in frames if "numpy" not in Path(frame.filename).parts]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    place, step = "", error.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if not name.startswith((_HERE, _NUMPY)):
+            place = f"{name}:{step.tb_lineno}"
+        step = step.tb_next
+    return place
 
 
 def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> R:
@@ -111,7 +122,7 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
     results: list[R] = []
 
     def run(*values: Any) -> list[Any]:
-        fresh = map(_copied, values)
+        fresh = iter(copies(values))
         plain = with_leaves(skeleton, iter([next(fresh) if leaf is None else leaf for leaf in leaves]))
         result = function(*plain[0], **dict(zip(kwargs, plain[1], strict=True)))
         if not expected:
@@ -119,13 +130,26 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
             results.append(result)
         elif structure_of(result) != expected[0]:
             raise Changed
-        return [_copied(leaf) for leaf in leaves_of(result)]
+        return leaves_of(result)
 
-    values = tape.run(run, [raw(duck) for duck in ducks], {})
-    made = [np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value for value in values]
-    outs = tape.record("call", run, tape.encode(tuple(ducks)), made, unique=True, many=True)
+    values = [leaf.copy("K") if is_array(leaf) else leaf for leaf in tape.run(run, [raw(duck) for duck in ducks], {})]
+    if any(is_array(leaf) and not is_dense(leaf) for leaf in values):
+        tape.refuse("an array with gaps in its memory came out")
+    outs = tape.record("call", run, tape.encode(tuple(ducks), []), values, unique=True, many=True)
     return with_leaves(results.pop(), iter([made_of(tape, out) for out in outs]))
 
 
-def _copied(value: Any) -> Any:
-    return lock(value.copy("C")) if is_array(value) else value
+def copies(values: Sequence[Any]) -> list[Any]:
+    """The values, with locked copies of arrays: in the memory order that they have; what is one memory stays one."""
+    blocks: dict[tuple[int, int], AnyArray] = {}
+    return [_copied(value, blocks) if is_array(value) else value for value in values]
+
+
+def _copied(array: AnyArray, blocks: dict[tuple[int, int], AnyArray]) -> AnyArray:
+    low, high = byte_bounds(array)
+    if (low, high) not in blocks:
+        blocks[low, high] = np.empty(high - low, np.uint8)
+    made: AnyArray = np.ndarray(array.shape, array.dtype, blocks[low, high].data, address(array) - low, array.strides)
+    made[...] = array
+    made.flags.writeable = False
+    return made

@@ -8,13 +8,13 @@ The elements are the same, so the bits are.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
 
+from funcnet.tracing.ducks import CLIP
 from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, kind_of
 
 ALIGNMENT: Final = 64
@@ -22,7 +22,7 @@ ALIGNMENT: Final = 64
 
 EXACT: Final = {
     *(np.add, np.subtract, np.multiply, np.divide, np.sqrt, np.maximum, np.minimum, np.negative, np.abs, np.square),
-    *(np.copysign, np.sign),
+    *(np.copysign, np.sign, CLIP),
 }
 """Elementwise functions whose result for an element has the same bits wherever it stands in an array."""
 
@@ -176,6 +176,8 @@ class Flats:
 
 def _in_order(before: dict[Op, set[Op]], place: Callable[[Op], int]) -> list[Op]:
     """Each operation after those that it needs, else by place."""
+    import heapq  # noqa: PLC0415  # not loaded by an import of funcnet
+
     waiting = {op: len(needs) for op, needs in before.items()}
     after: dict[Op, list[Op]] = {}
     for op, needs in before.items():

@@ -50,6 +50,15 @@ def address(array: AnyArray) -> int:
     return start
 
 
+def byte_bounds(array: AnyArray) -> tuple[int, int]:
+    """Where an array's memory begins and ends, whatever its strides."""
+    start = address(array)
+    if not array.size:
+        return start, start
+    ways = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    return start + sum(min(way, 0) for way in ways), start + sum(max(way, 0) for way in ways) + array.itemsize
+
+
 class Value:
     """What an array's memory holds between two writes; ``array`` has its layout."""
 
@@ -177,14 +186,25 @@ class Duck:
         """What it stands for, at the step that is traced."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        if recording() is self.tape:
+            self.tape.refuse("what varies was written as text")
+        return f"{self.raw()!r} in a trace"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __format__(self, _: str) -> str:
+        return repr(self)
+
 
 def raw(x: Any) -> Any:
     """An argument as it is outside of the trace."""
     if isinstance(x, Duck):
         return x.raw()
     kind = kind_of(x)
-    if kind is tuple or kind is list:
-        return kind(raw(part) for part in x)
+    if kind is list or issubclass(kind, tuple):
+        return (list if kind is list else tuple)(raw(part) for part in x)
     if kind is dict:
         return {name: raw(part) for name, part in x.items()}
     return x
@@ -247,8 +267,8 @@ class Tape:
         if isinstance(x, Duck):
             return x.operand(apart)
         kind = kind_of(x)
-        if kind is tuple or kind is list:
-            return kind(self.encode(part, apart) for part in x)
+        if kind is list or (kind is not Ref and issubclass(kind, tuple)):
+            return (list if kind is list else tuple)(self.encode(part, apart) for part in x)
         if kind is dict:
             return {name: self.encode(part, apart) for name, part in x.items()}
         array: Any = x

@@ -106,7 +106,7 @@ def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[list[Any], list[Any], Any]:
-    """Run a function on what stands for its arguments: the leaves of its new state and of its result, and the result."""
+    """Run a function on what stands for its arguments: leaves of its new state and of its result, and the result."""
     with recorded_on(tape), np.errstate(all="ignore"):
         new, result = function(*given)
         _check_state(tape, state, new)

@@ -28,14 +28,15 @@ def memory(nbytes):
     start = -block.__array_interface__["data"][0] % 64
     return block[start : start + nbytes]
 '''
-_COMPARISONS: Final[dict[Any, str]] = {
-    np.greater: ">",
-    np.greater_equal: ">=",
-    np.less: "<",
-    np.less_equal: "<=",
-    np.equal: "==",
-    np.not_equal: "!=",
-}
+_SEEN: Final = '''
+
+def seen(array, shape, dtype, offset, strides):
+    """The memory of an array with gaps, as another array."""
+    view = type("View", (), {"array": array})()
+    place = array.__array_interface__["data"][0] + offset, True
+    view.__array_interface__ = {"version": 3, "data": place, "shape": shape, "typestr": dtype, "strides": strides}
+    return np.asarray(view)
+'''
 _OPERATORS: Final[dict[Any, str]] = {
     operator.add: "{} + {}",
     operator.sub: "{} - {}",
@@ -124,10 +125,8 @@ class Writer:
         self._names: dict[object, str] = {}
         self._scalars: dict[Scalar, str] = {}
         self._arguments: dict[Value, str] = {}
-        self._comparisons: dict[Value, str] = {}
         self._home: dict[Value, Value] = {}
         self._last: dict[Value | Scalar, int] = {}
-        self._only_conditions: set[Value | Scalar] = set()
         self._parameters: list[str] = []
         self._place = ""
         self._safe = max((place for place, op in enumerate(ops) if can_fail(op)), default=-1)
@@ -165,7 +164,8 @@ class Writer:
             *(f"    {line}" for line in inner),
         ]
         lines = ["def program(state, constants):", *(f"    {line}".rstrip() for line in (*outer, "return run"))]
-        return "\n".join([HEADING, "", *lines, ""])
+        heading = HEADING + (_SEEN if any(text.startswith("seen(") for text in self._prologue) else "")
+        return "\n".join([heading, "", *lines, ""])
 
     def _settle(
         self,
@@ -195,15 +195,10 @@ class Writer:
             if new is not old and new not in self._home and new not in old_values:
                 self._home[new] = old
         self._settle_flats()
-        uses: dict[Value | Scalar, list[Op]] = {}
         for position, op in enumerate(self.ops):
             for value in op.reads():
-                uses.setdefault(value, []).append(op)
                 self._last[self._own(value)] = position
         kept = {*results, *(new for _, new in state)}
-        self._only_conditions = {
-            v for v, ops in uses.items() if v not in kept and all(op.kind == "guard" for op in ops)
-        }
         self._last |= {self._own(value): _LAST for value in kept}
 
     def _settle_flats(self) -> None:
@@ -315,13 +310,15 @@ class Writer:
         return self._names[key]
 
     def _argument_view(self, name: str, ref: Ref) -> str:
-        array = ref.value.array
+        array: Any = ref.value.array
         if ref.is_whole:
             return name
         if (ref.offset, *ref[2:]) == (0, *layout(array.T)):
             text = f"{name}.T"
         elif (ref.offset, ref.shape, ref.strides) == (0, array.shape, array.strides):
             text = f"{name}.view({ref.dtype.str!r})"
+        elif not array.flags.forc:
+            text = f"seen({name}, {ref.shape}, {ref.dtype.str!r}, {ref.offset}, {ref.strides})"
         else:
             text = f"np.ndarray({ref.shape}, {ref.dtype.str!r}, {name}, {ref.offset}, {ref.strides})"
         return self._prologue.setdefault(text, f"p{len(self._prologue)}")
@@ -387,8 +384,6 @@ class Writer:
     def _write_op(self, position: int, op: Op) -> None:
         if op.kind in ("scalar", "item", "guard"):
             self._write_scalar(op)
-            return
-        if op.kind == "ufunc" and op.func in _COMPARISONS and self._is_python_condition(op):
             return
         for value in op.outs:
             if isinstance(value, Value):
@@ -473,13 +468,10 @@ class Writer:
 
     def _write_scalar(self, op: Op) -> None:
         if op.kind == "guard":
-            condition = self._comparisons.get(op.args[0].value) if type(op.args[0]) is Ref else None
-            self._line(
-                f"if {'not ' if op.func else ''}{condition or self._expression(op.args[0])}: return None", op.place
-            )
+            self._line(f"if {'not ' if op.func else ''}{self._expression(op.args[0])}: return None", op.place)
             return
         if op.kind == "item":
-            text = f"{self._expression(op.args[0])}.item()"
+            text = f"{self._expression(op.args[0])}{'.item()' if op.func is None else '[()]'}"
         elif op.func in _OPERATORS:
             text = _OPERATORS[op.func].format(*map(self._expression, op.args))
         else:
@@ -489,23 +481,13 @@ class Writer:
         self._line(f"{name} = {text}", op.place)
 
     def _new_number(self) -> str:
-        return f"n{len(self._scalars) + len(self._comparisons)}"
-
-    def _is_python_condition(self, op: Op) -> bool:
-        """Whether it compares one number with a constant for a condition alone: Python is done with that sooner."""
-        a, b = op.args
-        if type(a) is not Ref or a.shape or type(b) not in (int, float) or op.outs[0] not in self._only_conditions:
-            return False
-        if a.dtype.kind not in "iuf" or (a.dtype.kind == "f" and a.dtype.type(b) != b):
-            return False
-        self._comparisons[op.out] = name = self._new_number()
-        self._line(f"{name} = {self._name(a)}.item() {_COMPARISONS[op.func]} {self._expression(b)}", op.place)
-        return True
+        return f"n{len(self._scalars)}"
 
     def _operands(self, op: Op) -> list[str]:
         """A ufunc's operands; numbers as arrays without axes in their neighbours' dtype, which NumPy takes soonest."""
         dtypes = {ref.dtype for ref in refs_in(op.args)} | {x.array.dtype for x in op.args if type(x) is Const}
-        dtypes |= {x.dtype for x in op.args if isinstance(x, np.generic)}
+        numbers = [x.value if type(x) is Scalar else x for x in op.args]
+        dtypes |= {x.dtype for x in numbers if isinstance(x, np.generic)}
         dtype = dtypes.pop() if len(dtypes) == 1 else None
         return [self._operand(x, dtype if dtype is not None and dtype.kind in "fiu" else None) for x in op.args]
 
@@ -517,7 +499,7 @@ class Writer:
             return self._expression(x)
         if type(x) is Scalar:
             return self._cell(x, dtype) if dtype.kind == "f" else self._expression(x)
-        if dtype.kind != "f" and abs(x) >= 2**31:
+        if dtype.kind != "f" and not np.iinfo(dtype).min <= x <= np.iinfo(dtype).max:
             return self._expression(x)
         with np.errstate(all="ignore"):
             value = np.array(x, dtype)
