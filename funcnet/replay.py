@@ -37,6 +37,8 @@ VERSIONS: Final = 4
 """The most programs for one shape, where conditions on numbers choose between them."""
 SHAPES: Final = 8
 """The most shapes of batches, or of a function's arguments, for which programs are kept."""
+MISSES: Final = 16
+"""How many more steps than were replayed may find no program whose conditions hold; then a shape is computed plainly."""
 CALLS: Final = 4
 """Which call of a function outside of a fold is traced, of those that have one shape: a trace takes the time of ten."""
 
@@ -112,6 +114,7 @@ class _Shape:
         self.traces: list[Trace] = []
         self.varying: set[int] = set()
         self.is_off = False
+        self.misses = 0
         self.leaves_of = _matcher(like)
 
 
@@ -295,7 +298,9 @@ class _Fold(Generic[S, B, R]):
         for trace in shape.traces:
             done = self._replayed(trace, given, batch)
             if done is not None:
+                shape.misses = max(shape.misses - 1, 0)
                 return done[0]
+        shape.misses += 1
         return self._traced(batch, shape)
 
     def value(self) -> S:
@@ -404,6 +409,9 @@ class _Fold(Generic[S, B, R]):
         """A step for which no trace holds; another one is made if there are not too many."""
         state, result = self._plain(batch)
         leaves = leaves_of((state, batch))
+        if shape.misses > MISSES:
+            shape.is_off = True
+            shape.traces.clear()
         if len(shape.traces) >= VERSIONS:
             stale = [trace for trace in shape.traces if not trace.fits(leaves)]
             shape.traces = [trace for trace in shape.traces if trace not in stale[-1:]]

@@ -6,7 +6,6 @@ import gc
 import math
 import re
 import resource
-import subprocess
 import sys
 import tracemalloc
 import weakref
@@ -14,17 +13,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from threading import Barrier
 from typing import Any, Final, NamedTuple, cast
 
-import attrs
 import numpy as np
 import pytest
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CASES, Case, conv2d, inputs, layer_norm, networks, pool, width
+from networks import CASES, Case, conv2d, inputs, networks, pool, width
 from optimizers import OPTIMIZERS
 
 import funcnet as fn
