@@ -38,7 +38,7 @@ VERSIONS: Final = 4
 SHAPES: Final = 8
 """The most shapes of batches, or of a function's arguments, for which programs are kept."""
 MISSES: Final = 16
-"""How many more steps than were replayed may find no program whose conditions hold; then a shape is computed plainly."""
+"""How many more steps than were replayed may find no program that fits; then a shape is computed plainly."""
 CALLS: Final = 4
 """Which call of a function outside of a fold is traced, of those that have one shape: a trace takes the time of ten."""
 
