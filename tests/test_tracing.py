@@ -532,3 +532,248 @@ def test_traps(trap: Trap, inside: bool) -> None:  # noqa: FBT001  # a parameter
     cached.cache_clear()
     batches = BATCHES[trap.batches]
     check(stepped(trap.function(), inside=inside), (np.array([0.5, 1.5, -2.5]), 0), batches, trap.way, inside=inside)
+
+
+# ------------------------------------------------------------------------------------------- traps of states
+
+W: Final = np.array([0.5, 1.5, -2.5])
+CONSTANT: Final = np.arange(3.0)
+
+
+@frozen(eq=False)
+class Record:
+    """A state that is a record."""
+
+    w: Any
+    n: Any = 0
+    word: str = "a"
+    inner: Any = ()
+
+
+def _grows(state: Any, x: AnyArray) -> tuple[Any, float]:
+    return ((*state, x[0]) if len(state) < 3 else state), x[0, 0].item()
+
+
+def _flag(state: Any, x: AnyArray) -> tuple[Any, float]:
+    w, warm = state
+    return (w * (0.9 if warm else 0.5) + x[0], w.sum() < 0), 1.0
+
+
+def _warms(state: Record, x: AnyArray) -> tuple[Record, float]:
+    word = "b" if state.n == 4 else state.word
+    return Record(state.w * (0.9 if word == "a" else 0.5) + x[0], state.n + 1, word), 1.0
+
+
+def _cools(state: Record, x: AnyArray) -> tuple[Record, float]:
+    word = "a" if state.n % 4 else "b"
+    return Record(state.w * (0.9 if state.word == "a" else 0.5) + x[0], state.n + 1, word), 1.0
+
+
+def _widens(state: Any, x: AnyArray) -> tuple[Any, float]:
+    w, n = state
+    return (w.astype(np.float64) if n == 4 else w * 2, n + 1), x[0, 0].item()
+
+
+def _counts(state: Any, _: AnyArray) -> tuple[Any, float]:
+    w, n, m = state
+    return (w * 0.9, n + 1, m + 1 if n % 3 == 2 else m), w.sum() * m
+
+
+STATES: Final[dict[str, tuple[Any, Callable[[Any, Any], tuple[Any, Any]], str]]] = {
+    "swap": ((W, W + 1), lambda s, x: ((s[1], s[0]), x[0].sum()), "traced"),
+    "swap and change": ((W, W + 1), lambda s, x: ((s[1] * 0.9, s[0] + x[0]), s[0].sum()), "traced"),
+    "rotate": ((W, W + 1, W + 2), lambda s, x: ((s[1] + x[0], s[2], s[0]), s[2].sum()), "traced"),
+    "the same array twice": ((W, W), lambda s, x: ((s[0] * 0.9, s[1] + x[0]), s[1].sum()), "traced"),
+    "one new array twice": ((W, W), lambda s, x: ((s[0] * 0.9 + x[0],) * 2, s[1].sum()), "traced"),
+    "the old one at another place": ((W, W + 1), lambda s, x: ((s[0] + x[0], s[0]), s[1].sum()), "traced"),
+    "chained": ((W, W + 1), lambda s, x: ((s[0] * 0.9 + x[0], s[1] - (s[0] * 0.9 + x[0])), s[1].sum()), "traced"),
+    "nothing changes": ((W, W + 1), lambda s, x: (s, x[0].sum()), "traced"),
+    "one of two changes": ((W, W + 1), lambda s, x: ((s[0], s[1] * 0.9 + x[0] * s[0]), s[1].sum()), "traced"),
+    "replaced by the batch": (X[0], lambda s, x: (x, s.sum()), "traced"),
+    "replaced by a part of the batch": ((W, W), lambda s, x: ((x[0], s[0]), s[1].sum()), "traced"),
+    "replaced by a constant": (W, lambda s, x: (CONSTANT, s.sum() + x[0, 0]), "traced"),
+    "replaced by a view of another": ((W, np.ones(2)), lambda s, x: ((s[0] + x[0], s[0][1:]), s[1].sum()), "traced"),
+    "replaced by a transpose": (np.ones((3, 3)), lambda s, x: ((s * 0.5 + x[:3]).T.copy(), s[0, 1]), "traced"),
+    "in another order": (np.ones((3, 3)), lambda s, x: ((s * 0.5 + x[:3]).T, s[0, 1]), "bits"),
+    "in the batch as well": (X[0], lambda s, x: (s * 0.5 + x, (s - x).sum()), "traced"),
+    "added to itself": (X[0], lambda s, x: (s + s * x + s, s.sum()), "traced"),
+    "times itself": (np.eye(4), lambda s, x: (s @ s.T * 0.5 + x @ x.T * 0.1, s.sum()), "traced"),
+    "by its rows": (X[0], lambda s, x: (np.stack([s[1] * 0.5, s[0], x[0], s[2]]), s.sum()), "traced"),
+    "reversed": (W, lambda s, x: (s[::-1].copy() + x[0] * 0.1, s[0].item()), "traced"),
+    "0-d": (np.ones(()), lambda s, x: (np.add(s, x[0, 0], out=np.empty_like(s)), s.item()), "traced"),
+    "empty": ((np.ones((0, 3)), W), lambda s, x: ((s[0] * 2, s[1] + x[0]), s[1].sum()), "traced"),
+    "nothing": ((), lambda s, x: (s, x.sum()), "traced"),
+    "ints": (np.arange(3), lambda s, x: (s * 2 + (x[0] > 0), s.sum().item()), "traced"),
+    "booleans": (W > 0, lambda s, x: (s ^ (x[0] > 0), s.sum().item()), "traced"),
+    "bytes": (np.arange(3).astype(np.uint8), lambda s, x: (s + (x[0] > 0), s.sum().item()), "traced"),
+    "float32": (W.astype(np.float32), lambda s, x: (s * 0.5 + x[0].astype(np.float32), s.sum()), "traced"),
+    "a NumPy number": ((W, np.float64(0)), lambda s, x: ((s[0] * 0.9, s[1] * 0.9 + x.mean()), s[1]), "traced"),
+    "a number in single precision": ((W, np.float32(0)), lambda s, x: ((s[0] + s[1], s[1] + np.float32(0.1)), s[1]), "traced"),
+    "an int of NumPy": ((W, np.int64(0)), lambda s, _: ((s[0] + s[1], s[1] + 1), s[1]), "traced"),
+    "a number that becomes one of NumPy": ((W, 0.0), lambda s, x: ((s[0] * 0.9, s[1] + x.mean()), 1.0), "bits"),
+    "a number that is constant": ((W, 0.25), lambda s, x: ((s[0] * s[1] + x[0], s[1]), s[0].sum()), "traced"),
+    "a number that sometimes changes": ((W, 0, 1), _counts, "bits"),
+    "no number": ((W, math.nan), lambda s, x: ((s[0] * 0.9, s[1]), s[0].sum()), "traced"),
+    "no number, computed": ((W, math.nan), lambda s, x: ((s[0] * 0.9, s[1] * 2 + x[0, 0].item()), s[0].sum()), "traced"),
+    "infinite": ((W, math.inf), lambda s, x: ((s[0] * 0.9, s[1] - x[0, 0].item()), s[0].sum()), "traced"),
+    "a zero that changes its sign": ((W, 0.0), lambda s, x: ((np.copysign(s[0], s[1]) + x[0], -s[1]), s[0].sum()), "traced"),
+    "a zero that becomes another": ((W, 0.0), lambda s, x: ((np.copysign(s[0], s[1]), s[1] * -0.0 if x[0, 0] > 0 else s[1]), 1.0), "bits"),
+    "a large int": ((W, 1), lambda s, x: ((s[0] * 0.5 + s[1] * 1e-40, s[1] * 10**5), s[0].sum()), "traced"),
+    "an int beyond floats": ((W, 1), lambda s, x: ((s[0] + s[1] * 1e-300, s[1] * 10**60), 1.0), "error: OverflowError"),
+    "an int beyond a dtype": ((np.ones(3, np.uint8), 1), lambda s, x: ((s[0] * 0 + s[1], s[1] * 3), 1.0), "error: OverflowError"),
+    "an int beyond a dtype, copied": (
+        (np.ones(3, np.uint8), 1),
+        lambda s, x: ((np.full_like(s[0], s[1]) | s[0], s[1] * 3), 1.0),
+        "error: OverflowError",
+    ),
+    "words": (Record(W, 0, "a", (None, "b", Record)), lambda s, x: (attrs.evolve(s, w=s.w + x[0], n=s.n + 1), s.n), "traced"),
+    "a word that changes": (Record(W), _warms, "bits"),
+    "a word that changes and changes back": (Record(W), _cools, "bits"),
+    "a flag that changes": ((W, True), _flag, "bits"),
+    "a state that grows": ((W,), _grows, "bits"),
+    "a state of another dtype": ((W.astype(np.float32), 0), _widens, "bits"),
+    "a list inside": ([W], lambda s, x: ([s[0] * 0.9 + x[0]], s[0].sum()), "bits"),
+    "an array of Python objects": ((W, np.array([1, None])), lambda s, x: ((s[0] * 0.9 + x[0], s[1]), 1.0), "bits"),
+    "a loss that is an int": (W, lambda s, x: (s * 0.9 + x[0], 3), "traced"),
+    "a loss without axes": (W, lambda s, x: (s * 0.9 + x[0], np.add.reduce(x[0], keepdims=True).reshape(())), "traced"),
+    "a loss that is an element": (W, lambda s, x: (s * 0.9 + x[0], x[0, 1]), "traced"),
+    "written to": (W, lambda s, x: (s + x[0] + np.add(s, 0, out=s), 1.0), "bits"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_traps_of_states(name: str) -> None:
+    """Arrays that move, numbers that vary, structures that change."""
+    state, step, way = STATES[name]
+    check(step, state, X, way, inside=False)
+
+
+def test_equal_steps_whose_numbers_are_of_other_kinds() -> None:
+    """``Step(0.5) == Step(np.float64(0.5))``, but one of them promotes."""
+
+    @frozen
+    class Scaling:
+        factor: Any
+
+        def __call__(self, w: AnyArray, x: AnyArray, /) -> tuple[AnyArray, float]:
+            made = (w * self.factor).sum() + x[0].astype(np.float32)
+            return made.astype(np.float32), made.sum().item()
+
+    assert Scaling(0.1) == Scaling(np.float64(0.1))
+    for factor in (0.1, np.float64(0.1), 0.1, 1, 1.0, True):
+        check(Scaling(factor), W.astype(np.float32), X, "bits", inside=False)
+
+
+# -------------------------------------------------------------------------------------------- random programs
+
+Instruction = tuple[str, int, int]
+UNARY: Final[dict[str, Callable[[Any], Any]]] = {
+    "tanh": np.tanh,
+    "negative": np.negative,
+    "sqrt": lambda a: np.sqrt(abs(a)),
+    "cumsum": lambda a: np.tanh(np.cumsum(a, axis=0)),
+    "sort": lambda a: np.sort(a, axis=-1),
+    "mask": lambda a: a > 0.1,
+    "copy": np.copy,
+    "zeros": np.zeros_like,
+    "sum of rows": lambda a: np.tanh(a.sum(axis=0)),
+    "largest": lambda a: a.max(axis=-1, keepdims=True),
+    "mean": lambda a: a.mean(axis=-1),
+    "single": lambda a: a.astype(np.float32),
+    "double": lambda a: a.astype(np.float64),
+}
+VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
+    "transpose": lambda a: a.T,
+    "rows": lambda a: a[1:],
+    "columns": lambda a: a[..., :2],
+    "every other": lambda a: a[::2],
+    "backwards": lambda a: a[::-1],
+    "flat": lambda a: a.reshape(-1),
+    "all": lambda a: a[...],
+    "last": lambda a: a[-1:],
+}
+BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "add": lambda a, b: a * 0.5 + b,
+    "subtract": lambda a, b: a - b * 0.5,
+    "multiply": np.multiply,
+    "divide": lambda a, b: a / (b * b + 1),
+    "maximum": np.maximum,
+    "product": lambda a, b: np.tanh(a @ b),
+    "product of a transpose": lambda a, b: np.tanh(a.T @ b),
+    "where": lambda a, b: np.where(a > b, a, b * 0.5),
+    "concatenate": lambda a, b: np.concatenate((a, b)),
+    "guard": lambda a, b: a * 0.5 if a.sum() > b.sum() else a * 0.25,
+    "number": lambda a, b: a * np.tanh(b.sum()).item(),
+    "element": lambda a, b: a * 0.5 + b.reshape(-1)[0],
+}
+WRITES: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "+=": lambda a, b: np.add(a, b, out=a),
+    "*=": lambda a, b: np.multiply(a, b, out=a),
+    "set": lambda a, b: np.copyto(a, b),
+    "set where": lambda a, b: np.copyto(a, b, where=a > 0),
+    "add where": lambda a, b: np.add(a, b * 0.5, out=a, where=b > 0),
+    "add rows": lambda a, b: np.subtract(a[1:], b[:-1], out=a[1:]),
+    "sum into": lambda a, b: np.add.reduce(b * 0.5, axis=0, out=a[-1]),
+    "swap": lambda a, b: a.__setitem__((0,), b[-1]),
+    "clamp": lambda a, _: a.__setitem__(a > 0.9, 0.9),
+    "put": lambda a, b: a.put([0, 1], b.reshape(-1)[:2]),
+    "tanh": lambda a, _: np.tanh(a, out=a),
+}
+NAMES_OF_OPERATIONS: Final = (*UNARY, *VIEWS, *BINARY, *(f"write {name}" for name in WRITES))
+
+
+def operation(name: str) -> Callable[[Any, Any], Any]:
+    """An operation of two arrays, of which it may take one."""
+    if name.startswith("write "):
+        return WRITES[name[6:]]
+    one = VIEWS.get(name) or UNARY.get(name)
+    return BINARY[name] if one is None else lambda a, _: one(a)
+
+
+def applies(name: str, a: AnyArray, b: AnyArray) -> bool:
+    """Whether an operation takes arrays of these shapes and dtypes, and does not make large ones."""
+    try:
+        made = operation(name)(np.zeros(a.shape, a.dtype), np.zeros(b.shape, b.dtype))
+    except (ValueError, TypeError, IndexError):
+        return False
+    return not isinstance(made, np.ndarray) or made.size <= 100
+
+
+def interpreted(program: Sequence[Instruction], state: tuple[Any, ...], x: AnyArray) -> tuple[tuple[Any, ...], float]:
+    """Run a random program: what does not fit its operands is left out. The newest fitting arrays are the new state."""
+    pool, owned = [*state, x], [False] * (len(state) + 1)
+    for name, i, j in program:
+        a, b, own = pool[i % len(pool)], [LOCKED, *pool][j % (len(pool) + 1)], owned[i % len(pool)]
+        if not applies(name, a, b) or (name.startswith("write ") and not own):
+            continue
+        made = operation(name)(a, b)
+        if isinstance(made, np.ndarray) and not name.startswith("write "):
+            pool.append(made)
+            owned.append(name not in VIEWS or own)
+    new: list[Any] = []
+    for old in state:
+        alike = [a for a in pool if a.shape == old.shape and a.dtype == old.dtype and a.flags.c_contiguous]
+        new.append(next((a for a in reversed(alike) if not any(a is b for b in new)), old))
+    return tuple(new), 1.0
+
+
+instructions = st.tuples(st.sampled_from(NAMES_OF_OPERATIONS), st.integers(0, 60), st.integers(0, 60))
+
+
+@given(program=st.lists(instructions, min_size=4, max_size=30))
+@settings(max_examples=150)
+def test_random_programs(program: list[Instruction]) -> None:
+    """Views, writes, products, conditions: the bits of the plain functions, and arguments as they were."""
+    state = (LOCKED * 0.5, W / 3, LOCKED[:3].copy())
+    batches = [np.tanh(x) for x in X[:6]]
+    before = bits((state, tuple(batches), LOCKED))
+
+    def step(state: Any, x: AnyArray) -> tuple[Any, float]:
+        return interpreted(program, state, x)
+
+    fn.keep_programs()
+    wanted = plainly(step, state, batches)
+    for _ in range(2):
+        assert replayed(step, state, batches) == wanted
+    assert bits((state, tuple(batches), LOCKED)) == before
+    assert fn.program(step, state, batches[0]).opaque == ()
