@@ -207,6 +207,11 @@ def _borrowed(key: Callable[[], Hashable]) -> Iterator[_Programs | None]:
         _kept.give(known, programs)
 
 
+def _numbers_of(function: object) -> Hashable:
+    """What tells equal records apart: 0.5 and ``np.float64(0.5)`` are equal, and promote otherwise; as 0.0 and -0.0."""
+    return tuple((type(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
+
+
 def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
     """``for batch in batches: state, loss = step(state, batch)``, with each loss appended; steps of one shape replayed.
 
@@ -215,7 +220,7 @@ def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
-    with _borrowed(lambda: (step, structure_of(state), in_force())) as programs, np.errstate(all="ignore"):
+    with _borrowed(lambda: (step, _numbers_of(step), structure_of(state), in_force())) as programs, np.errstate(all="ignore"):
         fold = _Fold(_checked(step), state, programs)
         if programs is not None:
             fold.check_again()
@@ -243,7 +248,7 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 
 def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
     """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
-    with _borrowed(lambda: (function, structure_of(fixed), in_force())) as programs, np.errstate(all="ignore"):
+    with _borrowed(lambda: (function, _numbers_of(function), structure_of(fixed), in_force())) as programs, np.errstate(all="ignore"):
         fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
         for batch in batches:
             yield fold.advance(batch)
@@ -254,7 +259,7 @@ def replayed_call(function: Callable[..., R], *args: Any) -> R:
 
     Inside of a trace, the function is traced with it.
     """
-    with _borrowed(lambda: (function, in_force())) as programs:
+    with _borrowed(lambda: (function, _numbers_of(function), in_force())) as programs:
         if programs is None:
             return function(*args)
         with np.errstate(all="ignore"):

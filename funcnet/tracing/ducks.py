@@ -102,8 +102,10 @@ class Traced(NDArrayOperatorsMixin, Duck):
             view, made = self._view(index), self.array[index]
             return _element(self.tape, view.operand(None), made) if isinstance(made, np.generic) else view
         if any(isinstance(part, Number) for part in (index if isinstance(index, tuple) else (index,))):
-            self.storage.is_input = True  # who writes to it could not be seen in what is picked now
-            return call(self.tape, _picked, (self, index), {})
+            made = call(self.tape, _picked, (self, index), {})
+            if type(made) is Traced:  # a copy in place of a view: neither may be written to from now on
+                self.storage.is_input = made.storage.is_input = True
+            return made
         return call(self.tape, operator.getitem, (self, index), {})
 
     def _view(self, index: Any) -> Traced:
