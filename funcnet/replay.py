@@ -220,7 +220,10 @@ def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
-    with _borrowed(lambda: (step, _numbers_of(step), structure_of(state), in_force())) as programs, np.errstate(all="ignore"):
+    with (
+        _borrowed(lambda: (step, _numbers_of(step), structure_of(state), in_force())) as programs,
+        np.errstate(all="ignore"),
+    ):
         fold = _Fold(_checked(step), state, programs)
         if programs is not None:
             fold.check_again()
@@ -248,7 +251,10 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 
 def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
     """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
-    with _borrowed(lambda: (function, _numbers_of(function), structure_of(fixed), in_force())) as programs, np.errstate(all="ignore"):
+    with (
+        _borrowed(lambda: (function, _numbers_of(function), structure_of(fixed), in_force())) as programs,
+        np.errstate(all="ignore"),
+    ):
         fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
         for batch in batches:
             yield fold.advance(batch)
@@ -286,27 +292,41 @@ class _Fold(Generic[S, B, R]):
     def advance(self, batch: B) -> R:
         """The result of one step."""
         programs = self._programs
-        if programs is None:
-            self._state, result = self._function(self._state, batch)
-            return result
-        shape = programs.last
+        shape = None if programs is None else programs.last
         given = None if shape is None else shape.leaves_of(batch)
-        if given is None:
+        if programs is None or shape is None or given is None:
+            return self._in_another_shape(batch)
+        if self._leaves is None:
+            self._enter(programs)
+        leaves: list[Any] = [] if self._leaves is None else self._leaves + given
+        for trace in shape.traces if leaves else ():
+            if not trace.verified:
+                done = self._verified(trace, leaves, batch)
+                if done is not None:
+                    return done[0]
+                continue
             try:
-                structure = structure_of(batch)
-                shape = programs.last = programs.shapes.get(structure)
-            except TypeError:  # something in it has no hash
-                return self._plain(batch)[1]
-            given = None if shape is None else shape.leaves_of(batch)
-        if shape is None or given is None:
-            return self._seen(batch, structure_of(batch))
-        for trace in shape.traces:
-            done = self._replayed(trace, given, batch)
-            if done is not None:
+                made = trace.run(leaves)
+            except Exception:  # noqa: BLE001, S112  # whatever it was, the plain function has it, too
+                continue
+            if made is not None:
                 shape.misses = max(shape.misses - 1, 0)
-                return done[0]
+                return self._taken(trace, made, leaves)
         shape.misses += 1
         return self._traced(batch, shape)
+
+    def _in_another_shape(self, batch: B) -> R:
+        """The result of a step whose batch does not have the last one's shape."""
+        try:
+            structure = structure_of(batch) if self._programs is not None else None
+        except TypeError:  # something in it has no hash
+            structure = None
+        if self._programs is None or structure is None:
+            return self._plain(batch)[1]
+        shape = self._programs.last = self._programs.shapes.get(structure)
+        if shape is None or shape.leaves_of(batch) is None:
+            return self._seen(batch, structure)
+        return self.advance(batch)
 
     def value(self) -> S:
         """The state as a value."""
@@ -322,37 +342,33 @@ class _Fold(Generic[S, B, R]):
 
     # ------------------------------------------------------------------------------------------- a replay
 
-    def _replayed(self, trace: Trace, given: list[Any], batch: B) -> tuple[R] | None:
-        """One step as a program; None if it does not fit, or if it fails: the plain function then says why."""
-        if self._leaves is None:
-            self._enter(trace)
-        if self._leaves is None:
-            return None
-        leaves = self._leaves + given
-        if not trace.fits(leaves):
-            return None
-        before = None if trace.verified else self.value()
-        try:
-            done = trace.run(leaves)
-        except Exception:  # noqa: BLE001  # whatever it was, the plain function has it, too
-            return None
-        if done is None:
-            return None
-        for place, number in zip(trace.counters, done[1], strict=True):
-            self._leaves[place] = number
+    def _taken(self, trace: Trace, made: tuple[Any, ...], leaves: Sequence[Any]) -> R:
+        """The result of a step that a program computed; the state's numbers are what it says."""
         self._ran.add(trace)
-        if before is not None:
-            return (self._verified(trace, before, batch, done[0]),)
-        return (done[0][0] if type(trace.skeleton) is float else _built(trace, done[0], leaves),)
+        if trace.counters and self._leaves is not None:
+            for place, number in zip(trace.counters, made[len(made) - len(trace.counters) :], strict=True):
+                self._leaves[place] = number
+        result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
+        return result
 
-    def _verified(self, trace: Trace, before: S, batch: B, made: Sequence[Any]) -> R:
-        """Compare a program's first replay with the plain function, whose result counts."""
+    def _verified(self, trace: Trace, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
+        """A program's first replay beside the plain function, whose result counts; None if the program does not fit."""
+        before = self.value()
+        try:
+            made = trace.run(leaves)
+        except Exception:  # noqa: BLE001  # as in advance
+            return None
+        if made is None:
+            return None
+        self._taken(trace, made, leaves)
         state, result = self._function(before, batch)
-        trace.verified = _same(leaves_of(result), made) and _same(leaves_of(state), leaves_of(self.value()))
+        trace.verified = _same(leaves_of(result), made[: len(made) - len(trace.counters)]) and _same(
+            leaves_of(state), leaves_of(self.value())
+        )
         if not trace.verified:
             self._leave(state)
             self._discard(self._shape_of(trace))
-        return result
+        return (result,)
 
     def _shape_of(self, trace: Trace) -> _Shape:
         shapes = self._programs.shapes.values() if self._programs else ()
@@ -367,13 +383,13 @@ class _Fold(Generic[S, B, R]):
         text = f"{name_of(self._function)} is not replayed: {reason}; {fix}"
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
-    def _enter(self, trace: Trace) -> None:
+    def _enter(self, programs: _Programs) -> None:
         """Copy the state into the programs' memory, unless a step gave it another structure."""
-        if not self._has_structure(self._state):
+        if programs.memory is None or not self._has_structure(self._state):
             return
         self._leaves = leaves_of(self._state)
         self._ran = set()
-        for place, array in zip(trace.arrays, trace.program.memory.arrays, strict=True):
+        for place, array in zip(programs.places, programs.memory.arrays, strict=True):
             array[...] = self._leaves[place]
 
     def _has_structure(self, state: S) -> bool:
