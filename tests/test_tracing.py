@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import funcnet as fn
 from funcnet.draws import normal, uniform
 from funcnet.tracing import attempt
+from funcnet.tracing.recorder import Tape
 from funcnet.tracing.structure import leaves_of
 from funcnet.tracing.traces import Trace
 from test_replay import bits, counted_replays
@@ -45,7 +46,8 @@ def _forget() -> Iterator[None]:
 
 X: Final = [scale * normal(KEY.child(i), (4, 3)) for i, scale in enumerate((1, 0.3, 3, 0.5, 2, 0.2, 4, 1))]
 """Batches of other sizes, so that a condition on them does not always hold."""
-WIDE: Final = [normal(KEY.child("wide", i), (96, 96)) for i in range(STEPS)]
+WIDE: Final = [normal(KEY.child("wide", i), (96, 96)).astype(np.float32) for i in range(STEPS)]
+"""Of a size at which BLAS computes the product of an array by itself otherwise."""
 SINGULAR: Final = [np.array([[1.0, 2.0, 0.0], [2.0, 4.0 - i % 3, 0.0]]) for i in range(STEPS)]
 INTEGERS: Final = [(x * 3).astype(np.int64) for x in X]
 COUNTS: Final = [np.arange(i, 12 + i).reshape(4, 3) for i in range(STEPS)]
@@ -678,7 +680,7 @@ UNARY: Final[dict[str, Callable[[Any], Any]]] = {
     "zeros": np.zeros_like,
     "sum of rows": lambda a: np.tanh(a.sum(axis=0)),
     "largest": lambda a: a.max(axis=-1, keepdims=True),
-    "mean": lambda a: a.mean(axis=-1),
+    "mean": lambda a: a.mean(axis=-1) if a.size else a,
     "single": lambda a: a.astype(np.float32),
     "double": lambda a: a.astype(np.float64),
 }
@@ -777,3 +779,266 @@ def test_random_programs(program: list[Instruction]) -> None:
         assert replayed(step, state, batches) == wanted
     assert bits((state, tuple(batches), LOCKED)) == before
     assert fn.program(step, state, batches[0]).opaque == ()
+
+
+# ------------------------------------------------------------------------------------------------- programs
+
+
+def chained(state: Any, x: AnyArray) -> tuple[Any, float]:
+    """Two updates of one formula; the second gradient comes from the first new value."""
+    a, b = state
+    a = a - 0.1 * (x @ x.T @ a)
+    b = b - 0.1 * (x @ x.T @ a)
+    return (a, b), a[0, 0].item()
+
+
+def apart(state: Any, x: AnyArray) -> tuple[Any, float]:
+    """Two updates of one formula, of which neither needs the other."""
+    a, b = state
+    return (a - 0.1 * (x @ x.T @ b), b - 0.1 * (x @ x.T @ a)), a[0, 0].item()
+
+
+@pytest.mark.parametrize(("step", "subtractions"), [(chained, 2), (apart, 1)])
+def test_updates_are_joined_unless_one_needs_the_other(step: Any, subtractions: int) -> None:
+    """A cycle has no order."""
+    state = (X[0], X[1])
+    check(step, state, X, "traced", inside=False)
+    lines = fn.program(step, state, X[0]).source.splitlines()
+    assert sum("np.subtract(" in line for line in lines) == subtractions
+
+
+def other_sizes(state: Any, x: AnyArray) -> tuple[Any, float]:
+    """One formula for arrays of other sizes, with numbers that vary and one gradient for two of them."""
+    a, b, c, d, n = state
+    g = x[0] * n
+    return (a * 0.9 + g, b * 0.9 + g, c * 0.9 + (x * n), d * 0.9 + n, n + 1), a.sum()
+
+
+def test_arrays_of_other_sizes_are_joined() -> None:
+    """Side by side, with gaps between them."""
+    check(other_sizes, (W, W + 1, X[0], np.ones((2, 2)), 0), X, "traced", inside=False)
+
+
+STEPS_TO_PRINT: Final[dict[str, tuple[Any, Any, AnyArray]]] = {
+    "arrays that move": (STATES["rotate"][1], STATES["rotate"][0], X[1]),
+    "a number": (STATES["a NumPy number"][1], STATES["a NumPy number"][0], X[1]),
+    "joined": (other_sizes, (W, W + 1, X[0], np.ones((2, 2)), 3), X[1]),
+    "gaps": (lambda w, x: (w + x[1:].sum(0), x[0, 0].item()), W, BATCHES["gaps"][0]),
+    "products": (chained, (X[0], X[1]), X[2]),
+}
+
+
+@pytest.mark.parametrize("name", STEPS_TO_PRINT)
+def test_a_printed_program_runs_by_itself(name: str) -> None:
+    """With NumPy alone: a block of bytes for the state, and what the source refers to."""
+    step, state, x = STEPS_TO_PRINT[name]
+    varying = {i for i, leaf in enumerate(leaves_of(state)) if not isinstance(leaf, np.ndarray)}
+    trace = Trace(step, state, x, varying)
+    report = fn.program(step, state, x)
+    assert str(report).endswith(report.source)
+    scope: dict[str, Any] = {}
+    exec(report.source, scope)  # noqa: S102  # that is what is tested
+    block = scope["memory"](len(trace.program.memory.block))
+    leaves = leaves_of(state)
+    for start, place in zip(trace.program.memory.starts.values(), trace.program.memory.starts, strict=True):
+        array = leaves[trace.arrays[place]]
+        block[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+    with np.errstate(all="ignore"):
+        returned = scope["program"](block, report.constants)(x, *(leaves[place] for place in trace.counters))
+        new, loss = step(state, x)
+    wanted = leaves_of(new)
+    for start, place in zip(trace.program.memory.starts.values(), trace.program.memory.starts, strict=True):
+        array = wanted[trace.arrays[place]]
+        assert block[start : start + array.nbytes].tobytes() == array.tobytes()
+    assert returned == (loss, *(wanted[place] for place in trace.counters))
+
+
+def test_names_of_a_program_are_names() -> None:
+    """Whatever fields are called: as Python's words, as what the source has itself, as each other."""
+
+    @frozen(eq=False)
+    class Odd:
+        np: Any
+        lambda_: Any
+        run: Any
+        t1: Any
+        x: Any
+        state: Any
+
+    def step(odd: Odd, x: AnyArray) -> tuple[Odd, float]:
+        parts = [leaf * 0.9 + x[0] * i for i, leaf in enumerate(leaves_of(odd))]
+        return Odd(*parts), 1.0
+
+    check(step, Odd(*(W * i for i in range(6))), X, "traced", inside=False)
+
+
+def test_a_report_of_a_step_that_is_not_traced() -> None:
+    """Nothing but the reason, and the line."""
+    report = fn.program(lambda w, x: (w * float(x[0, 0]), 1.0), W, X[0])
+    (opaque,) = report.opaque
+    assert (report.source, report.calls, report.nbytes, report.constants) == ("", 0, 0, ())
+    assert opaque.reason == "float() took a number out; write .item()"
+    assert f"{__file__}:" in opaque.place
+    assert "# not traced: " in str(report)
+
+
+def test_an_array_of_a_trace_shows_itself_afterwards() -> None:
+    """Whoever kept one can look at it; nothing can be computed with it."""
+    kept: list[Any] = []
+
+    def step(w: AnyArray, x: AnyArray) -> tuple[AnyArray, float]:
+        kept.append(w * 2)
+        return w + x[0], 1.0
+
+    fn.program(step, W, X[0])
+    assert [type(each) is np.ndarray for each in kept] == [True, False]
+    assert repr(kept[1]).endswith(" in a trace")
+
+
+def test_what_a_whole_function_keeps_never_changes() -> None:
+    """It is given copies, in the memory order of the plain call."""
+    kept: list[tuple[AnyArray, bytes, bool]] = []
+
+    @fn.whole
+    def keep(x: AnyArray, pair: Any, n: int) -> AnyArray:
+        kept.extend((array, array.tobytes(), bool(array.flags.f_contiguous)) for array in (x, *pair))
+        assert type(n) is int
+        made: AnyArray = x * n
+        return made
+
+    def step(state: Any, x: AnyArray) -> tuple[Any, float]:
+        w, n = state
+        y = np.tanh(x)
+        return (w + keep(y.T, (y, y[:, 1]), n)[0, :3] + y[1], n + 1), 1.0
+
+    check(step, (W, 0), X, "traced", inside=False)
+    assert len(kept) > 3 * STEPS
+    assert all(array.tobytes() == then for array, then, _ in kept)
+    assert [columns for *_, columns in kept] == [True, False, False] * (len(kept) // 3)
+
+
+# ----------------------------------------------------------------------------------------- planted faults
+
+
+def trap_named(name: str) -> tuple[fn.Step[Any, Any], Any, Sequence[Any], str]:
+    """A trap as arguments of ``check``."""
+    trap = next(trap for trap in TRAPS if trap.name == name)
+    return stepped(trap.function(), inside=False), (np.array([0.5, 1.5, -2.5]), 0), BATCHES[trap.batches], trap.way
+
+
+def late(state: Any, x: AnyArray) -> tuple[Any, float]:
+    """A condition after the update."""
+    w, n = state
+    w = w * 0.9 + x[0]
+    return (w, n + 1), 2.0 if x.max() > 2 else 1.0
+
+
+FAULTS: Final[dict[str, tuple[str, Any, str]]] = {
+    "conditions that are not recorded": ("recorder.Tape.guard", lambda *args: args[2], "if on a maximum"),
+    "errors that are no conditions": ("recorder.Tape.run", lambda _, f, args, kw: f(*args, **kw), "try inv, unread"),
+    "unread operations that may raise, left out": ("passes._may_raise", lambda _: False, "try a power"),
+    "operands that are needed again, overwritten": ("writer._Room.is_sole", lambda *_: True, "in its own results"),
+    "values that writing does not change": ("recorder.Tape.write", lambda *_: None, "in place"),
+    "constants known by their place": ("recorder.hash", lambda _: 0, "a local constant changed"),
+    "views that are copies": ("ducks._viewed", lambda *_: None, "through a view of a view"),
+    "booleans that are always floats": ("passes._computes_in", lambda *_: True, "booleans added into floats"),
+    "text that is not refused": ("recorder.Duck.__repr__", lambda _: "number", "a lookup by text"),
+    "lookups that are not refused": ("ducks.Number.__hash__", lambda _: hash(0), "a lookup by number"),
+    "a state that is written too early": ("writer.can_fail", lambda _: False, ""),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_planted_faults_are_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule of tracing is needed for the trap that is made for it."""
+    where, fault, trap = FAULTS[name]
+    arguments = trap_named(trap) if trap else (late, (W, 0), X, "versions: 2")
+    check(*arguments, inside=False)
+    fn.keep_programs()
+    monkeypatch.setattr(f"funcnet.tracing.{where}", fault, raising="hash" not in where)
+    with pytest.raises(AssertionError):
+        check(*arguments, inside=False)
+
+
+def test_a_product_of_two_equal_ones_needs_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where BLAS has another kernel for an array by itself."""
+    y = np.tanh(WIDE[0])
+    if np.array_equal(y.T @ y, y.T @ y.copy()):
+        pytest.skip("this BLAS computes both alike")
+    encode = Tape.encode
+    monkeypatch.setattr(Tape, "encode", lambda self, x, _=None: encode(self, x))
+    with pytest.raises(AssertionError):
+        check(*trap_named("a product of two equal ones"), inside=False)
+
+
+def test_a_wrong_bit_is_found_at_the_first_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is discarded with a warning, and the fold has the plain bits."""
+    run = Trace.run
+
+    def faulty(self: Trace, leaves: Sequence[Any]) -> Any:
+        done = run(self, leaves)
+        memory = self.program.memory.arrays[0].view(np.uint8)
+        memory[0] ^= 1
+        return done
+
+    step, state, batches, _ = trap_named("in place")
+    wanted = plainly(step, state, batches)
+    monkeypatch.setattr(Trace, "run", faulty)
+    with pytest.warns(fn.ReplayWarning, match="is not replayed: computed again, it gave other numbers") as caught:
+        assert replayed(step, state, batches) == wanted
+    assert len(caught) == 1
+    monkeypatch.undo()
+    with counted_replays() as runs:
+        assert replayed(step, state, batches) == wanted
+    assert runs == []
+
+
+def test_a_wrong_bit_is_found_at_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before any replay."""
+    init = Trace.__init__
+
+    def faulty(self: Trace, *args: Any) -> None:
+        init(self, *args)
+        array = self.outcome[0][0].copy()
+        array.view(np.uint8)[0] ^= 1
+        self.outcome[0][0] = array
+
+    step, state, batches, _ = trap_named("in place")
+    wanted = plainly(step, state, batches)
+    monkeypatch.setattr(Trace, "__init__", faulty)
+    with pytest.warns(fn.ReplayWarning), counted_replays() as runs:
+        assert replayed(step, state, batches) == wanted
+    assert runs == []
+
+
+def test_a_program_that_went_wrong_between_folds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first replay of each fold is compared."""
+    step, state, batches, _ = trap_named("in place")
+    wanted = plainly(step, state, batches)
+    assert replayed(step, state, batches) == wanted
+    test_a_wrong_bit_is_found_at_the_first_replay(monkeypatch)
+
+
+@frozen(eq=False)
+class Noisy(fn.Layer):
+    """A layer that is not pure."""
+
+
+def noisy_forward(_: Noisy, x: fn.Array) -> fn.Array:
+    """Another result each time."""
+    CACHE.append(1)
+    return x * len(CACHE)
+
+
+fn.register_layer(Noisy, forward=noisy_forward, backward=lambda params, _, g: (g, params), name="tests.Noisy")
+
+
+def test_an_impure_layer_is_named_by_check_layer() -> None:
+    """The warning says how to find it, and that finds it."""
+    net = (fn.dense(KEY, 3, 2, dtype=np.float64), Noisy())
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.01)
+    with pytest.warns(fn.ReplayWarning, match=r"check_layer\(layer, x\) names a layer"):
+        fn.train_epoch(step, net, [fn.Batch(x, np.array([0, 1, 0, 1])) for x in X])
+    with pytest.raises(fn.LawError, match="determinism: forward called twice gives two results"):
+        fn.check_layer(net[1], X[0])
+    fn.check_layer(net[0], X[0])
