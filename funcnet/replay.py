@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -190,7 +190,7 @@ class _Programs:
 
 
 @contextmanager
-def _borrowed(key: Callable[[], Hashable]) -> Iterator[_Programs | None]:
+def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
     """Kept programs for a key; None if nothing is to be traced here, or if the key has no hash."""
     if not _kept.programs or recording() is not None:
         yield None
@@ -209,7 +209,7 @@ def _borrowed(key: Callable[[], Hashable]) -> Iterator[_Programs | None]:
 
 def _numbers_of(function: object) -> Hashable:
     """What tells equal records apart: 0.5 and ``np.float64(0.5)`` are equal, and promote otherwise; as 0.0 and -0.0."""
-    return tuple((type(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
+    return tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
 
 
 def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:

@@ -31,8 +31,8 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         (array([[0.8]]), array([-0.1]), array([[1.]]))
     """
     check_number("sgd_update", "learning_rate", learning_rate, low=0, high=INFINITY)
-    number: Any = learning_rate
-    rate = number.item() if isinstance(number, np.generic) else number  # a NumPy number would promote float32 arrays
+    number: Any = learning_rate  # a NumPy number would promote float32 arrays
+    rate = number.item() if isinstance(learning_rate, np.generic) else number
     return descend(params, grads, 1.0 * rate)
 
 

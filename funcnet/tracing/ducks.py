@@ -15,10 +15,11 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from funcnet.arrays import ARRAY_TYPES, AnyArray
-from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, kind_of, layout, raw
+from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, is_array, kind_of, layout, raw
 
 _core: Any = getattr(np, "_core", None) or np.core
 CLIP: Final[np.ufunc] = _core.umath.clip
+TUPLE: Final[Any] = tuple  # the type checkers draw no conclusions from isinstance(x, TUPLE)
 
 _STRUCTURE: Final = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory, np.shares_memory}
 _NEW: Final[dict[Any, int | None]] = {
@@ -55,8 +56,8 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def __init__(self, tape: Tape, storage: Storage, array: AnyArray) -> None:
         self.tape, self.storage, self.array = tape, storage, array
 
-    __class__ = property(lambda _: np.ndarray)
-    __hash__ = None  # type: ignore[assignment]  # as an array
+    __class__ = property(lambda _: np.ndarray)  # pyright: ignore[reportIncompatibleMethodOverride]  # for isinstance
+    __hash__: Any = None  # as an array
     base = None
 
     def operand(self, apart: list[Storage] | None) -> Ref:
@@ -101,7 +102,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
         if _is_basic(index):
             view, made = self._view(index), self.array[index]
             return _element(self.tape, view.operand(None), made) if isinstance(made, np.generic) else view
-        if any(isinstance(part, Number) for part in (index if isinstance(index, tuple) else (index,))):
+        if any(isinstance(part, Number) for part in (index if isinstance(index, TUPLE) else (index,))):
             made = call(self.tape, _picked, (self, index), {})
             if type(made) is Traced:  # a copy in place of a view: neither may be written to from now on
                 self.storage.is_input = made.storage.is_input = True
@@ -110,7 +111,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
 
     def _view(self, index: Any) -> Traced:
         """Basic indexing, by numbers for all axes, too."""
-        parts = index if isinstance(index, tuple) else (index,)
+        parts = index if isinstance(index, TUPLE) else (index,)
         whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # never a NumPy number
         return Traced(self.tape, self.storage, self.array[whole])
 
@@ -188,12 +189,10 @@ for _name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides",
     setattr(Traced, _name, _attribute(_name))
 
 
-def _method(name: str) -> Callable[..., Any]:
-    method = getattr(np.ndarray, name)
-
-    def run(self: Traced, *args: Any, **kwargs: Any) -> Any:
+def _method(method: Callable[..., Any]) -> Callable[..., Any]:
+    def run(self: Duck, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("out") is not None:
-            self.tape.refuse(f"out= of ndarray.{name} cannot be replayed")
+            self.tape.refuse(f"out= of {_text(method)} cannot be replayed")
         return call(self.tape, method, (self, *args), kwargs)
 
     return run
@@ -215,7 +214,7 @@ for _name in (
     *("dot", "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "mean", "var", "std"),
     *("nonzero", "trace", "choose", "compress"),
 ):
-    setattr(Traced, _name, _method(_name))
+    setattr(Traced, _name, _method(getattr(np.ndarray, _name)))
 for _name, _ufunc in (
     *(("sum", np.add), ("prod", np.multiply), ("max", np.maximum), ("min", np.minimum)),
     *(("all", np.logical_and), ("any", np.logical_or)),
@@ -237,7 +236,7 @@ ARRAY_TYPES.add(Traced)
 
 def _is_basic(index: Any) -> bool:
     """Whether indexing gives a view."""
-    parts = index if isinstance(index, tuple) else (index,)
+    parts = index if isinstance(index, TUPLE) else (index,)
     basic = (int, slice, type(None), type(Ellipsis))
     return all(type(part) in basic or (isinstance(part, np.integer) and not isinstance(part, Duck)) for part in parts)
 
@@ -264,7 +263,7 @@ class Number(NDArrayOperatorsMixin, Duck):
     def __init__(self, tape: Tape, scalar: Scalar) -> None:
         self.tape, self.scalar = tape, scalar
 
-    __class__ = property(lambda self: type(self.scalar.value))
+    __class__ = property(lambda self: kind_of(self.scalar.value))  # pyright: ignore[reportIncompatibleMethodOverride]  # for isinstance
 
     def operand(self, _: list[Storage] | None) -> Scalar:
         """The number."""
@@ -307,7 +306,7 @@ class Number(NDArrayOperatorsMixin, Duck):
         if issubclass(kind, np.generic) and name in _OF_KIND:
             return getattr(self.scalar.value, name)
         if issubclass(kind, np.generic) and callable(method) and not name.startswith("__"):
-            return lambda *args, **kwargs: call(self.tape, method, (self, *args), kwargs)
+            return partial(_method(method), self)
         if kind not in (bool, int, float) and not name.startswith("__"):
             self.tape.refuse(f"{kind.__name__}.{name} of a value that varies cannot be replayed")
         raise AttributeError(name)
@@ -340,7 +339,7 @@ def _binary(name: str, func: Callable[..., Any], *, swapped: bool) -> Callable[.
     return operate
 
 
-def _unary(func: Callable[..., Any]) -> Callable[..., Any]:
+def _unary(func: Callable[..., Any]) -> Callable[[Any], Any]:
     return lambda self: call_scalar(self.tape, func, self)
 
 
@@ -405,14 +404,14 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
     if out:
         tape.write(out[0].storage, out[0].operand(None), (kind, ufunc, operands), options)
         return out[0]
-    results = results if isinstance(results, tuple) else (results,)
+    results = results if isinstance(results, TUPLE) else (results,)
     made = [np.asarray(each) for each in results]
     values = tape.record(kind, ufunc, operands, made, kwargs=options)
-    ducks = tuple(
+    ducks = [
         _element(tape, value.whole, each) if isinstance(each, np.generic) else _new(tape, array, value)
         for each, array, value in zip(results, made, values, strict=True)
-    )
-    return ducks if len(ducks) > 1 else ducks[0]
+    ]
+    return tuple(ducks) if len(ducks) > 1 else ducks[0]
 
 
 def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  # one for each kind
@@ -426,15 +425,15 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
         return new
     if func is np.copyto:
         return copy_into(tape, *args, **kwargs)
-    if func is np.where and len(args) == 3:
-        return _where(tape, *args)
-    if func is np.clip and len(args) >= 3 and args[1] is not None and args[2] is not None:
-        out = args[3] if len(args) > 3 else kwargs.get("out")
-        return CLIP(*args[:3], **({} if out is None else {"out": out}))
     if func is np.put:
         return args[0].put(*args[1:], **kwargs) if type(args[0]) is Traced else tape.refuse("np.put into a plain array")
     if func in _REDUCTIONS:
         return getattr(args[0], _REDUCTIONS[func])(*args[1:], **kwargs)
+    if func is np.where and len(args) == 3:
+        return _where(tape, func, *args)
+    if func is np.clip and len(args) >= 3 and args[1] is not None and args[2] is not None:
+        out = args[3] if len(args) > 3 else kwargs.get("out")
+        return CLIP(*args[:3], **({} if out is None else {"out": out}))
     if func in _WRITING or kwargs.get("out") is not None or (func is np.dot and len(args) > 2):
         return tape.refuse(f"np.{func.__name__} wrote into an array")
     return call(tape, func, args, kwargs)
@@ -459,10 +458,10 @@ def copy_into(tape: Tape, dst: Any, src: Any, casting: Any = "same_kind", where:
     tape.write(dst.storage, dst.operand(None), ("copy", None, (source,)), {} if mask is True else {"where": mask})
 
 
-def _where(tape: Tape, condition: Any, a: Any, b: Any) -> Traced:
+def _where(tape: Tape, func: Any, condition: Any, a: Any, b: Any) -> Traced:
     operands = tape.encode((condition, a, b))
-    array = np.asarray(np.where(raw(condition), raw(a), raw(b)))
-    return _new(tape, array, tape.record("call", np.where, operands, (array,))[0])
+    array = np.asarray(func(raw(condition), raw(a), raw(b)))
+    return _new(tape, array, tape.record("call", func, operands, (array,))[0])
 
 
 def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -480,7 +479,7 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
         tape.refuse(f"{_text(func)} wrote into its argument")
     if func in _STRUCTURE:
         return result
-    many = isinstance(result, tuple | list)
+    many = isinstance(result, TUPLE | list)
     results = list(result) if many else [result]
     viewed = [_viewed(each, storages) for each in results]
     if results and all(viewed):
@@ -496,7 +495,7 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
 
 def _made_by_call(tape: Tape, func: Any, given: tuple[Any, Any], results: list[Any], *, many: bool) -> list[Any]:
     for each in results:
-        if isinstance(each, np.ndarray) and not is_dense(each):
+        if is_array(each) and not is_dense(each):
             tape.refuse(f"{_text(func)} gave an array with gaps in its memory")
     values = tape.record("call", func, given[0], results, kwargs=given[1], many=many)
     pairs = zip(results, values, strict=True)
@@ -523,7 +522,7 @@ def _storages(tree: Any, found: list[Storage], plain: list[AnyArray]) -> None:
 
 def _viewed(result: Any, storages: list[Storage]) -> Storage | None:
     """The storage that an array lies in."""
-    if not isinstance(result, np.ndarray) or not result.size:
+    if not is_array(result) or not result.size:
         return None
     return next((each for each in storages if np.may_share_memory(result, each.array)), None)
 

@@ -82,10 +82,10 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         except NotTraceable as refusal:
             place = place_of(refusal)
         else:
+            if not tape.refused:
+                tape.refused = mark[2]
+                return result
             place = ""
-        if not tape.refused:
-            tape.refused = mark[2]
-            return result
         tape.opaque.append(Opaque(" ".join(tape.path), tape.refused, place))
         tape.rewind(mark)
         return one_operation(tape, function, (args, kwargs))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funcnet.tracing.recorder import Op, Ref, Scalar, Value
+from funcnet.tracing.recorder import Op, Ref, Scalar, Value, kind_of
 
 _TOTAL: Final = {
     *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum),
@@ -24,7 +24,7 @@ def refs_in(tree: Any) -> list[Ref]:
     """The arrays among operands."""
     if type(tree) is Ref:
         return [tree]
-    parts: Any = tree.values() if type(tree) is dict else tree if type(tree) in (tuple, list) else ()
+    parts: Any = tree.values() if kind_of(tree) is dict else tree if kind_of(tree) in (tuple, list) else ()
     return [ref for part in parts for ref in refs_in(part)]
 
 

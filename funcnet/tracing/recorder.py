@@ -178,7 +178,7 @@ class Duck:
 
     tape: Tape
 
-    def operand(self, apart: list[Storage] | None) -> Ref | Scalar:
+    def operand(self, apart: list[Storage] | None, /) -> Ref | Scalar:
         """It as an operand; ``apart`` as for ``Tape.encode``."""
         raise NotImplementedError
 
@@ -318,7 +318,7 @@ class Tape:
             return kind, x
         if isinstance(x, np.generic):
             return kind, x.tobytes()
-        if isinstance(x, np.dtype | type):
+        if issubclass(kind, np.dtype | type):
             return x
         self._alive.append(x)
         return kind, id(x)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import numpy as np
 
-from funcnet.tracing.ducks import Number, Traced
+from funcnet.tracing.ducks import TUPLE, Number, Traced
 from funcnet.tracing.recorder import Duck, kind_of
 
 T = TypeVar("T")
@@ -35,12 +35,11 @@ def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
     if kind in _LEAVES:
         result: T = f(tree)
         return result
-    if issubclass(kind, tuple):
+    if issubclass(kind, TUPLE):
         parts: Any = tree
         new = [map_leaves(f, part) for part in parts]
-        same = all(a is b for a, b in zip(parts, new, strict=True))
-        made: Any = tree if same else tuple.__new__(kind, new)
-        return made  # type: ignore[no-any-return]  # a tuple of the tree's own type
+        made: T = tree if all(a is b for a, b in zip(parts, new, strict=True)) else TUPLE.__new__(kind, new)
+        return made
     names = fields_of(kind)
     if not names:
         return tree
@@ -100,8 +99,9 @@ def structure_of(tree: Any) -> Hashable:
     if kind in _ARRAYS:
         return tree.shape, tree.strides, tree.dtype
     if kind in _LEAVES:
-        return kind_of(tree.raw() if isinstance(tree, Duck) else tree)  # type: ignore[no-any-return]  # a type
-    if issubclass(kind, tuple):
+        number: Hashable = kind_of(tree.raw() if isinstance(tree, Duck) else tree)
+        return number
+    if issubclass(kind, TUPLE):
         return kind, tuple(map(structure_of, tree))
     names = fields_of(kind)
     if names:
@@ -115,7 +115,7 @@ def paths_of(tree: Any, path: str = "") -> list[str]:
     kind = kind_of(tree)
     if kind in _LEAVES:
         return [path]
-    if issubclass(kind, tuple):
+    if issubclass(kind, TUPLE):
         names = getattr(kind, "_fields", None) or map(str, range(len(tree)))
         parts = list(zip(names, tree, strict=True))
     else:

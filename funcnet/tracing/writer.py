@@ -13,7 +13,7 @@ import numpy as np
 from funcnet.arrays import AnyArray
 from funcnet.tracing.fusion import Flats, padded
 from funcnet.tracing.passes import can_fail, is_elementwise, refs_in
-from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, kind_of, layout
+from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, is_array, kind_of, layout
 
 HEADING: Final = '''\
 import numpy as np
@@ -41,10 +41,10 @@ _OPERATORS: Final[dict[Any, str]] = {
     operator.add: "{} + {}",
     operator.sub: "{} - {}",
     operator.mul: "{} * {}",
-    operator.truediv: "{} / {}",
-    operator.floordiv: "{} // {}",
+    operator.truediv: "{} / {}",  # pyright: ignore[reportUnknownMemberType]  # typeshed has no types
+    operator.floordiv: "{} // {}",  # pyright: ignore[reportUnknownMemberType]  # typeshed has no types
     operator.mod: "{} % {}",
-    operator.pow: "{} ** {}",
+    operator.pow: "{} ** {}",  # pyright: ignore[reportUnknownMemberType]  # typeshed has no types
     operator.neg: "-{}",
     operator.lt: "{} < {}",
     operator.le: "{} <= {}",
@@ -501,14 +501,14 @@ class Writer:
     def _operands(self, op: Op) -> list[str]:
         """A ufunc's operands; numbers as arrays without axes in their neighbours' dtype, which NumPy takes soonest."""
         dtypes = {ref.dtype for ref in refs_in(op.args)} | {x.array.dtype for x in op.args if type(x) is Const}
-        numbers = [x.value if type(x) is Scalar else x for x in op.args]
-        dtypes |= {x.dtype for x in numbers if isinstance(x, np.generic)}
+        numbers: list[Any] = [x.value if type(x) is Scalar else x for x in op.args]
+        dtypes |= {x.dtype for x in numbers if issubclass(kind_of(x), np.generic)}
         dtype = dtypes.pop() if len(dtypes) == 1 else None
         return [self._operand(x, dtype if dtype is not None and dtype.kind in "fiu" else None) for x in op.args]
 
     def _operand(self, x: Any, dtype: np.dtype[Any] | None) -> str:
-        kind = kind_of(x.value if type(x) is Scalar else x)
-        if isinstance(x, np.generic):
+        kind = kind_of(x.value if kind_of(x) is Scalar else x)
+        if issubclass(kind_of(x), np.generic):
             return self._bind_array(np.array(x))
         if dtype is None or kind not in (int, float) or (dtype.kind != "f" and kind is float):
             return self._expression(x)
@@ -549,6 +549,6 @@ def _identifiers(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _described(thing: Any) -> str:
-    if isinstance(thing, np.ndarray):
+    if is_array(thing):
         return f"{thing.dtype} {thing.shape}"
     return getattr(thing, "__qualname__", None) or repr(thing).replace("\n", " ")[:80]
