@@ -217,7 +217,10 @@ def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
-    with _borrowed(lambda: (step, _numbers_of(step), structure_of(state), in_force())) as programs, np.errstate(all="ignore"):
+    with (
+        _borrowed(lambda: (step, _numbers_of(step), structure_of(state), in_force())) as programs,
+        np.errstate(all="ignore"),
+    ):
         fold = _Fold(_checked(step), state, programs)
         if programs is not None:
             fold.check_again()
@@ -245,7 +248,10 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 
 def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
     """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
-    with _borrowed(lambda: (function, _numbers_of(function), structure_of(fixed), in_force())) as programs, np.errstate(all="ignore"):
+    with (
+        _borrowed(lambda: (function, _numbers_of(function), structure_of(fixed), in_force())) as programs,
+        np.errstate(all="ignore"),
+    ):
         fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
         for batch in batches:
             yield fold.advance(batch)

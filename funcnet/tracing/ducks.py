@@ -132,7 +132,8 @@ class Traced(NDArrayOperatorsMixin, Duck):
 
     def __ipow__(self, other: Any) -> Any:  # as NumPy has it
         ufunc = _POWERS.get(other) if type(other) in (int, float) and self.array.dtype.kind == "f" else None
-        return np.power(self, other, out=self) if ufunc is None else ufunc(self, out=self)
+        itself: Any = self
+        return np.power(itself, other, out=itself) if ufunc is None else ufunc(itself, out=itself)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
