@@ -1,15 +1,20 @@
-"""A layer of your own: a trained slope for each feature's negative side (PReLU), registered, checked, trained.
+"""A layer (PReLU), a loss, an optimizer and a step of your own: pure functions, which are traced as funcnet's own are.
 
 Run: python examples/own_layer.py
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple, TypeVar
+
 import numpy as np
 from attrs import evolve, frozen
 
 import funcnet as fn
-from funcnet.arithmetic import sum_rows
+from funcnet.arithmetic import mean, sum_rows
+from funcnet.trees import map_parameters
+
+N = TypeVar("N", bound=fn.Network)
 
 
 @frozen(eq=False)
@@ -32,25 +37,63 @@ def prelu_backward(params: PReLU, x: fn.Array, g: fn.Array) -> tuple[fn.Array, P
 fn.register_layer(PReLU, forward=prelu_forward, backward=prelu_backward)
 
 
+def squared_hinge(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
+    """The mean of ``max(0, 1 - t y)²`` for targets t of -1 and 1, and its gradient by y. Shapes: (B, 1)."""
+    gap = np.maximum(1 - target * prediction, 0)
+    return mean(gap * gap), gap * target * (-2 / len(gap))
+
+
+@frozen
+class HeavyBall:
+    """``v' = 0.9 v + g``, ``p - rate * v'``, with a rate that falls with the number of updates done."""
+
+    rate: float
+
+    def init(self, params: N, /) -> fn.Moments[N]:
+        """No velocity."""
+        return fn.Moments.of(velocity=map_parameters(np.zeros_like, params))
+
+    def update(self, params: N, grads: N, moments: fn.Moments[N], step: int, /) -> tuple[N, fn.Moments[N]]:
+        """The parameters and moments after one more update."""
+        rate = self.rate / (1 + step / 100)
+        velocity = map_parameters(lambda v, g: 0.9 * v + g, moments["velocity"], grads)
+        return map_parameters(lambda p, v: p - rate * v, params, velocity), fn.Moments.of(velocity=velocity)
+
+
+OPTIMIZER: fn.Optimizer = HeavyBall(rate=0.05)
+
+
+class State(NamedTuple):
+    """A run between two steps."""
+
+    net: tuple[fn.Dense, PReLU, fn.Dense]
+    moments: fn.Moments[tuple[fn.Dense, PReLU, fn.Dense]]
+    step: int
+
+
+def learn(state: State, batch: fn.Batch[fn.Array]) -> tuple[State, float]:
+    """Update the network on a batch; the loss is from before."""
+    loss, grads = fn.value_and_grad(state.net, batch.x, batch.y, squared_hinge)
+    net, moments = OPTIMIZER.update(state.net, grads, state.moments, state.step)
+    return State(net, moments, state.step + 1), loss
+
+
 def main() -> None:
-    """Check the layer's gradients, then learn which of two interleaved half circles a point is on."""
-    slope = np.full(16, 0.25, np.float32)
+    """Check the layer's gradients, learn which of two half circles a point is on, print what became of the step."""
     key = fn.Key(0)
-    net = (fn.dense(key.child(0), 2, 16), PReLU(slope), fn.dense(key.child(1), 16, 2))
+    net = (fn.dense(key.child(0), 2, 16), PReLU(np.full(16, 0.25, np.float32)), fn.dense(key.child(1), 16, 1))
     angle = np.linspace(0, np.pi, 100)
     upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     x = np.concatenate([upper, [1, 0.5] - upper]).astype(np.float32)
-    y = np.repeat([0, 1], 100)
-
+    y = np.repeat(np.array([[-1], [1]], np.float32), 100, axis=0)
     print(fn.check_gradients(net, x[::40]))
-    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
-    run = fn.train(
-        step, net, lambda epoch: fn.minibatches(x, y, 10, key=key.child("shuffle", epoch)), epochs=range(200)
-    )
-    *_, (trained, log) = run
-    print(f"Mean loss of the last epoch: {log.mean_loss:.4f}")
-    print(f"Accuracy: {fn.accuracy(fn.predict(trained, x), y):.4f}")
-    print(f"Slopes, from 0.25 each: {np.array2string(trained[1].slope, precision=2, suppress_small=True)}")
+    state = State(net, OPTIMIZER.init(net), 0)
+    for epoch in range(200):
+        state, _ = fn.train_epoch(learn, state, fn.minibatches(x, y, 10, key=key.child("shuffle", epoch)))
+    print(f"Accuracy: {np.mean(np.sign(fn.forward(state.net, x)) == y):.4f}")
+    print(f"Slopes, from 0.25 each: {np.array2string(state.net[1].slope, precision=2, suppress_small=True)}")
+    report = fn.program(learn, state, fn.Batch(x[:10], y[:10]))
+    print(f"A step: {report.calls} NumPy calls; untraced: {report.opaque or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ VERSIONS: Final = 4
 """The most programs for one shape, where conditions on numbers choose between them."""
 SHAPES: Final = 8
 """The most shapes of batches, or of a function's arguments, for which programs are kept."""
+MISSES: Final = 16
+"""How many more steps than were replayed may find no program that fits; then a shape is computed plainly."""
 CALLS: Final = 4
 """Which call of a function outside of a fold is traced, of those that have one shape: a trace takes the time of ten."""
 
@@ -112,6 +114,7 @@ class _Shape:
         self.traces: list[Trace] = []
         self.varying: set[int] = set()
         self.is_off = False
+        self.misses = 0
         self.leaves_of = _matcher(like)
 
 
@@ -289,25 +292,41 @@ class _Fold(Generic[S, B, R]):
     def advance(self, batch: B) -> R:
         """The result of one step."""
         programs = self._programs
-        if programs is None:
-            self._state, result = self._function(self._state, batch)
-            return result
-        shape = programs.last
+        shape = None if programs is None else programs.last
         given = None if shape is None else shape.leaves_of(batch)
-        if given is None:
+        if programs is None or shape is None or given is None:
+            return self._in_another_shape(batch)
+        if self._leaves is None:
+            self._enter(programs)
+        leaves: list[Any] = [] if self._leaves is None else self._leaves + given
+        for trace in shape.traces if leaves else ():
+            if not trace.verified:
+                done = self._verified(trace, leaves, batch)
+                if done is not None:
+                    return done[0]
+                continue
             try:
-                structure = structure_of(batch)
-                shape = programs.last = programs.shapes.get(structure)
-            except TypeError:  # something in it has no hash
-                return self._plain(batch)[1]
-            given = None if shape is None else shape.leaves_of(batch)
-        if shape is None or given is None:
-            return self._seen(batch, structure_of(batch))
-        for trace in shape.traces:
-            done = self._replayed(trace, given, batch)
-            if done is not None:
-                return done[0]
+                made = trace.run(leaves)
+            except Exception:  # noqa: BLE001, S112  # whatever it was, the plain function has it, too
+                continue
+            if made is not None:
+                shape.misses = max(shape.misses - 1, 0)
+                return self._taken(trace, made, leaves)
+        shape.misses += 1
         return self._traced(batch, shape)
+
+    def _in_another_shape(self, batch: B) -> R:
+        """The result of a step whose batch does not have the last one's shape."""
+        try:
+            structure = structure_of(batch) if self._programs is not None else None
+        except TypeError:  # something in it has no hash
+            structure = None
+        if self._programs is None or structure is None:
+            return self._plain(batch)[1]
+        shape = self._programs.last = self._programs.shapes.get(structure)
+        if shape is None or shape.leaves_of(batch) is None:
+            return self._seen(batch, structure)
+        return self.advance(batch)
 
     def value(self) -> S:
         """The state as a value."""
@@ -323,37 +342,33 @@ class _Fold(Generic[S, B, R]):
 
     # ------------------------------------------------------------------------------------------- a replay
 
-    def _replayed(self, trace: Trace, given: list[Any], batch: B) -> tuple[R] | None:
-        """One step as a program; None if it does not fit, or if it fails: the plain function then says why."""
-        if self._leaves is None:
-            self._enter(trace)
-        if self._leaves is None:
-            return None
-        leaves = self._leaves + given
-        if not trace.fits(leaves):
-            return None
-        before = None if trace.verified else self.value()
-        try:
-            done = trace.run(leaves)
-        except Exception:  # noqa: BLE001  # whatever it was, the plain function has it, too
-            return None
-        if done is None:
-            return None
-        for place, number in zip(trace.counters, done[1], strict=True):
-            self._leaves[place] = number
+    def _taken(self, trace: Trace, made: tuple[Any, ...], leaves: Sequence[Any]) -> R:
+        """The result of a step that a program computed; the state's numbers are what it says."""
         self._ran.add(trace)
-        if before is not None:
-            return (self._verified(trace, before, batch, done[0]),)
-        return (done[0][0] if type(trace.skeleton) is float else _built(trace, done[0], leaves),)
+        if trace.counters and self._leaves is not None:
+            for place, number in zip(trace.counters, made[len(made) - len(trace.counters) :], strict=True):
+                self._leaves[place] = number
+        result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
+        return result
 
-    def _verified(self, trace: Trace, before: S, batch: B, made: Sequence[Any]) -> R:
-        """Compare a program's first replay with the plain function, whose result counts."""
+    def _verified(self, trace: Trace, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
+        """A program's first replay beside the plain function, whose result counts; None if the program does not fit."""
+        before = self.value()
+        try:
+            made = trace.run(leaves)
+        except Exception:  # noqa: BLE001  # as in advance
+            return None
+        if made is None:
+            return None
+        self._taken(trace, made, leaves)
         state, result = self._function(before, batch)
-        trace.verified = _same(leaves_of(result), made) and _same(leaves_of(state), leaves_of(self.value()))
+        trace.verified = _same(leaves_of(result), made[: len(made) - len(trace.counters)]) and _same(
+            leaves_of(state), leaves_of(self.value())
+        )
         if not trace.verified:
             self._leave(state)
             self._discard(self._shape_of(trace))
-        return result
+        return (result,)
 
     def _shape_of(self, trace: Trace) -> _Shape:
         shapes = self._programs.shapes.values() if self._programs else ()
@@ -368,13 +383,13 @@ class _Fold(Generic[S, B, R]):
         text = f"{name_of(self._function)} is not replayed: {reason}; {fix}"
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
-    def _enter(self, trace: Trace) -> None:
+    def _enter(self, programs: _Programs) -> None:
         """Copy the state into the programs' memory, unless a step gave it another structure."""
-        if not self._has_structure(self._state):
+        if programs.memory is None or not self._has_structure(self._state):
             return
         self._leaves = leaves_of(self._state)
         self._ran = set()
-        for place, array in zip(trace.arrays, trace.program.memory.arrays, strict=True):
+        for place, array in zip(programs.places, programs.memory.arrays, strict=True):
             array[...] = self._leaves[place]
 
     def _has_structure(self, state: S) -> bool:
@@ -415,6 +430,9 @@ class _Fold(Generic[S, B, R]):
         """A step for which no trace holds; another one is made if there are not too many."""
         state, result = self._plain(batch)
         leaves = leaves_of((state, batch))
+        if shape.misses > MISSES:
+            shape.is_off = True
+            shape.traces.clear()
         if len(shape.traces) >= VERSIONS:
             stale = [trace for trace in shape.traces if not trace.fits(leaves)]
             shape.traces = [trace for trace in shape.traces if trace not in stale[-1:]]

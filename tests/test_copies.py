@@ -190,6 +190,7 @@ def test_the_comparison_sees(a: object, b: object) -> None:
 def test_the_types_of_the_table() -> None:
     """What the names say."""
     kinds = {"Minibatches": Minibatches, "GradientReport": GradientReport, "SelfTest": SelfTest}
+    assert isinstance(VALUES["StepProgram"](), fn.StepProgram)
     for name, make in VALUES.items():
         kind = kinds.get(name, getattr(fn, name, None))
         assert kind is None or isinstance(make(), kind), name

@@ -271,6 +271,11 @@ def made(kind: Any) -> Callable[..., object]:
     return make
 
 
+def first(batches: Any) -> Any:
+    """The first of a list, or what is no list."""
+    return batches[0] if isinstance(batches, list) and batches else batches
+
+
 def created(params: Any, optimizer: Any, key: Any) -> object:
     """A state, and its text."""
     return shown(fn.TrainState.create(params, optimizer, key=key))
@@ -391,6 +396,8 @@ ROWS: Final[dict[str, Row]] = {
     "Softplus": row(made(fn.Softplus), a.INPUTS),
     "Standardize": row(made(fn.Standardize), a.INPUTS, a.VECTORS, a.VECTORS),
     "Tanh": row(made(fn.Tanh), a.INPUTS),
+    "Moments": row(lambda net, other: fn.Moments.of(mean=net, square=other), a.NETWORKS, a.NETWORKS),
+    "program": row(fn.program, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES.map(first)),
     "TrainState": row(created, a.NETWORKS, a.OPTIMIZERS, a.KEYS),
     "WeightDecay": row(descended(fn.WeightDecay), *DESCENT, a.OPTIMIZERS, a.RATES),
     "accuracy": row(fn.accuracy, a.LABELS, a.LABELS),
@@ -488,7 +495,10 @@ NOT_CALLED: Final = {
     **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
     **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
     **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow", "Summary", "SummaryRow"], "a result"),
+    "StepProgram": "a result",
     **dict.fromkeys(["register_elementwise", "register_layer", "register_name"], "changes what is registered"),
+    "keep_programs": "changes what the process keeps",
+    "whole": "takes a function of the caller's own",
     **dict.fromkeys(["first_divergence", "recheck"], "called in audited_train's row"),
     "portable": "in force in half of all calls",
     "selftest": "takes nothing, and a second",

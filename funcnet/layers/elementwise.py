@@ -62,7 +62,7 @@ def register_elementwise(
 
     reason = "value and slope are all that an elementwise layer needs"
     check_keywords("register_elementwise", removed, ("value_into", "slope_into"), reason)
-    forward.__name__, backward.__name__ = (f"{record.__name__}.{part}" for part in ("forward", "backward"))
     if isinstance(record, type) and issubclass(record, Layer) and fields_of(record).trained:
         raise ConfigError(f"{record.__name__} has trained fields; use register_layer")
     register_layer(record, forward=forward, backward=backward, output_shape=_same, name=name)
+    forward.__name__, backward.__name__ = (f"{record.__name__}.{part}" for part in ("forward", "backward"))

@@ -72,7 +72,7 @@ def program(state, constants):
 <BLANKLINE>
 >>> trace.program.memory.arrays[0][...] = [1.0, 2.0]
 >>> trace.run([None, np.array([3.0, -4.0])])
-((3.0,), ())
+(3.0,)
 >>> trace.program.memory.arrays
 [array([0.7, 2. ])]
 

@@ -127,13 +127,10 @@ class Traced(NDArrayOperatorsMixin, Duck):
         self.tape.write(self.storage, self.operand(None), ("mutate", func, operands), {})
 
     def __pow__(self, other: Any) -> Any:
-        ufunc = _POWERS.get(other) if type(other) in (int, float) and self.array.dtype.kind == "f" else None
-        return np.power(self, other) if ufunc is None else ufunc(self)
+        return _power(self, other)
 
     def __ipow__(self, other: Any) -> Any:  # as NumPy has it
-        ufunc = _POWERS.get(other) if type(other) in (int, float) and self.array.dtype.kind == "f" else None
-        itself: Any = self
-        return np.power(itself, other, out=itself) if ufunc is None else ufunc(itself, out=itself)
+        return _power(self, other, out=self)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -175,6 +172,12 @@ class Traced(NDArrayOperatorsMixin, Duck):
     def clip(self, low: Any = None, high: Any = None, out: Any = None) -> Any:
         """``np.clip``."""
         return call_function(self.tape, np.clip, (self, low, high), {} if out is None else {"out": out})
+
+
+def _power(x: Any, exponent: Any, **out: Any) -> Any:
+    """What ``x ** exponent`` is for an array."""
+    ufunc = _POWERS.get(exponent) if type(exponent) in (int, float) and x.dtype.kind == "f" else None
+    return np.power(x, exponent, **out) if ufunc is None else ufunc(x, **out)
 
 
 def _attribute(name: str) -> property:

@@ -89,13 +89,9 @@ class Trace:
         same = held == self.constants and not self._has_zeros
         return same or all(map(same_leaf, held, self.constants))
 
-    def run(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
-        """The result's leaves and the state's new numbers, at ``counters``; None if a condition does not hold."""
-        returned = self.program.run(*self._taken(leaves))
-        if returned is None:
-            return None
-        cut = len(returned) - len(self.counters)
-        return returned[:cut], returned[cut:]
+    def run(self, leaves: Sequence[Any]) -> tuple[Any, ...] | None:
+        """The result's leaves and then the state's numbers at ``counters``; None if a condition does not hold."""
+        return self.program.run(*self._taken(leaves)) if not self.fixed or self.fits(leaves) else None
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

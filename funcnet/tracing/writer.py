@@ -126,6 +126,8 @@ class Writer:
         self._scalars: dict[Scalar, str] = {}
         self._arguments: dict[Value, str] = {}
         self._home: dict[Value, Value] = {}
+        self._hosts: dict[Value, Value] = {}
+        self._guests: dict[Value, Value] = {}
         self._last: dict[Value | Scalar, int] = {}
         self._parameters: list[str] = []
         self._place = ""
@@ -250,11 +252,11 @@ class Writer:
             return
         home = self._home.get(value)
         if home is not None and op.base is None and self._may_go_home(position, op, home, value):
-            self.room.put(value, *self.room.places[home])
+            self._settle_in(value, home)
             return
         for old in self._replaced(op):
             if self._may_replace(position, old, value):
-                self.room.put(value, *self.room.places[old])
+                self._settle_in(value, old)
                 return
         self.room.take(value)
         if op.base is not None:
@@ -273,14 +275,27 @@ class Writer:
             return False
         if old in self.flats.owner or old in self._arguments:
             return False
-        homely = self._home.get(value) is old and position > self._safe
-        return homely or self.room.is_sole(old)
+        if self.room.places[old][0] is not self.room.state:
+            return self.room.is_sole(old)
+        return position > self._safe and self._guest(self._hosts.get(old, old)) is old
 
     def _may_go_home(self, position: int, op: Op, home: Value, value: Value) -> bool:
         if position <= self._safe or layout(home.array) != layout(value.array) or home in self.flats.owner:
             return False
-        last = self._last.get(home, -1)
-        return last < position or (last == position and home in self._replaced(op))
+        guest = self._guest(home)
+        last = self._last.get(guest, -1)
+        return last < position or (last == position and guest in self._replaced(op))
+
+    def _guest(self, host: Value) -> Value:
+        """Who lies in the memory of one of the state's arrays now: its old value, or what was computed in its place."""
+        return self._guests.get(host, host)
+
+    def _settle_in(self, value: Value, old: Value) -> None:
+        """Let a value lie where another one lay."""
+        self.room.put(value, *self.room.places[old])
+        if self.room.places[old][0] is self.room.state:
+            self._hosts[value] = host = self._hosts.get(old, old)
+            self._guests[host] = value
 
     # ----------------------------------------------------------------------------------------------- names
 

@@ -34,6 +34,8 @@ def reference_among(entries: Sequence[Entry]) -> Entry:
 def check_training(workload: Workload, entries: Sequence[Entry]) -> None:
     """After an epoch of a few steps, started for the second time, all have the reference's losses and weights."""
     entries = [entry for entry in entries if entry.same_result]
+    if not entries:
+        return
     problem = problem_of(workload, rows=STEPS * workload.batch_size, shuffle=False)
     reference = reference_among(entries).trainer(problem)
     expected = reference.epoch()

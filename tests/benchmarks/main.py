@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.agreement import check_prediction, check_training
-from benchmarks.contenders import FLOOR, FUNCNET, IMAGE_TRAINERS, PREDICTORS, TRAINERS, Entry
+from benchmarks.contenders import FLOOR, FUNCNET, PLAIN, POST, PREDICTORS, Entry, trainers
 from benchmarks.footprint import LIBRARIES, import_times, installed_bytes
 from benchmarks.images import problem_of
 from benchmarks.machine import facts
-from benchmarks.table import Figure, Row, as_json, rows, text
+from benchmarks.table import Figure, ProgramRow, Row, as_json, program_text, rows, text
 from benchmarks.timing import ROUND, Task, Timing, measure
 from benchmarks.workloads import WORKLOADS, Problem, Workload
 
@@ -25,20 +27,48 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds, of which the median is shown (default 7)")
     parser.add_argument("--seconds", type=float, default=ROUND, help=f"a round's length (default {ROUND})")
     parser.add_argument("--rows", type=int, help="examples an epoch, instead of the workload's own number")
+    other = "train by another release of funcnet, importable as this name, instead of by other libraries"
+    parser.add_argument("--against", metavar="NAME", help=other)
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     return parser
 
 
 def training(workload: Workload, options: argparse.Namespace) -> list[Row]:
     """Microseconds a step of a whole epoch."""
-    trainers_of = IMAGE_TRAINERS if workload.kind == "images" else TRAINERS
-    entries = [entry for entry in trainers_of if entry.installed]
+    entries = trainers(workload)
+    if options.against is not None:
+        entries = releases(entries, options.against)
     check_training(workload, entries)
+    if options.against is not None:
+        entries = [entry for entry in entries if entry.name not in {POST, PLAIN}]
     problem = problem_of(workload, rows=options.rows)
-    trainers = [entry.trainer(problem) for entry in entries]
-    tasks = [Task(trainer.start, trainer.epoch) for trainer in trainers]
-    timings = measure(tasks, options.rounds, seconds=options.seconds)
-    return rows(workload.name, figures(entries, timings), scale=1e6 / problem.steps, unit="µs/step", own=FUNCNET)
+    made = [entry.trainer(problem) for entry in entries]
+    timings = measure([Task(each.start, each.epoch) for each in made], options.rounds, seconds=options.seconds)
+    return rows(workload.name, figures(entries, timings), scale=1e6 / problem.steps, unit="µs/step")
+
+
+def releases(entries: Sequence[Entry], other: str) -> list[Entry]:
+    """funcnet's contenders, each before itself by another release; the floors, and what all are compared with."""
+    found: list[Entry] = []
+    for entry in entries:
+        if entry.library == "funcnet":
+            found += [entry, entry.of_release(other)]
+        elif entry.name in {*FLOOR.values(), POST, PLAIN}:
+            found.append(entry)
+    return found
+
+
+def programs(workload: Workload, options: argparse.Namespace) -> list[ProgramRow]:
+    """What funcnet makes of its contenders' steps."""
+    problem = problem_of(workload, rows=options.rows)
+    found: list[ProgramRow] = []
+    for entry in trainers(workload):
+        if entry.library == "funcnet":
+            trainer = entry.programmed(problem)
+            made = [trainer.program() for _ in range(options.rounds)]
+            time = statistics.median(program.seconds for program in made) * 1e3
+            found.append(ProgramRow(workload.name, entry.name, made[0].calls, made[0].nbytes / 1e6, time))
+    return found
 
 
 def prediction(workload: Workload, options: argparse.Namespace) -> list[Row]:
@@ -48,13 +78,17 @@ def prediction(workload: Workload, options: argparse.Namespace) -> list[Row]:
     problem = Problem(workload, rows=options.rows)
     tasks = [Task(lambda: None, entry.predictor(problem)) for entry in entries]
     timings = measure(tasks, options.rounds, seconds=options.seconds)
-    return rows(workload.name, figures(entries, timings), scale=1e3, unit="ms", own=FUNCNET)
+    return rows(workload.name, figures(entries, timings), scale=1e3, unit="ms")
 
 
 def figures(entries: Sequence[Entry], timings: Sequence[Timing]) -> list[Figure]:
-    """Each contender beside the floor of its own precision."""
-    pairs = zip(entries, timings, strict=True)
-    return [Figure(entry.name, timing, FLOOR[entry.precision]) for entry, timing in pairs]
+    """Each contender beside the floor of its own precision, and another release beside this one."""
+    found: list[Figure] = []
+    for position, (entry, timing) in enumerate(zip(entries, timings, strict=True)):
+        twin = entries[position - 1]
+        own = twin.name if twin.maker == entry.maker and twin.library == "funcnet" else FUNCNET
+        found.append(Figure(entry.name, timing, FLOOR[entry.precision], own))
+    return found
 
 
 def footprint(workload: Workload, options: argparse.Namespace) -> list[Row]:
@@ -63,15 +97,16 @@ def footprint(workload: Workload, options: argparse.Namespace) -> list[Row]:
     floor, name = libraries[0].name, workload.name
     times = import_times(libraries, options.rounds)
     sizes = [Timing((float(installed_bytes(library)),)) for library in libraries]
-    imports = [Figure(library.name, timing, floor) for library, timing in zip(libraries, times, strict=True)]
-    installs = [Figure(library.name, size, floor) for library, size in zip(libraries, sizes, strict=True)]
+    imports = [Figure(library.name, timing, floor, "funcnet") for library, timing in zip(libraries, times, strict=True)]
+    installs = [Figure(library.name, size, floor, "funcnet") for library, size in zip(libraries, sizes, strict=True)]
     return [
-        *rows(name, imports, scale=1e3, unit="ms import", own="funcnet"),
-        *rows(name, installs, scale=1e-6, unit="MB installed", own="funcnet"),
+        *rows(name, imports, scale=1e3, unit="ms import"),
+        *rows(name, installs, scale=1e-6, unit="MB installed"),
     ]
 
 
-KINDS = {"training": training, "images": training, "prediction": prediction, "footprint": footprint}
+TRAINING = {"training": training, "images": training, "normalized": training}
+KINDS = {**TRAINING, "prediction": prediction, "footprint": footprint}
 
 
 def main() -> None:
@@ -81,16 +116,24 @@ def main() -> None:
     chosen = {workload.name: workload for workload in WORKLOADS if workload.name in options.workloads.split(",")}
     if unknown := set(options.workloads.split(",")) - set(chosen):
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    if options.against is not None:
+        if find_spec(options.against) is None:
+            parser.error(f"no module named {options.against}; put its folder on PYTHONPATH")
+        chosen = {name: workload for name, workload in chosen.items() if workload.kind in TRAINING}
     found: list[Row] = []
+    made: list[ProgramRow] = []
     for workload in chosen.values():
         print(f"{workload.name}: {workload.title} ...", file=sys.stderr, flush=True)
         found += KINDS[workload.kind](workload, options)
+        made += programs(workload, options) if workload.kind in TRAINING else []
     about = facts(options.threads) | ({} if options.rows is None else {"rows": f"{options.rows} instead of each own"})
     titles = {name: workload.title for name, workload in chosen.items()}
     print("\n".join(f"{name}: {value}" for name, value in (about | titles).items()), end="\n\n")
     print(text(found))
+    if made:
+        print("", program_text(made), sep="\n")
     if options.json is not None:
-        options.json.write_text(as_json(about, titles, found) + "\n")
+        options.json.write_text(as_json(about, titles, found, made) + "\n")
 
 
 if __name__ == "__main__":

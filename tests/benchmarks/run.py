@@ -1,6 +1,6 @@
 """The command: set the number of threads while nothing is loaded, then run ``benchmarks.main`` in a new process.
 
-Run: python tests/benchmarks/run.py --threads 1 [--workloads W1,W4] [--rounds 7] [--json out.json]
+Run: python tests/benchmarks/run.py --threads 1 [--workloads W1,W4] [--rounds 7] [--against NAME]
 """
 
 from __future__ import annotations

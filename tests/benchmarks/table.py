@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from benchmarks.contenders import FUNCNET
 from benchmarks.timing import Timing
 
 
@@ -31,14 +32,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured of one contender, and which other contender is its floor."""
+    """What was measured of one contender, which contender is its floor, and which is funcnet beside it."""
 
     contender: str
     timing: Timing
     floor: str
+    own: str = FUNCNET
 
 
-def rows(workload: str, figures: Sequence[Figure], *, scale: float, unit: str, own: str) -> list[Row]:
+@dataclass(frozen=True)
+class ProgramRow:
+    """What a step of one contender became: NumPy calls and megabytes a step, milliseconds to trace and compile it."""
+
+    workload: str
+    contender: str
+    calls: int
+    megabytes: float
+    milliseconds: float
+
+
+def rows(workload: str, figures: Sequence[Figure], *, scale: float, unit: str) -> list[Row]:
     """The figures in a unit, ``scale`` of which are a second's worth of one run, beside their ratios."""
     medians = {figure.contender: figure.timing.median for figure in figures}
     return [
@@ -47,7 +60,7 @@ def rows(workload: str, figures: Sequence[Figure], *, scale: float, unit: str, o
             contender=figure.contender,
             value=figure.timing.median * scale,
             unit=unit,
-            to_funcnet=figure.timing.median / medians[own],
+            to_funcnet=figure.timing.median / medians[figure.own],
             to_floor=figure.timing.median / medians[figure.floor],
             best=min(figure.timing.rounds) * scale,
             spread=figure.timing.spread,
@@ -70,11 +83,28 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+PROGRAM_HEADINGS: Final = ("workload", "contender", "NumPy calls a step", "MB", "ms to trace and compile")
+
+
+def program_cells(row: ProgramRow) -> tuple[str, ...]:
+    """A row as text."""
+    return row.workload, row.contender, str(row.calls), f"{row.megabytes:.3f}", f"{row.milliseconds:.1f}"
+
+
 def text(found: Sequence[Row]) -> str:
+    """The table of times."""
+    return aligned([HEADINGS, *map(cells, found)])
+
+
+def program_text(found: Sequence[ProgramRow]) -> str:
+    """The table of programs."""
+    return aligned([PROGRAM_HEADINGS, *map(program_cells, found)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table, its columns aligned."""
-    lines = [HEADINGS, *map(cells, found)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    numbers = {position for position, name in enumerate(HEADINGS) if name not in {"workload", "contender", "unit"}}
+    numbers = {position for position, name in enumerate(lines[0]) if name not in {"workload", "contender", "unit"}}
 
     def line(parts: Sequence[str]) -> str:
         padded = [
@@ -87,6 +117,9 @@ def text(found: Sequence[Row]) -> str:
     return "\n".join([line(lines[0]), line(rule), *map(line, lines[1:])])
 
 
-def as_json(facts: dict[str, str], workloads: dict[str, str], found: Sequence[Row]) -> str:
-    """Machine, workloads and rows."""
-    return json.dumps({"machine": facts, "workloads": workloads, "rows": [asdict(row) for row in found]}, indent=2)
+def as_json(
+    facts: dict[str, str], workloads: dict[str, str], found: Sequence[Row], programs: Sequence[ProgramRow]
+) -> str:
+    """Machine, workloads, rows and programs."""
+    lists = {"rows": [asdict(row) for row in found], "programs": [asdict(row) for row in programs]}
+    return json.dumps({"machine": facts, "workloads": workloads, **lists}, indent=2)

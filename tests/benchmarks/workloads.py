@@ -19,14 +19,15 @@ LEARNING_RATE: Final = 0.1
 class Workload:
     """What is measured: a training epoch, or predicting all rows, of an MLP with ReLU between its layers.
 
-    ``"images"`` is a training epoch of a LeNet, see ``images.py``.
+    ``"images"`` is a training epoch of a LeNet, see ``images.py``; ``"normalized"`` is one of an MLP with LayerNorm,
+    GELU and Dropout between its layers, trained by Adam.
     """
 
     name: str
     sizes: tuple[int, ...]
     batch_size: int
     rows: int
-    kind: Literal["training", "prediction", "footprint", "images"] = "training"
+    kind: Literal["training", "prediction", "footprint", "images", "normalized"] = "training"
 
     @property
     def title(self) -> str:
@@ -35,8 +36,9 @@ class Workload:
             return "import time, installed size"
         if self.kind == "images":
             return f"LeNet on {' x '.join(map(str, self.sizes))} images, batch {self.batch_size}"
-        task = f"batch {self.batch_size}" if self.kind == "training" else f"predict {self.rows:,} rows"
-        return f"{'-'.join(map(str, self.sizes))}, {task}"
+        layers = " with LayerNorm, GELU, Dropout and Adam" if self.kind == "normalized" else ""
+        task = f"predict {self.rows:,} rows" if self.kind == "prediction" else f"batch {self.batch_size}"
+        return f"{'-'.join(map(str, self.sizes))}{layers}, {task}"
 
 
 WORKLOADS: Final = (
@@ -48,6 +50,7 @@ WORKLOADS: Final = (
     Workload("W6", (784, 100, 200, 10), 256, 50_000, "prediction"),
     Workload("W7", (), 0, 0, "footprint"),
     Workload("W8", (28, 28, 1), 32, 3_200, "images"),
+    Workload("W9", (784, 128, 128, 10), 32, 8_000, "normalized"),
 )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
 from typing import Final, Protocol
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads import Floats, Precision, Problem
+from benchmarks.workloads import Floats, Precision, Problem, Workload
 
 
 class Trainer(Protocol):
@@ -30,32 +34,72 @@ class Trainer(Protocol):
         ...
 
 
+class Program(Protocol):
+    """What a step became: ``funcnet.StepProgram``."""
+
+    @property
+    def calls(self) -> int:
+        """NumPy calls a step."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it works on."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How long tracing and compiling took."""
+        ...
+
+
+class Programmed(Trainer, Protocol):
+    """A trainer whose step can be asked what it became."""
+
+    def program(self) -> Program:
+        """Trace and compile the step once more."""
+        ...
+
+
 Predictor = Callable[[], NDArray[np.integer]]
 """The class of every row of the problem, shape (N,)."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the table: ``module:function`` makes the contender, once its library is known to be there."""
+    """A line of the table: ``module:function`` makes the contender, once its library is known to be there.
+
+    ``only`` names the workloads that it is measured in, if it is not in all.
+    """
 
     name: str
     precision: Precision
     maker: str
     library: str = "numpy"
     same_result: bool = True
+    only: tuple[str, ...] = ()
 
     @property
     def installed(self) -> bool:
         """Whether the library can be imported."""
         return find_spec(self.library) is not None
 
+    def of_release(self, library: str) -> Entry:
+        """The same, by another release of its library, which is importable as this name."""
+        return replace(self, name=self.name.replace(self.library, library, 1), library=library)
+
     def _make(self, problem: Problem) -> object:
         module, _, function = self.maker.partition(":")
-        return getattr(import_module(f"benchmarks.contenders.{module}"), function)(problem)
+        return getattr(_contender(f"benchmarks.contenders.{module}", self.library), function)(problem)
 
     def trainer(self, problem: Problem) -> Trainer:
         """The contender of a training workload."""
         made: Trainer = self._make(problem)  # type: ignore[assignment]
+        return made
+
+    def programmed(self, problem: Problem) -> Programmed:
+        """The contender of a training workload, if it is funcnet's."""
+        made: Programmed = self._make(problem)  # type: ignore[assignment]
         return made
 
     def predictor(self, problem: Problem) -> Predictor:
@@ -64,6 +108,21 @@ class Entry:
         return made
 
 
+@cache
+def _contender(name: str, library: str) -> ModuleType:
+    """A contender's module; for another release of funcnet, loaded once more with that release in funcnet's place."""
+    if name != FUNCTIONAL or library == "funcnet":
+        return import_module(name)
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    with patch.dict(sys.modules, funcnet=import_module(library)):
+        spec.loader.exec_module(module)
+    return module
+
+
+FUNCTIONAL: Final = "benchmarks.contenders.functional"
 FUNCNET: Final = "funcnet float32"
 POST: Final = "the post's NumPy"
 FLOOR: Final = {"float32": "products alone float32", "float64": "products alone float64"}
@@ -74,6 +133,9 @@ TRAINERS: Final = (
     Entry(FUNCNET, "float32", "functional:train32", "funcnet"),
     Entry("funcnet float64", "float64", "functional:train64", "funcnet"),
     Entry("funcnet float32, Momentum", "float32", "functional:train_momentum", "funcnet", same_result=False),
+    Entry("funcnet float32, Adam", "float32", "functional:train_adam", "funcnet", same_result=False, only=("W1", "W4")),
+    Entry("funcnet float32, user's layer", "float32", "functional:train_users", "funcnet", only=("W1", "W4")),
+    Entry("funcnet float32, portable", "float32", "functional:train_portable", "funcnet", only=("W1", "W2")),
     Entry(POST, "float64", "post:train"),
     Entry("PyTorch eager", "float32", "pytorch:train", "torch"),
     Entry("JAX, jit a step", "float32", "compiled:train_steps", "jax"),
@@ -87,6 +149,10 @@ IMAGE_TRAINERS: Final = (
     Entry(PLAIN, "float32", "im2col:train"),
     Entry("PyTorch eager", "float32", "pytorch:train_images", "torch"),
 )
+NORMALIZED_TRAINERS: Final = (
+    Entry(FLOOR["float32"], "float32", "products:train32", same_result=False),
+    Entry(FUNCNET, "float32", "functional:train_normalized", "funcnet", same_result=False),
+)
 PREDICTORS: Final = (
     Entry(FLOOR["float32"], "float32", "products:predict32", same_result=False),
     Entry(FLOOR["float64"], "float64", "products:predict64", same_result=False),
@@ -97,3 +163,10 @@ PREDICTORS: Final = (
     Entry("JAX, jit", "float32", "compiled:predict", "jax"),
     Entry("scikit-learn", "float32", "estimator:predict", "sklearn"),
 )
+
+
+def trainers(workload: Workload) -> list[Entry]:
+    """Who is measured in a training workload, as far as their libraries are there."""
+    of_kind = {"training": TRAINERS, "images": IMAGE_TRAINERS, "normalized": NORMALIZED_TRAINERS}
+    entries = of_kind.get(workload.kind, ())
+    return [entry for entry in entries if entry.installed and (not entry.only or workload.name in entry.only)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 import numpy as np
+from attrs import frozen
 from numpy.typing import NDArray
 
 import funcnet as fn
@@ -15,20 +18,37 @@ S = TypeVar("S", tuple[fn.Layer, ...], fn.TrainState[tuple[fn.Layer, ...]])
 Labels = NDArray[np.int64]
 
 
-def network(problem: Problem, precision: Precision) -> tuple[fn.Layer, ...]:
-    """The problem's initial network."""
+@frozen(eq=False)
+class Rectifier(fn.Layer):
+    """ReLU, registered as users register an activation."""
+
+
+fn.register_elementwise(Rectifier, value=lambda _, x: np.maximum(x, 0), slope=lambda _, x, __: x > 0)
+
+
+def network(
+    problem: Problem, precision: Precision, activation: Callable[[int], tuple[fn.Layer, ...]] = lambda _: (fn.ReLU(),)
+) -> tuple[fn.Layer, ...]:
+    """The problem's initial network, with the layers for so many units after each Dense but the last."""
     layers: list[fn.Layer] = []
     for weight in problem.weights:
         bias = np.zeros(weight.shape[1], precision)
-        layers += [fn.Dense(weight=weight.astype(precision), bias=bias), fn.ReLU()]
-    return tuple(layers[:-1])
+        layers += [fn.Dense(weight=weight.astype(precision), bias=bias), *activation(len(bias))]
+    return tuple(layers[: -len(activation(1))])
 
 
 class Fold(Generic[S]):
-    """An epoch as a fold of a step over batches."""
+    """An epoch as a fold of a step over batches, in an arithmetic."""
 
-    def __init__(self, problem: Problem, precision: Precision, step: fn.Step[S, fn.Batch[Labels]], state: S) -> None:
-        self.problem, self.x = problem, problem.x(precision)
+    def __init__(
+        self,
+        problem: Problem,
+        precision: Precision,
+        step: fn.Step[S, fn.Batch[Labels]],
+        state: S,
+        arithmetic: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.problem, self.x, self.arithmetic = problem, problem.x(precision), arithmetic
         self.step: fn.Step[S, fn.Batch[Labels]] = step
         self.initial: S = state
         self.state: S = state
@@ -42,9 +62,16 @@ class Fold(Generic[S]):
         """Each epoch has a key of its own."""
         key = fn.Key(0).child("shuffle", self.epochs) if self.problem.shuffle else None
         batches = fn.minibatches(self.x, self.problem.labels, self.problem.batch_size, key=key)
-        self.state, log = fn.train_epoch(self.step, self.state, batches)
+        with self.arithmetic():
+            self.state, log = fn.train_epoch(self.step, self.state, batches)
         self.epochs += 1
         return log.mean_loss
+
+    def program(self) -> fn.StepProgram:
+        """The step's program, traced anew."""
+        batch = fn.minibatches(self.x, self.problem.labels, self.problem.batch_size, key=fn.Key(0))[0]
+        with self.arithmetic():
+            return fn.program(self.step, self.initial, batch)
 
     def weights(self) -> list[Floats]:
         """Those of the Dense and the Conv2D layers."""
@@ -73,6 +100,35 @@ def train_momentum(problem: Problem) -> Fold[fn.TrainState[tuple[fn.Layer, ...]]
     optimizer = fn.Momentum(learning_rate=LEARNING_RATE / 10)
     state = fn.TrainState.create(network(problem, "float32"), optimizer, key=fn.Key(0))
     return Fold(problem, "float32", fn.train_step(fn.softmax_cross_entropy), state)
+
+
+def train_adam(problem: Problem) -> Fold[fn.TrainState[tuple[fn.Layer, ...]]]:
+    """``train_step`` with Adam in float32."""
+    return adam(problem, network(problem, "float32"))
+
+
+def adam(problem: Problem, net: tuple[fn.Layer, ...]) -> Fold[fn.TrainState[tuple[fn.Layer, ...]]]:
+    """``train_step`` with Adam in float32, of this network."""
+    state = fn.TrainState.create(net, fn.Adam(learning_rate=LEARNING_RATE / 100), key=fn.Key(0))
+    return Fold(problem, "float32", fn.train_step(fn.softmax_cross_entropy), state)
+
+
+def train_users(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
+    """``sgd_step`` in float32, with an activation that is registered here."""
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=LEARNING_RATE)
+    return Fold(problem, "float32", step, network(problem, "float32", lambda _: (Rectifier(),)))
+
+
+def train_portable(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
+    """``sgd_step`` in float32 and portable arithmetic."""
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=LEARNING_RATE)
+    return Fold(problem, "float32", step, network(problem, "float32"), fn.portable)
+
+
+def train_normalized(problem: Problem) -> Fold[fn.TrainState[tuple[fn.Layer, ...]]]:
+    """``train_step`` with Adam in float32, with LayerNorm, GELU and Dropout."""
+    net = network(problem, "float32", lambda units: (fn.layer_norm(units), fn.GELU(), fn.Dropout(0.1)))
+    return adam(problem, net)
 
 
 def train_images(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
