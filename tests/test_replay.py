@@ -61,12 +61,13 @@ class Outcome(NamedTuple):
 
 def bits(tree: object) -> list[tuple[str, object]]:
     """The leaves, to be compared: arrays with dtype, shape and bytes, numbers with their type and all digits."""
-    return [
-        (f"{leaf.dtype} {leaf.shape}", leaf.tobytes())
-        if isinstance(leaf, np.ndarray)
-        else (type(leaf).__name__, repr(leaf))
-        for leaf in leaves_of(tree)
-    ]
+    return [_bits_of(leaf) for leaf in leaves_of(tree)]
+
+
+def _bits_of(leaf: Any) -> tuple[str, object]:
+    if type(leaf) is np.ndarray:
+        return f"{leaf.dtype} {leaf.shape}", leaf.tobytes()
+    return type(leaf).__name__, repr(leaf)
 
 
 def arrays_of(tree: object) -> list[fn.Array]:
@@ -423,7 +424,7 @@ def test_losses_optimizers_and_steps_of_users(name: str) -> None:
     x = inputs(KEY, 28, 4)
     batches = fn.minibatches(x, x if target is None else target, 7)
     check_fold(step, state, batches, opaque=opaque)
-    assert not isinstance(state, fn.TrainState) or fn.program(step, state, batches[0]).calls > 10
+    assert fn.program(step, state, batches[0]).calls > 5
 
 
 @frozen(eq=False)

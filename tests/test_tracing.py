@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+import random
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +23,8 @@ from numpy.typing import NDArray
 from test_replay import bits, counted_replays
 
 import funcnet as fn
-from funcnet.draws import normal
+from funcnet.arrays import ARRAY_TYPES
+from funcnet.draws import normal, uniform
 from funcnet.tracing import attempt
 from funcnet.tracing.recorder import Tape
 from funcnet.tracing.structure import leaves_of
@@ -124,7 +129,13 @@ CACHE: Final[list[int]] = []
 LOCKED: Final = normal(KEY.child("locked"), (4, 3))
 LOCKED.flags.writeable = False
 UNLOCKED: Final = np.arange(12.0).reshape(4, 3)
-NAMES: Final[dict[str, Any]] = dict(globals())
+NAMES: Final[dict[str, Any]] = {
+    each.__name__: each
+    for each in (
+        *(copy, math, pickle, random, warnings, ThreadPoolExecutor, normal, uniform, Pair),
+        *(largest, product, pair_product, total, in_columns, writing, cached),
+    )
+} | {"np": np, "fn": fn, "CACHE": CACHE, "LOCKED": LOCKED, "UNLOCKED": UNLOCKED, "KEY": KEY}
 """What the functions of the traps refer to."""
 
 
@@ -781,7 +792,7 @@ BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "where": lambda a, b: np.where(a > b, a, b * 0.5),
     "concatenate": lambda a, b: np.concatenate((a, b)),
     "guard": lambda a, b: a * 0.5 if a.sum() > b.sum() else a * 0.25,
-    "number": lambda a, b: a * np.tanh(b.sum()).item(),
+    "number": lambda a, b: a * abs(b.sum()).item(),
     "element": lambda a, b: a * 0.5 + b.reshape(-1)[0],
 }
 WRITES: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -828,8 +839,8 @@ def interpreted(program: Sequence[Instruction], state: tuple[Any, ...], x: AnyAr
         a, b, own = pool[i % len(pool)], [LOCKED, *pool][j % (len(pool) + 1)], owned[i % len(pool)]
         if not applies(name, a, b) or (name.startswith("write ") and not own):
             continue
-        made = operation(name)(a, b)
-        if isinstance(made, np.ndarray) and not name.startswith("write "):
+        made: Any = operation(name)(a, b)
+        if type(made) in ARRAY_TYPES and not name.startswith("write "):
             pool.append(made)
             owned.append(name not in VIEWS or own)
     new: list[Any] = []
@@ -1017,7 +1028,7 @@ def late(state: Any, x: AnyArray) -> tuple[Any, float]:
     return (w, n + 1), 2.0 if x.max() > 2 else 1.0
 
 
-def constantly(value: object) -> Callable[..., Any]:
+def constantly(*, value: object) -> Callable[..., Any]:
     """A function of anything to this."""
     return lambda *_: value
 
@@ -1033,15 +1044,19 @@ def _run(_: Tape, function: Callable[..., Any], args: Sequence[Any], kwargs: dic
 FAULTS: Final[dict[str, tuple[str, Callable[..., Any], str]]] = {
     "conditions that are not recorded": ("recorder.Tape.guard", _truth, "if on a maximum"),
     "errors that are no conditions": ("recorder.Tape.run", _run, "try inv, unread"),
-    "unread operations that may raise, left out": ("passes._may_raise", constantly(False), "try a power"),
-    "operands that are needed again, overwritten": ("writer._Room.is_sole", constantly(True), "in its own results"),
-    "values that writing does not change": ("recorder.Tape.write", constantly(None), "in place"),
-    "constants known by their place": ("recorder.hash", constantly(0), "a local constant changed"),
-    "views that are copies": ("ducks._viewed", constantly(None), "through a view of a view"),
-    "booleans that are always floats": ("passes._computes_in", constantly(True), "booleans added into floats"),
-    "text that is not refused": ("recorder.Duck.__repr__", constantly("number"), "a lookup by text"),
-    "lookups that are not refused": ("ducks.Number.__hash__", constantly(0), "a lookup by number"),
-    "a state that is written too early": ("writer.can_fail", constantly(False), ""),
+    "unread operations that may raise, left out": ("passes._may_raise", constantly(value=False), "try a power"),
+    "operands that are needed, overwritten": (
+        "writer._Room.is_sole",
+        constantly(value=True),
+        "in its own results",
+    ),
+    "values that writing does not change": ("recorder.Tape.write", constantly(value=None), "in place"),
+    "constants known by their place": ("recorder.hash", constantly(value=0), "a local constant changed"),
+    "views that are copies": ("ducks._viewed", constantly(value=None), "through a view of a view"),
+    "booleans that are always floats": ("passes._computes_in", constantly(value=True), "booleans added into floats"),
+    "text that is not refused": ("recorder.Duck.__repr__", constantly(value="number"), "a lookup by text"),
+    "lookups that are not refused": ("ducks.Number.__hash__", constantly(value=0), "a lookup by number"),
+    "a state that is written too early": ("writer.can_fail", constantly(value=False), ""),
 }
 
 
