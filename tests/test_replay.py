@@ -256,7 +256,7 @@ def test_every_loss(name: str, weighted: bool, arithmetic: Name) -> None:  # noq
 
 
 @given(net=networks())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_random_networks(net: tuple[fn.Network, ...]) -> None:
     """Nested, empty, residual; with a mask for each step, and with the one that sgd_step is given."""
     step = fn.train_step(SOFTMAX)

@@ -781,6 +781,12 @@ VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
     "all": lambda a: a[...],
     "last": lambda a: a[-1:],
 }
+
+
+def _larger(a: Any, b: Any) -> Any:
+    return np.where(a > b, a, b * 0.5)
+
+
 BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "add": lambda a, b: a * 0.5 + b,
     "subtract": lambda a, b: a - b * 0.5,
@@ -789,10 +795,10 @@ BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "maximum": np.maximum,
     "product": lambda a, b: np.tanh(a @ b),
     "product of a transpose": lambda a, b: np.tanh(a.T @ b),
-    "where": lambda a, b: np.where(a > b, a, b * 0.5),
+    "where": _larger,
     "concatenate": lambda a, b: np.concatenate((a, b)),
     "guard": lambda a, b: a * 0.5 if a.sum() > b.sum() else a * 0.25,
-    "number": lambda a, b: a * abs(b.sum()).item(),
+    "number": lambda a, b: a * np.tanh(b.sum()).item(),
     "element": lambda a, b: a * 0.5 + b.reshape(-1)[0],
 }
 WRITES: Final[dict[str, Callable[[Any, Any], Any]]] = {
