@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anything as a
 import attrs
@@ -273,7 +273,13 @@ def made(kind: Any) -> Callable[..., object]:
 
 def first(batches: Any) -> Any:
     """The first of a list, or what is no list."""
-    return batches[0] if isinstance(batches, list) and batches else batches
+    found = cast("list[Any]", batches) if isinstance(batches, list) else []
+    return found[0] if found else cast("Any", batches)
+
+
+def two_moments(mean: Any, square: Any) -> object:
+    """Two networks by name."""
+    return fn.Moments.of(mean=mean, square=square)
 
 
 def created(params: Any, optimizer: Any, key: Any) -> object:
@@ -396,7 +402,7 @@ ROWS: Final[dict[str, Row]] = {
     "Softplus": row(made(fn.Softplus), a.INPUTS),
     "Standardize": row(made(fn.Standardize), a.INPUTS, a.VECTORS, a.VECTORS),
     "Tanh": row(made(fn.Tanh), a.INPUTS),
-    "Moments": row(lambda net, other: fn.Moments.of(mean=net, square=other), a.NETWORKS, a.NETWORKS),
+    "Moments": row(two_moments, a.NETWORKS, a.NETWORKS),
     "program": row(fn.program, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES.map(first)),
     "TrainState": row(created, a.NETWORKS, a.OPTIMIZERS, a.KEYS),
     "WeightDecay": row(descended(fn.WeightDecay), *DESCENT, a.OPTIMIZERS, a.RATES),
