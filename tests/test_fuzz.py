@@ -273,7 +273,7 @@ def made(kind: Any) -> Callable[..., object]:
 
 def first(batches: Any) -> Any:
     """The first of a list, or what is no list."""
-    found = cast("list[Any]", batches) if isinstance(batches, list) else []
+    found: list[Any] = batches if isinstance(batches, list) else []
     return found[0] if found else cast("Any", batches)
 
 

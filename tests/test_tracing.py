@@ -784,7 +784,7 @@ VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def _larger(a: Any, b: Any) -> Any:
-    made: Any = np.where(a > b, a, b * 0.5)
+    made: AnyArray = np.where(a > b, a, b * 0.5)
     return made
 
 
