@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anything as a
 import attrs
@@ -273,8 +273,8 @@ def made(kind: Any) -> Callable[..., object]:
 
 def first(batches: Any) -> Any:
     """The first of a list, or what is no list."""
-    found: list[Any] = batches if isinstance(batches, list) else []
-    return found[0] if found else cast("Any", batches)
+    a_list: Any = list
+    return batches[0] if isinstance(batches, a_list) and batches else batches
 
 
 def two_moments(mean: Any, square: Any) -> object:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import attrs
 import numpy as np
@@ -784,8 +784,7 @@ VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def _larger(a: Any, b: Any) -> Any:
-    made: AnyArray = np.where(a > b, a, b * 0.5)
-    return made
+    return cast("AnyArray", np.where(a > b, a, b * 0.5))
 
 
 BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
