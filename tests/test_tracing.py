@@ -784,8 +784,8 @@ VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def _larger(a: Any, b: Any) -> Any:
-    made: AnyArray = np.where(a > b, a, b * 0.5)
-    return made
+    where: Any = np.where
+    return where(a > b, a, b * 0.5)
 
 
 BINARY: Final[dict[str, Callable[[Any, Any], Any]]] = {
