@@ -12,8 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
+from types import MethodType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+import attrs
 import numpy as np
 from attrs import field, frozen
 
@@ -24,7 +26,7 @@ from funcnet.tracing import NotTraceable, Opaque
 from funcnet.tracing.functions import name_of, place_of
 from funcnet.tracing.program import StateMemory
 from funcnet.tracing.recorder import kind_of, recording
-from funcnet.tracing.structure import fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
+from funcnet.tracing.structure import BY_VALUE, fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
 S = TypeVar("S")
@@ -37,6 +39,8 @@ VERSIONS: Final = 4
 """The most programs for one shape, where conditions on numbers choose between them."""
 SHAPES: Final = 8
 """The most shapes of batches, or of a function's arguments, for which programs are kept."""
+SIGHTINGS: Final = 256
+"""The most shapes that are counted until one is traced."""
 MISSES: Final = 16
 """How many more steps than were replayed may find no program that fits; then a shape is computed plainly."""
 CALLS: Final = 4
@@ -154,8 +158,13 @@ class _MatcherText:
         if not fields and issubclass(kind, tuple):
             self._check(f"len({name}) != {len(tree)}")
             parts = [(f"{name}[{i}]", part) for i, part in enumerate(tree)]
-        elif not fields and tree is not None:
+        elif kind in BY_VALUE and tree is not None:
             self._check(f"{name} != {self._bound(tree)}")
+        elif isinstance(tree, MethodType):
+            self._check(f"{name}.__func__ is not {self._bound(tree.__func__)}")
+            self._check(f"{name}.__self__ is not {self._bound(tree.__self__)}")
+        elif not fields and tree is not None and not attrs.has(kind):
+            self._check(f"{name} is not {self._bound(tree)}")
         for text, part in parts:
             inner = f"v{len(self.lines) + 1}"
             self.lines.append(f"    {inner} = {text}")
@@ -178,12 +187,14 @@ class _Programs:
         self.places: list[int] = []  # of the state's arrays among its leaves
         self.shapes: dict[Hashable, _Shape] = {}
         self.seen: dict[Hashable, int] = {}
+        self.evicted = 0
         self.last: _Shape | None = None
 
     @property
     def nbytes(self) -> int:
         """The bytes of their memory."""
-        return sum(trace.program.nbytes for shape in self.shapes.values() for trace in shape.traces)
+        traces = [trace for shape in self.shapes.values() for trace in shape.traces]
+        return sum(trace.program.nbytes for trace in traces) + (0 if self.memory is None else len(self.memory.block))
 
 
 # ------------------------------------------------------------------------------------------------------- folds
@@ -207,9 +218,10 @@ def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
         _kept.give(known, programs)
 
 
-def _numbers_of(function: object) -> Hashable:
-    """What tells equal records apart: 0.5 and ``np.float64(0.5)`` are equal, and promote otherwise; as 0.0 and -0.0."""
-    return tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
+def _known(function: object) -> tuple[Hashable, ...]:
+    """A function as a key. Equal records with other numbers, such as 0.0 and -0.0, or 0.5 of another type, are two."""
+    numbers = tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
+    return function, structure_of(function), numbers
 
 
 def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
@@ -221,7 +233,7 @@ def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list
         NonFiniteError: If a loss is NaN or infinite.
     """
     with (
-        _borrowed(lambda: (step, _numbers_of(step), structure_of(state), in_force())) as programs,
+        _borrowed(lambda: (*_known(step), structure_of(state), in_force())) as programs,
         np.errstate(all="ignore"),
     ):
         fold = _Fold(_checked(step), state, programs)
@@ -252,7 +264,7 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
     """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
     with (
-        _borrowed(lambda: (function, _numbers_of(function), structure_of(fixed), in_force())) as programs,
+        _borrowed(lambda: (*_known(function), structure_of(fixed), in_force())) as programs,
         np.errstate(all="ignore"),
     ):
         fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
@@ -265,7 +277,7 @@ def replayed_call(function: Callable[..., R], *args: Any) -> R:
 
     Inside of a trace, the function is traced with it.
     """
-    with _borrowed(lambda: (function, _numbers_of(function), in_force())) as programs:
+    with _borrowed(lambda: (*_known(function), in_force())) as programs:
         if programs is None:
             return function(*args)
         with np.errstate(all="ignore"):
@@ -326,6 +338,7 @@ class _Fold(Generic[S, B, R]):
         shape = self._programs.last = self._programs.shapes.get(structure)
         if shape is None or shape.leaves_of(batch) is None:
             return self._seen(batch, structure)
+        self._programs.shapes[structure] = self._programs.shapes.pop(structure)  # the last used one goes last
         return self.advance(batch)
 
     def value(self) -> S:
@@ -336,8 +349,9 @@ class _Fold(Generic[S, B, R]):
         leaves, changed = list(self._leaves), {place for trace in self._ran for place in trace.changed}
         for place, array in zip(programs.places, programs.memory.arrays, strict=True):
             if place in changed:
+                writeable = leaves[place].flags.writeable
                 leaves[place] = array.copy()
-                leaves[place].flags.writeable = False
+                leaves[place].flags.writeable = writeable
         return with_leaves(self._state, iter(leaves))
 
     # ------------------------------------------------------------------------------------------- a replay
@@ -345,6 +359,9 @@ class _Fold(Generic[S, B, R]):
     def _taken(self, trace: Trace, made: tuple[Any, ...], leaves: Sequence[Any]) -> R:
         """The result of a step that a program computed; the state's numbers are what it says."""
         self._ran.add(trace)
+        if self._traced_at == CALLS:  # a fold compares once; calls do so ever more rarely
+            trace.replays += 1
+            trace.verified = bool(trace.replays & (trace.replays - 1))
         if trace.counters and self._leaves is not None:
             for place, number in zip(trace.counters, made[len(made) - len(trace.counters) :], strict=True):
                 self._leaves[place] = number
@@ -378,9 +395,9 @@ class _Fold(Generic[S, B, R]):
         """Go on plainly: what differs between two computations is not pure."""
         shape.is_off = True
         shape.traces.clear()
-        reason = "computed again, it gave other numbers: something in it keeps a state or draws at random"
+        reason = "its replay gave other numbers: it keeps a state, draws at random, or asks for type(x)"
         fix = "check_layer(layer, x) names a layer that does"
-        text = f"{name_of(self._function)} is not replayed: {reason}; {fix}"
+        text = f"{name_of(self._function)} is called in each step instead of being replayed: {reason}; {fix}"
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
     def _enter(self, programs: _Programs) -> None:
@@ -418,10 +435,14 @@ class _Fold(Generic[S, B, R]):
         state, result = self._plain(batch)
         programs = self._programs
         assert programs is not None  # noqa: S101  # for the type checkers
+        if len(programs.seen) > SIGHTINGS:
+            programs.seen.clear()
         count = programs.seen[structure] = programs.seen.get(structure, 0) + 1
-        if count >= self._traced_at:
+        if count >= self._traced_at * (1 + programs.evicted):  # more shapes than are kept would be traced all the time
             while len(programs.shapes) >= SHAPES:
-                del programs.shapes[next(iter(programs.shapes))]
+                oldest = next(iter(programs.shapes))
+                del programs.shapes[oldest], programs.seen[oldest]
+                programs.evicted += 1
             shape = programs.shapes[structure] = programs.last = _Shape(batch)
             self._trace(state, batch, shape, result)
         return result
@@ -448,7 +469,7 @@ class _Fold(Generic[S, B, R]):
             programs.structure = structure_of(state)
         if not self._has_structure(state):
             return
-        shape.varying |= _varying(leaves, new, shape.traces)
+        shape.varying |= _varying(leaves, new, shape.traces if self._traced_at != CALLS else ())
         trace = traced_apart(self._function, state, batch, shape.varying, programs.memory)
         if not isinstance(trace, Trace):
             shape.is_off = True
@@ -470,12 +491,16 @@ def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
     return with_leaves(trace.skeleton, iter(made))
 
 
-def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace]) -> set[int]:
-    """The places of numbers that a step changes, or that differ from what a trace took for a constant."""
+def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) -> set[int]:
+    """The places of numbers that a step changes, or that were other ones in a batch before.
+
+    A number of the state that no step changes is a setting: another one makes another program.
+    """
     pairs = enumerate(zip(leaves, new, strict=False))
     found = {i for i, (old, leaf) in pairs if not is_array(old) and not same_leaf(old, leaf)}
     for trace in traces:
-        found |= {i for i, value in zip(trace.fixed, trace.constants, strict=True) if not same_leaf(leaves[i], value)}
+        given = [(i, value) for i, value in zip(trace.fixed, trace.constants, strict=True) if i >= len(new)]
+        found |= {i for i, value in given if not same_leaf(leaves[i], value)}
     return found
 
 
@@ -485,6 +510,7 @@ def traced_apart(
     """A function's trace, or why there is none; the numbers that turn out to vary are added to ``varying``."""
     while True:
         try:
+            structure_of(arguments)  # without one, nothing is replayed
             return Trace(function, state, arguments, varying, memory)
         except Varies as found:
             varying |= found.places
@@ -551,10 +577,13 @@ def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
     """
     check_callable("program", "step", step)
     with np.errstate(all="ignore"):
-        new, _ = _checked(step)(state, batch)
-        varying = _varying(leaves_of((state, batch)), leaves_of(new), ())
+        new, loss = _checked(step)(state, batch)
+        varying = _varying(leaves_of((state, batch)), leaves_of(new))
         trace = traced_apart(_checked(step), state, batch, varying, None)
+    if isinstance(trace, Trace) and not (_same(trace.outcome[0], leaves_of(new)) and _same(trace.outcome[1], [loss])):
+        trace = Opaque(name_of(step), "computed again, it gave other numbers", "")
     if not isinstance(trace, Trace):
         return StepProgram("", 0, 0, 0.0, (trace,), ())
     made = trace.program
-    return StepProgram(made.source, made.calls, made.nbytes, trace.seconds, made.opaque, tuple(made.constants))
+    nbytes = made.nbytes + len(made.memory.block)
+    return StepProgram(made.source, made.calls, nbytes, trace.seconds, made.opaque, tuple(made.constants))

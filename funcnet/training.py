@@ -243,6 +243,11 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
 
     ``train_epoch(step, s, a + b)`` equals going on over b from where a ended, bit for bit; no batch, no change.
 
+    The step must be pure. When a shape of batches comes for the second time, the step is traced, and then replayed
+    without being called, with the same bits, errors and messages: what it prints or appends to a list is lost.
+    ``program`` shows what became of it, ``ReplayWarning`` says that it is not pure, ``keep_programs(programs=0)`` calls
+    it in each step. NumPy's floating-point warnings are off while it runs.
+
     Raises:
         NonFiniteError: If a loss, or a parameter at the end, is NaN or infinite; says which step.
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 import attrs
 import numpy as np
@@ -644,6 +644,30 @@ def _counts(state: Any, _: AnyArray) -> tuple[Any, float]:
     return (w * 0.9, n + 1, m + 1 if n % 3 == 2 else m), w.sum() * m
 
 
+def _squared_matrix(a: AnyArray) -> Any:
+    """A matrix that is computed twice, multiplied by itself."""
+    function = getattr(np.linalg, "matmul", np.matmul)
+    return function(a * 2, (a * 2).T)
+
+
+@attrs.frozen(eq=False, slots=False)
+class Keeping:
+    """A state that computes something of itself when it is made."""
+
+    w: AnyArray
+
+    def __attrs_post_init__(self) -> None:
+        self.__dict__["size"] = float(self.w[0])
+
+    size: ClassVar[float]
+
+
+@fn.whole
+def _found(x: AnyArray) -> float | None:
+    """A number, or nothing."""
+    return None if x.max() > 3 else float(x.max())
+
+
 STATES: Final[dict[str, tuple[Any, Callable[[Any, Any], tuple[Any, Any]], str]]] = {
     "swap": ((W, W + 1), lambda s, x: ((s[1], s[0]), x[0].sum()), "traced"),
     "swap and change": ((W, W + 1), lambda s, x: ((s[1] * 0.9, s[0] + x[0]), s[0].sum()), "traced"),
@@ -701,6 +725,52 @@ STATES: Final[dict[str, tuple[Any, Callable[[Any, Any], tuple[Any, Any]], str]]]
     ),
     "a large int": ((W, 1), lambda s, _: ((s[0] * 0.5 + s[1] * 1e-40, s[1] * 10**5), s[0].sum()), "traced"),
     "an int beyond floats": ((W, 1), lambda s, _: ((s[0] + s[1] * 1e-300, s[1] * 10**60), 1.0), "error: OverflowError"),
+    "a view that a number turns": (
+        (W, 0),
+        lambda s, x: ((s[0], s[1] + 1), np.rot90(x, s[1] // 4)[0, 0].item()),
+        "bits",
+    ),
+    "a view that a number shapes": (
+        (W, 0),
+        lambda s, x: ((s[0], s[1] + 1), np.add.reduce(x.reshape(2 + s[1] // 4 * 2, -1)[0]).item()),
+        "bits",
+    ),
+    "a part that a number cuts": (
+        (W, 0),
+        lambda s, x: ((s[0], s[1] + 1), np.add.reduce(np.split(x[:, 0], [1 + s[1] // 5])[0]).item()),
+        "bits",
+    ),
+    "axes that a number swaps": (
+        (W, 0),
+        lambda s, x: ((s[0], s[1] + 1), np.swapaxes(x, 0, s[1] // 4)[0, 1].item()),
+        "bits",
+    ),
+    "zeros that a number shapes": (
+        (W, 0),
+        lambda s, x: ((s[0], s[1] + 1), np.add.reduce(np.zeros_like(x, shape=(1 + s[1] // 5,)) + 1).item()),
+        "bits",
+    ),
+    "zeros that are trimmed": (
+        W,
+        lambda w, x: (w, np.add.reduce(np.trim_zeros(np.maximum(x[:, 0], 0))).item()),
+        "bits",
+    ),
+    "two arrays of a state that become one": (
+        (WIDE[0], WIDE[1]),
+        lambda s, x: ((s[0] * 0.9 + x[0, 0].astype(np.float32),) * 2, np.add.reduce(np.dot(s[0], s[1].T), None).item()),
+        "bits",
+    ),
+    "a product by np.linalg": (
+        WIDE[0],
+        lambda w, x: (w * 1, np.add.reduce(_squared_matrix(w * x[0, 0].astype(np.float32)), axis=None).item()),
+        "bits",
+    ),
+    "a whole function that gives a number or nothing": (
+        W,
+        lambda w, x: (w, 2.0 if _found(x) is None else 0.5),
+        "bits",
+    ),
+    "a record that keeps more than its fields": (Keeping(W), lambda s, x: (Keeping(s.w + x[0]), s.size), "bits"),
     "an int beyond a dtype": (
         (np.ones(3, np.uint8), 1),
         lambda s, _: ((s[0] * 0 + s[1], s[1] * 3), 1.0),
@@ -978,7 +1048,7 @@ def test_a_report_of_a_step_that_is_not_traced() -> None:
     report = fn.program(step, W, X[0])
     (opaque,) = report.opaque
     assert (report.source, report.calls, report.nbytes, report.constants) == ("", 0, 0, ())
-    assert opaque.reason == "float() took a number out; write .item()"
+    assert opaque.reason == "float() took a number out; mark the function with @fn.whole"
     assert f"{__file__}:" in opaque.place
     assert "# not traced: " in str(report)
 
@@ -1106,7 +1176,7 @@ def test_a_wrong_bit_is_found_at_the_first_replay(monkeypatch: pytest.MonkeyPatc
     step, state, batches, _ = trap_named("in place")
     wanted = plainly(step, state, batches)
     monkeypatch.setattr(Trace, "run", faulty)
-    with pytest.warns(fn.ReplayWarning, match="is not replayed: computed again, it gave other numbers") as caught:
+    with pytest.warns(fn.ReplayWarning, match="is called in each step .* its replay gave other numbers") as caught:
         assert replayed(step, state, batches) == wanted
     assert len(caught) == 1
     monkeypatch.undo()

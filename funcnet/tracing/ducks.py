@@ -15,7 +15,20 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from funcnet.arrays import ARRAY_TYPES, AnyArray
-from funcnet.tracing.recorder import Duck, Ref, Scalar, Storage, Tape, Value, address, is_array, kind_of, layout, raw
+from funcnet.tracing.recorder import (
+    Duck,
+    Ref,
+    Scalar,
+    Storage,
+    Tape,
+    Value,
+    address,
+    is_array,
+    kind_of,
+    layout,
+    raw,
+    recording,
+)
 
 _core: Any = getattr(np, "_core", None) or np.core
 CLIP: Final[np.ufunc] = _core.umath.clip
@@ -30,7 +43,10 @@ _NEW: Final[dict[Any, int | None]] = {
     np.zeros: 0,
     np.ones: 1,
 }
-_BLAS: Final = {np.dot, np.vdot, np.inner, np.tensordot, np.einsum, np.linalg.multi_dot, np.ndarray.dot}
+_BLAS: Final = {
+    *(np.dot, np.vdot, np.inner, np.tensordot, np.einsum, np.linalg.multi_dot, np.ndarray.dot),
+    *(getattr(np.linalg, name) for name in ("matmul", "tensordot", "vecdot") if hasattr(np.linalg, name)),
+}
 _WRITING: Final = {np.place, np.putmask, np.fill_diagonal, np.put_along_axis, np.resize}
 _REDUCTIONS: Final[dict[Any, str]] = {
     np.sum: "sum",
@@ -78,6 +94,8 @@ class Traced(NDArrayOperatorsMixin, Duck):
         return call_function(self.tape, func, args, kwargs)
 
     def __array__(self, *_: Any, **__: Any) -> AnyArray:
+        if recording() is not self.tape:  # somebody kept it
+            return self.array
         return self.tape.refuse("np.asarray, or another function, took the numbers out of an array")
 
     def __bool__(self) -> bool:
@@ -224,7 +242,7 @@ for _name, _ufunc in (
 
 def _refusing(name: str) -> Callable[..., Any]:
     def refuse(self: Duck, *_: object) -> Any:
-        return self.tape.refuse(f"{name}() took a number out; write .item()")
+        return self.tape.refuse(f"{name}() took a number out; mark the function with @fn.whole")
 
     return refuse
 
@@ -440,6 +458,8 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _made_new(tape: Tape, value: int | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    if has_numbers(tape.encode((args, kwargs))):
+        return tape.refuse(f"the shape that {_text(func)} makes depends on numbers")
     array = tape.run(func, raw(args), raw(kwargs))
     if value is None:
         return _new(tape, array, tape.record("alloc", None, (), (array,), unique=True)[0])
@@ -482,6 +502,8 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
     many = isinstance(result, TUPLE | list)
     results = list(result) if many else [result]
     viewed = [_viewed(each, storages) for each in results]
+    if any(viewed) and (func in (np.trim_zeros, np.real_if_close) or has_numbers((operands, options))):
+        return tape.refuse(f"{_text(func)} gave a view that depends on numbers")
     if results and all(viewed):
         ducks = [Traced(tape, storage, each) for storage, each in zip(viewed, results, strict=True) if storage]
     elif any(viewed):
@@ -493,10 +515,19 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
     return type(result)(*ducks) if hasattr(result, "_fields") else type(result)(ducks)
 
 
+def has_numbers(tree: Any) -> bool:
+    """Whether a number that varies is among operands."""
+    kind = kind_of(tree)
+    parts: Any = tree.values() if kind is dict else tree if kind in (tuple, list) else ()
+    return kind is Scalar or any(map(has_numbers, parts))
+
+
 def _made_by_call(tape: Tape, func: Any, given: tuple[Any, Any], results: list[Any], *, many: bool) -> list[Any]:
     for each in results:
         if is_array(each) and not is_dense(each):
             tape.refuse(f"{_text(func)} gave an array with gaps in its memory")
+        if each is None or isinstance(each, str):
+            tape.refuse(f"{_text(func)} gave {each!r}, which can be another thing in another step")
     values = tape.record("call", func, given[0], results, kwargs=given[1], many=many)
     pairs = zip(results, values, strict=True)
     return [_new(tape, a, value) if isinstance(value, Value) else made_of(tape, value) for a, value in pairs]
@@ -524,7 +555,7 @@ def _viewed(result: Any, storages: list[Storage]) -> Storage | None:
     """The storage that an array lies in."""
     if not is_array(result) or not result.size:
         return None
-    return next((each for each in storages if np.may_share_memory(result, each.array)), None)
+    return next((each for each in storages if np.shares_memory(result, each.array)), None)
 
 
 def is_dense(array: AnyArray) -> bool:

@@ -16,7 +16,7 @@ from funcnet.tracing.structure import is_array, leaves_of, skeleton_of, structur
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_HERE: Final = __file__.removesuffix("functions.py")
+_HERE: Final = __file__.removesuffix("functions.py"), __file__.replace("tracing/functions", "replay")
 _NUMPY: Final = (np.__file__ or "").removesuffix("__init__.py")
 
 
@@ -105,7 +105,7 @@ def place_of(error: BaseException) -> str:
     place, step = "", error.__traceback__
     while step is not None:
         name = step.tb_frame.f_code.co_filename
-        if not name.startswith((_HERE, _NUMPY)):
+        if not name.startswith((*_HERE, _NUMPY)):
             place = f"{name}:{step.tb_lineno}"
         step = step.tb_next
     return place
@@ -114,7 +114,7 @@ def place_of(error: BaseException) -> str:
 def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> R:
     """Record a function's call as one operation on copies of its arrays: it never sees a buffer."""
     args, kwargs = arguments
-    given = args, tuple(kwargs.values())
+    given, names = (args, tuple(kwargs.values())), tuple(kwargs)
     ducks = [leaf for leaf in leaves_of(given) if isinstance(leaf, Duck)]
     leaves = [None if isinstance(leaf, Duck) else leaf for leaf in leaves_of(given)]
     skeleton = skeleton_of(given)
@@ -124,7 +124,7 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
     def run(*values: Any) -> list[Any]:
         fresh = iter(copies(values))
         plain = with_leaves(skeleton, iter([next(fresh) if leaf is None else leaf for leaf in leaves]))
-        result = function(*plain[0], **dict(zip(kwargs, plain[1], strict=True)))
+        result = function(*plain[0], **dict(zip(names, plain[1], strict=True)))
         if not expected:
             expected.append(structure_of(result))
             results.append(result)

@@ -78,10 +78,12 @@ class Program:
         writer = Writer(ordered, flats, memory.starts)
         writer.write(arguments, list(zip(state, new, strict=True)), results, names)
         self.memory, self.calls, self.opaque = memory, writer.calls, tuple(tape.opaque)
-        self.constants, self.nbytes = writer.constants, len(memory.block) + writer.room.nbytes
+        self.constants, self.nbytes = writer.constants, writer.room.nbytes
         self.source = writer.source(results)
         scope: dict[str, Any] = {}
         exec(compile(self.source, "<program>", "exec"), scope)  # noqa: S102  # the source that was written here
+        for op in (*tape.ops, *ordered):  # values and operations hold each other, and the arrays of the trace
+            op.outs.clear()
         self.run: Callable[..., tuple[Any, ...] | None] = scope["program"](memory.block, self.constants)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
-from funcnet.arrays import AnyArray
+from funcnet.arrays import AnyArray, Array, is_canonical
 
 Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
 """Shape, strides and dtype."""
@@ -283,14 +283,15 @@ class Tape:
                 value = Value(storage.array, op)
                 op.outs = [value]
                 self.ops.append(op)
+            if any(other is not storage and np.may_share_memory(other.array, storage.array) for other in apart):
+                self.refuse("two arrays of the state are one")
             apart.append(storage)
         return Ref(value, address(array) - storage.start if array.size else 0, *layout(array))
 
     def _constant(self, array: AnyArray) -> Const:
         if array.dtype.hasobject:
             self.refuse("an array of Python objects")
-        base = array.base
-        locked = not array.flags.writeable and not (isinstance(base, np.ndarray) and base.flags.writeable)
+        locked = is_canonical(cast("Array", array))
         key: object = id(array)
         if array.nbytes <= SMALL:
             key = array.tobytes(), layout(array)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import cache
+from types import MethodType
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -21,6 +22,30 @@ T = TypeVar("T")
 _ARRAYS: Final = (np.ndarray, Traced)
 _NUMBERS: Final = {int, float, *(np.dtype(code).type for code in f"{np.typecodes['AllInteger']}efd")}
 _LEAVES: Final = {np.ndarray, Traced, Number, *_NUMBERS}
+
+
+BY_VALUE: Final = {str, bytes, bool, type(None), type, np.dtype}
+"""What is told apart by its value. Anything else is by its identity: equal objects may compute other numbers."""
+
+
+def identity_of(thing: object) -> tuple[object, ...]:
+    """The objects that a thing is: itself, or a bound method's function and owner."""
+    return (thing.__func__, thing.__self__) if isinstance(thing, MethodType) else (thing,)
+
+
+class Same:
+    """A thing as a key, known by its identity."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 @cache
@@ -93,7 +118,7 @@ def structure_of(tree: Any) -> Hashable:
     """What a program depends on, of a tree: all but the elements of its arrays and its numbers; strides are part of it.
 
     Raises:
-        TypeError: If something in it has no hash.
+        TypeError: If something in it has no hash, or if a record keeps more than its fields.
     """
     kind = kind_of(tree)
     if kind in _ARRAYS:
@@ -103,11 +128,13 @@ def structure_of(tree: Any) -> Hashable:
         return number
     if issubclass(kind, TUPLE):
         return kind, tuple(map(structure_of, tree))
-    names = fields_of(kind)
-    if names:
+    if attrs.has(kind):
+        names = fields_of(kind)
+        if not getattr(tree, "__dict__", {}).keys() <= set(names):
+            raise TypeError("a record that keeps more than its fields")
         return kind, tuple(structure_of(getattr(tree, name)) for name in names)
-    hash(tree)
-    return kind, tree
+    hash(tree)  # what can change has none
+    return kind, tree if kind in BY_VALUE else tuple(map(Same, identity_of(tree)))
 
 
 def paths_of(tree: Any, path: str = "") -> list[str]:

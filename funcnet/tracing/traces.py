@@ -59,6 +59,7 @@ class Trace:
         if changing:
             raise Varies(changing)
         self.skeleton, self.verified = skeleton_of(result), False
+        self.replays = 0
         self.outcome = [_raw(leaf) for leaf in after], [_raw(leaf) for leaf in made]
         self.changed = [place for place in self.arrays if _value(after[place]) is not inputs[place]]
         paths = paths_of((state, arguments))
@@ -114,7 +115,9 @@ def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[l
 
 def _input(tape: Tape, made: Any) -> Any:
     if isinstance(made, Value):
-        return Traced(tape, Storage(made, made.array, is_input=True), made.array)
+        seen = made.array.view()
+        seen.flags.writeable = False  # a function that writes into its argument fails before it has done so
+        return Traced(tape, Storage(made, seen, is_input=True), seen)
     return made_of(tape, made)
 
 

@@ -468,6 +468,7 @@ class Writer:
         if not op.many and isinstance(op.outs[0], Scalar):
             self._scalars[op.outs[0]] = name = self._new_number()
             self._call(self._method(op.func), *args, *options, result=f"{name} = ", place=op.place)
+            self._line(f"if type({name}) is not {self._bind(type(op.outs[0].value))}: return None")
             return
         self._call(self._method(op.func), *args, *options, result="made = ", place=op.place)
         for number, value in enumerate(op.outs):
@@ -475,9 +476,11 @@ class Writer:
             if isinstance(value, Scalar):
                 self._scalars[value] = name = self._new_number()
                 self._line(f"{name} = {made}")
+                self._line(f"if type({name}) is not {self._bind(type(value.value))}: return None")
                 continue
-            shape, strides, _ = layout(value.array)
-            check = f"{made}.shape != {shape}" + (f" or {made}.strides != {strides}" if len(shape) > 1 else "")
+            shape, strides, dtype = layout(value.array)
+            check = f"{made}.shape != {shape} or {made}.dtype != {dtype.str!r}"
+            check += f" or {made}.strides != {strides}" if len(shape) > 1 else ""
             self._line(f"if {check}: return None")
             self._call("copyto", self._name(value.whole), made)
 
@@ -538,7 +541,22 @@ class Writer:
 
 def _identifiers(paths: Iterable[str]) -> Iterator[str]:
     """A name for each path, other than those that the source has itself."""
-    taken = {"np", "copyto", "dot", "memory", "program", "state", "constants", "run", "made"}
+    taken = {
+        "abs",
+        "float",
+        "type",
+        "getattr",
+        "seen",
+        "np",
+        "copyto",
+        "dot",
+        "memory",
+        "program",
+        "state",
+        "constants",
+        "run",
+        "made",
+    }
     for path in paths:
         name = re.sub(r"\W", "_", path) or "value"
         name = f"net_{name}" if name[0].isdigit() else name
