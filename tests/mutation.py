@@ -88,7 +88,7 @@ SAME = (
     (r"\.writeable = None\b", ".writeable = False"),
     (rf"(\breshape\({INSIDE}?)-2\b", r"\1-1"),
 )
-"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelt; what NumPy
+"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelled; what NumPy
 takes for its default (float64, axis 0 of a reduction), None for False, and any negative number in a shape for -1."""
 
 

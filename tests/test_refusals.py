@@ -161,7 +161,7 @@ def test_a_run_goes_on_in_its_own_arithmetic(shard_size: int | None) -> None:
 
 
 def test_an_epoch_of_shards_is_the_plain_fold() -> None:
-    """A step that computes shards has no buffers: an epoch of it has the bits of its steps."""
+    """An epoch of a step that computes shards has the bits of its steps."""
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=3)
     assert fn.equal(fn.train_epoch(step, NET, [BATCH, BATCH])[0], step(step(NET, BATCH)[0], BATCH)[0])
 
