@@ -274,6 +274,26 @@ def test_what_a_layer_could_have_once_is_refused(registering: Any, keyword: str,
     registering(Same, **functions, name=f"tests.Same without {keyword}")
 
 
+@pytest.mark.parametrize("value", [None, 3, "relu"])
+@pytest.mark.parametrize(
+    ("registering", "names"),
+    [(fn.register_layer, ("forward", "backward")), (fn.register_elementwise, ("value", "slope"))],
+)
+def test_what_is_registered_is_functions(registering: Any, names: tuple[str, str], value: object) -> None:
+    """It is refused when it is registered, and nothing is registered then."""
+
+    @attrs.frozen(eq=False)
+    class Same(fn.Layer):
+        pass
+
+    functions = dict(zip(names, (unchanged, passed_on), strict=True))
+    for name in names:
+        with pytest.raises(fn.ConfigError) as caught:
+            registering(Same, **{**functions, name: value})
+        assert str(caught.value) == f"{registering.__name__}: {name} must be a function, got {value!r}"
+    registering(Same, **functions, name=f"tests.Same without {value!r} as {names[0]}")
+
+
 @attrs.frozen(eq=False)
 class Single(fn.Layer):
     """Its backward returns no pair."""
