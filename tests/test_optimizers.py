@@ -624,6 +624,11 @@ def test_moments_are_networks_by_name() -> None:
     moments = fn.Moments.of(mean=mean, square=square)
     assert moments.names == ("mean", "square")
     assert moments["square"] is square
+    assert list(moments) == ["mean", "square"]
+    assert "mean" in moments
+    assert "velocity" not in moments
+    assert mean not in moments
+    assert (len(moments), len(fn.Moments.of())) == (2, 0)
     with pytest.raises(fn.StructureError, match=r"there is no moment 'velocity'; the names are \('mean', 'square'\)$"):
         moments["velocity"]
     outer = fn.Moments.of(average=average).around(moments)
