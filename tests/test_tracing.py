@@ -574,8 +574,8 @@ def check(step: fn.Step[Any, Any], state: Any, batches: Sequence[Any], way: str,
 
     traced: every step but two, and nothing is opaque. versions: n: by so many programs. refused: reason: not traced; if
     it stands inside of something, the rest is. error: both raise it. discarded: pure, but given up with a warning.
-    impure: given up with a warning, and the for loop is not the same twice either. bits: no more than that. fault: what:
-    they have other bits, which is wrong and known; when it is mended, this fails.
+    impure: given up with a warning, and the for loop is not the same twice either. bits: no more than that.
+    fault: what: they have other bits, which is wrong and known; when it is mended, this fails.
     """
     kind, _, what = way.partition(": ")
     wanted = plainly(step, state, batches)
@@ -873,7 +873,7 @@ instructions = st.tuples(st.sampled_from(NAMES_OF_OPERATIONS), st.integers(0, 60
 
 
 @given(program=st.lists(instructions, min_size=4, max_size=30))
-@settings(max_examples=150)
+@settings(max_examples=4 * settings().max_examples)
 def test_random_programs(program: list[Instruction]) -> None:
     """Views, writes, products, conditions: the bits of the plain functions, and arguments as they were."""
     state = (LOCKED * 0.5, W / 3, LOCKED[:3].copy())
