@@ -2,7 +2,7 @@
 
 Each seed draws a split of its own, the same for all three. The size, rate and decay are the best of 30 by R² on the
 splits of seeds 10 to 14; an earlier choice, by validation error among 36, had been seen on seeds 0 to 4 before.
-MLPRegressor has the same size, rate, batches, patience and standardised numbers, untuned.
+MLPRegressor has the same size, rate, batches, patience and standardized numbers, untuned.
 Run: python examples/regression.py [--seeds 0 1 2 3 4] [--figure figures/regression.png]
 """
 
@@ -27,12 +27,12 @@ Run: TypeAlias = fn.Fit[fn.TrainState[tuple[fn.Standardize, fn.Dense, fn.Tanh, f
 
 
 def back(units: fn.Standardize) -> fn.Standardize:
-    """The way back: standardised numbers in their own units again."""
+    """The way back: standardized numbers in their own units again."""
     return fn.Standardize(mean=-units.mean / units.scale, scale=1 / units.scale)
 
 
 def train(rows: fn.Batch[fn.Array], key: fn.Key) -> Run:
-    """A fifth of the rows is held out and says when to stop; the first layer standardises the measurements."""
+    """A fifth of the rows is held out and says when to stop; the first layer standardizes the measurements."""
     fitting, held_out = fn.split(rows.x, rows.y, HELD_OUT, key=key.child("validation"))
     first, last = fn.dense(key.child("init", 0), 10, HIDDEN), fn.dense(key.child("init", 1), HIDDEN, 1)
     net = fn.standardize(fitting.x), first, fn.Tanh(), last
@@ -65,7 +65,7 @@ def picture(path: Path, run: Run, predicted: fn.Array, actual: fn.Array) -> None
     for column in ("loss", "validation"):
         left.plot("epoch", column, data=run.history)
     left.axvline(run.best_epoch or 0, color="gray", linestyle=":", label="best epoch")
-    left.set(xlabel="epoch", ylabel="mean squared error, standardised")
+    left.set(xlabel="epoch", ylabel="mean squared error, standardized")
     left.legend()
     right.scatter(actual, predicted, s=14, alpha=0.7)
     right.axline((150, 150), slope=1, color="gray", linestyle=":")

@@ -12,6 +12,7 @@ from funcnet.arrays import Array
 from funcnet.errors import ConfigError, FuncnetError, StructureError
 from funcnet.keys import Key
 from funcnet.records import Record, check_tree, fields_of, register_name
+from funcnet.settings import check_callable
 from funcnet.tracing import recording
 
 
@@ -93,14 +94,16 @@ def register_layer(
         removed: What earlier versions took beside: ``vjp`` and ``plan`` are refused with the advice to delete them.
 
     Raises:
-        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already; if one of
-            ``training`` and ``is_training`` is given without the other.
+        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already; if forward
+            or backward is no function; if one of ``training`` and ``is_training`` is given without the other.
 
     Example:
         See ``examples/own_layer.py``.
     """
     check_keywords("register_layer", removed, ("vjp", "plan"), "forward and backward are all that a layer needs")
     _check_record(record)
+    check_callable("register_layer", "forward", forward)
+    check_callable("register_layer", "backward", backward)
     if (training is None) != (is_training is None):
         raise ConfigError(f"{record.__name__} must have both of training= and is_training=, or none")
     register_name(record, name)

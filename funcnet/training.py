@@ -68,7 +68,7 @@ def sgd_step(
     """A step of plain gradient descent, whose state is the network itself.
 
     Args:
-        loss: What is minimised.
+        loss: What is minimized.
         learning_rate: The step's length, above 0.
         shard_size: Compute each batch's gradient in shards of so many rows, see ``sharded_value_and_grad``.
         executor: Who computes the shards; it changes no bit and is no part of the step's value.
@@ -97,9 +97,9 @@ def _check_loss(subject: str, loss: object) -> None:
 
 @frozen(eq=False)
 class TrainState(Generic[N]):
-    """All that a run is, between two steps: network, optimiser and its moments, steps done, key, arithmetic.
+    """All that a run is, between two steps: network, optimizer and its moments, steps done, key, arithmetic.
 
-    So it cannot go on under another optimiser or in another arithmetic.
+    So it cannot go on under another optimizer or in another arithmetic.
     """
 
     params: N
@@ -126,12 +126,12 @@ class TrainState(Generic[N]):
 
 
 def averaged(state: TrainState[N]) -> N:
-    """The network with its parameters' moving average, which an optimiser ``Averaging`` in the state keeps.
+    """The network with its parameters' moving average, which an optimizer ``Averaging`` in the state keeps.
 
     What is not trained, such as statistics, is that of the state's own network: calibrate again where there are any.
 
     Raises:
-        ConfigError: If no ``Averaging`` is in the state's optimiser.
+        ConfigError: If no ``Averaging`` is in the state's optimizer.
 
     Example:
         >>> import funcnet as fn
@@ -157,7 +157,7 @@ class TrainStep(Generic[T]):
     executor: Executor | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
-        """The state after one update by its own optimiser, and the loss before it."""
+        """The state after one update by its own optimizer, and the loss before it."""
         _check_run(state)
         if state.arithmetic != in_force():
             fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
@@ -176,7 +176,7 @@ def _check_run(state: object, subject: str = "TrainStep") -> None:
 
 
 def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:
-    """A step for a ``TrainState``: the network in training mode, keyed by the step's number; the state's own optimiser.
+    """A step for a ``TrainState``: the network in training mode, keyed by the step's number; the state's own optimizer.
 
     Example:
         >>> import funcnet as fn

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from funcnet.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, check_finite, lock
 from funcnet.errors import ConfigError, FuncnetError, StructureError
-from funcnet.records import Record, Tree, check_tree, evolve, fields_of, replace_unchecked
+from funcnet.records import Record, Tree, check_tree, evolve, fields_of
 
 T = TypeVar("T", bound=Tree)
 
@@ -121,27 +121,6 @@ def _map_decayed(f: Callable[[Array], Array], tree: Tree) -> Tree:
     for name in fields.networks:
         changes[name] = _map_decayed(f, getattr(tree, name))
     return evolve(tree, **changes) if changes else tree
-
-
-def on_arrays(tree: T, arrays: Iterator[Array]) -> T:
-    """The network with these arrays in the place of its trained ones, in the order of ``leaves``, as they are.
-
-    Nothing is checked, copied or locked: for a fold's own buffers.
-    """
-    return as_type("T", _on_arrays(tree, arrays))
-
-
-def _on_arrays(tree: Tree, arrays: Iterator[Array]) -> Tree:
-    if isinstance(tree, tuple):
-        return tuple(_on_arrays(inner, arrays) for inner in tree)
-    fields = fields_of(type(tree))
-    changes: dict[str, Any] = {}
-    for name in fields.names:
-        if name in fields.networks:
-            changes[name] = _on_arrays(getattr(tree, name), arrays)
-        elif name in fields.trained and getattr(tree, name) is not None:
-            changes[name] = next(arrays)
-    return replace_unchecked(tree, changes) if changes else tree
 
 
 def trained_arrays(tree: Tree) -> list[Array]:

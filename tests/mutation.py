@@ -41,6 +41,8 @@ CHOSEN = {
     ],
     "losses": ["bad_inputs", "refusals", "losses", "properties", "training", "gradients"],
     "optimizers": ["bad_inputs", "refusals", "optimizers", "schedules", "training", "table"],
+    "replay": ["replay", "tracing"],
+    "tracing/": ["tracing"],
 }
 """For each part of the package, the tests that concern it: those files that exist, ``test_`` in front."""
 SLOW = (
@@ -64,6 +66,7 @@ SLOW = (
         "random_structures",
         "random_entries",
         "at_every_step",
+        "costs_the_same",
     ),
 )
 """Words in the names of what starts processes, which would test the code without the fault, or takes long."""
@@ -88,8 +91,9 @@ SAME = (
     (r"\.writeable = None\b", ".writeable = False"),
     (rf"(\breshape\({INSIDE}?)-2\b", r"\1-1"),
 )
-"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelt; what NumPy
-takes for its default (float64, axis 0 of a reduction), None for False, and any negative number in a shape for -1."""
+"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelled; what
+NumPy takes for its default (float64, axis 0 of a reduction), None for False, and any negative number for a
+shape's -1."""
 
 
 @frozen

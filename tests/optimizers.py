@@ -1,4 +1,4 @@
-"""The one table of optimisers: what every test that is about all of them goes over."""
+"""The one table of optimizers: what every test that is about all of them goes over."""
 
 from __future__ import annotations
 

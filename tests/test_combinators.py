@@ -69,10 +69,10 @@ def test_frozen_is_its_network_without_parameters(net: tuple[fn.Network, ...], s
     assert map_parameters(lambda _: pytest.fail("a frozen array was visited"), layer) is layer
 
 
-@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("optimizer", [fn.SGD(learning_rate=0.1), fn.Momentum(learning_rate=0.1)], ids=repr)
 @pytest.mark.parametrize("place", [0, 1])
-def test_training_around_a_frozen_network(optimizer: Any, place: int, planned: bool) -> None:  # noqa: FBT001  # a parameter
+def test_training_around_a_frozen_network(optimizer: Any, place: int, folded: bool) -> None:  # noqa: FBT001  # a parameter
     """It keeps its very arrays; what stands around it learns what it does when nothing is frozen, in a step."""
     base = (square("base"), fn.batch_norm(4, dtype=np.float64), fn.Dropout(0.5))
     base = fn.calibrate(base, X)
@@ -80,7 +80,7 @@ def test_training_around_a_frozen_network(optimizer: Any, place: int, planned: b
     net = (*around, fn.Frozen(base), head())
     state = fn.TrainState.create(net, optimizer, key=KEY)
     step = fn.train_step(CE)
-    end, _ = fn.train_epoch(step, state, batches()) if planned else step(state, batches()[0])
+    end, _ = fn.train_epoch(step, state, batches()) if folded else step(state, batches()[0])
     for new, old in zip(leaves(end.params), leaves(net), strict=True):
         assert (new.array is old.array) == (old.role in ("fixed", "statistic"))
         assert same_bits(new.array, old.array) == (not old.trained)
@@ -389,7 +389,7 @@ def test_shards_and_steps_draw_other_masks() -> None:
 
 
 def test_a_mode_layer_of_ones_own_draws_by_repetition() -> None:
-    """With parameters and a key in one record, plain and on buffers; other keys of it stay."""
+    """With parameters and a key in one record, in steps and in a fold; other keys of it stay."""
 
     @frozen(eq=False)
     class Noisy(fn.Layer):

@@ -131,7 +131,7 @@ for name in OPTIMIZERS:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What another process prints that goes on from each step under each optimiser: a fingerprint a line."""
+    """What another process prints that goes on from each step under each optimizer: a fingerprint a line."""
     directory = tmp_path_factory.mktemp("fits")
     for name, optimizer in OPTIMIZERS.items():
         first = start(optimizer)
@@ -146,7 +146,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_fit_goes_on_in_another_process_from_every_step(name: str, resumed: str) -> None:
-    """Of a run of 30, whatever the optimiser and its schedule, early stopping included: one fingerprint."""
+    """Of a run of 30, whatever the optimizer and its schedule, early stopping included: one fingerprint."""
     whole = fn.fingerprint(ended(start(OPTIMIZERS[name])))
     assert [line for line in resumed.splitlines() if line.startswith(f"{name}: ")] == 31 * [f"{name}: {whole}"]
 

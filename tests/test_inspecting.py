@@ -99,10 +99,10 @@ def test_the_loss_and_the_gradients_are_looked_at() -> None:
     assert found.where == "the gradient by weight"
 
 
-@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("portable", [False, True])
-def test_training_says_where_it_began(planned: bool, portable: bool) -> None:  # noqa: FBT001
-    """The step's number and the first number that is not finite, on buffers and not, in either arithmetic."""
+def test_training_says_where_it_began(folded: bool, portable: bool) -> None:  # noqa: FBT001
+    """The step's number and the first number that is not finite, in a fold and not, in either arithmetic."""
     x = np.tile(X.astype(np.float32), (6, 1))
     x[27, 2] = 3e38
     doubled = fn.Dense(np.full((4, 4), 2.0), np.zeros(4))
@@ -112,7 +112,7 @@ def test_training_says_where_it_began(planned: bool, portable: bool) -> None:  #
 
     def train() -> None:
         state = fn.TrainState.create(net, fn.SGD(learning_rate=1e-6), key=KEY)
-        if planned:
+        if folded:
             fn.train_epoch(step, state, batches)
         for batch in batches:
             state, _ = step(state, batch)
@@ -120,7 +120,7 @@ def test_training_says_where_it_began(planned: bool, portable: bool) -> None:  #
     with fn.portable() if portable else np.errstate(), pytest.raises(fn.NonFiniteError) as raised:
         train()
     message = str(raised.value)
-    assert message.startswith("step 5: ") is planned
+    assert message.startswith("step 5: ") is folded
     assert "the first number that is not finite: the output of layer 0 (Dense)[2, " in message
     assert "computed from numbers between " in message
     assert message.endswith("and 3e+38")

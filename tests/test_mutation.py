@@ -120,7 +120,7 @@ def test_too_many_survivors_fail_though_listed(found: list[Mutant]) -> None:
 
 @pytest.mark.skipif(not (mutation.SOURCE / "funcnet").exists(), reason="the source is not beside the tests")
 def test_every_part_has_files_and_tests() -> None:
-    """No name in the table is misspelt."""
+    """No name in the table is misspelled."""
     for part in (*mutation.CHOSEN, "layers/dense", "arithmetic/portable"):
         assert mutation.files_of(part), part
         assert mutation.tests_of(part), part

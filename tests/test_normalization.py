@@ -1,4 +1,4 @@
-"""Normalisation: definitions, BatchNorm's three forms, calibration, ghosts of shards, standardising."""
+"""Normalization: definitions, BatchNorm's three forms, calibration, ghosts of shards, standardizing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_layer_norm_is_what_it_says() -> None:
 
 
 def test_rms_norm_is_what_it_says() -> None:
-    """Divided by the root of the mean square, not centred; zero stays zero."""
+    """Divided by the root of the mean square, not centered; zero stays zero."""
     layer = fn.RMSNorm(inputs(KEY, 4), 0.25)
     close(fn.forward(layer, IMAGES), IMAGES / np.sqrt((IMAGES**2).mean(-1, keepdims=True) + 0.25) * layer.scale)
     assert not fn.forward(layer, np.zeros((2, 4))).any()
@@ -197,7 +197,7 @@ def test_bad_inputs_are_refused(layer: fn.Layer) -> None:
 def test_a_batch_norm_without_statistics_evaluates_nothing() -> None:
     """It says where it stands and what to do, forward and backward."""
     fix = r"use calibrate\(net, x\) to evaluate, train_step or training\(net, key\) to train"
-    fact = rf"^BatchNorm \(layer 1\): it has no statistics to normalise by; {fix}$"
+    fact = rf"^BatchNorm \(layer 1\): it has no statistics to normalize by; {fix}$"
     for run in (lambda: fn.forward(NET, X), lambda: fn.predict(NET, X), lambda: fn.backward(NET, X, X[:, :2])):
         with pytest.raises(fn.ConfigError, match=fact):
             run()
@@ -407,7 +407,7 @@ def test_training_and_is_training_go_together() -> None:
 
 
 def test_a_layer_that_trains_and_draws_folds_to_the_plain_bits() -> None:
-    """On buffers, its training form is made anew a step, and may be made with copies of its arrays."""
+    """In a fold, its training form is made anew a step, and may be made with copies of its arrays."""
 
     @frozen(eq=False)
     class Noisy(fn.Layer):
@@ -442,7 +442,7 @@ def test_a_layer_that_trains_and_draws_folds_to_the_plain_bits() -> None:
 
 @pytest.mark.parametrize("arithmetic", ["native", "portable"])
 def test_a_shard_is_a_batch_of_its_own(arithmetic: str) -> None:
-    """Ghost batch normalisation: the mean of the shards' own gradients, whoever computes them."""
+    """Ghost batch normalization: the mean of the shards' own gradients, whoever computes them."""
 
     def check() -> None:
         x, y, loss = X[:8], LABELS[:8], fn.softmax_cross_entropy
@@ -464,7 +464,7 @@ def test_a_shard_is_a_batch_of_its_own(arithmetic: str) -> None:
         check()
 
 
-# --------------------------------------------------------------------------------------------- standardising
+# --------------------------------------------------------------------------------------------- standardizing
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

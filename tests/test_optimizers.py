@@ -1,4 +1,4 @@
-"""Optimisers: closed forms, laws, weight decay, composition, values that travel, resuming, goldens, refusals."""
+"""Optimizers: closed forms, laws, weight decay, composition, values that travel, resuming, goldens, refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
 def network(dtype: fn.FloatDType = np.float32) -> tuple[fn.Network, ...]:
-    """Weights, biases, a scale of a normalisation, a layer that draws."""
+    """Weights, biases, a scale of a normalization, a layer that draws."""
     hidden = fn.dense(KEY.child(0), 5, 7, dtype=dtype)
     return (
         hidden,
@@ -330,7 +330,7 @@ def test_portable_bits_are_committed(name: str) -> None:
 
 @frozen
 class Silent:
-    """An optimiser without moments, which does not say its rate."""
+    """An optimizer without moments, which does not say its rate."""
 
     def init(self, _: Any, /) -> fn.Moments[Any]:
         """Nothing."""
@@ -380,7 +380,7 @@ def test_a_norm_that_is_not_finite_is_refused() -> None:
 
 
 def test_learning_rates_are_those_of_the_steps() -> None:
-    """Of every optimiser, through every wrapper; updates that wait have the next one's."""
+    """Of every optimizer, through every wrapper; updates that wait have the next one's."""
     wanted = [SCHEDULE(step) for step in range(6)]
     for optimizer in (fn.AdamW(learning_rate=SCHEDULE), fn.ClipByValue(fn.SGD(learning_rate=SCHEDULE), limit=1.0)):
         assert fn.learning_rates(optimizer, 6).tolist() == wanted
@@ -396,7 +396,7 @@ def test_learning_rates_are_those_of_the_steps() -> None:
 
 
 def test_an_optimizer_without_a_rate_says_so() -> None:
-    """A class is no optimiser, and what is around one without a rate has none either."""
+    """A class is no optimizer, and what is around one without a rate has none either."""
     silent, reason = Silent(), r"the optimizer must say its learning rate, got .*; give it a method rate\(step\)"
     asked: list[tuple[str, Any]] = [
         ("learning_rates", fn.SGD),
@@ -419,7 +419,7 @@ NO_RATES: Final = [0, 0.0, -0.1, NAN, INF, -INF, True, "0.1", None, np.array([0.
 @every_kind
 @pytest.mark.parametrize("rate", NO_RATES[:-1], ids=repr)
 def test_a_rate_is_above_0_and_finite(kind: Any, rate: Any) -> None:
-    """Whatever the optimiser; the message has its name."""
+    """Whatever the optimizer; the message has its name."""
     with pytest.raises(fn.ConfigError, match=rf"^{kind.__name__}: learning_rate must be a number in \(0, inf\), got "):
         kind(learning_rate=rate)
 
@@ -494,7 +494,7 @@ def test_betas_are_two_shares() -> None:
 
 
 def test_wrappers_check_what_they_hold() -> None:
-    """An optimiser, not its class, nor a rate; and no decay in steps without an update."""
+    """An optimizer, not its class, nor a rate; and no decay in steps without an update."""
     wrong: list[Any] = [fn.SGD, 0.1, None]
     for inner in wrong:
         with pytest.raises(fn.ConfigError) as caught:
@@ -624,6 +624,11 @@ def test_moments_are_networks_by_name() -> None:
     moments = fn.Moments.of(mean=mean, square=square)
     assert moments.names == ("mean", "square")
     assert moments["square"] is square
+    assert list(moments) == ["mean", "square"]
+    assert "mean" in moments
+    assert "velocity" not in moments
+    assert mean not in moments
+    assert (len(moments), len(fn.Moments.of())) == (2, 0)
     with pytest.raises(fn.StructureError, match=r"there is no moment 'velocity'; the names are \('mean', 'square'\)$"):
         moments["velocity"]
     outer = fn.Moments.of(average=average).around(moments)
@@ -694,7 +699,7 @@ def test_a_rate_of_ones_own_promotes_nothing() -> None:
 
 @pytest.mark.parametrize("kind", [(Halved, fn.SGD), (HalvedNesterov, fn.Nesterov)])
 def test_a_rate_of_ones_own_counts_in_every_form(kind: tuple[Any, Any]) -> None:
-    """An epoch on buffers has the bits of its steps, and of the base at that rate."""
+    """An epoch has the bits of its steps, and of the base at that rate."""
     own, base = kind[0](learning_rate=0.25), kind[1](learning_rate=0.125)
     run = fn.TrainState.create(network(), own, key=KEY)
     plain = run

@@ -208,7 +208,7 @@ def test_a_run_may_be_cut_at_any_epoch(stop: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
 def test_labels_of_any_integer_type_are_one_run(dtype: str) -> None:
-    """In a fold on buffers, too, where they become positions."""
+    """In a fold, too, where they become positions."""
     step, x = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), inputs(KEY, 20, 4)
     net = (fn.dense(KEY, 4, 3, dtype=np.float64),)
     wanted, _ = fn.train_epoch(step, net, fn.minibatches(x, LABELS, 5))

@@ -161,7 +161,7 @@ def test_a_run_goes_on_in_its_own_arithmetic(shard_size: int | None) -> None:
 
 
 def test_an_epoch_of_shards_is_the_plain_fold() -> None:
-    """A step that computes shards has no buffers: an epoch of it has the bits of its steps."""
+    """An epoch of a step that computes shards has the bits of its steps."""
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=3)
     assert fn.equal(fn.train_epoch(step, NET, [BATCH, BATCH])[0], step(step(NET, BATCH)[0], BATCH)[0])
 
@@ -272,6 +272,26 @@ def test_what_a_layer_could_have_once_is_refused(registering: Any, keyword: str,
             registering(Same, **functions, **{other: None})
         assert str(unknown.value) == f"{registering.__name__}() got an unexpected keyword argument '{other}'"
     registering(Same, **functions, name=f"tests.Same without {keyword}")
+
+
+@pytest.mark.parametrize("value", [None, 3, "relu"])
+@pytest.mark.parametrize(
+    ("registering", "names"),
+    [(fn.register_layer, ("forward", "backward")), (fn.register_elementwise, ("value", "slope"))],
+)
+def test_what_is_registered_is_functions(registering: Any, names: tuple[str, str], value: object) -> None:
+    """It is refused when it is registered, and nothing is registered then."""
+
+    @attrs.frozen(eq=False)
+    class Same(fn.Layer):
+        pass
+
+    functions = dict(zip(names, (unchanged, passed_on), strict=True))
+    for name in names:
+        with pytest.raises(fn.ConfigError) as caught:
+            registering(Same, **{**functions, name: value})
+        assert str(caught.value) == f"{registering.__name__}: {name} must be a function, got {value!r}"
+    registering(Same, **functions, name=f"tests.Same without {value!r} as {names[0]}")
 
 
 @attrs.frozen(eq=False)

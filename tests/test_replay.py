@@ -256,7 +256,7 @@ def test_every_loss(name: str, weighted: bool, arithmetic: Name) -> None:  # noq
 
 
 @given(net=networks())
-@settings(max_examples=8)
+@settings(max_examples=settings().max_examples // 5)
 def test_random_networks(net: tuple[fn.Network, ...]) -> None:
     """Nested, empty, residual; with a mask for each step, and with the one that sgd_step is given."""
     step = fn.train_step(SOFTMAX)
@@ -277,7 +277,7 @@ sizes = st.integers(1, 70)
     dtype=st.sampled_from([np.float32, np.float64]),
     name=st.sampled_from(["SGD", "Adam"]),
 )
-@settings(max_examples=15)
+@settings(max_examples=settings().max_examples // 3)
 def test_random_shapes(rows: int, size: int, hidden: int, dtype: fn.FloatDType, name: str) -> None:
     """Products, sums and updates of other sizes take other ways through BLAS and NumPy."""
     first = (fn.dense(KEY, size, hidden, dtype=dtype), fn.GELU(), fn.layer_norm(hidden, dtype=dtype))
@@ -325,7 +325,7 @@ def test_a_shape_that_comes_once_is_never_traced(monkeypatch: pytest.MonkeyPatch
 
 
 @given(cuts=st.lists(st.integers(0, 8), max_size=3))
-@settings(max_examples=10)
+@settings(max_examples=settings().max_examples // 4)
 def test_a_fold_in_pieces_is_the_fold(cuts: list[int]) -> None:
     """Law 6, wherever it is cut, with momentum."""
     step, start = fn.train_step(SOFTMAX), run_of(classifier((fn.Tanh(),)))

@@ -143,7 +143,7 @@ def test_arithmetic_is_committed() -> None:
 
 
 def test_a_run_follows_its_schedule() -> None:
-    """Each update has its own step's rate, whether on buffers or not; a rate of 0 changes nothing."""
+    """Each update has its own step's rate, in a fold, too; a rate of 0 changes nothing."""
     schedule = fn.join_schedules([fn.constant(0.5), fn.linear_warmup(0.1, steps=3)], [2])
     net, batch = fn.dense(KEY, 3, 2), fn.Batch(inputs(KEY, 4, 3, dtype=np.float32), np.array([0, 1, 1, 0]))
     run = fn.TrainState.create(net, fn.SGD(learning_rate=schedule), key=KEY)
@@ -168,7 +168,7 @@ class Negative:
 
 @pytest.mark.parametrize("value", [-0.1, NAN, INFINITY, None, "0.1", True])
 def test_what_a_schedule_gives_is_checked(value: Any) -> None:
-    """Finite and 0 or more, with the step's number; in a fold on buffers, too."""
+    """Finite and 0 or more, with the step's number; in a fold, too."""
     fact = r"Negative\(value=.*\): the rate at step 3 must be a number in \[0, inf\), got"
     with pytest.raises(fn.ConfigError, match=fact):
         rate_at(Negative(value), 3)

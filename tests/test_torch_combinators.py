@@ -101,7 +101,7 @@ def of_pool(layer: Any, x: Any, _: Tensors) -> Any:
 
 
 def size_of(layer: Any) -> tuple[int, ...]:
-    """The axis that is normalised."""
+    """The axis that is normalized."""
     return (layer.scale.size,)
 
 

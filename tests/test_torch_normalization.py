@@ -1,4 +1,4 @@
-"""Normalisation against PyTorch in float64: forward, the input's gradient and every parameter's, to 1e-9 relative."""
+"""Normalization against PyTorch in float64: forward, the input's gradient and every parameter's, to 1e-9 relative."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses, optimisers and schedules against PyTorch in float64, to 1e-9 relative. Run with PyTorch installed.
+"""Losses, optimizers and schedules against PyTorch in float64, to 1e-9 relative. Run with PyTorch installed.
 
 Where funcnet has another convention, the row says how the peer is brought to it.
 """
@@ -123,7 +123,7 @@ def compare(row: LossRow, value: float, gradient: fn.Array, theirs: Callable[[An
     np.testing.assert_allclose(gradient, x.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------- optimisers
+# ---------------------------------------------------------------------------------------------- optimizers
 
 STEPS: Final = 50
 INPUTS: Final = inputs(KEY.child("inputs"), STEPS, 6, 4)
@@ -159,7 +159,7 @@ def nothing(_: Any) -> None:
 
 @frozen
 class OptimizerRow:
-    """An optimiser, PyTorch's for a module, and what happens to gradients before an update."""
+    """An optimizer, PyTorch's for a module, and what happens to gradients before an update."""
 
     name: str
     optimizer: Optimizer

@@ -33,6 +33,14 @@ from funcnet.tracing.traces import Trace
 AnyArray = NDArray[Any]
 KEY: Final = fn.Key(31)
 STEPS: Final = 8
+NUMPY_1: Final = int(np.__version__.partition(".")[0]) < 2
+REFUSED: Final = "error: OverflowError"
+BEYOND: Final = "fault: a replay keeps the dtype that the first number gave" if NUMPY_1 else REFUSED
+"""An int beyond an array's dtype, computed with: NumPy 1 widens the result by the int's value."""
+COPIED: Final = "traced" if NUMPY_1 else REFUSED
+"""The same int, copied into the array: NumPy 1 wraps it."""
+BY_VALUE: Final = "discarded" if NUMPY_1 else "traced"
+"""10**9 and a float32 array: NumPy 1 adds in float64, which the replay, in float32, is seen not to do."""
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +286,7 @@ TRAPS: Final = (
     Trap("an error in some step", "return x @ np.ones((3 if n < 5 else 2, 2))", "error: ValueError"),
     Trap("a power of less than 0", "return 2 ** (9 - x)", "error: ValueError", "counts"),
     Trap("an index out of range", "return w[x[0] - 4]", "error: IndexError", "counts"),
-    Trap("an int beyond a dtype", "return x + (250 + n)", "error: OverflowError", "bytes"),
+    Trap("an int beyond a dtype", "return x + (250 + n)", BEYOND, "bytes"),
     # writing
     Trap("in place", "y = x * 2\ny += 1\ny -= w\ny *= y\ny /= 3\ny **= 2\ny //= 2\ny %= 5\nreturn y"),
     Trap("in place on bits", "y = x | 1\ny &= 14\ny ^= 3\ny <<= 1\ny >>= 2\nreturn y", "traced", "int"),
@@ -385,7 +393,7 @@ TRAPS: Final = (
     Trap("a key that decides", "return x * 2 if uniform(KEY.child(n), ()) > 0.5 else x + 1", "versions: 2"),
     Trap("copies", "return x + copy.copy(x) * copy.deepcopy(x) + x.copy('F') + np.copy(x)"),
     Trap("promotion", "return x * 0.1 + np.float64(0.1) * x[0].sum() - 2", "traced", "single"),
-    Trap("promotion by a Python number", "return (x * 3 + True) * 0.1 + 10**9", "traced", "single"),
+    Trap("promotion by a Python number", "return (x * 3 + True) * 0.1 + 10**9", BY_VALUE, "single"),
     Trap("promotion by an array", "return x * np.array(0.1) + np.ones(3)", "traced", "single"),
     Trap("half precision", "return (x * 3 + 1).sum(0) + x.astype(np.float32) * w", "traced", "half"),
     Trap("complex numbers", "return (x * x.conj()).real.copy()", "refused: conj", "complex"),
@@ -567,10 +575,15 @@ def check(step: fn.Step[Any, Any], state: Any, batches: Sequence[Any], way: str,
     traced: every step but two, and nothing is opaque. versions: n: by so many programs. refused: reason: not traced; if
     it stands inside of something, the rest is. error: both raise it. discarded: pure, but given up with a warning.
     impure: given up with a warning, and the for loop is not the same twice either. bits: no more than that.
+    fault: what: they have other bits, which is wrong and known; when it is mended, this fails.
     """
     kind, _, what = way.partition(": ")
     wanted = plainly(step, state, batches)
     assert wanted[1].startswith(what) if kind == "error" else not wanted[1], wanted[1]
+    if kind == "fault":
+        with pytest.raises(AssertionError):
+            watched(step, state, batches, wanted)
+        pytest.xfail(what)
     seen = watched(step, state, batches, None if kind == "impure" else wanted)
     assert seen.warned == (kind in ("discarded", "impure")), way
     if kind in ("discarded", "impure", "bits", "error"):
@@ -774,12 +787,12 @@ STATES: Final[dict[str, tuple[Any, Callable[[Any, Any], tuple[Any, Any]], str]]]
     "an int beyond a dtype": (
         (np.ones(3, np.uint8), 1),
         lambda s, _: ((s[0] * 0 + s[1], s[1] * 3), 1.0),
-        "error: OverflowError",
+        BEYOND,
     ),
     "an int beyond a dtype, copied": (
         (np.ones(3, np.uint8), 1),
         lambda s, _: ((np.full_like(s[0], s[1]) | s[0], s[1] * 3), 1.0),
-        "error: OverflowError",
+        COPIED,
     ),
     "words": (
         Record(W, 0, "a", (None, "b", Record)),
@@ -930,7 +943,7 @@ instructions = st.tuples(st.sampled_from(NAMES_OF_OPERATIONS), st.integers(0, 60
 
 
 @given(program=st.lists(instructions, min_size=4, max_size=30))
-@settings(max_examples=150)
+@settings(max_examples=4 * settings().max_examples)
 def test_random_programs(program: list[Instruction]) -> None:
     """Views, writes, products, conditions: the bits of the plain functions, and arguments as they were."""
     state = (LOCKED * 0.5, W / 3, LOCKED[:3].copy())

@@ -145,7 +145,7 @@ def test_train_is_lazy_and_resumes() -> None:
 
 
 def test_training_learns() -> None:
-    """A network that nearly overfits fifty points in sixty epochs, with each optimiser."""
+    """A network that nearly overfits fifty points in sixty epochs, with each optimizer."""
     for optimizer in OPTIMIZERS:
         run = fn.TrainState.create(NET[:2] + NET[3:], optimizer, key=KEY)
         (*_, (run, log)) = fn.train(fn.train_step(fn.softmax_cross_entropy), run, batches, epochs=range(60))

@@ -117,7 +117,7 @@ def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
 
 
 def more_training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
-    """Optimisers around optimisers, schedules, weights of examples, losses with options."""
+    """Optimizers around optimizers, schedules, weights of examples, losses with options."""
     optimizer = fn.ClipByGlobalNorm(fn.Averaging(fn.AdamW(learning_rate=fn.cosine_decay(0.1, steps=9))), max_norm=1.0)
     state = fn.TrainState.create(net, optimizer, key=fn.Key(1))
     batches = fn.minibatches(x, labels, 8, weight=np.ones(len(x)))

@@ -1,4 +1,4 @@
-"""BatchNorm: normalisation over the batch, with its mode and its statistics as fields."""
+"""BatchNorm: normalization over the batch, with its mode and its statistics as fields."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
 
 
 def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
-    """Normalised by the batch's statistics or by its own, scaled and shifted. No rows give no rows."""
+    """Normalized by the batch's statistics or by its own, scaled and shifted. No rows give no rows."""
     check_channels("BatchNorm", x, "scale", params.scale)
     return normal_and_root(params, x)[0] * params.scale + params.offset
 
@@ -101,7 +101,7 @@ def _positions(x: Array) -> int:
 def _statistics(params: BatchNorm) -> tuple[Array, Array]:
     if params.mean is None or params.variance is None:
         fix = "use calibrate(net, x) to evaluate, train_step or training(net, key) to train"
-        raise ConfigError(f"it has no statistics to normalise by; {fix}", subject="BatchNorm")
+        raise ConfigError(f"it has no statistics to normalize by; {fix}", subject="BatchNorm")
     return params.mean, params.variance
 
 

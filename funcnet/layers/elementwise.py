@@ -12,6 +12,7 @@ from funcnet.arrays import Array, check_batch
 from funcnet.errors import ConfigError
 from funcnet.layer import L, Layer, Shape, check_keywords, register_layer
 from funcnet.records import fields_of
+from funcnet.settings import check_callable
 
 Slope: TypeAlias = "Array | NDArray[np.bool_]"
 
@@ -39,7 +40,8 @@ def register_elementwise(
             delete them.
 
     Raises:
-        ConfigError: If the record has trained fields, or for ``register_layer``'s reasons.
+        ConfigError: If the record has trained fields or value or slope is no function, or for ``register_layer``'s
+            reasons.
 
     Example:
         >>> from attrs import frozen
@@ -64,5 +66,7 @@ def register_elementwise(
     check_keywords("register_elementwise", removed, ("value_into", "slope_into"), reason)
     if isinstance(record, type) and issubclass(record, Layer) and fields_of(record).trained:
         raise ConfigError(f"{record.__name__} has trained fields; use register_layer")
+    check_callable("register_elementwise", "value", value)
+    check_callable("register_elementwise", "slope", slope)
     register_layer(record, forward=forward, backward=backward, output_shape=_same, name=name)
     forward.__name__, backward.__name__ = (f"{record.__name__}.{part}" for part in ("forward", "backward"))

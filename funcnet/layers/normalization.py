@@ -1,4 +1,4 @@
-"""Normalisation of each row by itself, over its last axis: LayerNorm, RMSNorm."""
+"""Normalization of each row by itself, over its last axis: LayerNorm, RMSNorm."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Repeat(Layer, Generic[N]):
 
     In training each repetition draws by itself: Dropout in net has, in repetition i, the child ``("repetition", i)`` of
     the key that ``training`` gave it. With one mask for all, what is kept would be scaled ``times`` times, and the mean
-    would not stay. BatchNorm in net normalises each repetition by itself in training, and evaluates them all with one
+    would not stay. BatchNorm in net normalizes each repetition by itself in training, and evaluates them all with one
     set of statistics, as in PyTorch: those of what enters net in any repetition. A LayerNorm has no such gap.
 
     Source: Lan et al., "ALBERT: a lite BERT for self-supervised learning of language representations", ICLR 2020, for

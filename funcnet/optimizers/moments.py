@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 from attrs import frozen
@@ -18,7 +19,7 @@ INNER: Final = "inner."
 
 @frozen(eq=False, repr=False)
 class Moments(Generic[N]):
-    """Networks of the parameters' structure, by name: ``moments["velocity"]``.
+    """Networks of the parameters' structure, by name: ``moments["velocity"]``. Iteration goes over the names.
 
     Files and fingerprints hold the networks in their order, without the names: an optimizer says them in ``init``.
 
@@ -36,6 +37,8 @@ class Moments(Generic[N]):
         Moments(mean=Dense(weight=float32 (2, 1), bias=float32 (1,)), square=Dense(weight=float32 (2, 1), bias=float32 (1,)))
         >>> moments["square"]
         Dense(weight=float32 (2, 1), bias=float32 (1,))
+        >>> list(moments), "square" in moments, len(moments)
+        (['mean', 'square'], True, 2)
     """  # noqa: E501  # a repr is one line
 
     names: tuple[str, ...]
@@ -67,9 +70,21 @@ class Moments(Generic[N]):
         Raises:
             StructureError: If there is none; says which names there are.
         """
-        if name not in self.names:
+        if name not in self:
             raise StructureError(f"there is no moment {name!r}; the names are {self.names}", subject="Moments")
         return self.networks[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in order."""
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a network of this name."""
+        return name in self.names
+
+    def __len__(self) -> int:
+        """How many networks there are."""
+        return len(self.names)
 
     def around(self, inner: Moments[N]) -> Moments[N]:
         """These, and then those of an inner optimizer, whose names now begin with ``inner.``.

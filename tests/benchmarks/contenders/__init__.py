@@ -19,7 +19,7 @@ from benchmarks.workloads import Floats, Precision, Problem, Workload
 
 
 class Trainer(Protocol):
-    """A network, its data and its optimiser, ready to train."""
+    """A network, its data and its optimizer, ready to train."""
 
     def start(self) -> None:
         """Go back to the problem's initial weights. Not timed."""
