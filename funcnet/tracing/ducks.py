@@ -30,6 +30,7 @@ from funcnet.tracing.recorder import (
     recording,
 )
 
+_NUMPY_1: Final = int(np.__version__.partition(".")[0]) < 2
 _core: Any = getattr(np, "_core", None) or np.core
 CLIP: Final[np.ufunc] = _core.umath.clip
 TUPLE: Final[Any] = tuple  # the type checkers draw no conclusions from isinstance(x, TUPLE)
@@ -403,6 +404,9 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
     out = tuple(each for each in kwargs.pop("out", None) or () if each is not None)
     if any(type(each) is not Traced for each in out):
         tape.refuse(f"np.{ufunc.__name__} wrote into a plain array; make it with np.empty_like")
+    by_value = _NUMPY_1 and any(type(each) is Number and isinstance(raw(each), int) for each in inputs)
+    if by_value and any(is_array(raw(each)) and raw(each).dtype.kind in "iu" for each in inputs):
+        tape.refuse("NumPy 1 takes a dtype by an int's value")
     if method == "at":
         inputs[0]._mutated(ufunc.at, *inputs[1:])  # noqa: SLF001  # its own kind
         return None

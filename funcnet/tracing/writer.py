@@ -341,6 +341,8 @@ class Writer:
     def _bind(self, thing: Any) -> str:
         """The name of a constant."""
         known = getattr(thing, "__name__", "")
+        if isinstance(thing, type) and thing.__module__ == "builtins":
+            return known
         if known and getattr(np, known, None) is thing:
             return f"np.{known}"
         key = "constant", id(thing)
@@ -541,22 +543,7 @@ class Writer:
 
 def _identifiers(paths: Iterable[str]) -> Iterator[str]:
     """A name for each path, other than those that the source has itself."""
-    taken = {
-        "abs",
-        "float",
-        "type",
-        "getattr",
-        "seen",
-        "np",
-        "copyto",
-        "dot",
-        "memory",
-        "program",
-        "state",
-        "constants",
-        "run",
-        "made",
-    }
+    taken = set("abs bool float int type getattr np copyto dot memory seen program state constants run made".split())
     for path in paths:
         name = re.sub(r"\W", "_", path) or "value"
         name = f"net_{name}" if name[0].isdigit() else name
