@@ -543,7 +543,10 @@ class Writer:
 
 def _identifiers(paths: Iterable[str]) -> Iterator[str]:
     """A name for each path, other than those that the source has itself."""
-    taken = set("abs bool float int type getattr np copyto dot memory seen program state constants run made".split())
+    taken = {
+        *("np", "copyto", "dot", "memory", "seen", "program", "state", "constants", "run", "made"),
+        *("abs", "bool", "float", "int", "type", "getattr"),
+    }
     for path in paths:
         name = re.sub(r"\W", "_", path) or "value"
         name = f"net_{name}" if name[0].isdigit() else name
