@@ -132,6 +132,7 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
             raise Changed
         return leaves_of(result)
 
+    run.__qualname__ = name_of(function)
     values = [leaf.copy("K") if is_array(leaf) else leaf for leaf in tape.run(run, [raw(duck) for duck in ducks], {})]
     if any(is_array(leaf) and not is_dense(leaf) for leaf in values):
         tape.refuse("an array with gaps in its memory came out")
