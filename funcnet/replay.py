@@ -308,6 +308,8 @@ class _Fold(Generic[S, B, R]):
         given = None if shape is None else shape.leaves_of(batch)
         if programs is None or shape is None or given is None:
             return self._in_another_shape(batch)
+        if shape.is_off:
+            return self._plain(batch)[1]
         if self._leaves is None:
             self._enter(programs)
         leaves: list[Any] = [] if self._leaves is None else self._leaves + given
