@@ -288,13 +288,21 @@ WOBBLES: list[int] = []
 
 
 @pytest.fixture
+def _called() -> Iterator[None]:
+    """Steps that are not pure are called: a replay would not see what they look at."""
+    fn.keep_programs(programs=0)
+    yield
+    fn.keep_programs()
+
+
+@pytest.fixture
 def _wobbling() -> Iterator[None]:
     WOBBLES.append(1)
     yield
     WOBBLES.clear()
 
 
-@pytest.mark.usefixtures("_wobbling")
+@pytest.mark.usefixtures("_wobbling", "_called")
 def test_a_replay_sees_a_step_that_is_not_pure(tmp_path: Path) -> None:
     """Same step, same data, another state."""
     keep(tmp_path, step=Wobbly())
@@ -374,7 +382,7 @@ def test_other_batches_are_found(change: str, kept: fn.Run, tmp_path: Path) -> N
     assert found.path.startswith("x[") if change == "x" else found.step == 3
 
 
-@pytest.mark.usefixtures("_wobbling")
+@pytest.mark.usefixtures("_wobbling", "_called")
 def test_the_first_other_weight_is_found(tmp_path: Path) -> None:
     """By step, layer, field and index, where step and data are the same."""
     keep(tmp_path / "one", step=Wobbly())
@@ -445,6 +453,7 @@ SLIPPED: dict[str, tuple[Callable[[State], State], str, tuple[str, str] | None]]
 }
 
 
+@pytest.mark.usefixtures("_called")
 @pytest.mark.parametrize("name", SLIPPED)
 def test_whatever_changes_in_a_state_is_found(name: str, tmp_path: Path) -> None:
     """In the step after which it is there, by its field: optimiser state, settings, key, number of steps."""
