@@ -534,8 +534,7 @@ class StepProgram:
 
     Args:
         source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes
-        and
-            returns ``run``, which computes one step on them. Empty if the step cannot be traced.
+            and returns ``run``, which computes one step on them. Empty if the step cannot be traced.
         calls: How many NumPy calls a step takes.
         nbytes: The bytes of memory that it works on, the state's included.
         seconds: How long tracing and compiling took.

@@ -63,7 +63,22 @@ class SGD(Descent):
 
 
 @frozen
-class Momentum(Descent):
+class _Velocity(Descent):
+    """What Momentum and Nesterov share: a sum of gradients that fade."""
+
+    momentum: float = 0.9
+
+    def check(self) -> None:
+        """Momentum is a share."""
+        check_number(type(self).__name__, "momentum", self.momentum, low=0, high=1, closed=True)
+
+    def names(self) -> tuple[str, ...]:
+        """The sum of gradients that fade."""
+        return ("velocity",)
+
+
+@frozen
+class Momentum(_Velocity):
     """Gradient descent with a heavy ball: ``v' = momentum * v + g``, ``p - learning_rate * v'`` (PyTorch's form).
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
@@ -82,16 +97,6 @@ class Momentum(Descent):
         (array([[-0.25]]), array([[3.]]))
     """
 
-    momentum: float = 0.9
-
-    def check(self) -> None:
-        """Momentum is a share."""
-        check_number(type(self).__name__, "momentum", self.momentum, low=0, high=1, closed=True)
-
-    def names(self) -> tuple[str, ...]:
-        """The sum of gradients that fade."""
-        return ("velocity",)
-
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """One step with the new velocity."""
         self.check_moments(moments)
@@ -101,7 +106,7 @@ class Momentum(Descent):
 
 
 @frozen
-class Nesterov(Descent):
+class Nesterov(_Velocity):
     """Momentum that looks ahead: ``v' = momentum * v + g``, ``p - learning_rate * (g + momentum * v')``.
 
     PyTorch's ``SGD(momentum=..., nesterov=True)``.
@@ -118,16 +123,6 @@ class Nesterov(Descent):
         >>> new.weight, moments["velocity"].weight  # 1 - 0.25 * (2 + 0.5 * 2)
         (array([[0.25]]), array([[2.]]))
     """
-
-    momentum: float = 0.9
-
-    def check(self) -> None:
-        """Momentum is a share."""
-        check_number("Nesterov", "momentum", self.momentum, low=0, high=1, closed=True)
-
-    def names(self) -> tuple[str, ...]:
-        """The sum of gradients that fade."""
-        return ("velocity",)
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """One step with the velocity that the next update would have."""

@@ -163,12 +163,11 @@ def _operands(tree: Any, found: list[Value | Scalar]) -> None:
 class Storage:
     """An array's memory in a trace: ``value`` is what it holds now. An input's memory is never written."""
 
-    __slots__ = ("array", "is_input", "start", "stop", "value")
+    __slots__ = ("array", "is_input", "start", "value")
 
     def __init__(self, value: Value, array: AnyArray, *, is_input: bool = False) -> None:
         self.value, self.array, self.is_input = value, array, is_input
         self.start = address(array)
-        self.stop = self.start + array.nbytes
 
 
 class Duck:

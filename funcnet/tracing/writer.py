@@ -504,7 +504,7 @@ class Writer:
         return f"n{len(self._scalars)}"
 
     def _operands(self, op: Op) -> list[str]:
-        """A ufunc's operands; numbers as arrays without axes in their neighbours' dtype, which NumPy takes soonest."""
+        """A ufunc's operands; numbers as arrays without axes in their neighbors' dtype, which NumPy takes soonest."""
         dtypes = {ref.dtype for ref in refs_in(op.args)} | {x.array.dtype for x in op.args if type(x) is Const}
         numbers: list[Any] = [x.value if type(x) is Scalar else x for x in op.args]
         dtypes |= {x.dtype for x in numbers if issubclass(kind_of(x), np.generic)}
