@@ -1101,20 +1101,26 @@ def test_what_a_whole_function_keeps_never_changes() -> None:
     assert [columns for *_, columns in kept] == [True, False, False] * (len(kept) // 3)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        lambda s, x: ((s[0] * 0.5 + x[0], s[1] * 0.25 + x[1]), 1.0),
-        lambda s, x: ((s[0] * 0.5 + x[0], s[1] * 0.5 - x[1]), 1.0),
-        lambda s, _: ((s[0] * 0.5 + s[1], s[1] * 0.5 + s[0]), 1.0),
-        lambda s, x: ((s[0] * x.max().item() + 1, s[1] * x.min().item() + 1), 1.0),
-        lambda s, x: ((s[0] * 0.5 + np.tanh(x[0]), s[1] * 0.5 + x[1]), 1.0),
-        lambda s, _: ((s[0] * np.float32(2) + 1, s[1] * np.float64(2) + 1), 1.0),
-        lambda s, _: ((s[0] * np.array([0.5, 1, 2]) + 1, s[1] * np.array([1, 2, 0.5]) + 1), 1.0),
-    ],
-)
-def test_other_formulas_are_not_joined(step: Callable[[Any, Any], Any]) -> None:
+OTHER_FORMULAS: dict[str, Callable[[AnyArray, AnyArray, AnyArray], tuple[AnyArray, AnyArray]]] = {
+    "number": lambda a, b, x: (a * 0.5 + x[0], b * 0.25 + x[1]),
+    "function": lambda a, b, x: (a * 0.5 + x[0], b * 0.5 - x[1]),
+    "order": lambda a, b, _: (a * 0.5 + b, b * 0.5 + a),
+    "item": lambda a, b, x: (a * x.max().item() + 1, b * x.min().item() + 1),
+    "one more": lambda a, b, x: (a * 0.5 + np.tanh(x[0]), b * 0.5 + x[1]),
+    "dtype": lambda a, b, _: (a * np.float32(2) + 1, b * np.float64(2) + 1),
+    "array": lambda a, b, _: (a * np.array([0.5, 1, 2]) + 1, b * np.array([1, 2, 0.5]) + 1),
+}
+
+
+@pytest.mark.parametrize("formulas", OTHER_FORMULAS.values(), ids=OTHER_FORMULAS)
+def test_other_formulas_are_not_joined(
+    formulas: Callable[[AnyArray, AnyArray, AnyArray], tuple[AnyArray, AnyArray]],
+) -> None:
     """Another number, function, order, dtype or array makes another family: two arrays of one shape keep their bits."""
+
+    def step(state: tuple[AnyArray, AnyArray], x: AnyArray) -> tuple[tuple[AnyArray, AnyArray], float]:
+        return formulas(*state, x), 1.0
+
     check(step, (W, W + 1), X, "bits", inside=False)
 
 
