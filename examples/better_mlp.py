@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import funcnet as fn
-from funcnet.datasets import MNIST, Examples
 
 BATCH, RATE, DECAY, ON_PIXELS, INSIDE, POST = 128, 0.002, 0.01, 0.2, 0.1, 0.9819
 Net: TypeAlias = tuple[fn.Dropout, fn.Dense, fn.ReLU, fn.Dropout, fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]
@@ -38,13 +37,13 @@ def optimizer(steps: int, epochs: int) -> fn.AdamW:
     return fn.AdamW(learning_rate=fn.join_schedules([rise, fall], [steps]), weight_decay=DECAY)
 
 
-def right(net: fn.Network, part: Examples) -> float:
+def right(net: fn.Network, part: fn.datasets.Examples) -> float:
     """The accuracy of the plain network, a batch at a time."""
     batches = fn.minibatches(part.x, part.y, 500, transform=fn.scale_images)
     return float(np.mean([fn.accuracy(fn.predict(net, batch.x), batch.y) for batch in batches]))
 
 
-def train(data: MNIST, seed: int, epochs: int) -> Run:
+def train(data: fn.datasets.MNIST, seed: int, epochs: int) -> Run:
     """A seed's run, to the last epoch."""
     key, x, y = fn.Key(seed), data.train.x, data.train.y
     state = fn.TrainState.create(network(key), optimizer(-(-len(x) // BATCH), epochs), key=key.child("run"))

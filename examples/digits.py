@@ -17,7 +17,6 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 import funcnet as fn
-from funcnet.draws import permutation
 
 HELD_OUT = 360
 
@@ -25,7 +24,7 @@ HELD_OUT = 360
 def load() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The 1,797 images of 8 by 8 pixels from 0 to 1, in a fixed random order, and their digits."""
     x, y = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
-    order = permutation(fn.Key(1797), len(x))
+    order = fn.random.permutation(fn.Key(1797), len(x))
     return (x[order] / 16).astype(np.float32), y[order]
 
 

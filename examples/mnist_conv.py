@@ -18,17 +18,16 @@ from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 import funcnet as fn
-from funcnet.initializers import he_normal
 
 
 def lenet(key: fn.Key) -> tuple[fn.Conv2D, *tuple[fn.Layer, ...]]:
     """LeNet-5 as it is built today: ReLU, the largest of four, and every channel connected to every other."""
     keys = [key.child("init", layer) for layer in range(5)]
     return (
-        *(fn.conv2d(keys[0], 1, 6, 5, padding="same", init=he_normal), fn.ReLU(), fn.MaxPool2D(2)),
-        *(fn.conv2d(keys[1], 6, 16, 5, init=he_normal), fn.ReLU(), fn.MaxPool2D(2), fn.Flatten()),
-        *(fn.dense(keys[2], 400, 120, init=he_normal), fn.ReLU()),
-        *(fn.dense(keys[3], 120, 84, init=he_normal), fn.ReLU(), fn.dense(keys[4], 84, 10)),
+        *(fn.conv2d(keys[0], 1, 6, 5, padding="same", init=fn.initializers.he_normal), fn.ReLU(), fn.MaxPool2D(2)),
+        *(fn.conv2d(keys[1], 6, 16, 5, init=fn.initializers.he_normal), fn.ReLU(), fn.MaxPool2D(2), fn.Flatten()),
+        *(fn.dense(keys[2], 400, 120, init=fn.initializers.he_normal), fn.ReLU()),
+        *(fn.dense(keys[3], 120, 84, init=fn.initializers.he_normal), fn.ReLU(), fn.dense(keys[4], 84, 10)),
     )
 
 

@@ -12,7 +12,6 @@ from attrs import evolve, frozen
 
 import funcnet as fn
 from funcnet.arithmetic import mean, sum_rows
-from funcnet.trees import map_parameters
 
 N = TypeVar("N", bound=fn.Network)
 
@@ -51,13 +50,13 @@ class HeavyBall:
 
     def init(self, params: N, /) -> fn.Moments[N]:
         """No velocity."""
-        return fn.Moments.of(velocity=map_parameters(np.zeros_like, params))
+        return fn.Moments.of(velocity=fn.map_parameters(np.zeros_like, params))
 
     def update(self, params: N, grads: N, moments: fn.Moments[N], step: int, /) -> tuple[N, fn.Moments[N]]:
         """The parameters and moments after one more update."""
         rate = self.rate / (1 + step / 100)
-        velocity = map_parameters(lambda v, g: 0.9 * v + g, moments["velocity"], grads)
-        return map_parameters(lambda p, v: p - rate * v, params, velocity), fn.Moments.of(velocity=velocity)
+        velocity = fn.map_parameters(lambda v, g: 0.9 * v + g, moments["velocity"], grads)
+        return fn.map_parameters(lambda p, v: p - rate * v, params, velocity), fn.Moments.of(velocity=velocity)
 
 
 OPTIMIZER: fn.Optimizer = HeavyBall(rate=0.05)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 import funcnet as fn
-from funcnet.data import Minibatches
 
 EPOCHS, STOP = 6, 3
 KEY: Final = fn.Key(2026)
@@ -31,13 +30,13 @@ def digits() -> tuple[fn.Array, Labels]:
     return (x / 16).astype(np.float32), y
 
 
-def batches(epoch: int) -> Minibatches[Labels]:
+def batches(epoch: int) -> fn.Minibatches[Labels]:
     """An epoch's batches, in an order that its number names."""
     x, y = digits()
     return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
 
 
-def mislabelled(epoch: int) -> Minibatches[Labels]:
+def mislabelled(epoch: int) -> fn.Minibatches[Labels]:
     """The same, with one wrong label in epoch 2."""
     x, y = digits()
     y[1000] = (y[1000] + (epoch == 2)) % 10

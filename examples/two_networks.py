@@ -16,7 +16,6 @@ from attrs import frozen
 from matplotlib.figure import Figure
 
 import funcnet as fn
-from funcnet.draws import normal
 
 ROWS, BATCH, EPOCHS, NOISE, DEVIATION = 16_384, 256, 75, 8, 0.15
 ADAM = fn.Adam(learning_rate=fn.cosine_decay(0.004, steps=EPOCHS * ROWS // BATCH), betas=(0.5, 0.99))
@@ -37,7 +36,7 @@ class Game:
 
 def play(game: Game, batch: fn.Batch[fn.Array]) -> tuple[Game, float]:
     """Update both networks on a batch of real points and ones; the loss is the discriminator's."""
-    noise = normal(game.key.child("noise", game.step), (len(batch.x), NOISE)).astype(np.float32)
+    noise = fn.random.normal(game.key.child("noise", game.step), (len(batch.x), NOISE)).astype(np.float32)
     fake = fn.forward(game.generator, noise)
     # The discriminator learns to give 1 for real points, 0 for generated ones.
     points, labels = np.concatenate([batch.x, fake]), np.concatenate([batch.y, np.zeros_like(batch.y)])
@@ -80,8 +79,8 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("figures/two_networks.png"))
     options = parser.parse_args()
     key, epochs = fn.Key(options.seed), range(options.epochs)
-    x = (MODES[np.arange(ROWS) % 8] + DEVIATION * normal(key.child("data"), (ROWS, 2))).astype(np.float32)
-    y, noise = np.ones((ROWS, 1), np.float32), normal(key.child("test"), (4096, NOISE)).astype(np.float32)
+    x = (MODES[np.arange(ROWS) % 8] + DEVIATION * fn.random.normal(key.child("data"), (ROWS, 2))).astype(np.float32)
+    y, noise = np.ones((ROWS, 1), np.float32), fn.random.normal(key.child("test"), (4096, NOISE)).astype(np.float32)
     nets = fn.mlp(key.child("generator"), (NOISE, 64, 64, 2)), fn.mlp(key.child("discriminator"), (2, 64, 64, 1))
     start = Game(nets[0], ADAM.init(nets[0]), nets[1], ADAM.init(nets[1]), 0, key)
     run = fn.train(play, start, lambda epoch: fn.minibatches(x, y, BATCH, key=key.child("order", epoch)), epochs=epochs)

@@ -1,44 +1,44 @@
 """funcnet: pure-function neural networks on NumPy and attrs.
 
-A layer is a frozen record of parameters, forward and backward are pure functions, the update is a function of its own,
+A layer is a frozen record of parameters, forward and backward are pure functions, the update is a separate function,
 and an epoch is a fold. This page is the public API.
 """
 
+from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
 
-from funcnet import initializers as initializers
+from funcnet import arithmetic as arithmetic
 from funcnet import metrics as metrics
-from funcnet.arithmetic import portable_bits as portable
-from funcnet.arrays import Array as Array
-from funcnet.arrays import FloatDType as FloatDType
-from funcnet.arrays import Statistic as Statistic
-from funcnet.arrays import Weight as Weight
-from funcnet.data import Batch as Batch
-from funcnet.data import Minibatches as Minibatches
-from funcnet.data import minibatches as minibatches
-from funcnet.errors import CheckpointError as CheckpointError
-from funcnet.errors import ConfigError as ConfigError
-from funcnet.errors import DatasetFormatError as DatasetFormatError
-from funcnet.errors import DTypeError as DTypeError
-from funcnet.errors import FuncnetError as FuncnetError
-from funcnet.errors import GradientError as GradientError
-from funcnet.errors import LabelError as LabelError
-from funcnet.errors import LawError as LawError
-from funcnet.errors import NonFiniteError as NonFiniteError
-from funcnet.errors import ReplayWarning as ReplayWarning
-from funcnet.errors import ShapeError as ShapeError
-from funcnet.errors import StructureError as StructureError
-from funcnet.fitting import Fit as Fit
-from funcnet.fitting import evaluate as evaluate
-from funcnet.fitting import fit as fit
-from funcnet.inference import outputs as outputs
-from funcnet.inference import predict as predict
-from funcnet.inference import predict_proba as predict_proba
-from funcnet.keys import Key as Key
-from funcnet.layer import Layer as Layer
-from funcnet.layer import Network as Network
-from funcnet.layer import Pullback as Pullback
-from funcnet.layer import register_layer as register_layer
+from funcnet import random as random
+from funcnet.arithmetic import portable_bits as _portable_bits
+from funcnet.core.arrays import Array as Array
+from funcnet.core.arrays import FloatDType as FloatDType
+from funcnet.core.arrays import Statistic as Statistic
+from funcnet.core.arrays import Weight as Weight
+from funcnet.core.errors import CheckpointError as CheckpointError
+from funcnet.core.errors import ConfigError as ConfigError
+from funcnet.core.errors import DatasetFormatError as DatasetFormatError
+from funcnet.core.errors import DTypeError as DTypeError
+from funcnet.core.errors import FuncnetError as FuncnetError
+from funcnet.core.errors import GradientError as GradientError
+from funcnet.core.errors import LabelError as LabelError
+from funcnet.core.errors import LawError as LawError
+from funcnet.core.errors import NonFiniteError as NonFiniteError
+from funcnet.core.errors import ReplayWarning as ReplayWarning
+from funcnet.core.errors import ShapeError as ShapeError
+from funcnet.core.errors import StructureError as StructureError
+from funcnet.core.names import register_name as register_name
+from funcnet.core.records import evolve as evolve
+from funcnet.core.trees import astype as astype
+from funcnet.core.trees import equal as equal
+from funcnet.core.trees import map_parameters as map_parameters
+from funcnet.core.trees import trained_arrays as trained_arrays
+from funcnet.data.batches import Batch as Batch
+from funcnet.data.batches import Minibatches as Minibatches
+from funcnet.data.batches import minibatches as minibatches
+from funcnet.data.preparation import one_hot as one_hot
+from funcnet.data.preparation import scale_images as scale_images
+from funcnet.data.preparation import split as split
 from funcnet.layers.activations import ELU as ELU
 from funcnet.layers.activations import GELU as GELU
 from funcnet.layers.activations import GELUTanh as GELUTanh
@@ -72,6 +72,16 @@ from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
 from funcnet.layers.standardize import Standardize as Standardize
 from funcnet.layers.standardize import standardize as standardize
+from funcnet.loops.epochs import EpochLog as EpochLog
+from funcnet.loops.epochs import train as train
+from funcnet.loops.epochs import train_epoch as train_epoch
+from funcnet.loops.fitting import Fit as Fit
+from funcnet.loops.fitting import fit as fit
+from funcnet.loops.steps import Step as Step
+from funcnet.loops.steps import TrainState as TrainState
+from funcnet.loops.steps import averaged as averaged
+from funcnet.loops.steps import sgd_step as sgd_step
+from funcnet.loops.steps import train_step as train_step
 from funcnet.losses import Huber as Huber
 from funcnet.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
 from funcnet.losses import binary_cross_entropy as binary_cross_entropy
@@ -83,14 +93,23 @@ from funcnet.losses import poisson as poisson
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
-from funcnet.modes import calibrate as calibrate
-from funcnet.network import Loss as Loss
-from funcnet.network import activations as activations
-from funcnet.network import backward as backward
-from funcnet.network import forward as forward
-from funcnet.network import output_shape as output_shape
-from funcnet.network import value_and_grad as value_and_grad
-from funcnet.network import vjp as vjp
+from funcnet.network.inference import evaluate as evaluate
+from funcnet.network.inference import outputs as outputs
+from funcnet.network.inference import predict as predict
+from funcnet.network.inference import predict_proba as predict_proba
+from funcnet.network.layer import Layer as Layer
+from funcnet.network.layer import Network as Network
+from funcnet.network.layer import Pullback as Pullback
+from funcnet.network.layer import register_layer as register_layer
+from funcnet.network.loss import Loss as Loss
+from funcnet.network.modes import calibrate as calibrate
+from funcnet.network.modes import training as training
+from funcnet.network.passes import activations as activations
+from funcnet.network.passes import backward as backward
+from funcnet.network.passes import forward as forward
+from funcnet.network.passes import output_shape as output_shape
+from funcnet.network.passes import value_and_grad as value_and_grad
+from funcnet.network.passes import vjp as vjp
 from funcnet.optimizers import SGD as SGD
 from funcnet.optimizers import Accumulation as Accumulation
 from funcnet.optimizers import Adagrad as Adagrad
@@ -110,277 +129,101 @@ from funcnet.optimizers import clip_by_value as clip_by_value
 from funcnet.optimizers import global_norm as global_norm
 from funcnet.optimizers import learning_rates as learning_rates
 from funcnet.optimizers import sgd_update as sgd_update
-from funcnet.preparation import one_hot as one_hot
-from funcnet.preparation import scale_images as scale_images
-from funcnet.preparation import split as split
-from funcnet.records import register_name as register_name
-from funcnet.replay import StepProgram as StepProgram
-from funcnet.replay import keep_programs as keep_programs
-from funcnet.replay import program as program
-from funcnet.schedules import Schedule as Schedule
-from funcnet.schedules import constant as constant
-from funcnet.schedules import cosine_decay as cosine_decay
-from funcnet.schedules import exponential_decay as exponential_decay
-from funcnet.schedules import join_schedules as join_schedules
-from funcnet.schedules import linear_warmup as linear_warmup
-from funcnet.schedules import step_decay as step_decay
+from funcnet.optimizers.schedules import Schedule as Schedule
+from funcnet.optimizers.schedules import constant as constant
+from funcnet.optimizers.schedules import cosine_decay as cosine_decay
+from funcnet.optimizers.schedules import exponential_decay as exponential_decay
+from funcnet.optimizers.schedules import join_schedules as join_schedules
+from funcnet.optimizers.schedules import linear_warmup as linear_warmup
+from funcnet.optimizers.schedules import step_decay as step_decay
+from funcnet.random import initializers as initializers
+from funcnet.random.keys import Key as Key
 from funcnet.tracing import whole as whole
-from funcnet.training import EpochLog as EpochLog
-from funcnet.training import Step as Step
-from funcnet.training import TrainState as TrainState
-from funcnet.training import averaged as averaged
-from funcnet.training import sgd_step as sgd_step
-from funcnet.training import train as train
-from funcnet.training import train_epoch as train_epoch
-from funcnet.training import train_step as train_step
-from funcnet.trees import cast as cast
-from funcnet.trees import equal as equal
+from funcnet.tracing.replay import StepProgram as StepProgram
+from funcnet.tracing.replay import keep_programs as keep_programs
+from funcnet.tracing.replay import program as program
 
-from funcnet.modes import training as training  # isort: skip  # last: the function, not the module of its name
+portable = _portable_bits
 
 if TYPE_CHECKING:
-    from funcnet import datasets as datasets
-    from funcnet.audits import Divergence as Divergence
-    from funcnet.audits import Recheck as Recheck
-    from funcnet.audits import first_divergence as first_divergence
-    from funcnet.audits import recheck as recheck
-    from funcnet.augmentation import RandomFlip as RandomFlip
-    from funcnet.augmentation import RandomNoise as RandomNoise
-    from funcnet.augmentation import RandomShift as RandomShift
-    from funcnet.checking import check_gradients as check_gradients
-    from funcnet.checking import numerical_gradient as numerical_gradient
-    from funcnet.checkpoints import load as load
-    from funcnet.checkpoints import save as save
-    from funcnet.contract import selftest as selftest
-    from funcnet.diagnosis import NonFinite as NonFinite
-    from funcnet.diagnosis import first_nonfinite as first_nonfinite
-    from funcnet.explanations import Explanation as Explanation
-    from funcnet.explanations import explain as explain
-    from funcnet.fingerprints import Environment as Environment
-    from funcnet.fingerprints import environment as environment
-    from funcnet.fingerprints import fingerprint as fingerprint
-    from funcnet.inspection import Summary as Summary
-    from funcnet.inspection import SummaryRow as SummaryRow
-    from funcnet.inspection import summary as summary
-    from funcnet.laws import LayerReport as LayerReport
-    from funcnet.laws import check_layer as check_layer
-    from funcnet.monitoring import GradientStatistics as GradientStatistics
-    from funcnet.monitoring import gradient_statistics as gradient_statistics
-    from funcnet.runs import Run as Run
-    from funcnet.runs import RunRow as RunRow
-    from funcnet.runs import audited_train as audited_train
-    from funcnet.runs import load_run as load_run
+    __all__: list[str]
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "SGD",
-    "Accumulation",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Array",
-    "Averaging",
-    "AvgPool2D",
-    "Batch",
-    "BatchNorm",
-    "CheckpointError",
-    "ClipByGlobalNorm",
-    "ClipByValue",
-    "ConfigError",
-    "Conv2D",
-    "DTypeError",
-    "DatasetFormatError",
-    "Dense",
-    "Divergence",
-    "Dropout",
-    "Environment",
-    "EpochLog",
-    "Explanation",
-    "Fit",
-    "Flatten",
-    "FloatDType",
-    "Frozen",
-    "FuncnetError",
-    "GELUTanh",
-    "GlobalAvgPool2D",
-    "GradientError",
-    "GradientStatistics",
-    "Huber",
-    "Identity",
-    "Key",
-    "LabelError",
-    "LawError",
-    "Layer",
-    "LayerNorm",
-    "LayerReport",
-    "LeakyReLU",
-    "Loss",
-    "MaxPool2D",
-    "Minibatches",
-    "Moments",
-    "Momentum",
-    "Nesterov",
-    "Network",
-    "NonFinite",
-    "NonFiniteError",
-    "Optimizer",
-    "Parallel",
-    "Pullback",
-    "RMSNorm",
-    "RMSprop",
-    "RandomFlip",
-    "RandomNoise",
-    "RandomShift",
-    "ReLU",
-    "Recheck",
-    "Repeat",
-    "ReplayWarning",
-    "Reshape",
-    "Residual",
-    "Run",
-    "RunRow",
-    "Schedule",
-    "ShapeError",
-    "SiLU",
-    "Sigmoid",
-    "SoftmaxCrossEntropy",
-    "Softplus",
-    "Standardize",
-    "Statistic",
-    "Step",
-    "StepProgram",
-    "StructureError",
-    "Summary",
-    "SummaryRow",
-    "Tanh",
-    "TrainState",
-    "Weight",
-    "WeightDecay",
-    "accuracy",
-    "activations",
-    "audited_train",
-    "averaged",
-    "backward",
-    "batch_norm",
-    "binary_cross_entropy",
-    "calibrate",
-    "cast",
-    "check_gradients",
-    "check_layer",
-    "clip_by_global_norm",
-    "clip_by_value",
-    "constant",
-    "conv2d",
-    "cosine_decay",
-    "datasets",
-    "dense",
-    "environment",
-    "equal",
-    "evaluate",
-    "explain",
-    "exponential_decay",
-    "fingerprint",
-    "first_divergence",
-    "first_nonfinite",
-    "fit",
-    "forward",
-    "global_norm",
-    "gradient_statistics",
-    "hinge",
-    "huber",
-    "initializers",
-    "join_schedules",
-    "keep_programs",
-    "layer_norm",
-    "learning_rates",
-    "linear_warmup",
-    "load",
-    "load_run",
-    "mean_absolute_error",
-    "mean_squared_error",
-    "metrics",
-    "minibatches",
-    "mlp",
-    "numerical_gradient",
-    "one_hot",
-    "output_shape",
-    "outputs",
-    "poisson",
-    "portable",
-    "predict",
-    "predict_proba",
-    "program",
-    "recheck",
-    "register_elementwise",
-    "register_layer",
-    "register_name",
-    "rms_norm",
-    "save",
-    "scale_images",
-    "selftest",
-    "sgd_step",
-    "sgd_update",
-    "softmax_cross_entropy",
-    "split",
-    "standardize",
-    "step_decay",
-    "summary",
-    "train",
-    "train_epoch",
-    "train_step",
-    "training",
-    "value_and_grad",
-    "vjp",
-    "whole",
-]
+    from funcnet.data import datasets as datasets
+    from funcnet.data.augmentation import RandomFlip as RandomFlip
+    from funcnet.data.augmentation import RandomNoise as RandomNoise
+    from funcnet.data.augmentation import RandomShift as RandomShift
+    from funcnet.inspection.explanations import Explanation as Explanation
+    from funcnet.inspection.explanations import explain as explain
+    from funcnet.inspection.gradient_statistics import GradientStatistics as GradientStatistics
+    from funcnet.inspection.gradient_statistics import gradient_statistics as gradient_statistics
+    from funcnet.inspection.nonfinite import NonFinite as NonFinite
+    from funcnet.inspection.nonfinite import first_nonfinite as first_nonfinite
+    from funcnet.inspection.summary import Summary as Summary
+    from funcnet.inspection.summary import SummaryRow as SummaryRow
+    from funcnet.inspection.summary import summary as summary
+    from funcnet.runs.audited import Run as Run
+    from funcnet.runs.audited import RunRow as RunRow
+    from funcnet.runs.audited import audited_train as audited_train
+    from funcnet.runs.audited import load_run as load_run
+    from funcnet.runs.checkpoints import load as load
+    from funcnet.runs.checkpoints import save as save
+    from funcnet.runs.environment import Environment as Environment
+    from funcnet.runs.environment import environment as environment
+    from funcnet.runs.fingerprints import fingerprint as fingerprint
+    from funcnet.runs.recheck import Divergence as Divergence
+    from funcnet.runs.recheck import Recheck as Recheck
+    from funcnet.runs.recheck import first_divergence as first_divergence
+    from funcnet.runs.recheck import recheck as recheck
+    from funcnet.runs.selftest import selftest as selftest
+    from funcnet.testing.gradients import check_gradients as check_gradients
+    from funcnet.testing.gradients import numerical_gradient as numerical_gradient
+    from funcnet.testing.laws import LayerReport as LayerReport
+    from funcnet.testing.laws import check_layer as check_layer
+else:  # imported on first use: these modules take longer to import than all others together
+    _LAZY = {
+        "RandomFlip": "data.augmentation",
+        "RandomNoise": "data.augmentation",
+        "RandomShift": "data.augmentation",
+        "datasets": "data.datasets",
+        "Explanation": "inspection.explanations",
+        "explain": "inspection.explanations",
+        "GradientStatistics": "inspection.gradient_statistics",
+        "gradient_statistics": "inspection.gradient_statistics",
+        "NonFinite": "inspection.nonfinite",
+        "first_nonfinite": "inspection.nonfinite",
+        "Summary": "inspection.summary",
+        "SummaryRow": "inspection.summary",
+        "summary": "inspection.summary",
+        "Run": "runs.audited",
+        "RunRow": "runs.audited",
+        "audited_train": "runs.audited",
+        "load_run": "runs.audited",
+        "load": "runs.checkpoints",
+        "save": "runs.checkpoints",
+        "Environment": "runs.environment",
+        "environment": "runs.environment",
+        "fingerprint": "runs.fingerprints",
+        "Divergence": "runs.recheck",
+        "Recheck": "runs.recheck",
+        "first_divergence": "runs.recheck",
+        "recheck": "runs.recheck",
+        "selftest": "runs.selftest",
+        "check_gradients": "testing.gradients",
+        "numerical_gradient": "testing.gradients",
+        "LayerReport": "testing.laws",
+        "check_layer": "testing.laws",
+    }
+    _MODULES = ("arithmetic", "initializers", "metrics", "random")
+    _HERE = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
+    __all__ = sorted({*_LAZY, *_MODULES, *_HERE} - {"TYPE_CHECKING"})  # noqa: PLE0605  # a list
 
-
-_LAZY = {
-    "Summary": "inspection",
-    "SummaryRow": "inspection",
-    "summary": "inspection",
-    "LayerReport": "laws",
-    "check_layer": "laws",
-    "GradientStatistics": "monitoring",
-    "gradient_statistics": "monitoring",
-    "Explanation": "explanations",
-    "explain": "explanations",
-    "first_nonfinite": "diagnosis",
-    "NonFinite": "diagnosis",
-    "RandomNoise": "augmentation",
-    "RandomFlip": "augmentation",
-    "RandomShift": "augmentation",
-    "recheck": "audits",
-    "load_run": "runs",
-    "first_divergence": "audits",
-    "audited_train": "runs",
-    "RunRow": "runs",
-    "Run": "runs",
-    "Recheck": "audits",
-    "Divergence": "audits",
-    "check_gradients": "checking",
-    "datasets": "datasets",
-    "load": "checkpoints",
-    "save": "checkpoints",
-    "Environment": "fingerprints",
-    "environment": "fingerprints",
-    "fingerprint": "fingerprints",
-    "numerical_gradient": "checking",
-    "selftest": "contract",
-}
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-if not TYPE_CHECKING:  # what is loaded late is imported above for the checkers, which must see a typing error
+    def __dir__() -> list[str]:
+        return __all__
 
     def __getattr__(name: str) -> object:
-        if name in _LAZY:  # loaded when asked for: their imports cost more than all the rest
-            from importlib import import_module  # noqa: PLC0415
+        if name not in _LAZY:
+            raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415
 
-            module = import_module(f"funcnet.{_LAZY[name]}")
-            return module if name == "datasets" else getattr(module, name)
-        raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
+        module = import_module(f"funcnet.{_LAZY[name]}")
+        return getattr(module, name, module)

@@ -13,9 +13,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import log, mean, mean_rows, sum_all
-from funcnet.arrays import Array, Labels, check_array, check_finite, check_labels
-from funcnet.errors import ConfigError, NonFiniteError
-from funcnet.settings import INFINITY, check_count, check_size
+from funcnet.core.arrays import Array, Labels
+from funcnet.core.checks import INFINITY, check_array, check_count, check_finite, check_labels, check_size
+from funcnet.core.errors import ConfigError, NonFiniteError
 
 Average: TypeAlias = Literal["binary", "macro", "micro", "weighted"]
 """How the values of the classes become one."""

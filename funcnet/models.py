@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from funcnet.arrays import FloatDType
-from funcnet.errors import ConfigError
-from funcnet.keys import Key, check_key
-from funcnet.layer import Layer
+from funcnet.core.arrays import FloatDType
+from funcnet.core.errors import ConfigError
+from funcnet.core.records import check_tree
 from funcnet.layers.activations import ReLU
 from funcnet.layers.dense import dense
-from funcnet.records import check_tree
+from funcnet.network.layer import Layer
+from funcnet.random.keys import Key, check_key
 
 
 def mlp(

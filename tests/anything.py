@@ -269,7 +269,9 @@ def extreme_dense(top: float, out_size: int) -> fn.Dense:
     return fn.Dense(weight, np.full(out_size, top, np.float32))
 
 
-LAYERS: Final[list[Any]] = [fn.cast(case.layer(), np.float32) for case in CASES] + [case.layer() for case in CASES[:2]]
+LAYERS: Final[list[Any]] = [fn.astype(case.layer(), np.float32) for case in CASES] + [
+    case.layer() for case in CASES[:2]
+]
 NETS: Final[list[Any]] = [
     (fn.dense(KEY, FEATURES, 5), fn.ReLU(), (fn.dense(KEY.child(1), 5, CLASSES),)),
     (fn.dense(KEY, FEATURES, CLASSES), fn.Dropout(0.5)),
@@ -277,7 +279,7 @@ NETS: Final[list[Any]] = [
     (fn.layer_norm(FEATURES), fn.Residual((fn.Tanh(),)), fn.dense(KEY, FEATURES, CLASSES)),
     *((extreme_dense(top, CLASSES),) for top in (1e-45, 1e19, 3e38, math.inf, math.nan)),
     (extreme_dense(3e38, FEATURES), fn.Softplus(), extreme_dense(3e38, CLASSES)),
-    fn.cast((fn.dense(KEY, FEATURES, CLASSES),), np.float64),
+    fn.astype((fn.dense(KEY, FEATURES, CLASSES),), np.float64),
     (),
     ((), (fn.Identity(),)),
 ]

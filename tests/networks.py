@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 import numpy as np
 from attrs import frozen
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 import funcnet as fn
 from funcnet import layers as rooms
-from funcnet.draws import normal
 from funcnet.layers.windows import Padding, Pair
+from funcnet.network.modes import repetition
+from funcnet.random.draws import normal
 
 
 @frozen
@@ -252,3 +254,20 @@ def every_layer() -> set[type[fn.Layer]]:
     names = {(kind.__module__, kind.__qualname__) for kind in kinds if kind.__module__.startswith("funcnet.layers.")}
     places = [(import_module(module), name) for module, name in names]
     return {getattr(module, name) for module, name in places if hasattr(module, name)}  # not those of examples
+
+
+def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
+    """Whether a layer with a kink at 0 sees a number so close to it that a difference would step over."""
+    if isinstance(net, tuple):
+        points = [x, *fn.activations(net, x)[:-1]]
+        return any(near_a_kink(layer, point) for layer, point in zip(net, points, strict=False))
+    inner: Any = getattr(net, "nets", getattr(net, "net", None))
+    times: int = getattr(net, "times", 1)
+    if isinstance(net, fn.Parallel):
+        return any(near_a_kink(branch, x) for branch in inner)
+    if isinstance(net, fn.Repeat):
+        return near_a_kink(tuple(repetition(inner, number) for number in range(times)), x)
+    if inner is not None:
+        return near_a_kink(inner, x)
+    kinked = isinstance(net, fn.ReLU | fn.LeakyReLU) or (isinstance(net, fn.ELU) and net.alpha != 1)
+    return kinked and bool((np.abs(x) < 1e-4).any())

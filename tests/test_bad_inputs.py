@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import funcnet as fn
-from funcnet.trees import same_bits
+from funcnet.core.trees import same_bits
 
 KEY = fn.Key(7)
 NET = (fn.dense(KEY, 8, 5), fn.ReLU(), fn.dense(KEY.child(1), 5, 3))
@@ -170,7 +170,7 @@ def test_float64_is_not_mixed_with_float32(place: str) -> None:
     facts = ("Dense (layer 0): x must be float32 to match weight, got float64", "use x.astype(np.float32)")
     refuse(fn.DTypeError, facts, FORWARD_PLACES[place], X.astype(np.float64))
     facts = ("x must be float64 to match weight, got float32", "use x.astype(np.float64)")
-    refuse(fn.DTypeError, facts, fn.forward, fn.cast(NET, np.float64), X)
+    refuse(fn.DTypeError, facts, fn.forward, fn.astype(NET, np.float64), X)
 
 
 NO_ARRAYS: dict[str, tuple[object, str]] = {
@@ -719,7 +719,7 @@ def test_a_network_is_of_float32_or_float64(dtype: object) -> None:
     """No other dtype, and none by default of NumPy's."""
     for call, args in ((fn.dense, (KEY, 3, 2)), (fn.mlp, (KEY, (3, 2)))):
         refuse(fn.ConfigError, ("dtype must be np.float32 or np.float64, got ",), anything(call), *args, dtype=dtype)
-    refuse(fn.ConfigError, ("dtype must be np.float32 or np.float64, got ",), fn.cast, NET, dtype)
+    refuse(fn.ConfigError, ("dtype must be np.float32 or np.float64, got ",), fn.astype, NET, dtype)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, 2**64, True, "0", None, NAN, [1], np.int64(1)], ids=repr)
@@ -813,7 +813,7 @@ MISMATCHES: dict[str, object] = {
     "longer": (*NET, fn.ReLU()),
     "other order": NET[::-1],
     "other layer": (NET[0], fn.Tanh(), NET[2]),
-    "other dtype": fn.cast(NET, np.float64),
+    "other dtype": fn.astype(NET, np.float64),
     "other shape": (fn.dense(KEY, 8, 4), fn.ReLU(), fn.dense(KEY, 4, 3)),
     "nested": (NET,),
     "a layer": NET[0],
@@ -861,7 +861,7 @@ NETWORK_PLACES: dict[str, Call] = {
     "TrainState": lambda net: fn.TrainState.create(net, fn.SGD(0.1), key=KEY),
     "predict": lambda net: fn.predict(net, X),
     "training": lambda net: fn.training(net, KEY),
-    "cast": lambda net: fn.cast(net, np.float32),
+    "cast": lambda net: fn.astype(net, np.float32),
     "equal": lambda net: fn.equal(NET, net),
     "Residual": fn.Residual,
     "sgd_update": lambda net: fn.sgd_update(net, net, learning_rate=0.1),

@@ -43,8 +43,8 @@ from test_traps import MIB, checkpoint, idx_header, packed, sparse
 
 import funcnet as fn
 from funcnet import datasets
-from funcnet.shards import sharded_value_and_grad
-from funcnet.trees import same_bits
+from funcnet.core.trees import same_bits
+from funcnet.loops.shards import sharded_value_and_grad
 
 NAN, INF = math.nan, math.inf
 Facts = tuple[str, ...]
@@ -461,8 +461,8 @@ STRUCTURES: Final = [
     *[case for name, other in OTHERS.items()
       for case in bad(50, LOADS, other, fn.StructureError, "it must have the structure of", repr(NET), repr(other),
          what=name)],
-    *bad(51, UPDATES, fn.cast(NET, np.float64), fn.StructureError, "must have one structure", "float32", "float64"),
-    *bad(51, LOADS, fn.cast(NET, np.float64), fn.StructureError, "float32", "float64"),
+    *bad(51, UPDATES, fn.astype(NET, np.float64), fn.StructureError, "must have one structure", "float32", "float64"),
+    *bad(51, LOADS, fn.astype(NET, np.float64), fn.StructureError, "float32", "float64"),
     *bad(52, {"load": broken_weights}, NAN, fn.CheckpointError, "net: ",
          "weight must be finite, got weight[0, 0] = nan"),
     *bad(52, {"load": broken_weights}, INF, fn.CheckpointError, "weight[0, 0] = inf", what="inf"),

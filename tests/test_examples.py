@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from surroundings import ROOT
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not beside the tests")
 needs_extra = pytest.mark.skipif(
     not all(map(find_spec, ("matplotlib", "tqdm", "sklearn"))), reason="the extra 'examples' is not installed"

@@ -27,8 +27,8 @@ from networks import CASES, KEY
 import funcnet as fn
 from funcnet import datasets
 from funcnet.arithmetic import using
-from funcnet.layer import rule_of
-from funcnet.trees import same_bits
+from funcnet.core.trees import same_bits
+from funcnet.network.layer import rule_of
 
 
 @attrs.frozen
@@ -414,7 +414,7 @@ ROWS: Final[dict[str, Row]] = {
     "batch_norm": row(keyed(fn.batch_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "binary_cross_entropy": row(with_examples(fn.binary_cross_entropy, 0), a.TARGETS),
     "calibrate": row(fn.calibrate, a.NETWORKS, a.INPUTS),
-    "cast": row(fn.cast, a.NETWORKS, a.FLOAT_TYPES),
+    "cast": row(fn.astype, a.NETWORKS, a.FLOAT_TYPES),
     "check_gradients": row(checked, a.NETWORKS, a.INPUTS, a.RATES),
     "check_layer": row(fn.check_layer, a.NETWORKS, a.INPUTS),
     "clip_by_global_norm": row(fn.clip_by_global_norm, a.NETWORKS, a.RATES),
@@ -618,7 +618,7 @@ def test_a_result_or_a_funcnet_error(name: str, data: st.DataObject, arithmetic:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_layer_by_itself_overflows_only_where_its_result_does(case: Any) -> None:
     """``forward`` silences NumPy for whatever must be infinite; no layer has need of that at 1e4, forward or back."""
-    layer = fn.cast(case.layer(), np.float32)
+    layer = fn.astype(case.layer(), np.float32)
     x = case.x(3, np.float32) * np.float32(1e4)
     rule = rule_of(layer)
     y = rule.forward(layer, x)

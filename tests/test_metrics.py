@@ -15,7 +15,7 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet import metrics
-from funcnet.draws import permutation
+from funcnet.random.draws import permutation
 
 KEY = fn.Key(71)
 CLASS_METRICS: dict[str, Any] = {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1}

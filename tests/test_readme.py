@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from surroundings import ROOT
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 if not README.exists():
     pytest.skip("the README is not beside the tests", allow_module_level=True)
 

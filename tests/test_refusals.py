@@ -11,8 +11,8 @@ import pytest
 from attrs import frozen
 
 import funcnet as fn
-from funcnet.data import Batch
-from funcnet.errors import ShapeError
+from funcnet.core.errors import ShapeError
+from funcnet.data.batches import Batch
 
 KEY = fn.Key(17)
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)

@@ -10,7 +10,7 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet import metrics
-from funcnet.draws import uniform
+from funcnet.random.draws import uniform
 
 theirs: Any = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
 

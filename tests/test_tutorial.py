@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
+from surroundings import ROOT
 
-TUTORIAL = Path(__file__).parent.parent / "examples" / "tutorial"
+TUTORIAL = ROOT / "examples" / "tutorial"
 PARTS = sorted(TUTORIAL.glob("part_*.py"))
 if not TUTORIAL.exists():
     pytest.skip("the examples are not beside the tests", allow_module_level=True)

@@ -12,15 +12,15 @@ from typing import TypeAlias
 
 import pytest
 import user_program
+from surroundings import ROOT, TESTS
 
 Checker: TypeAlias = Callable[[Path, Path], subprocess.CompletedProcess[str]]
-HERE = Path(__file__).parent
-PROGRAM = HERE / "user_program.py"
+PROGRAM = TESTS / "user_program.py"
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     """A command's output and exit status."""
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=HERE.parent)
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 def mypy(program: Path, cache: Path) -> subprocess.CompletedProcess[str]:

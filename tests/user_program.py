@@ -13,11 +13,8 @@ from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 import funcnet as fn
-from funcnet.arithmetic import matmul
-from funcnet.arrays import Labels
-from funcnet.data import Minibatches
-from funcnet.draws import normal
-from funcnet.training import SGDStep, TrainStep
+from funcnet.core.arrays import Labels
+from funcnet.loops.steps import SGDStep, TrainStep
 
 Net: TypeAlias = tuple[fn.Dense, fn.ReLU, fn.Residual[tuple[fn.Dense, fn.Tanh]], tuple[fn.Dropout, fn.Dense]]
 
@@ -37,7 +34,7 @@ def scale_forward(params: Scale, x: fn.Array) -> fn.Array:
 def scale_backward(params: Scale, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Scale]:
     """``grad_x = g * factor``, ``grad_factor`` the batch's sum of ``x * g``."""
     ones = np.ones((1, len(x)), x.dtype)
-    return g * params.factor, evolve(params, factor=matmul(ones, x * g)[0])
+    return g * params.factor, evolve(params, factor=fn.arithmetic.matmul(ones, x * g)[0])
 
 
 fn.register_layer(Scale, forward=scale_forward, backward=scale_backward)
@@ -62,7 +59,7 @@ def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(loss, float)
     assert_type(grad, Net)
     assert_type(fn.sgd_update(net, grad, learning_rate=0.1), Net)
-    assert_type(fn.cast(fn.training(net, fn.Key(0)), np.float64), Net)
+    assert_type(fn.astype(fn.training(net, fn.Key(0)), np.float64), Net)
     assert_type((*net[:2], Scale(np.ones(8, np.float32))), tuple[fn.Dense, fn.ReLU, Scale])
     assert_type(fn.mlp(fn.Key(0), (6, 3)), tuple[fn.Layer, ...])
     assert_type(fn.predict(net, x), NDArray[np.intp])
@@ -94,8 +91,8 @@ def combined(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
 def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     """Steps in variables, folds, resumed folds, runs."""
     batches = fn.minibatches(x, labels, 8, key=fn.Key(0))
-    assert_type(batches, Minibatches[NDArray[np.int64]])
-    assert_type(batches[2:], Minibatches[NDArray[np.int64]])
+    assert_type(batches, fn.Minibatches[NDArray[np.int64]])
+    assert_type(batches[2:], fn.Minibatches[NDArray[np.int64]])
     assert_type(batches[0], fn.Batch[NDArray[np.int64]])
 
     plain = (net[0], net[1], net[3][1])
@@ -137,7 +134,7 @@ def any_step(step: fn.Step[int, str], words: Iterable[str]) -> int:
 
 def main() -> None:
     """Run all of it on a few numbers."""
-    x = normal(fn.Key(5), (40, 6)).astype(np.float32)
+    x = fn.random.normal(fn.Key(5), (40, 6)).astype(np.float32)
     labels = np.arange(40) % 3
     net = network(fn.Key(0))
     gradients(net, x, labels)
@@ -147,7 +144,7 @@ def main() -> None:
     assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
 
 
-def refused(net: Net, x: fn.Array, labels: Labels, batches: Minibatches[Labels]) -> None:
+def refused(net: Net, x: fn.Array, labels: Labels, batches: fn.Minibatches[Labels]) -> None:
     """Each line must not type-check; an ignore that is not needed is an error in both checkers."""
 
     def wrong_backward(params: fn.Dense, x: fn.Array, g: fn.Array) -> tuple[fn.Array, fn.ReLU]:  # noqa: ARG001

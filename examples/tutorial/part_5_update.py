@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 import funcnet as fn
-from funcnet.arrays import lock
-from funcnet.trees import map_parameters, trained_arrays
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
@@ -269,12 +267,12 @@ Net: TypeAlias = tuple[fn.Layer, ...]
 
 def plus(a: Net, share: float, b: Net) -> Net:
     """The network ``a + share * b``, number by number."""
-    return map_parameters(lambda p, q: lock(p + share * q), a, b)
+    return fn.map_parameters(lambda p, q: p + share * q, a, b)
 
 
 def dot(a: Net, b: Net) -> float:
     """The product of two networks as arrows: its square root, for one with itself, is a length."""
-    pairs = zip(trained_arrays(a), trained_arrays(b), strict=True)
+    pairs = zip(fn.trained_arrays(a), fn.trained_arrays(b), strict=True)
     return sum(float((p * q).sum()) for p, q in pairs)
 
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 import funcnet as fn
 from funcnet.arithmetic import sum_rows
-from funcnet.draws import normal, uniform
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
@@ -39,10 +38,12 @@ parts them, so a network without a bend can do little.
 def ring(count: int, key: fn.Key) -> fn.Batch[NDArray[np.intp]]:
     """As many points, in turn from the middle and from the ring."""
     kinds = np.arange(count) % 2
-    directions = normal(key.child("direction"), (count, 2))
+    directions = fn.random.normal(key.child("direction"), (count, 2))
     lengths = np.sqrt((directions * directions).sum(axis=1))
     distances = np.where(
-        kinds == 0, 0.9 * uniform(key.child("near"), (count,)), 1.2 + uniform(key.child("far"), (count,))
+        kinds == 0,
+        0.9 * fn.random.uniform(key.child("near"), (count,)),
+        1.2 + fn.random.uniform(key.child("far"), (count,)),
     )
     return fn.Batch((directions * (distances / lengths)[:, None]).astype(np.float32), kinds)
 

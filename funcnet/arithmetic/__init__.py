@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 import numpy as np
 
 from funcnet.arithmetic import elementary
-from funcnet.arrays import Array, lock
-from funcnet.settings import check_choice
+from funcnet.core.arrays import Array, lock
+from funcnet.core.checks import check_choice
 
 # glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
 np.empty(2**24, np.uint8)

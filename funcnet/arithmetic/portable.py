@@ -28,8 +28,8 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import elementary
-from funcnet.arrays import Array, describe, lock
-from funcnet.errors import DTypeError, NonFiniteError
+from funcnet.core.arrays import Array, describe, lock
+from funcnet.core.errors import DTypeError, NonFiniteError
 
 BITS: Final = 22
 BLOCK: Final = 512  # products that sum exactly: 2 * BITS + log2(BLOCK) = 53

@@ -8,10 +8,10 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import erf, exp, expm1, log1p, tanh
-from funcnet.arrays import Array
-from funcnet.layer import Layer
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_number
 from funcnet.layers.elementwise import register_elementwise
-from funcnet.settings import check_number
+from funcnet.network.layer import Layer
 
 
 @frozen(eq=False)

@@ -6,13 +6,13 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import mean_rows, sum_rows
-from funcnet.arrays import Array, FloatDType, Statistic, check_array, check_channels, check_finite, lock
-from funcnet.errors import ConfigError
-from funcnet.keys import Key
-from funcnet.layer import Layer, register_layer
+from funcnet.core.arrays import Array, FloatDType, Statistic, lock
+from funcnet.core.checks import INFINITY, check_array, check_channels, check_finite, check_number
+from funcnet.core.errors import ConfigError
+from funcnet.core.records import evolve
 from funcnet.layers.channels import check_affine, kept_shape, per_channel, unit_affine
-from funcnet.records import evolve
-from funcnet.settings import INFINITY, check_number
+from funcnet.network.layer import Layer, register_layer
+from funcnet.random.keys import Key
 
 
 @frozen(eq=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcnet.arrays import Array, FloatDType, check_array, check_row_shape, lock
-from funcnet.layer import Shape
-from funcnet.settings import check_count, check_size
-from funcnet.trees import float_dtype
+from funcnet.core.arrays import Array, FloatDType, lock
+from funcnet.core.checks import check_array, check_count, check_row_shape, check_size
+from funcnet.core.trees import float_dtype
+from funcnet.network.layer import Shape
 
 
 def check_affine(subject: str, scale: Array, offset: Array | None = None) -> None:

@@ -10,10 +10,10 @@ from attrs import frozen
 from numpy.lib.stride_tricks import sliding_window_view
 
 from funcnet.arithmetic import matmul_columns, matmul_parts, sum_outer, sum_rows
-from funcnet.arrays import Array, FloatDType, Weight, check_array, check_row_shape, lock
-from funcnet.initializers import Initializer, glorot_normal
-from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Shape, register_layer
+from funcnet.core.arrays import Array, FloatDType, Weight, lock
+from funcnet.core.checks import check_array, check_callable, check_count, check_row_shape
+from funcnet.core.records import evolve
+from funcnet.core.trees import float_dtype
 from funcnet.layers.windows import (
     Axes,
     Padding,
@@ -27,9 +27,9 @@ from funcnet.layers.windows import (
     pair,
     plain,
 )
-from funcnet.records import evolve
-from funcnet.settings import check_callable, check_count
-from funcnet.trees import float_dtype
+from funcnet.network.layer import Layer, Shape, register_layer
+from funcnet.random.initializers import Initializer, glorot_normal
+from funcnet.random.keys import Key, check_key
 
 PATCHES: Final = 2**24
 """How many numbers of patches forward has at a time, at most: 64 MB of float32."""

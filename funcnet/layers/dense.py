@@ -6,13 +6,13 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import matmul, sum_outer, sum_rows
-from funcnet.arrays import Array, FloatDType, Weight, check_array, check_batch, check_row_shape, lock
-from funcnet.initializers import Initializer, glorot_normal
-from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, Shape, register_layer
-from funcnet.records import evolve
-from funcnet.settings import check_callable, check_count
-from funcnet.trees import float_dtype
+from funcnet.core.arrays import Array, FloatDType, Weight, lock
+from funcnet.core.checks import check_array, check_batch, check_callable, check_count, check_row_shape
+from funcnet.core.records import evolve
+from funcnet.core.trees import float_dtype
+from funcnet.network.layer import Layer, Shape, register_layer
+from funcnet.random.initializers import Initializer, glorot_normal
+from funcnet.random.keys import Key, check_key
 
 
 @frozen(eq=False)

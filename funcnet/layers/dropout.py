@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from funcnet.arrays import Array, check_batch
-from funcnet.draws import uniform
-from funcnet.keys import Key, check_key
-from funcnet.layer import Layer, register_layer
-from funcnet.records import evolve
-from funcnet.settings import check_number
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_batch, check_number
+from funcnet.core.records import evolve
+from funcnet.network.layer import Layer, register_layer
+from funcnet.random.draws import uniform
+from funcnet.random.keys import Key, check_key
 
 
 @frozen(eq=False)

@@ -8,11 +8,11 @@ from typing import Never, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.arrays import Array, check_batch
-from funcnet.errors import ConfigError
-from funcnet.layer import L, Layer, Shape, check_keywords, register_layer
-from funcnet.records import fields_of
-from funcnet.settings import check_callable
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_batch, check_callable
+from funcnet.core.errors import ConfigError
+from funcnet.core.records import fields_of
+from funcnet.network.layer import L, Layer, Shape, check_keywords, register_layer
 
 Slope: TypeAlias = "Array | NDArray[np.bool_]"
 

@@ -6,10 +6,10 @@ from typing import Annotated, Generic
 
 from attrs import frozen
 
-from funcnet.arrays import FIXED, Array
-from funcnet.layer import Layer, N, Shape, register_layer
-from funcnet.modes import check_evaluation
-from funcnet.network import backward, forward, output_shape
+from funcnet.core.arrays import FIXED, Array
+from funcnet.network.layer import Layer, N, Shape, register_layer
+from funcnet.network.modes import check_evaluation
+from funcnet.network.passes import backward, forward, output_shape
 
 
 @frozen(eq=False)

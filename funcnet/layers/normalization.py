@@ -6,11 +6,11 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import sum_last, sum_rows
-from funcnet.arrays import Array, FloatDType, check_channels
-from funcnet.layer import Layer, register_layer
+from funcnet.core.arrays import Array, FloatDType
+from funcnet.core.checks import INFINITY, check_channels, check_number
+from funcnet.core.records import evolve
 from funcnet.layers.channels import check_affine, kept_shape, per_channel, unit_affine
-from funcnet.records import evolve
-from funcnet.settings import INFINITY, check_number
+from funcnet.network.layer import Layer, register_layer
 
 
 @frozen(eq=False)

@@ -10,13 +10,13 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array, check_array
-from funcnet.errors import ConfigError, ShapeError
-from funcnet.layer import Layer, Network, Shape, entering, register_layer
-from funcnet.modes import calibrate
-from funcnet.network import forward, output_shape, vjp
-from funcnet.records import evolve
-from funcnet.settings import check_choice
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_array, check_choice
+from funcnet.core.errors import ConfigError, ShapeError
+from funcnet.core.records import evolve
+from funcnet.network.layer import Layer, Network, Shape, entering, register_layer
+from funcnet.network.modes import calibrate
+from funcnet.network.passes import forward, output_shape, vjp
 
 M = TypeVar("M", bound="tuple[Network, ...]")
 A = TypeVar("A")

@@ -8,9 +8,9 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import sum_last
-from funcnet.arrays import Array, check_array, check_row_shape
-from funcnet.errors import ShapeError
-from funcnet.layer import Layer, Shape, register_layer
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_array, check_row_shape
+from funcnet.core.errors import ShapeError
 from funcnet.layers.windows import (
     Axes,
     Padding,
@@ -23,6 +23,7 @@ from funcnet.layers.windows import (
     is_padded,
     padded,
 )
+from funcnet.network.layer import Layer, Shape, register_layer
 
 
 @frozen(eq=False)

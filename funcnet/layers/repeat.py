@@ -7,14 +7,14 @@ from typing import Generic
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array, check_net_output, lock
-from funcnet.errors import ShapeError
-from funcnet.layer import Layer, N, Pullback, Shape, register_layer
-from funcnet.modes import calibrate, calibrates, repetition
-from funcnet.network import forward, output_shape, vjp
-from funcnet.records import evolve
-from funcnet.settings import check_count
-from funcnet.trees import map_parameters
+from funcnet.core.arrays import Array, lock
+from funcnet.core.checks import check_count, check_net_output
+from funcnet.core.errors import ShapeError
+from funcnet.core.records import evolve
+from funcnet.core.trees import map_parameters
+from funcnet.network.layer import Layer, N, Pullback, Shape, register_layer
+from funcnet.network.modes import calibrate, calibrates, repetition
+from funcnet.network.passes import forward, output_shape, vjp
 
 
 @frozen(eq=False)

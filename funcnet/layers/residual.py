@@ -6,12 +6,13 @@ from typing import Generic
 
 from attrs import frozen
 
-from funcnet.arrays import Array, check_net_output
-from funcnet.errors import ShapeError
-from funcnet.layer import Layer, N, Shape, register_layer
-from funcnet.modes import calibrate
-from funcnet.network import backward, forward, output_shape
-from funcnet.records import evolve
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_net_output
+from funcnet.core.errors import ShapeError
+from funcnet.core.records import evolve
+from funcnet.network.layer import Layer, N, Shape, register_layer
+from funcnet.network.modes import calibrate
+from funcnet.network.passes import backward, forward, output_shape
 
 
 @frozen(eq=False)

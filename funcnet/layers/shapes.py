@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from funcnet.arrays import Array, check_batch
-from funcnet.errors import ConfigError, ShapeError
-from funcnet.layer import L, Layer, Shape, register_layer
-from funcnet.settings import check_count
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_batch, check_count
+from funcnet.core.errors import ConfigError, ShapeError
+from funcnet.network.layer import L, Layer, Shape, register_layer
 
 
 def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], name: str) -> None:

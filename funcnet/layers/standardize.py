@@ -6,9 +6,10 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import mean_rows
-from funcnet.arrays import ARRAY_TYPES, Array, Statistic, check_array, check_finite, check_row_shape, lock
-from funcnet.errors import ShapeError
-from funcnet.layer import Layer, Shape, register_layer
+from funcnet.core.arrays import ARRAY_TYPES, Array, Statistic, lock
+from funcnet.core.checks import check_array, check_finite, check_row_shape
+from funcnet.core.errors import ShapeError
+from funcnet.network.layer import Layer, Shape, register_layer
 
 
 @frozen(eq=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from attrs import frozen
 
-from funcnet.arrays import Array
-from funcnet.errors import ConfigError, ShapeError
+from funcnet.core.arrays import Array
+from funcnet.core.checks import MOST_PIXELS
+from funcnet.core.errors import ConfigError, ShapeError
 
 S = TypeVar("S")
 
@@ -60,7 +61,6 @@ class Axis:
         return [sum(0 <= start + offset < self.length for offset in reach) for start in starts]
 
 
-LARGEST: Final = 2**20
 """The most pixels that a setting may count: beyond it, the size of a padded batch could be beyond what NumPy counts."""
 
 Axes: TypeAlias = tuple[Axis, Axis]
@@ -135,12 +135,12 @@ def check_pair(subject: str, name: str, value: object) -> None:
     """Check that a setting is an int of at least 1 or a pair of them.
 
     Raises:
-        ConfigError: Says what it got; a number above LARGEST is refused, too.
+        ConfigError: Says what it got; a number above MOST_PIXELS is refused, too.
 
     Example:
         >>> check_pair("MaxPool2D", "window", 0)
         Traceback (most recent call last):
-        funcnet.errors.ConfigError: MaxPool2D: window must be an int of at least 1 or a pair of them, got 0
+        funcnet.ConfigError: MaxPool2D: window must be an int of at least 1 or a pair of them, got 0
     """
     if not (_is_count(value, 1) or _is_pair(value, 1)):
         raise ConfigError(f"{name} must be an int of at least 1 or a pair of them, got {value!r}", subject=subject)
@@ -151,12 +151,12 @@ def check_padding(subject: str, padding: object, *, below: Pair | None = None) -
     """Check that a padding has one of its forms, and is below the numbers of a pair, if there is one.
 
     Raises:
-        ConfigError: Says the forms and what it got; a number above LARGEST is refused, too.
+        ConfigError: Says the forms and what it got; a number above MOST_PIXELS is refused, too.
 
     Example:
         >>> check_padding("MaxPool2D", 2, below=2)
         Traceback (most recent call last):
-        funcnet.errors.ConfigError: MaxPool2D: padding must be smaller than the window, got 2
+        funcnet.ConfigError: MaxPool2D: padding must be smaller than the window, got 2
     """
     if isinstance(padding, str) and padding in ("same", "valid"):
         return
@@ -175,8 +175,8 @@ def check_padding(subject: str, padding: object, *, below: Pair | None = None) -
 def _check_size(subject: str, name: str, value: object) -> None:
     """Check that no number, of one or of a pair, is larger than any image."""
     numbers = cast("tuple[int, ...]", value if isinstance(value, tuple) else (value,))
-    if max(numbers) > LARGEST:
-        raise ConfigError(f"{name} must be at most {LARGEST}, got {value!r}", subject=subject)
+    if max(numbers) > MOST_PIXELS:
+        raise ConfigError(f"{name} must be at most {MOST_PIXELS}, got {value!r}", subject=subject)
 
 
 def _is_pair(value: object, low: int) -> bool:

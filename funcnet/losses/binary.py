@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from funcnet.arithmetic import exp, log1p
-from funcnet.arrays import Array
+from funcnet.core.arrays import Array
+from funcnet.core.names import register_name
 from funcnet.losses.reduction import check_targets, reduced
-from funcnet.records import register_name
 
 
 def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
-from funcnet.arrays import ARRAY_TYPES, Array, check_array, check_weight, lock
-from funcnet.errors import ConfigError, LabelError, NonFiniteError, ShapeError
-from funcnet.settings import INFINITY, check_count
+from funcnet.core.arrays import ARRAY_TYPES, Array, lock
+from funcnet.core.checks import INFINITY, check_array, check_count, check_weight
+from funcnet.core.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 
 Elements: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """``(prediction, target) -> (losses, slopes)``: the loss of each element, and its derivative by the prediction."""

@@ -6,10 +6,10 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import exp
-from funcnet.arrays import Array
+from funcnet.core.arrays import Array
+from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.names import register_name
 from funcnet.losses.reduction import check_targets, reduced
-from funcnet.records import register_name
-from funcnet.settings import INFINITY, check_number
 
 
 def mean_squared_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:

@@ -9,11 +9,11 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import exp, log, sum_all, sum_last
-from funcnet.arrays import ARRAY_TYPES, Array, Labels, check_array, check_labels
-from funcnet.errors import ConfigError, ShapeError
+from funcnet.core.arrays import ARRAY_TYPES, Array, Labels
+from funcnet.core.checks import INFINITY, check_array, check_count, check_labels, check_number
+from funcnet.core.errors import ConfigError, ShapeError
+from funcnet.core.names import register_name
 from funcnet.losses.reduction import averaged, check_targets, row_factors
-from funcnet.records import register_name
-from funcnet.settings import INFINITY, check_count, check_number
 from funcnet.tracing import whole
 
 Targets: TypeAlias = "Labels | Array"

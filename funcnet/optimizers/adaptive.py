@@ -6,14 +6,14 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic.scalars import integer_power
-from funcnet.errors import ConfigError
-from funcnet.layer import N
+from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.errors import ConfigError
+from funcnet.core.names import register_name
+from funcnet.core.trees import map_decayed, map_parameters
+from funcnet.network.layer import N
 from funcnet.optimizers.descent import descend
 from funcnet.optimizers.moments import Moments
 from funcnet.optimizers.protocol import Descent, rate_of
-from funcnet.records import register_name
-from funcnet.settings import INFINITY, check_number
-from funcnet.trees import map_decayed, map_parameters
 
 
 @frozen

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from funcnet.layer import N
+from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.names import register_name
+from funcnet.core.trees import map_parameters
+from funcnet.network.layer import N
 from funcnet.optimizers.moments import Moments
 from funcnet.optimizers.protocol import Descent, rate_of
-from funcnet.records import register_name
-from funcnet.settings import INFINITY, check_number
-from funcnet.trees import map_parameters
 
 
 def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from funcnet.arithmetic import sum_all
-from funcnet.arrays import Array
-from funcnet.errors import NonFiniteError
-from funcnet.layer import N, Network
-from funcnet.records import check_tree
-from funcnet.settings import INFINITY, check_number
-from funcnet.trees import map_parameters, trained_arrays
+from funcnet.core.arrays import Array
+from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.errors import NonFiniteError
+from funcnet.core.records import check_tree
+from funcnet.core.trees import map_parameters, trained_arrays
+from funcnet.network.layer import N, Network
 
 SMALL = 1e-6
 

@@ -7,9 +7,9 @@ from typing import Final, Generic, TypeVar
 
 from attrs import frozen
 
-from funcnet.errors import StructureError
-from funcnet.layer import N, Network
-from funcnet.records import check_tree
+from funcnet.core.errors import StructureError
+from funcnet.core.records import check_tree
+from funcnet.network.layer import N, Network
 
 M = TypeVar("M", bound=Network)
 

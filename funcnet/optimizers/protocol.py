@@ -8,13 +8,13 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.errors import ConfigError, StructureError
-from funcnet.layer import N
+from funcnet.core.checks import check_count
+from funcnet.core.errors import ConfigError, StructureError
+from funcnet.core.trees import map_parameters
+from funcnet.network.layer import N
 from funcnet.optimizers.moments import INNER, Moments
-from funcnet.schedules import Schedule, check_rate, rate_at
-from funcnet.settings import check_count
+from funcnet.optimizers.schedules import Schedule, check_rate, rate_at
 from funcnet.tracing import attempt
-from funcnet.trees import map_parameters
 
 
 class Optimizer(Protocol):

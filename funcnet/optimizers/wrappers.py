@@ -11,8 +11,12 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from funcnet.errors import ConfigError
-from funcnet.layer import N
+from funcnet.core.checks import INFINITY, check_count, check_number
+from funcnet.core.errors import ConfigError
+from funcnet.core.names import register_name
+from funcnet.core.records import check_tree
+from funcnet.core.trees import map_decayed, map_parameters
+from funcnet.network.layer import N
 from funcnet.optimizers.gradients import clip_by_global_norm, clip_by_value
 from funcnet.optimizers.moments import INNER, Moments
 from funcnet.optimizers.protocol import (
@@ -25,9 +29,6 @@ from funcnet.optimizers.protocol import (
     updated,
     zeros_like,
 )
-from funcnet.records import check_tree, register_name
-from funcnet.settings import INFINITY, check_count, check_number
-from funcnet.trees import map_decayed, map_parameters
 
 
 @frozen

@@ -33,7 +33,7 @@ Python::
 
 The state is written only after the last operation that can fail, so a replay that stops has changed nothing.
 
-**3. Replay** (``traces.py``; folds and kept programs are in ``funcnet/replay.py``). The function ``run(x, y, ...)``
+**3. Replay** (``traces.py``; folds and kept programs are in ``replay.py``). The function ``run(x, y, ...)``
 computes one step and returns its numbers, or None if a guard does not hold.
 
 Why the bits are the same: each line is the NumPy call that the function made, on operands with the same elements in the

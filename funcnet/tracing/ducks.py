@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from funcnet.arrays import ARRAY_TYPES, AnyArray
+from funcnet.core.arrays import ARRAY_TYPES, AnyArray
 from funcnet.tracing.recorder import (
     Duck,
     Ref,

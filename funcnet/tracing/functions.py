@@ -8,7 +8,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
-from funcnet.arrays import AnyArray
+from funcnet.core.arrays import AnyArray
 from funcnet.tracing.ducks import call, is_dense, made_of
 from funcnet.tracing.recorder import Duck, NotTraceable, Opaque, Tape, address, byte_bounds, raw, recording
 from funcnet.tracing.structure import is_array, leaves_of, skeleton_of, structure_of, with_leaves

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcnet.arrays import AnyArray
+from funcnet.core.arrays import AnyArray
 from funcnet.tracing.fusion import Family, Flats, families_of, padded
 from funcnet.tracing.passes import early, float_masks, live
 from funcnet.tracing.recorder import Layout, Scalar, Tape, Value, layout

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
-from funcnet.arrays import AnyArray, Array, is_canonical
+from funcnet.core.arrays import AnyArray, Array, is_canonical
 
 Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
 """Shape, strides and dtype."""

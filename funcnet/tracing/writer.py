@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funcnet.arrays import AnyArray
+from funcnet.core.arrays import AnyArray
 from funcnet.tracing.fusion import Flats, padded
 from funcnet.tracing.passes import can_fail, is_elementwise, refs_in
 from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, is_array, kind_of, layout

@@ -1,0 +1,254 @@
+"""Records: frozen attrs classes with roles. What every layer shares: locked arrays, short repr, pickling, a name.
+
+The role of a field is its annotation. ``Array`` is trained, ``Weight`` is trained and decayed, ``Statistic`` rides
+along; a type variable or a layer type holds a network, and ``Annotated[..., "fixed"]`` around it takes it out of
+training; every other field is structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+from funcnet.core.arrays import ARRAY_TYPES, DECAYED, FIXED, AnyArray, Array, adopt, describe, is_canonical
+from funcnet.core.checks import check_array
+from funcnet.core.errors import ConfigError, ShapeError, StructureError
+
+
+@frozen(eq=False)
+class Record:
+    """The base of every layer: its arrays are locked, its repr is short, and it pickles through its constructor."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+
+        def short(self: Record) -> str:
+            return _record_repr(self)
+
+        if "__repr__" not in cls.__dict__:  # attrs writes a repr of whole arrays unless the class has one of its own
+            type.__setattr__(cls, "__repr__", short)
+
+    def __attrs_post_init__(self) -> None:
+        fields = fields_of(type(self))
+        dtype = None
+        for name in fields.arrays:
+            value = cast("Array", getattr(self, name))
+            if value is None and name in fields.optional:
+                continue
+            check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
+            if value.ndim == 0:
+                fix = "got a 0-d array; use shape (1,)"
+                raise ShapeError(f"{name} must have an axis, {fix}", subject=type(self).__name__)
+            dtype = value.dtype
+            if not is_canonical(value):
+                object.__setattr__(self, name, adopt(value))
+        for name in fields.networks + fields.fixed_networks:
+            check_tree(type(self).__name__, getattr(self, name))
+        self.check()
+
+    def check(self) -> None:
+        """Raise if the fields do not fit each other. Looks at ranks, shapes and structure, never at arrays' values."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return _rebuild, (type(self), {a.alias: getattr(self, a.name) for a in attrs.fields(type(self))})
+
+    def __repr__(self) -> str:
+        return _record_repr(self)
+
+
+R = TypeVar("R", bound=Record)
+
+Tree: TypeAlias = "Record | tuple[Tree, ...]"
+"""A record or a tuple of trees: what every walk in ``trees.py`` goes over."""
+
+
+if TYPE_CHECKING:
+    from attrs import evolve as evolve  # noqa: PLC0414  # for others
+else:
+
+    def evolve(record: Record, **changes: object) -> Record:
+        """``attrs.evolve``, faster where arrays take the place of arrays.
+
+        A constructor checks types, ranks, shapes and dtypes. An array that can be adopted, and agrees in them with the
+        one in whose place it comes, needs no check; and no other field needs one again.
+        """
+        if not isinstance(record, Record):
+            return attrs.evolve(record, **changes)
+        fields = fields_of(type(record))
+        for name, new in changes.items():
+            old = getattr(record, name, None)
+            if name not in fields.arrays or type(new) not in ARRAY_TYPES or old is None:
+                return attrs.evolve(record, **changes)
+            if new.shape != old.shape or new.dtype != old.dtype or not is_canonical(new):
+                return attrs.evolve(record, **changes)
+        return replace_unchecked(record, changes)
+
+
+def replace_unchecked(record: R, changes: dict[str, Any]) -> R:
+    """The record with other values in some fields, as they are: nothing is checked, adopted or locked."""
+    clone = object.__new__(type(record))
+    for name in fields_of(type(record)).names:
+        object.__setattr__(clone, name, changes[name] if name in changes else getattr(record, name))
+    return clone
+
+
+def _rebuild(record: type[Record], values: dict[str, object]) -> Record:
+    return record(**values)
+
+
+def _record_repr(record: Record) -> str:
+    values = ((a.name, getattr(record, a.name)) for a in attrs.fields(type(record)) if a.repr)
+    inside = ", ".join(f"{name}={_short(value)}" for name, value in values)
+    return f"{type(record).__name__}({inside})"
+
+
+def _short(value: object) -> str:
+    return describe(cast("AnyArray", value)) if isinstance(value, np.ndarray) else repr(value)
+
+
+def check_tree(subject: str, value: object) -> None:
+    """Check that a value is a record or a (nested) tuple of records.
+
+    Raises:
+        StructureError: Says what stands where no layer is.
+    """
+    for path, stranger in _strangers(value):
+        fix = "; use a tuple" if isinstance(stranger, list) else ""
+        fix = f"; use {stranger.__name__}()" if isinstance(stranger, type) else fix
+        wanted = f"a network is a layer or a tuple of networks, got {stranger!r:.80}{fix}"
+        error = StructureError(wanted, subject=subject)
+        error.path = path
+        raise error
+
+
+def _strangers(value: object, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], object]]:
+    """What is no record, each with where it stands."""
+    if isinstance(value, tuple):
+        for position, inner in enumerate(cast("tuple[object, ...]", value)):
+            yield from _strangers(inner, (*path, position))
+    elif not isinstance(value, Record):
+        yield path, value
+
+
+# ---------------------------------------------------------------------------------------------------- roles
+
+
+@frozen
+class Fields:
+    """The names of a record's fields, all and by role."""
+
+    names: tuple[str, ...]
+    trained: tuple[str, ...]
+    decayed: frozenset[str]
+    statistics: tuple[str, ...]
+    networks: tuple[str, ...]
+    fixed_networks: tuple[str, ...]
+    structure: tuple[str, ...]
+    arrays: tuple[str, ...]
+    optional: frozenset[str]
+
+
+_FIELDS: Final[dict[type[Record], Fields]] = {}
+
+
+def fields_of(record: type[Record]) -> Fields:
+    """Read the roles of a record's fields from their annotations, once a record.
+
+    Raises:
+        ConfigError: If an annotation cannot be read at run time, or is ``np.ndarray``, which says no role.
+    """
+    fields = _FIELDS.get(record)
+    if fields is None:
+        fields = _FIELDS[record] = _read_fields(record)
+    return fields
+
+
+def _read_fields(record: type[Record]) -> Fields:
+    hints = _hints(record)
+    for a in attrs.fields(record):
+        if _says_no_role(hints[a.name]):
+            fix = "annotate it fn.Array (trained), fn.Weight (trained, decayed) or fn.Statistic (not trained)"
+            raise ConfigError(f"{a.name} is a np.ndarray, which says no role; {fix}", subject=record.__name__)
+    kinds = {a.name: _kind(hints[a.name]) for a in attrs.fields(record)}
+
+    def names(*wanted: tuple[str, str]) -> tuple[str, ...]:
+        return tuple(name for name, kind in kinds.items() if kind in wanted)
+
+    return Fields(
+        names=tuple(kinds),
+        trained=names(("array", ""), ("array", DECAYED)),
+        decayed=frozenset(names(("array", DECAYED))),
+        statistics=names(("array", FIXED)),
+        networks=names(("network", "")),
+        fixed_networks=names(("network", FIXED)),
+        structure=tuple(name for name, kind in kinds.items() if kind[0] == "structure"),
+        arrays=tuple(name for name, kind in kinds.items() if kind[0] == "array"),
+        optional=frozenset(name for name in kinds if _may_be_none(hints[name])),
+    )
+
+
+def _hints(record: type[Record]) -> dict[str, Any]:
+    # The alias Network spells itself and Layer by name, which the record's own module need not have.
+    for names in ({}, {"Layer": Record, "Network": Record}):
+        try:
+            return get_type_hints(record, localns=names, include_extras=True)
+        except NameError as error:
+            missing = error.name
+    raise ConfigError(f"import {missing} at run time: roles are annotations", subject=record.__name__)
+
+
+def _says_no_role(hint: Any) -> bool:
+    """Whether it is ``np.ndarray`` without a dtype, or that or None."""
+    if get_origin(hint) in (Union, UnionType, Annotated):
+        return any(_says_no_role(part) for part in get_args(hint))
+    return hint is np.ndarray
+
+
+def _may_be_none(hint: Any) -> bool:
+    """Whether it is ``... | None``."""
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint)
+
+
+def _kind(hint: Any) -> tuple[str, str]:
+    """What a field holds ("array", "network", "structure") and its role ("", "decayed", "fixed")."""
+    role = ""
+    if get_origin(hint) is Annotated:
+        hint, *marks = get_args(hint)
+        role = next((mark for mark in marks if mark in (DECAYED, FIXED)), "")
+    hint = getattr(
+        get_origin(hint) or hint, "__value__", hint
+    )  # from NumPy 2.5 on, NDArray is a "type" statement's alias
+    if get_origin(hint) in (Union, UnionType):
+        inner = [_kind(part) for part in get_args(hint) if part is not type(None)]
+        kind, inner_role = next((found for found in inner if found[0] != "structure"), ("structure", ""))
+        return kind, role or inner_role
+    if get_origin(hint) is np.ndarray:
+        return "array", role
+    return ("network" if _holds_network(hint) else "structure"), role
+
+
+def _holds_network(hint: Any) -> bool:
+    if isinstance(hint, TypeVar):
+        return True
+    if get_origin(hint) is tuple:
+        return any(_holds_network(part) for part in get_args(hint))
+    kind = get_origin(hint) or hint
+    return isinstance(kind, type) and issubclass(kind, Record)

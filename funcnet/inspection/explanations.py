@@ -1,0 +1,171 @@
+"""Explanations: every number of a forward and backward pass, with its formula and shapes, to be redone on paper."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Final, TypeVar, cast
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.core.arrays import AnyArray, Array, lock
+from funcnet.core.checks import check_callable
+from funcnet.core.trees import leaves
+from funcnet.network.layer import Layer, Network, Pullback, rule_of
+from funcnet.network.loss import Loss
+from funcnet.network.passes import layers_of, vjp
+
+T = TypeVar("T")
+
+BAR: Final = "\\|"
+
+
+@frozen(eq=False)
+class Term:
+    """One array of a pass: its name, and its value as training uses it."""
+
+    name: str
+    value: AnyArray
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value.shape} =\n{_digits(self.value, 100)}"
+
+
+def _digits(value: AnyArray, width: int) -> str:
+    """Every number, with the fewest digits that tell its bits, whatever NumPy's print options are."""
+    with np.printoptions(suppress=False, sign="-", nanstr="nan", infstr="inf", formatter=None):
+        return np.array2string(
+            value, separator=", ", floatmode="unique", max_line_width=width, threshold=sys.maxsize, legacy=False
+        )
+
+
+@frozen(eq=False)
+class Stage:
+    """What one layer, or the loss, does in one direction: its formulas, what goes in, what comes out."""
+
+    title: str
+    formulas: tuple[str, ...]
+    terms: tuple[Term, ...]
+
+    def __str__(self) -> str:
+        lines = [self.title, *(f"  {formula}" for formula in self.formulas)]
+        for term in self.terms:
+            lines += [f"    {line}" for line in str(term).splitlines()]
+        return "\n".join(lines)
+
+
+@frozen(eq=False)
+class Explanation:
+    """A forward and a backward pass, a stage a layer and direction; prints as text, ``markdown`` is a table."""
+
+    loss: float
+    stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.stages))
+
+    @property
+    def markdown(self) -> str:
+        """A row an array."""
+        rows = ["| stage | formula | array | shape | value |", "|---|---|---|---|---|"]
+        for stage in self.stages:
+            title, formula = stage.title, "; ".join(f"`{formula}`" for formula in stage.formulas)
+            for term in stage.terms:
+                shown = " ".join(_digits(term.value, sys.maxsize).split())
+                cells = (title, formula, term.name, str(term.value.shape), shown)
+                rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
+                title = formula = ""
+        return "\n".join(rows)
+
+
+def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
+    """Each array of the forward and the backward pass, as training computes it, bit for bit.
+
+    For networks small enough to redo on paper. A combinator is one stage. Formulas are read from docstrings: a layer's
+    is the first that begins with ``y =``; those backward, in its class or its backward function, begin with ``grad_``,
+    and a loss's with ``loss =`` or ``g =``. Backward, a stage's ``grad_x`` is the ``g`` of the next one.
+
+    Shapes: x (B, ...), y as the loss wants it.
+
+    Raises:
+        FuncnetError: If something does not fit.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.Dense(weight=np.array([[2.0, 1.0]]), bias=np.array([0.0, 2.0]))
+        >>> print(explain(net, np.array([[2.0]]), np.array([1]), fn.softmax_cross_entropy))
+        forward, Dense
+          y = x @ weight + bias
+            x (1, 1) =
+            [[2.]]
+            weight (1, 2) =
+            [[2., 1.]]
+            bias (2,) =
+            [0., 2.]
+            y (1, 2) =
+            [[4., 4.]]
+        <BLANKLINE>
+        loss, softmax_cross_entropy
+          loss = mean(log(sum(exp(logits))) - logits[label])
+          g = (softmax(logits) - onehot(label)) / B
+            target (1,) =
+            [1]
+            loss () =
+            0.6931471805599453
+            g (1, 2) =
+            [[ 0.5, -0.5]]
+        <BLANKLINE>
+        backward, Dense
+          grad_weight = x.T @ g
+          grad_bias = g.sum(axis=0)
+          grad_x = g @ weight.T
+            g (1, 2) =
+            [[ 0.5, -0.5]]
+            grad_weight (1, 2) =
+            [[ 1., -1.]]
+            grad_bias (2,) =
+            [ 0.5, -0.5]
+            grad_x (1, 1) =
+            [[0.5]]
+    """
+    check_callable("explain", "loss", loss)
+    stages: list[Stage] = []
+    pulls: list[tuple[Layer, str, Pullback[Layer]]] = []
+    for path, layer in layers_of(params):
+        output, pull = vjp(layer, x)
+        title = f"layer {path} {type(layer).__name__}" if path else type(layer).__name__
+        terms = [Term("x", x), *(Term(leaf.path, leaf.array) for leaf in leaves(layer)), Term("y", output)]
+        formulas = _formulas("y", type(layer), rule_of(layer).forward)[:1]
+        stages.append(Stage(f"forward, {title}", formulas, tuple(terms)))
+        pulls.append((layer, title, pull))
+        x = output
+    value, g = loss(x, y)
+    stages.append(_of_the_loss(loss, y, value, g))
+    for layer, title, pull in reversed(pulls):
+        before, (g, grads) = g, pull(g)
+        by_field = (Term(f"grad_{leaf.path}", leaf.array) for leaf in leaves(grads) if leaf.trained)
+        formulas = tuple(sorted(_formulas("grad_[a-z_]+", type(layer), rule_of(layer).backward), key=_last))
+        stages.append(Stage(f"backward, {title}", formulas, (Term("g", before), *by_field, Term("grad_x", g))))
+    return Explanation(value, tuple(stages))
+
+
+def _last(formula: str) -> bool:
+    """What a stage hands on comes last, as its array does."""
+    return formula.startswith("grad_x =")
+
+
+def _of_the_loss(loss: Loss[T], y: T, value: float, g: Array) -> Stage:
+    target: tuple[Term, ...] = (Term("target", cast("AnyArray", y)),) if isinstance(y, np.ndarray) else ()
+    formulas = _formulas("(?:loss|g)", loss) or _formulas("(?:loss|g)", type(loss))
+    name = getattr(loss, "__name__", repr(loss))
+    return Stage(f"loss, {name}", formulas, (*target, Term("loss", lock(np.array(value))), Term("g", g)))
+
+
+def _formulas(left: str, *documented: object) -> tuple[str, ...]:
+    """The formulas with such a left side in the first docstring that has any."""
+    for each in documented:
+        found: list[str] = re.findall(rf"``({left} = [^`]*)``", getattr(each, "__doc__", None) or "")
+        if found:
+            return tuple(" ".join(formula.split()) for formula in found)
+    return ()

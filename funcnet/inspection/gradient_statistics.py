@@ -1,0 +1,123 @@
+"""Monitoring: how large gradients are beside what they change, layer by layer, as a plain table for plotting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from funcnet.arithmetic import mean
+from funcnet.core.arrays import Array
+from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.trees import leaves
+from funcnet.network.layer import Network
+from funcnet.network.loss import Loss
+from funcnet.network.passes import forward, layers_of, value_and_grad
+from funcnet.optimizers.gradients import norm_of
+
+T = TypeVar("T")
+
+
+@frozen
+class ParameterStatistics:
+    """One parameter's norms in a step: ``update_ratio`` is that of the update to the parameter, by plain descent.
+
+    About 1e-3 is usual; much more and training is unstable, much less and it is slow.
+    """
+
+    path: str
+    layer: str
+    norm: float
+    gradient_norm: float
+    update_ratio: float
+
+
+@frozen
+class ActivationStatistics:
+    """One layer's output over a batch: the mean of its magnitudes, and the share of its units that are 0 in every row.
+
+    A ReLU whose unit is 0 for all examples is dead: it learns no more from them.
+    """
+
+    path: str
+    layer: str
+    mean_magnitude: float
+    dead_share: float
+
+
+@frozen
+class GradientStatistics:
+    """What ``gradient_statistics`` found: a row a parameter, and a row a layer."""
+
+    parameters: tuple[ParameterStatistics, ...]
+    activations: tuple[ActivationStatistics, ...]
+
+    @property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The parameters' rows as columns: ``pandas.DataFrame(gradient_statistics(...).table)``."""
+        return _columns(self.parameters, ("path", "layer", "norm", "gradient_norm", "update_ratio"))
+
+    @property
+    def activation_table(self) -> dict[str, NDArray[Any]]:
+        """The layers' rows as columns."""
+        return _columns(self.activations, ("path", "layer", "mean_magnitude", "dead_share"))
+
+    def __str__(self) -> str:
+        lines = [f"{'parameter':16} {'norm':>9} {'gradient':>9} {'update/norm':>11}"]
+        lines += [f"{p.path:16} {p.norm:9.3g} {p.gradient_norm:9.3g} {p.update_ratio:11.2g}" for p in self.parameters]
+        lines += [f"{'output of layer':16} {'magnitude':>9} {'dead':>9}"]
+        lines += [f"{f'{a.path} {a.layer}':16} {a.mean_magnitude:9.3g} {a.dead_share:9.0%}" for a in self.activations]
+        return "\n".join(lines)
+
+
+def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    return {name: np.array([getattr(row, name) for row in rows]) for name in names}
+
+
+def gradient_statistics(
+    params: Network, x: Array, y: T, loss: Loss[T], *, learning_rate: float = 1.0
+) -> GradientStatistics:
+    """Norms of parameters and gradients, update-to-weight ratios, and shares of dead units, on one batch.
+
+    Args:
+        params: The network.
+        x: Inputs, shape (B, ...).
+        y: Targets, as the loss wants them.
+        loss: The loss.
+        learning_rate: What the gradient is multiplied with for ``update_ratio``.
+
+    Raises:
+        FuncnetError: If something does not fit, or the loss is not finite.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.Dense(weight=np.array([[3.0, -4.0]]), bias=np.zeros(2)), fn.ReLU()
+        >>> x, y = np.array([[1.0]]), np.array([1])
+        >>> print(gradient_statistics(net, x, y, fn.softmax_cross_entropy, learning_rate=0.1))
+        parameter             norm  gradient update/norm
+        0.weight                 5     0.953       0.019
+        0.bias                   0     0.953         inf
+        output of layer  magnitude      dead
+        0 Dense                3.5        0%
+        1 ReLU                 1.5       50%
+    """
+    check_number("gradient_statistics", "learning_rate", learning_rate, low=0, high=INFINITY)
+    _, grads = value_and_grad(params, x, y, loss)
+    pairs = [(a, b) for a, b in zip(leaves(params), leaves(grads), strict=True) if a.trained]
+    parameters: list[ParameterStatistics] = []
+    for leaf, gradient in pairs:
+        norm, gradient_norm = norm_of([leaf.array]), norm_of([gradient.array])
+        ratio = learning_rate * gradient_norm / norm if norm else INFINITY if gradient_norm else 0.0
+        parameters.append(ParameterStatistics(leaf.path, type(leaf.record).__name__, norm, gradient_norm, ratio))
+    outputs: list[ActivationStatistics] = []
+    for path, layer in layers_of(params):
+        x = forward(layer, x)
+        dead = (x == 0).all(axis=0)
+        share = float(np.count_nonzero(dead)) / dead.size
+        with np.errstate(all="ignore"):  # an infinite mean says so itself
+            magnitude = mean(np.abs(x))
+        outputs.append(ActivationStatistics(path, type(layer).__name__, magnitude, share))
+    return GradientStatistics(tuple(parameters), tuple(outputs))

@@ -1,0 +1,130 @@
+"""Diagnosis: the first number in a training step that is not finite, and what went into it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arithmetic import using
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_array, check_callable
+from funcnet.core.errors import NonFiniteError
+from funcnet.core.records import check_tree
+from funcnet.core.trees import leaves
+from funcnet.network.layer import Layer, Network, Pullback
+from funcnet.network.loss import Loss, weighted_loss
+from funcnet.network.passes import layers_of, vjp
+
+T = TypeVar("T")
+
+
+@frozen
+class NonFinite:
+    """A number that is NaN or infinite: where it stands, and the range of what it was computed from.
+
+    Args:
+        where: Such as ``"the output of layer 2 (Dense)"`` or ``"the gradient by 2.weight"``.
+        index: Its place in that array; ``()`` for the loss.
+        value: NaN or an infinity.
+        low: The smallest finite number that went into it; NaN if there is none.
+        high: The largest.
+    """
+
+    where: str
+    index: tuple[int, ...]
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        place = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        span = "of which none is finite" if np.isnan(self.low) else f"between {self.low:.3g} and {self.high:.3g}"
+        return f"{self.where}{place} is {self.value}, computed from numbers {span}"
+
+
+def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> NonFinite | None:
+    """The first number of a step, forward and backward, that is NaN or infinite; None if there is none.
+
+    It looks at the input, layer by layer at the parameters and the output, at the loss and its gradient, and layer by
+    layer backward at the gradients. It computes in native arithmetic: portable arithmetic refuses such numbers.
+
+    Shapes: x (B, ...), y as the loss wants it, weight (B,) or None.
+
+    Raises:
+        FuncnetError: If something does not fit.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.Dense(weight=np.array([[1e200]]), bias=np.array([0.0])), fn.ReLU()
+        >>> print(first_nonfinite(net, np.array([[1e200]]), np.array([0]), fn.softmax_cross_entropy))
+        the output of layer 0 (Dense)[0, 0] is inf, computed from numbers between 1e+200 and 1e+200
+    """
+    check_tree("first_nonfinite", params)
+    check_array("first_nonfinite", "x", x, ("B", "..."))
+    check_callable("first_nonfinite", "loss", loss)
+    with using("native"), np.errstate(all="ignore"):
+        pulls: list[tuple[str, Layer, Pullback[Layer]]] = []
+        found = _first("x", x, x)
+        for path, layer in layers_of(params):
+            for leaf in leaves(layer):
+                found = found or _first(_within(path, leaf.path), leaf.array, leaf.array)
+            output, pull = vjp(layer, x)
+            found = found or _first(f"the output of {_named(path, layer)}", output, x)
+            if found:
+                return found
+            pulls.append((path, layer, pull))
+            x = output
+        return _of_the_loss(x, y, loss, weight) or _backward(pulls, weighted_loss(loss, x, y, weight)[1])
+
+
+def _of_the_loss(prediction: Array, y: T, loss: Loss[T], weight: Array | None) -> NonFinite | None:
+    try:
+        value, g = weighted_loss(loss, prediction, y, weight)
+    except NonFiniteError:
+        value, g = float("nan"), prediction
+    return _first("the loss", np.array(value), prediction) or _first("the loss's gradient", g, prediction)
+
+
+def _backward(pulls: list[tuple[str, Layer, Pullback[Layer]]], g: Array) -> NonFinite | None:
+    for path, layer, pull in reversed(pulls):
+        grad_x, grads = pull(g)
+        for leaf in leaves(grads):
+            found = _first(f"the gradient by {_within(path, leaf.path)}", leaf.array, g) if leaf.trained else None
+            if found:
+                return found
+        found = _first(f"the gradient by the input of {_named(path, layer)}", grad_x, g)
+        if found:
+            return found
+        g = grad_x
+    return None
+
+
+def _within(path: str, field: str) -> str:
+    return f"{path}.{field}" if path else field
+
+
+def _named(path: str, layer: Layer) -> str:
+    kind = type(layer).__name__
+    return f"layer {path} ({kind})" if path else kind
+
+
+def _first(where: str, array: Array, before: Array) -> NonFinite | None:
+    finite = np.isfinite(array)
+    if finite.all():
+        return None
+    index = tuple(int(i) for i in np.unravel_index(int(finite.argmin()), array.shape))
+    known = before[np.isfinite(before)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (float("nan"), float("nan"))
+    return NonFinite(where, index, float(array[index]), low, high)
+
+
+def diagnosed(
+    error: NonFiniteError, params: Network, x: Array, y: T, loss: Loss[T], *, weight: Array | None
+) -> NonFiniteError:
+    """The error of a step with the first number in it that is not finite."""
+    found = first_nonfinite(params, x, y, loss, weight)
+    if found is not None and found.where not in error.message:
+        error.message = f"{error.message}; the first number that is not finite: {found}"
+    return error

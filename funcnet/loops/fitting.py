@@ -1,0 +1,162 @@
+"""Fitting: a run with validation and early stopping, as a lazy sequence of values that can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from funcnet.arithmetic import Name, in_force, using
+from funcnet.core.checks import INFINITY, check_callable, check_choice, check_count, check_number
+from funcnet.core.errors import ConfigError, NonFiniteError
+from funcnet.core.names import register_name
+from funcnet.loops.epochs import train_epoch
+from funcnet.loops.steps import Step
+
+S = TypeVar("S")
+R = TypeVar("R")
+B = TypeVar("B")
+T = TypeVar("T")
+
+Goal: TypeAlias = Literal["lowest", "highest"]
+
+
+@frozen(eq=False)
+class Fit(Generic[S]):
+    """A run with validation, between two epochs: the state, the best one so far, and how long ago that was.
+
+    Args:
+        state: The network or ``TrainState`` after the last epoch.
+        best: The one with the best validation value; the first state until an epoch is done.
+        best_epoch: Its epoch's number; None until an epoch is done.
+        waited: Epochs since then.
+        losses: The mean training loss of each epoch.
+        values: The validation value after each epoch.
+    """
+
+    state: S
+    best: S
+    best_epoch: int | None = None
+    waited: int = 0
+    losses: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    @staticmethod
+    def create(state: R) -> Fit[R]:
+        """The fit before its first epoch."""
+        return Fit(state, state)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return len(self.losses)
+
+    @property
+    def history(self) -> dict[str, NDArray[Any]]:
+        """A column a quantity, a row an epoch: ``pandas.DataFrame(fit.history)``."""
+        return {
+            "epoch": np.arange(self.epoch),
+            "loss": np.array(self.losses, np.float64),
+            "validation": np.array(self.values, np.float64),
+        }
+
+    def __repr__(self) -> str:
+        return f"Fit(epoch={self.epoch}, best_epoch={self.best_epoch}, waited={self.waited})"
+
+
+register_name(Fit, "funcnet.Fit")
+
+
+def fit(
+    step: Step[S, B],
+    start: Fit[S],
+    data: Callable[[int], Iterable[B]],
+    validate: Callable[[S], float],
+    *,
+    epochs: int,
+    patience: int | None = None,
+    goal: Goal = "lowest",
+    min_delta: float = 0.0,
+) -> Iterator[Fit[S]]:
+    """Train with validation after each epoch; stop early when the best value is ``patience`` epochs old.
+
+    A lazy sequence: after each epoch the whole fit as one value. Saved, loaded and given again as ``start``, it goes on
+    as if it had never stopped. It computes in the arithmetic that is in force when ``fit`` is called.
+
+    Args:
+        step: What an epoch folds.
+        start: ``Fit.create(state)``, or where another call of ``fit`` was left.
+        data: The batches of an epoch, by its number.
+        validate: A pure function of the state, such as ``lambda state: evaluate(state.params, x, y, loss)``.
+        epochs: The number of epochs at most, those of ``start`` included.
+        patience: Stop after so many epochs without a better value; None: never.
+        goal: Which value is better.
+        min_delta: By how much a value must be better.
+
+    Raises:
+        ConfigError: If a setting is none.
+        NonFiniteError: If a validation value is NaN or infinite; says after which epoch.
+
+    Source: Prechelt, "Early stopping, but when?", in Neural Networks: Tricks of the Trade, 1998.
+
+    Example:
+        >>> import funcnet as fn
+        >>> x, y = np.eye(2, dtype=np.float32), np.array([0, 1])
+        >>> step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.5)
+        >>> *_, last = fit(
+        ...     step,
+        ...     Fit.create(fn.mlp(fn.Key(0), (2, 2))),
+        ...     lambda epoch: fn.minibatches(x, y, 1, key=fn.Key(0).child(epoch)),
+        ...     lambda net: evaluate(net, x, y, fn.softmax_cross_entropy),
+        ...     epochs=5,
+        ... )
+        >>> last, last.history["validation"].round(3)
+        (Fit(epoch=5, best_epoch=4, waited=0), array([0.237, 0.193, 0.162, 0.14 , 0.122]))
+    """
+    check_callable("fit", "data", data)
+    check_callable("fit", "validate", validate)
+    check_count("fit", "epochs", epochs, low=0)
+    if patience is not None:
+        check_count("fit", "patience", patience)
+    check_choice("fit", "goal", goal, ("lowest", "highest"))
+    check_number("fit", "min_delta", min_delta, low=0, high=INFINITY, closed=True)
+    if not isinstance(start, Fit):
+        raise ConfigError(f"start must be a Fit, got {start!r:.80}; use Fit.create(state)", subject="fit")
+    return _epochs(step, start, data, validate, (epochs, patience, goal, float(min_delta)), in_force())
+
+
+def _epochs(  # noqa: PLR0917  # what a generator keeps
+    step: Step[S, B],
+    fitted: Fit[S],
+    data: Callable[[int], Iterable[B]],
+    validate: Callable[[S], float],
+    settings: tuple[int, int | None, Goal, float],
+    arithmetic: Name,
+) -> Iterator[Fit[S]]:
+    epochs, patience, goal, min_delta = settings
+    while fitted.epoch < epochs and (patience is None or fitted.waited < patience):
+        with using(arithmetic):
+            state, log = train_epoch(step, fitted.state, data(fitted.epoch))
+            loss, value = log.mean_loss, _number(validate(state))
+        if not -INFINITY < value < INFINITY:
+            raise NonFiniteError(f"the validation value after epoch {fitted.epoch} is {value}", subject="fit")
+        fitted = _after(fitted, state, loss, value, -1 if goal == "lowest" else 1, min_delta)
+        yield fitted
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ConfigError(f"validate must return a number, got {value!r:.80}", subject="fit")
+    return float(cast("float", value))
+
+
+def _after(  # noqa: PLR0917
+    fitted: Fit[S], state: S, loss: float, value: float, sign: int, min_delta: float
+) -> Fit[S]:
+    losses, values = (*fitted.losses, loss), (*fitted.values, value)
+    if fitted.best_epoch is None or sign * (value - fitted.values[fitted.best_epoch]) > min_delta:
+        return Fit(state, state, fitted.epoch, 0, losses, values)
+    return Fit(state, fitted.best, fitted.best_epoch, fitted.waited + 1, losses, values)

@@ -1,0 +1,225 @@
+"""Steps: records that compute one update of a network or of a training state from one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from attrs import field, frozen
+
+from funcnet.arithmetic import Name, in_force
+from funcnet.core.checks import INFINITY, check_callable, check_count, check_number
+from funcnet.core.errors import ConfigError, NonFiniteError, StructureError
+from funcnet.core.names import register_name
+from funcnet.core.records import check_tree, evolve
+from funcnet.core.trees import map_parameters
+from funcnet.data.batches import Batch, check_is_batch
+from funcnet.inspection.nonfinite import diagnosed
+from funcnet.loops.shards import sharded_value_and_grad
+from funcnet.network.layer import N, Network
+from funcnet.network.loss import Loss
+from funcnet.network.modes import check_training, has_modes, training
+from funcnet.network.passes import loss_and_grad
+from funcnet.optimizers.descent import sgd_update
+from funcnet.optimizers.moments import Moments
+from funcnet.optimizers.protocol import Optimizer, check_optimizer, initial, updated
+from funcnet.optimizers.wrappers import average_in
+from funcnet.random.keys import Key, check_key
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+S = TypeVar("S")
+B = TypeVar("B")
+T = TypeVar("T")
+M = TypeVar("M", bound=Network)
+
+
+Step: TypeAlias = Callable[[S, B], tuple[S, float]]
+"""``(state, batch) -> (state, loss)``, a pure function: what ``train_epoch`` folds."""
+
+
+@frozen
+class SGDStep(Generic[T]):
+    """``(network, batch) -> (network, loss)``; see ``sgd_step``. A record: it prints, pickles and compares."""
+
+    loss: Loss[T]
+    learning_rate: float
+    shard_size: int | None = None
+    executor: Executor | None = field(default=None, eq=False, repr=False)
+
+    def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
+        """The network after one update, and the loss before it."""
+        if isinstance(params, TrainState):
+            fix = "use train_step, or state.params"
+            raise StructureError(f"params must be a network, got a TrainState; {fix}", subject="sgd_step")
+        check_training(params, "sgd_step")
+        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
+            loss, grads = _gradients(self, params, batch, None)
+            return sgd_update(params, grads, learning_rate=self.learning_rate), loss
+
+
+def sgd_step(
+    loss: Loss[T], *, learning_rate: float, shard_size: int | None = None, executor: Executor | None = None
+) -> SGDStep[T]:
+    """A step of plain gradient descent, whose state is the network itself.
+
+    Args:
+        loss: What is minimized.
+        learning_rate: The step's length, above 0.
+        shard_size: Compute each batch's gradient in shards of so many rows, see ``sharded_value_and_grad``.
+        executor: Who computes the shards; it changes no bit and is no part of the step's value.
+
+    Raises:
+        ConfigError: If the learning rate is not above 0 and finite; and from the step, if a layer is not in training
+            form.
+
+    Example:
+        >>> import funcnet as fn
+        >>> sgd_step(fn.softmax_cross_entropy, learning_rate=0.1).learning_rate
+        0.1
+    """
+    _check_loss("sgd_step", loss)
+    check_number("sgd_step", "learning_rate", learning_rate, low=0, high=INFINITY)
+    _check_shards("sgd_step", shard_size, executor)
+    return SGDStep(loss, learning_rate, shard_size, executor)
+
+
+def _check_loss(subject: str, loss: object) -> None:
+    if isinstance(loss, type):
+        got = f"got the class {loss.__name__}; use {loss.__name__}()"
+        raise ConfigError(f"loss must be a function, {got}", subject=subject)
+    check_callable(subject, "loss", loss)
+
+
+@frozen(eq=False)
+class TrainState(Generic[N]):
+    """All that a run is, between two steps: network, optimizer and its moments, steps done, key, arithmetic.
+
+    So it cannot go on under another optimizer or in another arithmetic.
+    """
+
+    params: N
+    optimizer: Optimizer
+    moments: Moments[N]
+    step: int
+    key: Key
+    arithmetic: Name = "native"
+
+    @staticmethod
+    def create(params: M, optimizer: Optimizer, *, key: Key) -> TrainState[M]:
+        """The state before the first step of a run in the arithmetic that is in force.
+
+        Example:
+            >>> import funcnet as fn
+            >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), fn.Momentum(learning_rate=0.1), key=fn.Key(0))
+            >>> state.step, state.moments
+            (0, Moments(velocity=(Dense(weight=float32 (2, 3), bias=float32 (3,)),)))
+        """
+        check_tree("TrainState", params)
+        check_key("TrainState", key)
+        check_optimizer("TrainState", optimizer)
+        return TrainState(params, optimizer, initial(optimizer, params), 0, key, in_force())
+
+
+def averaged(state: TrainState[N]) -> N:
+    """The network with its parameters' moving average, which an optimizer ``Averaging`` in the state keeps.
+
+    What is not trained, such as statistics, is that of the state's own network: calibrate again where there are any.
+
+    Raises:
+        ConfigError: If no ``Averaging`` is in the state's optimizer.
+
+    Example:
+        >>> import funcnet as fn
+        >>> optimizer = fn.Averaging(fn.AdamW(learning_rate=1e-3), decay=0.99)
+        >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), optimizer, key=fn.Key(0))
+        >>> averaged(state)
+        (Dense(weight=float32 (2, 3), bias=float32 (3,)),)
+    """
+    _check_run(state, "averaged")
+    average = average_in(state.optimizer, state.moments, "averaged")
+    if average is None:
+        fix = f"use Averaging({state.optimizer!r:.80})"
+        raise ConfigError(f"the optimizer must keep an average; {fix}", subject="averaged")
+    return map_parameters(lambda _, average: average, state.params, average)
+
+
+@frozen
+class TrainStep(Generic[T]):
+    """``(state, batch) -> (state, loss)`` for a ``TrainState``; see ``train_step``."""
+
+    loss: Loss[T]
+    shard_size: int | None = None
+    executor: Executor | None = field(default=None, eq=False, repr=False)
+
+    def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
+        """The state after one update by its own optimizer, and the loss before it."""
+        _check_run(state)
+        if state.arithmetic != in_force():
+            fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
+            raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
+        key = state.key.child("step", state.step) if has_modes(state.params) else None
+        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
+            loss, grads = _gradients(self, state.params, batch, key)
+            params, moments = updated(state.optimizer, state.params, grads, state.moments, state.step)
+        return evolve(state, params=params, moments=moments, step=state.step + 1), loss
+
+
+def _check_run(state: object, subject: str = "TrainStep") -> None:
+    if not isinstance(state, TrainState):
+        fix = "use TrainState.create(net, optimizer, key=...)"
+        raise StructureError(f"state must be a TrainState, got {state!r:.80}; {fix}", subject=subject)
+
+
+def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:
+    """A step for a ``TrainState``: the network in training mode, keyed by the step's number; the state's own optimizer.
+
+    Example:
+        >>> import funcnet as fn
+        >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 3)), fn.SGD(learning_rate=0.1), key=fn.Key(0))
+        >>> batch = fn.Batch(np.zeros((1, 2), np.float32), np.array([1]))
+        >>> state, loss = train_step(fn.softmax_cross_entropy)(state, batch)
+        >>> state.step, round(loss, 4)
+        (1, 1.0986)
+    """
+    _check_loss("train_step", loss)
+    _check_shards("train_step", shard_size, executor)
+    return TrainStep(loss, shard_size, executor)
+
+
+def _check_shards(subject: str, shard_size: int | None, executor: Executor | None) -> None:
+    if shard_size is not None:
+        check_count(subject, "shard_size", shard_size)
+    elif executor is not None:
+        raise ConfigError("an executor computes shards; give shard_size, too", subject=subject)
+
+
+def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
+    check_is_batch(type(step).__name__, batch)
+    if step.shard_size is None:
+        net = params if key is None else training(params, key)
+        try:
+            return loss_and_grad(net, batch.x, batch.y, step.loss, batch.weight)
+        except NonFiniteError as error:
+            raise diagnosed(error, net, batch.x, batch.y, step.loss, weight=batch.weight) from None
+    return sharded_value_and_grad(
+        params,
+        batch.x,
+        batch.y,
+        step.loss,
+        batch.weight,
+        shard_size=step.shard_size,
+        executor=step.executor,
+        key=key,
+    )
+
+
+register_name(SGDStep, "funcnet.SGDStep")
+
+
+register_name(TrainStep, "funcnet.TrainStep")
+
+
+register_name(TrainState, "funcnet.TrainState")

@@ -1,0 +1,200 @@
+"""What a layer is: a record of parameters with a registered rule, its pure forward and backward functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
+
+from attrs import frozen
+
+from funcnet.core.arrays import Array
+from funcnet.core.checks import check_callable
+from funcnet.core.errors import ConfigError, FuncnetError, StructureError
+from funcnet.core.names import register_name
+from funcnet.core.records import Record, check_tree, fields_of
+from funcnet.random.keys import Key
+from funcnet.tracing import recording
+
+
+@frozen(eq=False)
+class Layer(Record):
+    """The base of every layer: a frozen record whose fields' roles are their annotations."""
+
+
+Network: TypeAlias = "Layer | tuple[Network, ...]"
+"""A layer, or a tuple of networks."""
+
+N = TypeVar("N", bound=Network)
+L = TypeVar("L", bound=Layer)
+
+
+@frozen(eq=False)
+class Pullback(Generic[N]):
+    """What ``vjp`` returns beside y: a pure function ``g -> (grad_x, grad_params)``.
+
+    ``params_only(g)`` is ``grad_params`` alone, without what nobody needs for it.
+    """
+
+    both: Callable[[Array], tuple[Array, N]]
+    params_only: Callable[[Array], N]
+
+    def __call__(self, g: Array) -> tuple[Array, N]:
+        """The gradients of ``<g, y>`` by x and by every parameter."""
+        return self.both(g)
+
+
+Shape: TypeAlias = tuple[int, ...]
+"""The shape of a row, an array's without the batch: ``(784,)``, ``(28, 28, 1)``."""
+
+
+@frozen(eq=False)
+class Rule(Generic[L]):
+    """The functions of a record type; see ``register_layer``."""
+
+    forward: Callable[[L, Array], Array]
+    backward: Callable[[L, Array, Array], tuple[Array, L]]
+    training: Callable[[L, Key], L] | None
+    is_training: Callable[[L], bool]
+    calibrated: Callable[[L, Array], L] | None
+    output_shape: Callable[[L, Shape], Shape] | None
+
+
+_RULES: Final[dict[type[Layer], Rule[Any]]] = {}
+
+
+def register_layer(
+    record: type[L],
+    *,
+    forward: Callable[[L, Array], Array],
+    backward: Callable[[L, Array, Array], tuple[Array, L]],
+    training: Callable[[L, Key], L] | None = None,
+    is_training: Callable[[L], bool] | None = None,
+    calibrated: Callable[[L, Array], L] | None = None,
+    output_shape: Callable[[L, Shape], Shape] | None = None,
+    name: str | None = None,
+    **removed: Never,
+) -> None:
+    """Make a record type a layer: the open door for layers of your own.
+
+    Forward and backward are all that an author must write; both are pure.
+
+    Args:
+        record: A class ``@frozen(eq=False) class Name(fn.Layer)``. A field annotated ``fn.Array`` or ``fn.Weight`` is
+            trained.
+        forward: ``(params, x) -> y``; y is C-contiguous.
+        backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the
+            record with its trained fields replaced, ``evolve(params, ...)``.
+        training: ``(params, key) -> params`` in its training form, such as with the key: for layers that do something
+            else in training. Keep the key in a field of its own: ``Repeat`` replaces it by one a repetition.
+        is_training: ``params -> bool``, whether it is in that form: goes with ``training``.
+        calibrated: ``(params, x) -> params`` with x's statistics, in its plain form: for layers with statistics of what
+            reaches them; and for combinators, ``evolve(params, net=calibrate(params.net, x))``.
+        output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError: optional, saves running it.
+        name: The name in files; default module and qualified name.
+        removed: What earlier versions took beside: ``vjp`` and ``plan`` are refused with the advice to delete them.
+
+    Raises:
+        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already; if forward
+            or backward is no function; if one of ``training`` and ``is_training`` is given without the other.
+
+    Example:
+        See ``examples/own_layer.py``.
+    """
+    check_keywords("register_layer", removed, ("vjp", "plan"), "forward and backward are all that a layer needs")
+    _check_record(record)
+    check_callable("register_layer", "forward", forward)
+    check_callable("register_layer", "backward", backward)
+    if (training is None) != (is_training is None):
+        raise ConfigError(f"{record.__name__} must have both of training= and is_training=, or none")
+    register_name(record, name)
+    _RULES[record] = Rule(
+        forward=forward,
+        backward=backward,
+        training=training,
+        is_training=is_training or (lambda _: False),
+        calibrated=calibrated,
+        output_shape=output_shape,
+    )
+
+
+def check_keywords(function: str, given: Iterable[str], removed: tuple[str, ...], reason: str) -> None:
+    """Refuse keywords that a function does not have, and say of those that it had once why they can be deleted.
+
+    Raises:
+        ConfigError: If a keyword was removed.
+        TypeError: If there never was such a keyword.
+    """
+    for keyword in given:
+        if keyword in removed:
+            raise ConfigError(f"{function} takes no {keyword}=: delete it, {reason}")
+        raise TypeError(f"{function}() got an unexpected keyword argument {keyword!r}")
+
+
+def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
+    """What a layer's backward returned, if it is a pair.
+
+    Raises:
+        StructureError: Says what it got.
+    """
+    if type(result) is not tuple or len(result) != 2:
+        got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+        wanted = f"backward must return (grad_x, grad_params), got {got}"
+        raise StructureError(wanted, subject=type(layer).__name__)
+    return result
+
+
+class entering:  # noqa: N801  # it is called like a function
+    """``with entering(position)``: what a fold does inside a tuple of networks, at this position.
+
+    An error that passes through gets the position in front of its path; a trace knows where it is.
+    """
+
+    __slots__ = ("position", "tape")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.tape = recording()
+
+    def __enter__(self) -> None:
+        if self.tape is not None:
+            self.tape.path.append(str(self.position))
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if self.tape is not None:
+            self.tape.path.pop()
+        if isinstance(error, FuncnetError):
+            error.enter(self.position)
+
+
+def _check_record(record: type[Layer]) -> None:
+    fix = f"write @frozen(eq=False) class {getattr(record, '__name__', record)}(Layer)"
+    if not (isinstance(record, type) and issubclass(record, Layer)):
+        raise ConfigError(f"register_layer needs a subclass of Layer, got {record!r}; {fix}")
+    if "__attrs_attrs__" not in record.__dict__ or record.__setattr__ is object.__setattr__:
+        raise ConfigError(f"{record.__name__} must be a frozen attrs class; {fix}")
+    if record.__eq__ is not object.__eq__:
+        raise ConfigError(f"{record.__name__} must not compare by value, its fields may be arrays; {fix}")
+    fields_of(record)
+
+
+def rule_of(layer: L) -> Rule[L]:
+    """The rule of a layer's exact type.
+
+    Raises:
+        StructureError: If the value is no layer.
+        ConfigError: If its type is not registered.
+    """
+    rule = _RULES.get(type(layer))
+    if rule is None:
+        raise _no_rule(layer)
+    return rule
+
+
+def _no_rule(layer: Layer) -> ConfigError | StructureError:
+    try:
+        check_tree("", layer)
+    except StructureError as error:
+        return error
+    kind = type(layer).__name__
+    return ConfigError(f"{kind} has no rule; call register_layer({kind}, forward=..., backward=...)")

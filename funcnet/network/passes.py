@@ -1,0 +1,252 @@
+"""Networks: forward and backward as mirror folds over a tuple of layers.
+
+A network is a layer or a tuple of networks; its gradient is a network of the same type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from funcnet.arithmetic import in_force, using
+from funcnet.core.arrays import ARRAY_TYPES, Array, contiguous
+from funcnet.core.checks import INFINITY, check_array, check_callable, check_count
+from funcnet.core.errors import ConfigError, NonFiniteError, StructureError
+from funcnet.core.trees import first_trained, leaves
+from funcnet.network.layer import Layer, N, Network, Pullback, Shape, checked_pair, entering, rule_of
+from funcnet.network.loss import Loss, weighted_loss
+from funcnet.tracing import attempt
+from funcnet.tracing.replay import replayed_call
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+def forward(params: Network, x: Array) -> Array:
+    """The network's output. Shapes: x (B, ...), result (B, ...).
+
+    ``forward(a + b, x)`` equals ``forward(b, forward(a, x))`` bit for bit, and ``forward((), x)`` is ``x``.
+
+    Raises:
+        FuncnetError: If an array does not fit a layer; the message says which.
+
+    Example:
+        >>> from funcnet.layers.dense import Dense
+        >>> forward(Dense(weight=np.array([[2.0]]), bias=np.array([1.0])), np.array([[3.0]]))
+        array([[7.]])
+    """
+    with np.errstate(all="ignore"):  # a map of numbers: what overflows is infinite, and who must not have that looks
+        return _forward(params, contiguous(x))
+
+
+def _forward(params: Network, x: Array) -> Array:
+    if not isinstance(params, tuple):
+        return attempt(rule_of(params).forward, params, x)
+    for position, layer in enumerate(params):
+        with entering(position):
+            x = _forward(layer, x)
+    return x
+
+
+def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
+    """The output of every top-level element, in order; the last one is the network's own.
+
+    Example:
+        >>> from funcnet.layers.activations import ReLU, Tanh
+        >>> activations((ReLU(), Tanh()), np.array([[-1.0, 0.0]]))
+        [array([[0., 0.]]), array([[0., 0.]])]
+    """
+    if not isinstance(params, tuple):
+        raise StructureError(f"params must be a tuple of networks, got {params!r:.80}", subject="activations")
+    outputs: list[Array] = []
+    for position, layer in enumerate(params):
+        with entering(position):
+            x = forward(layer, x)
+        outputs.append(x)
+    return outputs
+
+
+def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
+    """Run the network, and return its output and its pullback (vector-Jacobian product).
+
+    ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
+
+    The pullback is pure, and computes in the arithmetic that was in force for the forward pass, from each layer's
+    input, which that remembers. ``params_only(g)`` stops at the first layer that has something to train.
+
+    Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
+
+    Example:
+        >>> from funcnet.layers.activations import Tanh
+        >>> y, pull = vjp(Tanh(), np.array([[0.0]]))
+        >>> y, pull(np.array([[3.0]]))
+        (array([[0.]]), (array([[3.]]), Tanh()))
+    """
+    x = contiguous(x)
+    with np.errstate(all="ignore"):
+        y, inputs = _remembering(params, x)
+    arithmetic = in_force()
+
+    def checked(g: Array) -> Array:
+        check_array("backward", "g", g, y.shape, dtype=y.dtype, match=("the output", y))
+        # BLAS multiplies an array by itself with another kernel, so whether g is x must not be seen.
+        return g.copy()
+
+    def both(g: Array) -> tuple[Array, N]:
+        with using(arithmetic), np.errstate(all="ignore"):
+            return cast("tuple[Array, N]", _backward(params, inputs, checked(g)))
+
+    def params_only(g: Array) -> N:
+        with using(arithmetic), np.errstate(all="ignore"):
+            return cast("N", _backward_by_params(params, inputs, checked(g)))
+
+    return y, Pullback(both, params_only)
+
+
+Inputs: TypeAlias = "Array | tuple[Inputs, ...]"
+"""What went into each layer, nested as the network is."""
+
+
+def _remembering(params: Network, x: Array) -> tuple[Array, Inputs]:
+    """The network's output, and what went into each layer."""
+    if not isinstance(params, tuple):
+        return attempt(rule_of(params).forward, params, x), x
+    inputs: list[Inputs] = []
+    for position, layer in enumerate(params):
+        with entering(position):
+            x, remembered = _remembering(layer, x)
+        inputs.append(remembered)
+    return x, tuple(inputs)
+
+
+def _backward(params: Network, inputs: Inputs, g: Array) -> tuple[Array, Network]:
+    """Each layer's backward, from the last to the first."""
+    if not isinstance(params, tuple):
+        return checked_pair(params, attempt(rule_of(params).backward, params, cast("Array", inputs), g))
+    g, grads = _backward_from(0, params, inputs, g)
+    return g, tuple(grads)
+
+
+def _backward_by_params(params: Network, inputs: Inputs, g: Array) -> Network:
+    """``_backward`` without the gradient by x: no further than to the first layer that is trained."""
+    if not isinstance(params, tuple):
+        return _backward(params, inputs, g)[1]
+    first = first_trained(params)
+    if first == len(params):
+        return params
+    g, grads = _backward_from(first + 1, params, inputs, g)
+    with entering(first):
+        return (*params[:first], _backward_by_params(params[first], inputs[first], g), *grads)
+
+
+def _backward_from(first: int, params: tuple[Network, ...], inputs: Inputs, g: Array) -> tuple[Array, list[Network]]:
+    """Back through the layers from the last to this one: the gradient by its input, and theirs in order."""
+    grads: list[Network] = []
+    for position in reversed(range(first, len(params))):
+        with entering(position):
+            g, grad = _backward(params[position], inputs[position], g)
+        grads.append(grad)
+    grads.reverse()
+    return g, grads
+
+
+def output_shape(params: Network, shape: Shape) -> Shape:
+    """The shape of the network's output for one row, without running it. Shapes are without the batch.
+
+    Raises:
+        ConfigError: If the shape is no tuple of positive sizes.
+        ShapeError: Names the first layer that such a row does not fit.
+
+    Example:
+        >>> import funcnet as fn
+        >>> output_shape(fn.mlp(fn.Key(0), (784, 100, 10)), (784,))
+        (10,)
+    """
+    if not isinstance(shape, tuple):
+        fix = f"; use ({shape},)" if isinstance(shape, int) else ""
+        raise ConfigError(f"shape must be a tuple of sizes without the batch, got {shape!r}{fix}")
+    for size in shape:
+        check_count("", "a size in shape", size)
+    return _output_shape(params, shape)
+
+
+def _output_shape(params: Network, shape: Shape) -> Shape:
+    if isinstance(params, tuple):
+        for position, layer in enumerate(params):
+            with entering(position):
+                shape = _output_shape(layer, shape)
+        return shape
+    rule = rule_of(params)
+    if rule.output_shape is not None:
+        return rule.output_shape(params, shape)
+    dtype = next((leaf.array.dtype for leaf in leaves(params)), np.dtype(np.float32))
+    return rule.forward(params, np.zeros((0, *shape), dtype)).shape[1:]  # no row, no arithmetic
+
+
+def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
+    """The gradients of ``<g, forward(params, x)>`` by x and by every parameter.
+
+    Shapes: x (B, ...), g like the output, grad_x like x; ``grad_params`` is a network of params' own type.
+
+    Raises:
+        FuncnetError: If x does not fit a layer, or g the output.
+
+    Example:
+        >>> from funcnet.layers.dense import Dense
+        >>> layer = Dense(weight=np.array([[2.0]]), bias=np.array([1.0]))
+        >>> grad_x, grad = backward(layer, np.array([[3.0]]), np.array([[1.0]]))
+        >>> grad_x, grad.weight, grad.bias
+        (array([[2.]]), array([[3.]]), array([1.]))
+    """
+    return vjp(params, x)[1](g)
+
+
+def layers_of(params: Network, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers of nested tuples in order, each with where it stands; a combinator is one layer.
+
+    Example:
+        >>> import funcnet as fn
+        >>> list(layers_of((fn.ReLU(), (fn.Tanh(),))))
+        [('0', ReLU()), ('1.0', Tanh())]
+    """
+    if isinstance(params, tuple):
+        for position, layer in enumerate(params):
+            yield from layers_of(layer, f"{path}.{position}" if path else str(position))
+    else:
+        yield path, params
+
+
+def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
+    """The loss of the network on one batch, and the loss's gradient by every parameter: a network of params' own type.
+
+    Shapes: x (B, ...), y (B, ...) as the loss wants it, weight (B,) or None.
+
+    Raises:
+        NonFiniteError: If the loss is NaN or infinite.
+        ConfigError: If there are weights and the loss takes none.
+        FuncnetError: If something does not fit.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.mlp(fn.Key(0), (2, 3))
+        >>> x, y = np.zeros((1, 2), np.float32), np.array([1])
+        >>> loss, grad = value_and_grad(net, x, y, fn.softmax_cross_entropy)
+        >>> round(loss, 4), grad[0].bias.round(2)
+        (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
+    """
+    check_callable("value_and_grad", "loss", loss)
+    with np.errstate(all="ignore"):  # a loss that is not finite is refused
+        return replayed_call(loss_and_grad, params, x, y, loss, weight)
+
+
+def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
+    """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
+    prediction, inputs = _remembering(params, contiguous(x))
+    value, g = weighted_loss(loss, prediction, y, weight)
+    if not -INFINITY < value < INFINITY:
+        raise NonFiniteError(f"the loss is {value}; the learning rate may be too high, or the logits too large")
+    if type(g) not in ARRAY_TYPES or g.shape != prediction.shape or g.dtype != prediction.dtype:
+        check_array("the loss", "its gradient", g, prediction.shape, dtype=prediction.dtype)
+    return value, cast("N", _backward_by_params(params, inputs, contiguous(g)))

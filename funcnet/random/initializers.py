@@ -1,0 +1,270 @@
+"""How a weight begins: functions ``(key, shape, dtype) -> array``.
+
+A weight of shape (..., I, O) has ``fan_in`` = I and ``fan_out`` = O, each times the sizes in front (a kernel's window).
+The draws are permanent: IEEE operations in a fixed order, whatever arithmetic is in force.
+
+How a fully connected layer of I inputs and O outputs begins by default, U(a) being uniform from -a to a, and N(v)
+normal with variance v (in brackets funcnet's ``init=`` that draws from the same distribution):
+
+=========================  ====================================================  ====================
+library                    weight                                                bias
+=========================  ====================================================  ====================
+funcnet ``dense``          N(2 / (I + O)) (``glorot_normal``)                    0
+PyTorch ``Linear``         U(1 / sqrt(I)) (``pytorch_default``)                  U(1 / sqrt(I))
+Keras ``Dense``            U(sqrt(6 / (I + O))) (``glorot_uniform``)             0
+scikit-learn ``MLP...``    U(sqrt(6 / (I + O))) (``glorot_uniform``)             U(sqrt(6 / (I + O)))
+... with ``"logistic"``    U(sqrt(2 / (I + O)))                                  U(sqrt(2 / (I + O)))
+=========================  ====================================================  ====================
+
+The normal initializers' tails are whole, as PyTorch's are; Keras' are cut off at two standard deviations and widened to
+the same variance. For I = O PyTorch's default weights have a third of the variance of funcnet's, Keras' and
+scikit-learn's: a learning rate from there may not fit here. ``dense(..., init=...)`` draws the weight; for a drawn
+bias give the record another: ``evolve(layer, bias=...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from funcnet.core.arrays import FLOATS, Array, lock
+from funcnet.core.checks import check_count, check_number, check_size
+from funcnet.core.errors import ConfigError
+from funcnet.random.draws import normal, uniform
+from funcnet.random.keys import Key, check_key
+
+Initializer: TypeAlias = Callable[[Key, tuple[int, ...], np.dtype[np.floating]], Array]
+"""``(key, shape, dtype) -> array``, a pure function."""
+
+# ------------------------------------------------------------------------------------------ scaled by the fans
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many inputs an output sees, and how many outputs an input reaches.
+
+    Example:
+        >>> fans((784, 100)), fans((5, 5, 1, 6))
+        ((784, 100), (25, 150))
+    """
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+def glorot_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Normal with variance ``2 / (fan_in + fan_out)``: Glorot's, also called Xavier's, as in the post.
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+    AISTATS 2010.
+
+    Example:
+        >>> float(glorot_normal(Key(0), (784, 100), np.dtype(np.float64)).std().round(3))
+        0.048
+    """
+    _check("glorot_normal", key, shape, dtype)
+    return _normal(key, shape, dtype, 2 / sum(fans(shape)))
+
+
+def glorot_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Uniform with variance ``2 / (fan_in + fan_out)``: up to ``sqrt(6 / (fan_in + fan_out))`` from 0.
+
+    Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+    AISTATS 2010, equation 16.
+
+    Example:
+        >>> float(glorot_uniform(Key(0), (784, 100), np.dtype(np.float64)).max().round(3))
+        0.082
+    """
+    _check("glorot_uniform", key, shape, dtype)
+    return _uniform(key, shape, dtype, 2 / sum(fans(shape)))
+
+
+def he_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Normal with variance ``2 / fan_in``: He's, also called Kaiming's, for layers before a ReLU.
+
+    Source: He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
+
+    Example:
+        >>> float(he_normal(Key(0), (784, 100), np.dtype(np.float64)).std().round(4))
+        0.0505
+    """
+    _check("he_normal", key, shape, dtype)
+    return _normal(key, shape, dtype, 2 / fans(shape)[0])
+
+
+def he_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Uniform with variance ``2 / fan_in``: up to ``sqrt(6 / fan_in)`` from 0.
+
+    Source: He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, for the variance.
+
+    Example:
+        >>> float(he_uniform(Key(0), (784, 100), np.dtype(np.float64)).max().round(3))
+        0.087
+    """
+    _check("he_uniform", key, shape, dtype)
+    return _uniform(key, shape, dtype, 2 / fans(shape)[0])
+
+
+def lecun_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Normal with variance ``1 / fan_in``, which keeps the variance of what passes through.
+
+    Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.6.
+
+    Example:
+        >>> float(lecun_normal(Key(0), (784, 100), np.dtype(np.float64)).std().round(3))
+        0.036
+    """
+    _check("lecun_normal", key, shape, dtype)
+    return _normal(key, shape, dtype, 1 / fans(shape)[0])
+
+
+def lecun_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Uniform with variance ``1 / fan_in``: up to ``sqrt(3 / fan_in)`` from 0.
+
+    Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.6.
+
+    Example:
+        >>> float(lecun_uniform(Key(0), (784, 100), np.dtype(np.float64)).max().round(3))
+        0.062
+    """
+    _check("lecun_uniform", key, shape, dtype)
+    return _uniform(key, shape, dtype, 1 / fans(shape)[0])
+
+
+def pytorch_default(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Uniform with variance ``1 / (3 fan_in)``, up to ``1 / sqrt(fan_in)`` from 0: the weights of PyTorch's ``Linear``.
+
+    There it is called ``kaiming_uniform_(a=sqrt(5))``; the draws are funcnet's. PyTorch draws the bias likewise.
+
+    Source: PyTorch, ``torch.nn.Linear.reset_parameters``.
+
+    Example:
+        >>> float(pytorch_default(Key(0), (784, 100), np.dtype(np.float64)).max().round(3))
+        0.036
+    """
+    _check("pytorch_default", key, shape, dtype)
+    return _uniform(key, shape, dtype, 1 / (3 * fans(shape)[0]))
+
+
+def _normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], variance: float) -> Array:
+    return lock((normal(key, shape) * np.sqrt(variance)).astype(dtype))
+
+
+def _uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], variance: float) -> Array:
+    """A uniform number up to ``limit`` from 0 has the variance ``limit**2 / 3``."""
+    return lock(((2 * uniform(key, shape) - 1) * np.sqrt(3 * variance)).astype(dtype))
+
+
+# ------------------------------------------------------------------------------------------------- orthogonal
+
+
+def orthogonal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """A random matrix (fan_in, O) with orthonormal columns, or rows if they are fewer; all such are equally likely.
+
+    Sizes in front of the last count as one, as in Keras. Its first column is a random direction ``x / |x|``. The others
+    are those of a smaller such matrix, below a row of zeros, mirrored by the reflection that takes the first axis to
+    the line of x. So the columns are made from the last to the first: column k is x of length n - k, and mirrors what
+    stands on its right. A reflection is ``z - v (v . z) 2 / (v . v)`` with ``v = x + sign(x[0]) |x| e``.
+
+    Source: Stewart, "The efficient generation of random orthogonal matrices with an application to condition
+    estimators", SIAM Journal on Numerical Analysis 17 (1980); Saxe, McClelland and Ganguli, "Exact solutions to the
+    nonlinear dynamics of learning in deep linear neural networks", ICLR 2014, for its use.
+
+    Example:
+        >>> weight = orthogonal(Key(0), (3, 2), np.dtype(np.float64))
+        >>> abs(weight.T @ weight).round(12)
+        array([[1., 0.],
+               [0., 1.]])
+    """
+    _check("orthogonal", key, shape, dtype)
+    inputs, outputs = math.prod(shape[:-1]), shape[-1]
+    tall = _orthonormal_columns(normal(key, (max(inputs, outputs), min(inputs, outputs))))
+    return lock((tall if inputs >= outputs else tall.T).astype(dtype, order="C")).reshape(shape)
+
+
+def _orthonormal_columns(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Column k of z from row k on is the x of column k."""
+    q = np.zeros_like(z)
+    for k in range(z.shape[1] - 1, -1, -1):
+        v = z[k:, k].copy()
+        size = np.sqrt(_total((v * v)[:, None])[0])
+        q[k:, k] = v / size
+        v[0] += np.copysign(size, v[0])
+        half = size * np.abs(v[0])
+        right = q[k:, k + 1 :]
+        right -= v[:, None] * (_total(v[:, None] * right) / half)
+    return q
+
+
+def _total(a: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of the rows, which it writes over: the lower half is added to the upper until one row is left."""
+    count = len(a)
+    while count > 1:
+        half = count // 2
+        a[:half] += a[count - half : count]
+        count -= half
+    total: NDArray[np.float64] = a[0]
+    return total
+
+
+# --------------------------------------------------------------------------------------------------- constant
+
+
+def zeros(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+    """Zeros, of any shape: for biases.
+
+    Example:
+        >>> zeros(Key(0), (2,), np.dtype(np.float32))
+        array([0., 0.], dtype=float32)
+    """
+    _check("zeros", key, shape, dtype, axes=1)
+    return lock(np.zeros(shape, dtype))
+
+
+@frozen
+class Constant:
+    """An initializer that fills with one number; ``constant`` makes it."""
+
+    value: float
+
+    def __attrs_post_init__(self) -> None:
+        check_number("constant", "value", self.value, low=-math.inf, high=math.inf)
+
+    def __call__(self, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+        """The number everywhere, in any shape."""
+        _check("constant", key, shape, dtype, axes=1)
+        largest = float(np.finfo(dtype).max)
+        check_number("constant", f"value in {np.dtype(dtype)}", self.value, low=-largest, high=largest)
+        return lock(np.full(shape, self.value, dtype))
+
+
+def constant(value: float) -> Constant:
+    """An initializer that fills an array of any shape with one finite number.
+
+    Raises:
+        ConfigError: If the value is no finite number.
+
+    Example:
+        >>> constant(0.1)(Key(0), (2,), np.dtype(np.float64))
+        array([0.1, 0.1])
+    """
+    return Constant(value)
+
+
+# ----------------------------------------------------------------------------------------------------- checks
+
+
+def _check(subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], *, axes: int = 2) -> None:
+    check_key(subject, key)
+    if not isinstance(shape, tuple) or len(shape) < axes:
+        wanted = "(..., I, O)" if axes == 2 else "of one axis or more"
+        raise ConfigError(f"shape must be a tuple {wanted}, got {shape!r}", subject=subject)
+    for size in shape:
+        check_count(subject, "a size in shape", size)
+    check_size(subject, "the product of shape", math.prod(map(int, shape)))
+    if not (isinstance(dtype, np.dtype | type) and dtype in FLOATS):
+        raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}", subject=subject)

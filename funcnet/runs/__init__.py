@@ -1,0 +1,1 @@
+"""How a run is kept and proved: files, fingerprints, audits."""

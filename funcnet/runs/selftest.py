@@ -1,0 +1,276 @@
+"""The self-test: which levels of the determinism contract hold on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from funcnet.arithmetic import Name, using
+from funcnet.core.arrays import Array, lock
+from funcnet.core.trees import same_bits
+from funcnet.data.batches import Minibatches, minibatches
+from funcnet.layers.activations import ReLU
+from funcnet.layers.dense import Dense, dense
+from funcnet.layers.dropout import Dropout
+from funcnet.loops.epochs import train_epoch
+from funcnet.loops.steps import TrainState, train_step
+from funcnet.losses import softmax_cross_entropy
+from funcnet.network.inference import outputs
+from funcnet.network.passes import forward
+from funcnet.optimizers import Momentum
+from funcnet.random.draws import normal, words
+from funcnet.random.keys import Key
+from funcnet.runs.checkpoints import load, save
+from funcnet.runs.fingerprints import fingerprint
+
+REFERENCE: Final = "8b93cfb41ec8e4450b2d6fe64c49d0f8c5cf29afa60977f388be214b2cfe4683"
+"""The fingerprint of ``reference_run("portable")``: the same on every machine."""
+
+Net: TypeAlias = tuple[Dense, ReLU, Dropout, Dense, ReLU, Dense]
+_KEY: Final = Key(2026)
+
+
+@frozen
+class Kernel:
+    """A BLAS kernel: what the processor must have, as Linux calls it, and the names that OpenBLAS has for it."""
+
+    needs: str
+    names: tuple[str, ...]
+
+
+_KERNELS: Final = {
+    "Haswell": Kernel("avx2", ("Haswell",)),
+    "Sandybridge": Kernel("avx", ("Sandybridge",)),
+    "Prescott": Kernel("pni", ("Prescott", "Katmai")),
+    "SkylakeX": Kernel("avx512vl", ("SkylakeX",)),
+}
+
+
+# ------------------------------------------------------------------------------------------- the reference
+
+
+def reference_state() -> TrainState[Net]:
+    """The start of the reference run: 784-100-200-10 with dropout and momentum."""
+    init = _KEY.child("init")
+    net = (
+        *(dense(init.child(0), 784, 100), ReLU(), Dropout(0.2)),
+        *(dense(init.child(1), 100, 200), ReLU(), dense(init.child(2), 200, 10)),
+    )
+    return TrainState.create(net, Momentum(learning_rate=0.01), key=_KEY.child("run"))
+
+
+@cache
+def _reference_data() -> tuple[Array, NDArray[np.int64]]:
+    x = lock(normal(_KEY.child("x"), (640, 784)).astype(np.float32))
+    labels = (words(_KEY.child("labels"), 640) % np.uint64(10)).astype(np.int64)
+    labels.flags.writeable = False
+    return x, labels
+
+
+def reference_batches(epoch: int) -> Minibatches[NDArray[np.int64]]:
+    """20 batches of 32 seeded synthetic examples."""
+    x, labels = _reference_data()
+    return minibatches(x, labels, 32, key=_KEY.child("shuffle", epoch))
+
+
+def reference_run(arithmetic: Name = "portable", *, epochs: int = 15) -> str:
+    """Train the reference network for 20 steps an epoch, and return the state's fingerprint."""
+    step = train_step(softmax_cross_entropy)
+    with using(arithmetic):
+        state = reference_state()
+        for epoch in range(epochs):
+            state, _ = train_epoch(step, state, reference_batches(epoch))
+    return fingerprint(state)
+
+
+# ---------------------------------------------------------------------------------------------- the levels
+
+Outcome: TypeAlias = Literal["holds", "fails", "not checked"]
+
+
+@frozen
+class Level:
+    """One level's promise, its outcome on this machine, and what was tried."""
+
+    name: str
+    promise: str
+    outcome: Outcome
+    tried: str
+
+    def __str__(self) -> str:
+        return f"{self.name:12} {self.outcome:11} {self.promise}: {self.tried}"
+
+
+@frozen
+class SelfTest:
+    """The outcomes of all levels; prints as a table."""
+
+    levels: tuple[Level, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no level fails."""
+        return all(level.outcome != "fails" for level in self.levels)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.levels))
+
+
+def selftest() -> SelfTest:
+    """Check the levels of the determinism contract here, in under 20 seconds.
+
+    A level fails if bits differ. It is not checked if none differ, but a setting that was to be tried cannot be seen to
+    take effect: without threadpoolctl, which ``pip install funcnet[audit]`` installs, or with a BLAS other than
+    OpenBLAS.
+
+    Returns:
+        An outcome a level, D0 to D5; ``print`` it.
+
+    Example:
+        ``python -m funcnet`` prints it; a line is such as
+
+        >>> print(Level("D0 repeat", "the same bits in every run", "holds", "twice here and once in a new process"))
+        D0 repeat    holds       the same bits in every run: twice here and once in a new process
+    """
+    checks = (repeat_level, resume_level, rows_level, workers_level, threads_level, machines_level)
+    return SelfTest(tuple(check() for check in checks))
+
+
+def _outcome(*, same: bool, seen: bool = True) -> Outcome:
+    if not same:
+        return "fails"
+    return "holds" if seen else "not checked"
+
+
+@frozen
+class Elsewhere:
+    """What a new process says: the run's fingerprint, empty if it could not run, and the settings in force there."""
+
+    fingerprint: str
+    blas: str = ""
+    threads: str = ""
+    simd: str = ""
+
+
+def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewhere:
+    """Call a function of this module in a new process.
+
+    Args:
+        call: Such as ``"reference_run('native')"``: gives a fingerprint.
+        inherit: Whether OpenBLAS's settings here are in force there; what they say of the processor's cache always is.
+        environment: Variables that are.
+    """
+    program = (
+        f"from funcnet.runs.selftest import *; from funcnet.runs.environment import environment; print({call})\n"
+        "here = environment(); print(here.blas, here.blas_threads, here.simd, sep='\\n')"
+    )
+    chosen = {key for key in os.environ if key.startswith("OPENBLAS_") and key != "OPENBLAS_L2_SIZE"}
+    settings = {key: value for key, value in os.environ.items() if inherit or key not in chosen}
+    path = os.pathsep.join(part for part in sys.path if part)
+    done = subprocess.run(  # noqa: S603  # this Python, our own program
+        [sys.executable, "-c", program],
+        env=settings | {"PYTHONPATH": path} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Elsewhere("" if done.returncode else done.stdout.split("\n")[0], *done.stdout.split("\n")[1:4])
+
+
+def repeat_level() -> Level:
+    """D0, on two epochs of the reference run."""
+    here, again = (reference_run("native", epochs=2) for _ in range(2))
+    there = elsewhere("reference_run('native', epochs=2)", inherit=True).fingerprint
+    tried = "native run twice here, once in a new process"
+    return Level("D0 repeat", "the same bits in every run", _outcome(same=here == again == there), tried)
+
+
+def gone_on(path: str, steps: int) -> str:
+    """Go on with the reference run's first epoch, of which so many steps are done, from a file."""
+    state = load(path, like=reference_state())
+    return fingerprint(train_epoch(train_step(softmax_cross_entropy), state, reference_batches(0)[steps:])[0])
+
+
+def resume_level() -> Level:
+    """D1, on the reference run's first epoch."""
+    steps, step = 7, train_step(softmax_cross_entropy)
+    part, _ = train_epoch(step, reference_state(), reference_batches(0)[:steps])
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.fspath(Path(directory) / "part.safetensors")
+        save(path, part)
+        there = elsewhere(f"gone_on({path!r}, {steps})", inherit=True).fingerprint
+    tried = f"native run saved after {steps} steps, gone on with in a new process"
+    outcome = _outcome(same=there == reference_run("native", epochs=1))
+    return Level("D1 resume", "a run that stops and goes on is the same run", outcome, tried)
+
+
+def rows_level() -> Level:
+    """D2, on a batch of the reference run."""
+    net, x = reference_state().params, reference_batches(0)[0].x
+    whole = outputs(net, x, rowwise=True)
+    alone = np.concatenate([outputs(net, x[i : i + 1], rowwise=True) for i in range(len(x))])
+    with using("portable"):
+        exact = forward(net, x)
+        alone_exact = np.concatenate([forward(net, x[i : i + 1]) for i in range(len(x))])
+    outcome = _outcome(same=same_bits(whole, alone) and same_bits(exact, alone_exact))
+    tried = f"{len(x)} rows alone and together, row-wise native and portable"
+    return Level("D2 batch", "a row's output does not depend on other rows", outcome, tried)
+
+
+def workers_level() -> Level:
+    """D3, on four steps of the reference run."""
+
+    def run(executor: ThreadPoolExecutor | None, arithmetic: Name) -> str:
+        step = train_step(softmax_cross_entropy, shard_size=8, executor=executor)
+        with using(arithmetic):
+            return fingerprint(train_epoch(step, reference_state(), reference_batches(0)[:4])[0])
+
+    arithmetics: tuple[Name, ...] = ("native", "portable")
+    with ThreadPoolExecutor(4) as executor:
+        same = all(run(None, name) == run(executor, name) for name in arithmetics)
+    tried = "shards of 8 rows on 1 and 4 workers, native and portable"
+    return Level("D3 workers", "gradients do not depend on who computes them", _outcome(same=same), tried)
+
+
+_PORTABLE: Final = "reference_run('portable', epochs=2)"
+
+
+def threads_level() -> Level:
+    """D4, on two epochs of the portable reference run."""
+    counts = [str(count) for count in (1, 2)]
+    runs = [elsewhere(_PORTABLE, OPENBLAS_NUM_THREADS=count) for count in counts]
+    same = {run.fingerprint for run in runs} == {reference_run("portable", epochs=2)}
+    seen = [run.threads for run in runs] == counts
+    tried = "portable run with 1 and 2 BLAS threads" + ("" if seen else ", which are not seen to take effect")
+    return Level("D4 threads", "the same bits for any number of threads", _outcome(same=same, seen=seen), tried)
+
+
+def machines_level() -> Level:
+    """D5, on the BLAS kernels that this processor can run."""
+    kernels = [kernel for kernel in _KERNELS if _can_run(kernel)]
+    runs = [elsewhere(_PORTABLE, OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS="1") for kernel in kernels]
+    here = reference_run("portable", epochs=2)
+    same = all(run.fingerprint == here for run in runs) and reference_run() == REFERENCE
+    seen = [
+        kernel
+        for kernel, run in zip(kernels, runs, strict=True)
+        if any(name in run.blas for name in _KERNELS[kernel].names)
+    ]
+    tried = "portable run of 300 steps has the committed fingerprint; BLAS kernels "
+    tried += ", ".join(seen) or "not seen to take effect"
+    return Level("D5 machines", "the same bits everywhere", _outcome(same=same, seen=len(seen) > 1), tried)
+
+
+def _can_run(kernel: str) -> bool:
+    cpu = Path("/proc/cpuinfo")
+    return cpu.exists() and _KERNELS[kernel].needs in cpu.read_text().split()

@@ -1,0 +1,1 @@
+"""How to check that a layer is right."""

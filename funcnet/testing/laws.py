@@ -1,0 +1,347 @@
+"""The laws, for a layer of one's own: ``check_layer`` puts it through all of them in one call."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Final, ParamSpec, TypeVar, cast
+
+import numpy as np
+from attrs import frozen
+
+from funcnet.arithmetic import sum_all
+from funcnet.core.arrays import AnyArray, Array, describe, lock
+from funcnet.core.checks import check_array, check_count
+from funcnet.core.errors import LawError, StructureError
+from funcnet.core.trees import astype, check_alike, equal, leaves, same_bits
+from funcnet.network.layer import Layer, checked_pair, rule_of
+from funcnet.random.draws import normal
+from funcnet.random.keys import Key
+from funcnet.testing.arithmetic_lint import past_the_door
+from funcnet.testing.gradients import replaced
+from funcnet.testing.slopes import ATOL, RTOL, Slope, Target, looks_like, slope
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_KEY: Final = Key(0).child("check_layer")
+
+
+@frozen
+class Check:
+    """What one law gave: where, the worst error, what is allowed there, and its index.
+
+    A tolerance of 0 stands for the same bits. ``kinks`` are places where the slopes to both sides differ.
+    """
+
+    law: str
+    where: str
+    error: float = 0.0
+    tolerance: float = 0.0
+    index: tuple[int, ...] = ()
+    kinks: int = 0
+
+    def __str__(self) -> str:
+        numbers = f"{self.error:9.1e} {self.tolerance:9.1e}" if self.tolerance else f"{'holds':>9} {'':9}"
+        at = f"[{', '.join(map(str, self.index))}]" if self.index and self.error else ""
+        return f"{self.law:12} {self.where:24} {numbers}  {at:8} {self.kinks or '':5}".rstrip()
+
+
+@frozen
+class LayerReport:
+    """A check a law and field; prints as a table."""
+
+    checks: tuple[Check, ...]
+
+    def __str__(self) -> str:
+        heading = f"{'law':12} {'where':24} {'error':>9} {'tolerance':>9}  {'worst at':8} kinks"
+        return "\n".join((heading, *map(str, self.checks)))
+
+
+def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> LayerReport:
+    """Put a layer through the laws, in float64: a line in a test of a layer of your own.
+
+    Shapes, for other batch sizes and in float32 too, whose dtype every result keeps; purity; determinism, whatever was
+    computed before; linearity in g; the adjoint identity; every gradient against central differences, a kink such as
+    ReLU's at 0 being no error; and that the source takes its products, sums and exponentials from
+    ``funcnet.arithmetic``.
+
+    Args:
+        layer: One layer, which keeps every law as it is: a Dropout with its key, for one.
+        x: Inputs, shape (B, ...), at least one row.
+        own_arithmetic: The layer may do products, sums and exponentials itself. Then portable arithmetic and row-wise
+            prediction promise nothing for it.
+
+    Returns:
+        For each law and field the worst error, its tolerance and its index.
+
+    Raises:
+        StructureError: If it is a network.
+        LawError: Says which law, where, what was found, and which usual fault it looks like.
+
+    Example:
+        >>> import funcnet as fn
+        >>> print(check_layer(fn.ReLU(), np.array([[1.0, -2.0, 0.0]])))
+        law          where                        error tolerance  worst at kinks
+        shapes       batches of 1, 2, 0           holds
+        purity       x, g, parameters             holds
+        determinism  twice, and after another     holds
+        linearity    grad_x                     0.0e+00   3.9e-06
+        gradient     x                          4.4e-13   1.4e-06  [0, 0]       1
+        adjoint      x and parameters           0.0e+00   1.0e-08               1
+        arithmetic   source                       holds
+    """
+    if isinstance(layer, tuple):
+        raise StructureError("takes one layer; for a network use check_gradients", subject="check_layer")
+    check_array("check_layer", "x", x, ("B", "..."))
+    check_count("check_layer", "the number of elements of x", x.size)
+    net = astype(layer, np.float64)
+    point = lock(x.astype(np.float64))
+    with np.errstate(all="ignore"):  # a law that numbers beyond every float break is broken
+        g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
+        checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g)]
+        targets = _targets(net, point, g)
+        checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
+        checks.append(_adjoint(targets))
+        _shapes(astype(layer, np.float32), lock(x.astype(np.float32)))  # where a constant of float64 promotes
+    return LayerReport((*checks, _source(net, own_arithmetic=own_arithmetic)))
+
+
+def _forward(layer: Layer, x: Array) -> Array:
+    return rule_of(layer).forward(layer, x)
+
+
+def _backward(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
+    return checked_pair(layer, rule_of(layer).backward(layer, x, g))
+
+
+def _guarded(law: str, where: str, f: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+    """What f gives; what it raises is a breach of a law."""
+    try:
+        return f(*arguments, **keywords)
+    except Exception as error:
+        if "read-only" in str(error):
+            raise _breach("purity", f"{where} writes into an array in place: {error}") from error
+        hint = f"{where} raised {type(error).__name__}: {error}"
+        hint += "; a wrong broadcast: the batch's axis is the first one" if "broadcast" in str(error) else ""
+        raise _breach(law, hint) from error
+
+
+def _breach(law: str, reason: str) -> LawError:
+    return LawError(f"{law}: {reason}", subject="check_layer")
+
+
+def _shapes(layer: Layer, x: Array) -> Check:
+    sizes = (len(x), 2 * len(x), 0)
+    for size in sizes:
+        batch = lock(np.concatenate([x, x])[:size])
+        y = _guarded("shapes", f"forward of a batch of {size}", _forward, layer, batch)
+        if type(y) is not np.ndarray or y.shape[:1] != (size,) or y.dtype != x.dtype or not y.flags.c_contiguous:
+            got = f"{_shown(y)}{_promoted(y, x)}"
+            raise _breach("shapes", f"y must be a C-contiguous {x.dtype} array of {size} rows, got {got}")
+        _said_shape(layer, x, y)
+        grad_x, grads = _guarded("shapes", f"backward of a batch of {size}", _backward, layer, batch, np.ones_like(y))
+        if type(grad_x) is not np.ndarray or grad_x.shape != batch.shape or grad_x.dtype != batch.dtype:
+            got = f"{_shown(grad_x)}{_promoted(grad_x, x)}"
+            raise _breach("shapes", f"grad_x must be {_shown(batch)}, as x is, got {got}")
+        _one_structure(layer, grads)
+    return Check("shapes", f"batches of {', '.join(map(str, sizes))}")
+
+
+def _promoted(got: object, x: Array) -> str:
+    wider = isinstance(got, np.ndarray) and cast("AnyArray", got).dtype == np.float64 != x.dtype
+    return "; a constant of float64 promotes: give it x.dtype" if wider else ""
+
+
+def _said_shape(layer: Layer, x: Array, y: Array) -> None:
+    said = rule_of(layer).output_shape
+    if said is not None:
+        shape = _guarded("shapes", "output_shape", said, layer, x.shape[1:])
+        if shape != y.shape[1:]:
+            raise _breach(
+                "shapes", f"output_shape must say {y.shape[1:]}, as forward's rows have it, got {shape!r:.80}"
+            )
+
+
+def _one_structure(layer: Layer, grads: Layer) -> None:
+    arrays, others = list(_guarded("shapes", "reading the gradient", leaves, grads)), list(leaves(layer))
+    if [leaf.path for leaf in arrays] == [leaf.path for leaf in others]:
+        for leaf, other in zip(arrays, others, strict=True):
+            if leaf.trained and leaf.array.shape != other.array.shape:
+                turned = leaf.array.ndim == 2 and leaf.array.T.shape == other.array.shape
+                got = f"{_shown(leaf.array)}{': it is transposed' if turned else ''}"
+                raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
+            if leaf.trained and leaf.array.dtype != other.array.dtype:
+                got = f"{_shown(leaf.array)}{_promoted(leaf.array, other.array)}"
+                raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
+    _guarded("shapes", "walking over params and gradient", check_alike, layer, grads)
+
+
+def _shown(value: object) -> str:
+    return describe(cast("AnyArray", value)) if isinstance(value, np.ndarray) else f"{value!r:.80}"
+
+
+def _purity(layer: Layer, x: Array, g: Array) -> Check:
+    inside = [leaf.array.tobytes() for leaf in leaves(layer)]
+    for locked in (True, False):
+        copies = x.copy(), g.copy()
+        for copy in copies:
+            copy.flags.writeable = not locked
+        _guarded("purity", "forward", _forward, layer, copies[0])
+        _guarded("purity", "backward", _backward, layer, *copies)
+        for name, copy, original in zip(("x", "g"), copies, (x, g), strict=True):
+            if not same_bits(copy, original):
+                raise _breach("purity", f"{name} was changed")
+    for leaf, before in zip(leaves(layer), inside, strict=True):
+        if leaf.array.tobytes() != before:
+            raise _breach("purity", f"{leaf.path} was changed")
+    return Check("purity", "x, g, parameters")
+
+
+def _determinism(layer: Layer, x: Array, g: Array) -> Check:
+    y, (grad_x, grads) = _forward(layer, x), _backward(layer, x, g)
+    if not same_bits(y, _forward(layer, x)):
+        raise _breach("determinism", "forward called twice gives two results: a random draw, or a state that it keeps")
+    again_x, again = _backward(layer, x, g)
+    if not (same_bits(grad_x, again_x) and equal(grads, again)):
+        raise _breach("determinism", "backward called twice gives two results: a random draw, or a state that it keeps")
+    _forward(layer, lock(1 - 2 * x))
+    after_x, after = _backward(layer, x, g)
+    if not (same_bits(grad_x, after_x) and equal(grads, after)):
+        raise _breach("determinism", "backward depends on the input of an earlier call, not on x alone: a cached input")
+    return Check("determinism", "twice, and after another")
+
+
+def _linearity(layer: Layer, x: Array, g: Array) -> Iterator[Check]:
+    other = lock(normal(_KEY.child("other"), g.shape))
+    (a_x, a), (b_x, b) = _backward(layer, x, g), _backward(layer, x, other)
+    sum_x, total = _backward(layer, x, lock(2 * g + other))
+    yield _compared("grad_x", 2 * a_x + b_x, sum_x)
+    for one, two, leaf, own in zip(leaves(a), leaves(b), leaves(total), leaves(layer), strict=True):
+        if leaf.trained:
+            if own.array.any() and same_bits(one.array, own.array) and same_bits(two.array, own.array):
+                raise _breach("gradient", f"that by {leaf.path} is the parameter itself: forgotten in evolve?")
+            yield _compared(leaf.path, 2 * one.array + two.array, leaf.array)
+
+
+def _compared(where: str, wanted: Array, got: Array) -> Check:
+    if not wanted.size:
+        return Check("linearity", where)
+    error, allowed = np.abs(got - wanted), ATOL + RTOL * np.abs(wanted)
+    share = np.nan_to_num(error / allowed, nan=np.inf)
+    index = tuple(int(i) for i in np.unravel_index(int(share.argmax()), share.shape))
+    if share[index] > 1:
+        at = f"{where}[{', '.join(map(str, index))}]"
+        raise _breach("linearity", f"backward of 2 g + h gives {got[index]:.8g} at {at}, not {wanted[index]:.8g}")
+    return Check("linearity", where, float(error[index]), float(allowed[index]), index)
+
+
+def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
+    grad_x, grads = _backward(layer, x, g)
+    finite = np.isfinite(y := _forward(layer, x))
+    if not finite.all():
+        index = np.unravel_index(int(finite.argmin()), y.shape)
+        at = ", ".join(map(str, index))
+        raise _breach("gradient", f"y[{at}] is {y[index]}: give an x at which the layer has finite numbers")
+
+    def by_parameter(path: str) -> Callable[[Array], Array]:
+        return lambda moved: g * _forward(replaced(layer, path, moved), x)
+
+    targets = [Target("x", x, grad_x, lambda moved: g * _forward(layer, moved))]
+    for leaf, grad in zip(leaves(layer), leaves(grads), strict=True):
+        if leaf.trained:
+            targets.append(Target(leaf.path, leaf.array, grad.array, by_parameter(leaf.path)))
+    return targets
+
+
+def _adjoint(targets: list[Target]) -> Check:
+    """``<g, J v>`` is ``<J' g, v>`` along a random direction v of each array."""
+    worst, kinks = Slope(0.0, 0.0, ATOL), 0
+    for target in targets:
+        v = normal(_KEY.child("v", target.name), target.array.shape)
+
+        def along(t: float, target: Target = target, v: Array = v) -> Array:
+            return target.f(lock(target.array + t * v))
+
+        found = slope(along, sum_all(target.gradient * v))
+        if found.kink:  # along a line that crosses several, no slope need lie between the two
+            kinks += 1
+        elif found.share > worst.share:
+            worst = found
+    if worst.share > 1:
+        numbers = f"{worst.error:.1e}, where {worst.tolerance:.1e} is allowed"
+        raise _breach("adjoint", f"<g, J v> and <J' g, v> differ by {numbers}")
+    return Check("adjoint", "x and parameters", worst.error, worst.tolerance, kinks=kinks)
+
+
+def _gradient(target: Target, targets: list[Target], rows: int) -> Check:
+    found = _slopes(target)
+    worst = max(found, key=lambda index: found[index].share, default=())
+    if worst not in found:
+        return Check("gradient", target.name)
+    one = found[worst]
+    if one.share > 1:
+        at = f"{target.name}[{', '.join(map(str, worst))}]"
+        reason = f"by {at} it must be {one.value:.8g}, got {float(target.gradient[worst]):.8g}"
+        others = ((other.name, _wanted(other)) for other in targets if other is not target)
+        guess = looks_like(target.gradient, _wanted(target), rows, others)
+        raise _breach("gradient", f"{reason}; {guess}" if guess else reason)
+    kinks = [slope.kink for slope in found.values()].count(True)
+    return Check("gradient", target.name, one.error, one.tolerance, worst, kinks)
+
+
+def _slopes(target: Target) -> dict[tuple[int, ...], Slope]:
+    indices = np.ndindex(target.array.shape)
+    return {index: slope(target.moved(index), float(target.gradient[index])) for index in indices}
+
+
+def _wanted(target: Target) -> Array:
+    wanted = np.empty(target.array.shape)
+    for index, found in _slopes(target).items():
+        wanted[index] = found.value
+    return wanted
+
+
+# --------------------------------------------------------------------------------------------------- source
+
+
+def _source(layer: Layer, *, own_arithmetic: bool) -> Check:
+    if own_arithmetic:
+        return Check("arithmetic", "the layer's own")
+    rule, seen = rule_of(layer), "source"
+    for name, function in (("forward", rule.forward), ("backward", rule.backward)):
+        for each in _functions(function, []):
+            try:
+                found = past_the_door(textwrap.dedent(inspect.getsource(each)))
+            except (OSError, TypeError, SyntaxError):
+                seen = "source, as far as found"
+                continue
+            if found:
+                fix = "take it from funcnet.arithmetic, or say own_arithmetic=True"
+                raise _breach("arithmetic", f"{name} does {', '.join(sorted(set(found)))} itself; {fix}")
+    return Check("arithmetic", seen)
+
+
+def _functions(function: object, seen: list[object]) -> list[FunctionType]:
+    """A function and those that it closes over or names, theirs too; funcnet's own have their own test."""
+    if not isinstance(function, FunctionType) or function in seen:
+        return []
+    seen.append(function)
+    inner: list[object] = [cell.cell_contents for cell in function.__closure__ or ()]
+    ours = _module(function).startswith("funcnet.")
+    if not ours:
+        inner += [function.__globals__.get(name) for name in function.__code__.co_names]
+    theirs = [each for one in inner if _is_theirs(one, ours=ours) for each in _functions(one, seen)]
+    return theirs if ours else [function, *theirs]
+
+
+def _is_theirs(value: object, *, ours: bool) -> bool:
+    """What funcnet's closures hold is followed; of what a function names, only what is not the library's."""
+    return isinstance(value, FunctionType) and (ours or not _module(value).startswith(("funcnet.", "numpy")))
+
+
+def _module(function: FunctionType) -> str:
+    """Its name; empty for a function that was typed in."""
+    return getattr(function, "__module__", None) or ""

@@ -1,0 +1,590 @@
+"""Replay: the steps of a fold and repeated calls as programs, traced once a shape, with the plain functions' bits.
+
+A step is traced when a batch of its shape comes for the second time. Programs are kept between folds, for the step, the
+structure of its state and the arithmetic in force. The plain function stays the measure: it runs whenever a condition
+of a trace does not hold or something fails, and it runs beside each program's first replay in a fold.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from types import MethodType
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import attrs
+import numpy as np
+from attrs import field, frozen
+
+from funcnet.arithmetic import in_force
+from funcnet.core.checks import INFINITY, check_callable, check_count
+from funcnet.core.errors import NonFiniteError, ReplayWarning
+from funcnet.tracing import NotTraceable, Opaque
+from funcnet.tracing.functions import name_of, place_of
+from funcnet.tracing.program import StateMemory
+from funcnet.tracing.recorder import kind_of, recording
+from funcnet.tracing.structure import BY_VALUE, fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
+from funcnet.tracing.traces import Trace, Varies
+
+S = TypeVar("S")
+B = TypeVar("B")
+R = TypeVar("R")
+
+Step: TypeAlias = Callable[[S, B], tuple[S, float]]
+
+VERSIONS: Final = 4
+"""The most programs for one shape, where conditions on numbers choose between them."""
+SHAPES: Final = 8
+"""The most shapes of batches, or of a function's arguments, for which programs are kept."""
+SIGHTINGS: Final = 256
+"""The most shapes that are counted until one is traced."""
+MISSES: Final = 16
+"""How many more steps than were replayed may find no program that fits; then a shape is computed plainly."""
+CALLS: Final = 4
+"""Which call of a function outside of a fold is traced, of those that have one shape: a trace takes the time of ten."""
+
+
+# ------------------------------------------------------------------------------------------------ what is kept
+
+
+class _Kept:
+    """Programs between their uses. Who takes some has them alone; the oldest go when there are too many."""
+
+    def __init__(self) -> None:
+        self.programs, self.nbytes = 32, 2**28
+        self._held: OrderedDict[Hashable, list[_Programs]] = OrderedDict()
+        self._lock = Lock()
+
+    def take(self, key: Hashable) -> _Programs:
+        """Programs for a key that nobody else uses; new ones, with nothing in them, if there are none."""
+        with self._lock:
+            held = self._held.get(key)
+            return held.pop() if held else _Programs()
+
+    def give(self, key: Hashable, programs: _Programs) -> None:
+        """Keep programs for their next use."""
+        with self._lock:
+            self._held.setdefault(key, []).append(programs)
+            self._held.move_to_end(key)
+            while self._held and self._is_too_much():
+                self._held.popitem(last=False)
+
+    def _is_too_much(self) -> bool:
+        held = [programs for each in self._held.values() for programs in each]
+        return len(held) > self.programs or sum(programs.nbytes for programs in held) > self.nbytes
+
+    def limit(self, programs: int, nbytes: int) -> None:
+        """Keep at most this much, from nothing on."""
+        with self._lock:
+            self.programs, self.nbytes = programs, nbytes
+            self._held.clear()
+
+
+_kept: Final = _Kept()
+
+
+def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
+    """Say how many programs are kept for later folds and calls, and in how much memory; forget those that are kept now.
+
+    ``train_epoch`` and ``value_and_grad`` trace what comes more than once and keep the programs. The settings hold for
+    all threads of the process.
+
+    Args:
+        programs: For how many different steps and functions at most. With 0 nothing is traced: every step is plain.
+        nbytes: The bytes of all their memory at most; a program that takes more is freed with its fold.
+
+    Raises:
+        ConfigError: If a setting is negative or not an int.
+
+    Example:
+        >>> keep_programs(programs=8, nbytes=10_000_000)
+        >>> keep_programs()
+    """
+    check_count("keep_programs", "programs", programs, low=0)
+    check_count("keep_programs", "nbytes", nbytes, low=0)
+    _kept.limit(int(programs), int(nbytes))
+
+
+class _Shape:
+    """What is known of a function for arguments of one structure: its traces, and which numbers vary.
+
+    ``leaves_of(x)`` lists the arrays and numbers of x; it is None if x has another structure.
+    """
+
+    def __init__(self, like: Any) -> None:
+        self.traces: list[Trace] = []
+        self.varying: set[int] = set()
+        self.is_off = False
+        self.misses = 0
+        self.leaves_of = _matcher(like)
+
+
+def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
+    """A function that checks a tree's structure and lists its leaves: it runs in each step, so it is code for one."""
+    text = _MatcherText()
+    text.walk(like, "v0")
+    lines = ["def leaves_of(v0):", *text.lines, f"    return [{', '.join(text.leaves)}]"]
+    exec("\n".join(lines), text.scope)  # noqa: S102  # the text above
+    made: Callable[[Any], list[Any] | None] = text.scope["leaves_of"]
+    return made
+
+
+class _MatcherText:
+    """The lines of a matcher: a check for each part of a tree."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.leaves: list[str] = []
+        self.scope: dict[str, Any] = {"ndarray": np.ndarray}
+
+    def walk(self, tree: Any, name: str) -> None:
+        """Check what a variable of this name holds."""
+        kind = kind_of(tree)
+        if kind is np.ndarray:
+            shape, strides, dtype = map(self._bound, (tree.shape, tree.strides, tree.dtype))
+            self._check(f"type({name}) is not ndarray or {name}.shape != {shape} or {name}.strides != {strides}")
+            self._check(f"{name}.dtype is not {dtype} and {name}.dtype != {dtype}")
+            self.leaves.append(name)
+            return
+        self._check(f"type({name}) is not {self._bound(kind)}")
+        if any(leaf is tree for leaf in leaves_of(tree)):
+            self.leaves.append(name)
+            return
+        fields = fields_of(kind)
+        parts = [(f"{name}.{field}", getattr(tree, field)) for field in fields]
+        if not fields and issubclass(kind, tuple):
+            self._check(f"len({name}) != {len(tree)}")
+            parts = [(f"{name}[{i}]", part) for i, part in enumerate(tree)]
+        elif kind in BY_VALUE and tree is not None:
+            self._check(f"{name} != {self._bound(tree)}")
+        elif isinstance(tree, MethodType):
+            self._check(f"{name}.__func__ is not {self._bound(tree.__func__)}")
+            self._check(f"{name}.__self__ is not {self._bound(tree.__self__)}")
+        elif not fields and tree is not None and not attrs.has(kind):
+            self._check(f"{name} is not {self._bound(tree)}")
+        for text, part in parts:
+            inner = f"v{len(self.lines) + 1}"
+            self.lines.append(f"    {inner} = {text}")
+            self.walk(part, inner)
+
+    def _bound(self, thing: object) -> str:
+        self.scope[f"k{len(self.scope)}"] = thing
+        return f"k{len(self.scope) - 1}"
+
+    def _check(self, condition: str) -> None:
+        self.lines.append(f"    if {condition}: return None")
+
+
+class _Programs:
+    """The programs of a function for states of one structure: the state's memory, and what is known for each shape."""
+
+    def __init__(self) -> None:
+        self.memory: StateMemory | None = None
+        self.structure: Hashable = None  # of the states that the memory is for
+        self.places: list[int] = []  # of the state's arrays among its leaves
+        self.shapes: dict[Hashable, _Shape] = {}
+        self.seen: dict[Hashable, int] = {}
+        self.evicted = 0
+        self.last: _Shape | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of their memory."""
+        traces = [trace for shape in self.shapes.values() for trace in shape.traces]
+        return sum(trace.program.nbytes for trace in traces) + (0 if self.memory is None else len(self.memory.block))
+
+
+# ------------------------------------------------------------------------------------------------------- folds
+
+
+@contextmanager
+def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
+    """Kept programs for a key; None if nothing is to be traced here, or if the key has no hash."""
+    if not _kept.programs or recording() is not None:
+        yield None
+        return
+    try:
+        known = key()
+        programs = _kept.take(known)
+    except TypeError:
+        yield None
+        return
+    try:
+        yield programs
+    finally:
+        _kept.give(known, programs)
+
+
+def _known(function: object) -> tuple[Hashable, ...]:
+    """A function as a key. Equal records with other numbers, such as 0.0 and -0.0, or 0.5 of another type, are two."""
+    numbers = tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
+    return function, structure_of(function), numbers
+
+
+def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
+    """``for batch in batches: state, loss = step(state, batch)``, with each loss appended; steps of one shape replayed.
+
+    NumPy's floating-point warnings are off inside: a loss that is not finite is refused.
+
+    Raises:
+        NonFiniteError: If a loss is NaN or infinite.
+    """
+    with (
+        _borrowed(lambda: (*_known(step), structure_of(state), in_force())) as programs,
+        np.errstate(all="ignore"),
+    ):
+        fold = _Fold(_checked(step), state, programs)
+        if programs is not None:
+            fold.check_again()
+            programs.seen.clear()
+        for batch in batches:
+            losses.append(fold.advance(batch))  # noqa: PERF401  # an error's step is how many there are
+        return fold.value()
+
+
+def _checked(step: Step[S, B]) -> Step[S, B]:
+    """The step, and a refusal of a loss that is not finite."""
+
+    def run(state: S, batch: B) -> tuple[S, float]:
+        state, loss = step(state, batch)
+        number: Any = loss
+        if is_array(number) and not number.ndim:  # of a step of the user's own
+            number = number.item()
+        if not -INFINITY < number < INFINITY:
+            raise NonFiniteError(f"the loss is {number}; the learning rate may be too high")
+        return state, number
+
+    run.__name__ = name_of(step)
+    return run
+
+
+def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
+    """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
+    with (
+        _borrowed(lambda: (*_known(function), structure_of(fixed), in_force())) as programs,
+        np.errstate(all="ignore"),
+    ):
+        fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
+        for batch in batches:
+            yield fold.advance(batch)
+
+
+def replayed_call(function: Callable[..., R], *args: Any) -> R:
+    """A pure function's result; calls whose arguments have one structure are replayed, with the same bits.
+
+    Inside of a trace, the function is traced with it.
+    """
+    with _borrowed(lambda: (*_known(function), in_force())) as programs:
+        if programs is None:
+            return function(*args)
+        with np.errstate(all="ignore"):
+            fold: _Fold[Any, Any, R] = _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
+            return fold.advance(args)
+
+
+class _Fold(Generic[S, B, R]):
+    """A fold of ``(state, batch) -> (state, result)`` between two steps: its state is a value, or lies in memory."""
+
+    def __init__(
+        self, function: Callable[[S, B], tuple[S, R]], state: S, programs: _Programs | None, traced_at: int = 2
+    ) -> None:
+        self._function, self._state, self._programs, self._traced_at = function, state, programs, traced_at
+        self._leaves: list[Any] | None = None  # of the state, if it lies in memory; for an array, what it was
+        self._ran: set[Trace] = set()  # since the state has lain there
+
+    def check_again(self) -> None:
+        """Compare each program's next replay with the plain function."""
+        for shape in self._programs.shapes.values() if self._programs else ():
+            for trace in shape.traces:
+                trace.verified = False
+
+    def advance(self, batch: B) -> R:
+        """The result of one step."""
+        programs = self._programs
+        shape = None if programs is None else programs.last
+        given = None if shape is None else shape.leaves_of(batch)
+        if programs is None or shape is None or given is None:
+            return self._in_another_shape(batch)
+        if shape.is_off:
+            return self._plain(batch)[1]
+        if self._leaves is None:
+            self._enter(programs)
+        leaves: list[Any] = [] if self._leaves is None else self._leaves + given
+        for trace in shape.traces if leaves else ():
+            if not trace.verified:
+                done = self._verified(trace, leaves, batch)
+                if done is not None:
+                    return done[0]
+                continue
+            try:
+                made = trace.run(leaves)
+            except Exception:  # noqa: BLE001, S112  # whatever it was, the plain function has it, too
+                continue
+            if made is not None:
+                shape.misses = max(shape.misses - 1, 0)
+                return self._taken(trace, made, leaves)
+        shape.misses += 1
+        return self._traced(batch, shape)
+
+    def _in_another_shape(self, batch: B) -> R:
+        """The result of a step whose batch does not have the last one's shape."""
+        try:
+            structure = structure_of(batch) if self._programs is not None else None
+        except TypeError:  # something in it has no hash
+            structure = None
+        if self._programs is None or structure is None:
+            return self._plain(batch)[1]
+        shape = self._programs.last = self._programs.shapes.get(structure)
+        if shape is None or shape.leaves_of(batch) is None:
+            return self._seen(batch, structure)
+        self._programs.shapes[structure] = self._programs.shapes.pop(structure)  # the last used one goes last
+        return self.advance(batch)
+
+    def value(self) -> S:
+        """The state as a value."""
+        programs = self._programs
+        if self._leaves is None or programs is None or programs.memory is None:
+            return self._state
+        leaves, changed = list(self._leaves), {place for trace in self._ran for place in trace.changed}
+        for place, array in zip(programs.places, programs.memory.arrays, strict=True):
+            if place in changed:
+                writeable = leaves[place].flags.writeable
+                leaves[place] = array.copy()
+                leaves[place].flags.writeable = writeable
+        return with_leaves(self._state, iter(leaves))
+
+    # ------------------------------------------------------------------------------------------- a replay
+
+    def _taken(self, trace: Trace, made: tuple[Any, ...], leaves: Sequence[Any]) -> R:
+        """The result of a step that a program computed; the state's numbers are what it says."""
+        self._ran.add(trace)
+        if self._traced_at == CALLS:  # a fold compares once; calls do so ever more rarely
+            trace.replays += 1
+            trace.verified = bool(trace.replays & (trace.replays - 1))
+        if trace.counters and self._leaves is not None:
+            for place, number in zip(trace.counters, made[len(made) - len(trace.counters) :], strict=True):
+                self._leaves[place] = number
+        result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
+        return result
+
+    def _verified(self, trace: Trace, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
+        """A program's first replay beside the plain function, whose result counts; None if the program does not fit."""
+        before = self.value()
+        try:
+            made = trace.run(leaves)
+        except Exception:  # noqa: BLE001  # as in advance
+            return None
+        if made is None:
+            return None
+        self._taken(trace, made, leaves)
+        state, result = self._function(before, batch)
+        trace.verified = _same(leaves_of(result), made[: len(made) - len(trace.counters)]) and _same(
+            leaves_of(state), leaves_of(self.value())
+        )
+        if not trace.verified:
+            self._leave(state)
+            self._discard(self._shape_of(trace))
+        return (result,)
+
+    def _shape_of(self, trace: Trace) -> _Shape:
+        shapes = self._programs.shapes.values() if self._programs else ()
+        return next(shape for shape in shapes if trace in shape.traces)
+
+    def _discard(self, shape: _Shape) -> None:
+        """Go on plainly: what differs between two computations is not pure."""
+        shape.is_off = True
+        shape.traces.clear()
+        reason = "its replay gave other numbers: it keeps a state, draws at random, or asks for type(x)"
+        fix = "check_layer(layer, x) names a layer that does"
+        text = f"{name_of(self._function)} is called in each step instead of being replayed: {reason}; {fix}"
+        warnings.warn(text, ReplayWarning, stacklevel=2)
+
+    def _enter(self, programs: _Programs) -> None:
+        """Copy the state into the programs' memory, unless a step gave it another structure."""
+        if programs.memory is None or not self._has_structure(self._state):
+            return
+        self._leaves = leaves_of(self._state)
+        self._ran = set()
+        for place, array in zip(programs.places, programs.memory.arrays, strict=True):
+            array[...] = self._leaves[place]
+
+    def _has_structure(self, state: S) -> bool:
+        """Whether the programs are for such a state."""
+        programs = self._programs
+        try:
+            return programs is not None and structure_of(state) == programs.structure
+        except TypeError:  # something in it has no hash
+            return False
+
+    def _leave(self, state: S) -> None:
+        self._state, self._leaves = state, None
+
+    # --------------------------------------------------------------------------------------- a plain step
+
+    def _plain(self, batch: B) -> tuple[S, R]:
+        """The state before a step by the function itself, and its result."""
+        state = self.value()
+        self._leave(state)
+        new, result = self._function(state, batch)
+        self._leave(new)
+        return state, result
+
+    def _seen(self, batch: B, structure: Hashable) -> R:
+        """A step of a shape without a trace; it is traced, too, if its shape has come often enough."""
+        state, result = self._plain(batch)
+        programs = self._programs
+        assert programs is not None  # noqa: S101  # for the type checkers
+        if len(programs.seen) > SIGHTINGS:
+            programs.seen.clear()
+        count = programs.seen[structure] = programs.seen.get(structure, 0) + 1
+        if count >= self._traced_at * (1 + programs.evicted):  # more shapes than are kept would be traced all the time
+            while len(programs.shapes) >= SHAPES:
+                oldest = next(iter(programs.shapes))
+                del programs.shapes[oldest], programs.seen[oldest]
+                programs.evicted += 1
+            shape = programs.shapes[structure] = programs.last = _Shape(batch)
+            self._trace(state, batch, shape, result)
+        return result
+
+    def _traced(self, batch: B, shape: _Shape) -> R:
+        """A step for which no trace holds; another one is made if there are not too many."""
+        state, result = self._plain(batch)
+        leaves = leaves_of((state, batch))
+        if shape.misses > MISSES:
+            shape.is_off = True
+            shape.traces.clear()
+        if len(shape.traces) >= VERSIONS:
+            stale = [trace for trace in shape.traces if not trace.fits(leaves)]
+            shape.traces = [trace for trace in shape.traces if trace not in stale[-1:]]
+        if not shape.is_off and len(shape.traces) < VERSIONS:
+            self._trace(state, batch, shape, result)
+        return result
+
+    def _trace(self, state: S, batch: B, shape: _Shape, result: R) -> None:
+        """Make a program of a step of which the plain result is known."""
+        programs, leaves, new = self._programs, leaves_of((state, batch)), leaves_of(self._state)
+        assert programs is not None  # noqa: S101  # for the type checkers
+        if programs.memory is None:
+            programs.structure = structure_of(state)
+        if not self._has_structure(state):
+            return
+        shape.varying |= _varying(leaves, new, shape.traces if self._traced_at != CALLS else ())
+        trace = traced_apart(self._function, state, batch, shape.varying, programs.memory)
+        if not isinstance(trace, Trace):
+            shape.is_off = True
+            return
+        programs.memory, programs.places = trace.program.memory, trace.arrays
+        outcome, trace.outcome = trace.outcome, ([], [])
+        if _same(outcome[0], new) and _same(outcome[1], leaves_of(result)):
+            shape.traces.insert(0, trace)
+        else:
+            self._discard(shape)
+
+
+def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
+    """A result of arrays, locked but for those that are arguments."""
+    passed = set(map(id, given))
+    for leaf in made:
+        if is_array(leaf) and id(leaf) not in passed:
+            leaf.flags.writeable = False
+    return with_leaves(trace.skeleton, iter(made))
+
+
+def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) -> set[int]:
+    """The places of numbers that a step changes, or that were other ones in a batch before.
+
+    A number of the state that no step changes is a setting: another one makes another program.
+    """
+    pairs = enumerate(zip(leaves, new, strict=False))
+    found = {i for i, (old, leaf) in pairs if not is_array(old) and not same_leaf(old, leaf)}
+    for trace in traces:
+        given = [(i, value) for i, value in zip(trace.fixed, trace.constants, strict=True) if i >= len(new)]
+        found |= {i for i, value in given if not same_leaf(leaves[i], value)}
+    return found
+
+
+def traced_apart(
+    function: Callable[[Any, Any], Any], state: Any, arguments: Any, varying: set[int], memory: StateMemory | None
+) -> Trace | Opaque:
+    """A function's trace, or why there is none; the numbers that turn out to vary are added to ``varying``."""
+    while True:
+        try:
+            structure_of(arguments)  # without one, nothing is replayed
+            return Trace(function, state, arguments, varying, memory)
+        except Varies as found:
+            varying |= found.places
+        except (NotTraceable, Exception) as error:  # noqa: BLE001  # the plain function gave no error
+            return Opaque(name_of(function), str(error), place_of(error))
+
+
+def _same(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether leaves are the same values, bit for bit."""
+    return len(leaves) == len(others) and all(map(same_leaf, leaves, others))
+
+
+# ------------------------------------------------------------------------------------------------------ reports
+
+
+@frozen(eq=False)
+class StepProgram:
+    """What a step became; prints as its source.
+
+    Args:
+        source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes
+            and returns ``run``, which computes one step on them. Empty if the step cannot be traced.
+        calls: How many NumPy calls a step takes.
+        nbytes: The bytes of memory that it works on, the state's included.
+        seconds: How long tracing and compiling took.
+        opaque: The functions that could not be traced and are called as they are, each with the reason and the line. If
+            the whole step is not traced, it is the last of them.
+        constants: What the source refers to and cannot spell: arrays, and functions that are called as they are.
+    """
+
+    source: str = field(repr=False)
+    calls: int
+    nbytes: int
+    seconds: float
+    opaque: tuple[Opaque, ...]
+    constants: tuple[Any, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"# {self.calls} calls, {self.nbytes} bytes"]
+        lines += [f"# not traced: {each.function}: {each.reason} ({each.place})" for each in self.opaque]
+        return "\n".join([*lines, "", self.source])
+
+
+def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
+    """What ``train_epoch`` makes of a step for a state and batches like these: its source, its cost, what is untraced.
+
+    The step is computed twice, once plainly and once traced. Nothing is kept.
+
+    Raises:
+        FuncnetError: What the step raises.
+
+    Example:
+        >>> import numpy as np
+        >>> import funcnet as fn
+        >>> batch = fn.Batch(np.ones((3, 2), np.float32), np.array([0, 1, 1]))
+        >>> report = fn.program(
+        ...     fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), fn.mlp(fn.Key(0), (2, 2)), batch
+        ... )
+        >>> report.calls, report.opaque
+        (21, ())
+        >>> [line.strip() for line in report.source.splitlines() if line.strip().startswith("dot(")]
+        ['dot(x, net_0_weight, t2)', 'dot(p1, t7, t16)', 'dot(k17, t7, t18)']
+    """
+    check_callable("program", "step", step)
+    with np.errstate(all="ignore"):
+        new, loss = _checked(step)(state, batch)
+        varying = _varying(leaves_of((state, batch)), leaves_of(new))
+        trace = traced_apart(_checked(step), state, batch, varying, None)
+    if isinstance(trace, Trace) and not (_same(trace.outcome[0], leaves_of(new)) and _same(trace.outcome[1], [loss])):
+        trace = Opaque(name_of(step), "computed again, it gave other numbers", "")
+    if not isinstance(trace, Trace):
+        return StepProgram("", 0, 0, 0.0, (trace,), ())
+    made = trace.program
+    nbytes = made.nbytes + len(made.memory.block)
+    return StepProgram(made.source, made.calls, nbytes, trace.seconds, made.opaque, tuple(made.constants))

@@ -1,0 +1,170 @@
+"""The door to arithmetic: in each, products, sums and functions have the right values, shapes, dtypes and locks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import funcnet as fn
+from funcnet import arithmetic
+from funcnet.arithmetic import Name, using
+from funcnet.core.arrays import Array
+from funcnet.core.trees import same_bits
+from funcnet.random.draws import normal
+
+KEY: Final = fn.Key(8)
+every_arithmetic = pytest.mark.parametrize(
+    ("name", "dtype"), [("native", np.float32), ("native", np.float64), ("portable", np.float32)]
+)
+
+
+def draw(name: str, *shape: int, dtype: fn.FloatDType) -> Array:
+    """Normal numbers."""
+    return normal(KEY.child(name), shape).astype(dtype)
+
+
+def whole(name: str, *shape: int, dtype: fn.FloatDType) -> Array:
+    """Small whole numbers: no product and no sum of them rounds."""
+    return np.rint(5 * draw(name, *shape, dtype=dtype))
+
+
+def integers(a: Array) -> NDArray[np.int64]:
+    """Whole numbers as integers, whose arithmetic is exact."""
+    return a.astype(np.int64)
+
+
+def check_locked(got: Array, wanted: NDArray[np.int64], dtype: fn.FloatDType) -> None:
+    """A result of this dtype, of exactly these numbers in this shape, that nobody can write."""
+    assert got.dtype == dtype
+    assert got.shape == wanted.shape
+    assert got.tolist() == wanted.tolist()
+    assert not got.flags.writeable
+
+
+def test_an_arithmetic_says_its_name() -> None:
+    """Native, but inside the ``with`` block of another."""
+    assert arithmetic.in_force() == "native"
+    with fn.portable():
+        assert arithmetic.in_force() == "portable"
+        with using("native"):
+            assert arithmetic.in_force() == "native"
+        assert arithmetic.in_force() == "portable"
+
+
+# ------------------------------------------------------------------------------------------------- products
+
+
+@every_arithmetic
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(6, 3, 4), (6, 1, 1), (96, 5, 96), (6, 0, 4), (6, 3, 0)])
+def test_products(name: Name, dtype: fn.FloatDType, batch: int, inputs: int, outputs: int) -> None:
+    """Forward and backward, large, small and empty; of a weight, transposed in place."""
+    shapes = ((batch, inputs), (inputs, outputs), (batch, outputs))
+    x, weight, g = (whole(each, *shape, dtype=dtype) for each, shape in zip("xwg", shapes, strict=True))
+    forward = integers(x) @ integers(weight)
+    backward = integers(g) @ integers(weight).T
+    outer = integers(x).T @ integers(g)
+    with using(name):
+        check_locked(arithmetic.matmul(x, weight), forward, dtype)
+        check_locked(arithmetic.matmul(g, weight.T), backward, dtype)
+        check_locked(arithmetic.matmul_columns(weight, g), backward.T, dtype)
+        check_locked(arithmetic.sum_outer(x, g), outer, dtype)
+        for size in (1, 2, batch):
+            check_locked(arithmetic.matmul_parts(x, weight, size), forward, dtype)
+
+
+@every_arithmetic
+def test_parts_have_the_bits_that_they_have_alone(name: Name, dtype: fn.FloatDType) -> None:
+    """At any place in a product of more."""
+    x, weight = draw("x", 40, 33, dtype=dtype), draw("w", 33, 21, dtype=dtype)
+    with using(name):
+        parts = arithmetic.matmul_parts(x, weight, 5)
+        for start in range(0, 40, 5):
+            assert same_bits(parts[start : start + 5], arithmetic.matmul_parts(x[start : start + 5], weight, 5))
+
+
+# ----------------------------------------------------------------------------------------------------- sums
+
+
+@every_arithmetic
+@pytest.mark.parametrize("shape", [(5,), (6, 3), (4, 2, 3)])
+def test_sums(name: Name, dtype: fn.FloatDType, shape: tuple[int, ...]) -> None:
+    """Of any rank: over the batch, over the last axis, of all."""
+    a = whole("a", *shape, dtype=dtype)
+    exact = integers(a)
+    with using(name):
+        check_locked(arithmetic.sum_rows(a), exact.sum(axis=0), dtype)
+        last = arithmetic.sum_last(a)
+        mean, total, mean_rows = arithmetic.mean(a), arithmetic.sum_all(a), arithmetic.mean_rows(a)
+    assert last.dtype == dtype
+    assert last.tolist() == exact.sum(axis=-1, keepdims=True).tolist()
+    assert mean == exact.sum() / a.size
+    assert total == pytest.approx(exact.sum(), rel=1e-15)
+    assert type(mean) is type(total) is float
+    assert mean_rows.dtype == np.float64
+    assert mean_rows.tolist() == (exact.sum(axis=0) / len(a)).tolist()
+
+
+@every_arithmetic
+def test_means_are_summed_in_float64(name: Name, dtype: fn.FloatDType) -> None:
+    """Where a float32 sum loses each of the ones beside a large number."""
+    a: Array = np.array([2.0**24, 1.0, 1.0, 1.0], dtype)
+    with using(name):
+        assert arithmetic.mean(a) == 2.0**22 + 0.75
+        assert arithmetic.sum_all(a) == 2.0**24 + 3
+        assert arithmetic.mean_rows(np.stack([a, -a], axis=1)).tolist() == [2.0**22 + 0.75, -(2.0**22) - 0.75]
+
+
+@every_arithmetic
+def test_the_sum_of_nothing_is_0(name: Name, dtype: fn.FloatDType) -> None:
+    """Of no rows, and of rows without elements; the mean of nothing is no number."""
+    with using(name):
+        for shape in ((0, 3), (3, 0)):
+            nothing = np.empty(shape, dtype)
+            assert arithmetic.sum_rows(nothing).tolist() == [0.0] * shape[1]
+            assert arithmetic.sum_last(nothing).tolist() == [[0.0]] * shape[0]
+            assert arithmetic.sum_all(nothing) == 0
+            with pytest.raises(ZeroDivisionError):
+                arithmetic.mean(nothing)
+        with np.errstate(invalid="ignore"):
+            assert np.isnan(arithmetic.mean_rows(np.empty((0, 3), dtype))).tolist() == [True] * 3
+
+
+# ------------------------------------------------------------------------------------------------ functions
+
+
+@every_arithmetic
+@pytest.mark.parametrize("function", ["exp", "log", "expm1", "log1p", "tanh", "erf"])
+def test_functions(name: Name, dtype: fn.FloatDType, function: str) -> None:
+    """To the last digits of the dtype; what they are given stays as it was."""
+    ours: Callable[..., Array] = getattr(arithmetic, function)
+    theirs: Callable[[float], float] = getattr(math, function)
+    x = np.array([[0.25, 1.0, 3.0], [1e-5, 20.0, 0.75]], dtype)
+    before = x.copy()
+    with using(name):
+        y = ours(x)
+    assert same_bits(x, before)
+    assert y.dtype == dtype
+    wanted = [[theirs(v) for v in row] for row in x.tolist()]
+    np.testing.assert_allclose(y, wanted, rtol=4 * float(np.finfo(dtype).eps))
+
+
+@every_arithmetic
+def test_softmax(name: Name, dtype: fn.FloatDType) -> None:
+    """Shares of each row by itself, however large it is beside another."""
+    logits = np.log(np.array([[1.0, 3.0], [4.0, 1.0], [0.5, 0.5]], dtype)) + np.array([[0.0], [0.0], [1e4]], dtype)
+    with using(name):
+        shares = arithmetic.softmax(logits)
+    assert shares.dtype == dtype
+    np.testing.assert_allclose(shares, [[0.25, 0.75], [0.8, 0.2], [0.5, 0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_of_the_ends_of_the_numbers(dtype: fn.FloatDType) -> None:
+    """A difference beyond every float is a share of 0, without a warning."""
+    end = np.finfo(dtype).max
+    assert arithmetic.softmax(np.array([[end, -end]], dtype)).tolist() == [[1, 0]]

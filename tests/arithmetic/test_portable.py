@@ -1,0 +1,672 @@
+"""Portable arithmetic: exact, accurate, independent of order, and the same bits under other kernels and libraries."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from runpy import run_path
+from typing import Final, TypeAlias, TypedDict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from surroundings import OTHER_LIBM, x86
+
+import funcnet as fn
+from funcnet import arithmetic
+from funcnet.arithmetic import elementary, portable
+from funcnet.core.arrays import Array, is_canonical
+from funcnet.random.draws import normal, permutation
+
+KEY: Final = fn.Key(4)
+Double: TypeAlias = NDArray[np.float64]
+
+
+def draw(name: str, *shape: int, scale: float = 1.0) -> Array:
+    """Normal numbers in float32."""
+    return (scale * normal(KEY.child(name), shape)).astype(np.float32)
+
+
+def spread(name: str, *shape: int) -> Array:
+    """Normal numbers in float32 with magnitudes from 1e-6 to 1e6."""
+    return (normal(KEY.child(name), shape) * 10.0 ** (3 * normal(KEY.child(name, "size"), shape))).astype(np.float32)
+
+
+def same(a: Array, b: Array) -> bool:
+    """Whether two arrays have the same bits."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+# ------------------------------------------------------------------------------------------------ exactness
+
+
+def power(numbers: Array) -> Fraction:
+    """The largest power of two that is not above the largest magnitude, and not below 2**-126."""
+    largest = max([Fraction(2) ** -126, *(abs(Fraction(float(v))) for v in numbers.ravel())])
+    return Fraction(2) ** (math.frexp(float(largest))[1] - 1)
+
+
+def multiple(v: Fraction, unit: Fraction) -> Fraction:
+    """The nearest multiple of a unit, the even one of two."""
+    return round(v / unit) * unit
+
+
+def rounded(numbers: Array, bits: int = 22) -> list[Fraction]:
+    """The numbers as multiples of a unit that makes the largest a number of so many bits."""
+    unit = power(numbers) / 2 ** (bits - 1)
+    return [multiple(Fraction(float(v)), unit) for v in numbers.ravel()]
+
+
+def added(terms: list[Fraction]) -> np.float32:
+    """The sum, exact in blocks of 512, whose sums are added in float64."""
+    total = 0.0
+    for start in range(0, len(terms), 512):
+        total += float(sum(terms[start : start + 512], Fraction(0)))
+    return np.float32(total)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (draw("x", 3, 5), draw("w", 5, 2)),
+        (spread("x", 3, 7), spread("w", 7, 2)),
+        (draw("x", 2, 40, scale=1e30), draw("w", 40, 1, scale=1e-30)),
+        (draw("x", 2, 5, scale=1e-40), draw("w", 5, 2)),
+        (draw("x", 2, 5), draw("w", 5, 2, scale=1e-42)),
+        (draw("x", 2, 5), -np.abs(draw("w", 5, 2))),
+        (draw("x", 2, 0), draw("w", 0, 2)),
+        (draw("x", 2, 512), draw("w", 512, 2)),
+        (draw("x", 1, 1100), draw("w", 1100, 2)),
+        (np.full((2, 600), 3.0e38, np.float32), np.full((600, 1), 1e-6, np.float32)),
+    ],
+    ids=[
+        "small",
+        "spread",
+        "large",
+        "denormal",
+        "denormal weight",
+        "negative",
+        "no columns",
+        "one block",
+        "three blocks",
+        "huge",
+    ],
+)
+def test_a_product_is_the_exact_product_of_the_rounded(x: Array, weight: Array) -> None:
+    """Against fractions: equal, not close."""
+    columns = rounded(weight)
+    width = weight.shape[1]
+    wanted = [
+        [added([a * b for a, b in zip(rounded(row), columns[o::width], strict=True)]) for o in range(width)]
+        for row in x
+    ]
+    assert same(portable.matmul(x, weight), np.array(wanted, np.float32))
+
+
+def test_no_partial_sum_rounds() -> None:
+    """At the limit: 512 products of odd numbers of 22 bits and one sign. One bit or one product more would not fit."""
+    low = permutation(KEY.child("low"), 512).astype(np.int64)
+    integers = 2**portable.BITS - 1 - 2 * low[: portable.BLOCK]
+    numbers = (integers * 2.0 ** (1 - portable.BITS)).astype(np.float32)
+    left, right = portable.rows(numbers[None]), portable.operand(numbers[:, None])
+    unit = 4.0 ** (1 - portable.BITS)
+    exact = sum(int(v) * int(v) for v in integers)
+    assert Fraction(float((left.values @ right.values)[0, 0]) / unit) == exact
+    assert 2**52 < exact <= 2**53
+
+
+@pytest.mark.parametrize(
+    ("x", "g"),
+    [
+        (draw("x", 4, 3), draw("g", 4, 2)),
+        (spread("x", 6, 3), spread("g", 6, 2)),
+        (spread("x", 700, 2), spread("g", 700, 1)),
+        (draw("x", 4, 3) * np.array([[0.0], [1e-30], [1.0], [1e4]], np.float32), draw("g", 4, 2)),
+    ],
+    ids=["small", "spread", "two blocks", "rows of zeros and trifles"],
+)
+def test_a_sum_of_outer_products_is_exact(x: Array, g: Array) -> None:
+    """Against fractions: x with a unit a row, g with what makes all products multiples of one."""
+    largest = max(power(a) * power(b) for a, b in zip(x, g, strict=True))
+    left, right = zip(*[(rounded(a), rounded(b)) for a, b in zip(x, g, strict=True)], strict=True)
+    again = [[multiple(v, largest / 2**21 / power(a)) for v in values] for a, values in zip(x, right, strict=True)]
+    wanted = [
+        [added([p[i] * q[o] for p, q in zip(left, again, strict=True)]) for o in range(g.shape[1])]
+        for i in range(x.shape[1])
+    ]
+    assert same(portable.sum_outer(x, g), np.array(wanted, np.float32))
+
+
+@given(st.lists(st.floats(width=32, min_value=-(2.0**100), max_value=2.0**100), min_size=1, max_size=9))
+def test_a_sum_is_exact(numbers: list[float]) -> None:
+    """Against fractions, for all three sums."""
+    a = np.array([numbers], np.float32)
+    bits = 54 - max(2, (len(numbers) - 1).bit_length()) - 1
+    total = sum(rounded(a, bits), Fraction(0))
+    assert portable.sum_last(a)[0, 0] == np.float32(float(total))
+    assert same(portable.sum_rows(a.T), portable.sum_last(a)[0])
+    exact = sum(map(Fraction, numbers), Fraction(0)) / len(numbers)
+    assert abs(Fraction(portable.mean(a)) - exact) <= Fraction(np.abs(a).max().item()) / 2**46
+    assert portable.mean_rows(a.T).tolist() == [portable.mean(a)]
+
+
+def test_a_sum_of_comparable_numbers_rounds_once() -> None:
+    """It is the exact sum, rounded to float32."""
+    a = draw("a", 1000, 3)
+    a[np.abs(a) < 1e-3] = 0
+    wanted = [math.fsum(column.tolist()) for column in a.T]
+    assert same(portable.sum_rows(a), np.array(wanted, np.float32))
+    assert same(portable.sum_last(a.T)[:, 0], np.array(wanted, np.float32))
+    assert portable.mean(a) == pytest.approx(math.fsum(wanted) / a.size, rel=1e-7)
+    exact = math.fsum(a.ravel().tolist()) / a.size
+    assert portable.mean(a) == pytest.approx(exact, rel=1e-12)
+    assert portable.mean(a.astype(np.float64)) == portable.mean(a)
+    for scale in (1, np.array([1e-30, 1.0, 1e30])):  # each column by itself
+        scaled = (a * scale).astype(np.float32)
+        columns = np.array([portable.mean(column) for column in scaled.T])
+        assert same(portable.mean_rows(scaled), columns)
+        assert same(portable.mean_rows(scaled.astype(np.float64)), columns)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8, 9, 10, 16, 17, 18, 1000, 2**20, 2**20 + 1])
+def test_a_sum_has_room_for_all_its_terms(count: int) -> None:
+    """So many numbers below 2 in units of what they are rounded to: 53 bits, and no bit is wasted but beyond 51."""
+    rounder = portable.sum_rounder(count)
+    unit = math.ulp(rounder)
+    assert math.ulp(rounder - 2) == math.ulp(math.nextafter(rounder + 2, 0)) == unit
+    assert count * Fraction(2) / Fraction(unit) <= 2**53
+    assert unit == 2.0**-50 or count * Fraction(2) / Fraction(unit) > 2**52
+
+
+def test_zero_is_positive() -> None:
+    """Some kernels begin a sum with its first product, and have -0.0 where others have 0.0."""
+    zeros, negative = np.zeros((2, 1), np.float32), np.full((1, 3), -1.0, np.float32)
+    for result in (portable.matmul(zeros, negative), portable.sum_outer(zeros.T, negative), portable.sum_rows(-zeros)):
+        assert not np.signbit(result).any()
+
+
+# ------------------------------------------------------------------------------------------------- accuracy
+
+
+def relative(got: Array, exact: Double) -> float:
+    """The largest error in units of the result's root mean square."""
+    return float(np.abs(got - exact).max() / np.sqrt((exact * exact).mean()))
+
+
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs"), [(32, 784, 100), (128, 200, 10), (128, 10, 200), (8, 3000, 16)]
+)
+def test_products_are_accurate(batch: int, inputs: int, outputs: int) -> None:
+    """Within 6e-6 of the result's size. Measured: 1.6e-6 to 4.0e-6, where BLAS in float32 has 0.6e-6 to 2.2e-6."""
+    x, weight = draw("x", batch, inputs), draw("w", inputs, outputs, scale=0.05)
+    g = draw("g", batch, outputs, scale=1e-3)
+    assert relative(portable.matmul(x, weight), x.astype(float) @ weight.astype(float)) < 6e-6
+    assert relative(portable.matmul(g, weight.T), g.astype(float) @ weight.T.astype(float)) < 6e-6
+    assert relative(portable.sum_outer(x, g), x.T.astype(float) @ g.astype(float)) < 6e-6
+
+
+def test_rows_of_any_size_are_accurate() -> None:
+    """A row of 1e-30 beside one of 1e30."""
+    sizes = np.array([[1e-30], [1.0], [1e30], [0.0]], np.float32)
+    x, weight = draw("x", 4, 100) * sizes, draw("w", 100, 20)
+    exact = x.astype(float) @ weight.astype(float)
+    for got, wanted in zip(portable.matmul(x, weight)[:3], exact[:3], strict=True):
+        assert relative(got, wanted) < 6e-6
+
+
+# ------------------------------------------------------------------------------------------------- functions
+
+Function: TypeAlias = Callable[[Array], Array]
+FUNCTIONS: Final = {
+    "exp": (portable.exp, elementary.exp, math.exp),
+    "log": (portable.log, elementary.log, math.log),
+    "expm1": (portable.expm1, elementary.expm1, math.expm1),
+    "log1p": (portable.log1p, elementary.log1p, math.log1p),
+    "tanh": (portable.tanh, elementary.tanh, math.tanh),
+    "erf": (portable.erf, elementary.erf, math.erf),
+}
+
+
+def arguments(name: str) -> Array:
+    """Float32 numbers of every size that the function is interesting for."""
+    sizes = np.ldexp(1 + np.abs(draw("mantissa", 4000)) / 8, np.resize(np.arange(-148, 127), 4000)).astype(np.float32)
+    dense = np.linspace(-12, 12, 9601).astype(np.float32)
+    if name == "log":
+        return sizes[sizes > 0]
+    signed = np.concatenate([sizes, -sizes, dense])
+    if name == "log1p":
+        return signed[signed > -1]
+    return signed[(np.abs(signed) < 88)] if name in ("exp", "expm1") else signed
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_right_to_one_unit(name: str) -> None:
+    """Of float32: at most 0.5001 units in the last place from a float64 library's."""
+    ours, wide, theirs = FUNCTIONS[name]
+    x = arguments(name)
+    exact = np.array([theirs(v) for v in x.tolist()])
+    unit = np.maximum(np.spacing(np.abs(exact).astype(np.float32)).astype(float), 2.0**-149)
+    assert np.max(np.abs(ours(x).astype(float) - exact) / unit) <= 0.5001
+    double = np.abs(wide(x.astype(np.float64)) - exact)
+    assert np.max(double / np.spacing(np.abs(exact))) <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "decimals"),
+    [
+        ("exp", 1.0, "2.718281828459045235360287471352662497757"),
+        ("exp", -10.0, "0.00004539992976248485153559151556055061023792"),
+        ("log", 10.0, "2.302585092994045684017991454684364207601"),
+        ("expm1", 1.0, "1.718281828459045235360287471352662497757"),
+        ("expm1", -0.25, "-0.2211992169285951317548297330216842448437"),
+        ("log1p", 0.25, "0.2231435513142097557662950903098345033746"),
+        ("log1p", 9.0, "2.302585092994045684017991454684364207601"),
+        ("tanh", 0.5, "0.4621171572600097585023184836436725487302"),
+        ("tanh", -2.0, "-0.9640275800758168839464137241009231502550"),
+        ("erf", 0.5, "0.5204998778130465376827466538919645287365"),
+        ("erf", 2.0, "0.9953222650189527341620692563672529286109"),
+    ],
+)
+def test_functions_of_known_numbers(name: str, x: float, decimals: str) -> None:
+    """Against 40 decimals, to four units in the last place of float64 and half a one of float32."""
+    ours, wide, _ = FUNCTIONS[name]
+    wanted = Fraction(decimals)
+    got = Fraction(float(wide(np.array([x]))[0]))
+    assert abs(got - wanted) <= 4 * Fraction(math.ulp(float(wanted)))
+    assert ours(np.array([x], np.float32))[0] == np.float32(float(wanted))
+
+
+def test_special_values() -> None:
+    """Ends of the range."""
+    ends = np.array([0.0, -0.0, 30.0, -30.0, 3e38, -3e38, 1e-45], np.float32)
+    assert portable.tanh(ends).tolist() == [*portable.erf(ends).tolist()[:6], float(np.float32(1e-45))]
+    assert portable.tanh(ends).tolist()[:6] == [0, 0, 1, -1, 1, -1]
+    assert np.signbit(portable.tanh(ends)).tolist() == np.signbit(ends).tolist()
+    assert portable.exp(np.array([0.0, -104.0, -3e38, 1e-45], np.float32)).tolist() == [1, 0, 0, 1]
+    assert portable.log(np.array([1.0, 1e-45], np.float32)).tolist() == [0, float(np.float32(-149 * math.log(2)))]
+
+
+def test_an_exponential_beyond_float32_is_said() -> None:
+    """By NumPy's own means, as for its own ``exp``."""
+    for function in (portable.exp, portable.expm1):
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
+            function(np.array([89.0], np.float32))
+        with np.errstate(over="ignore"):
+            assert function(np.array([89.0, 3e38], np.float32)).tolist() == [math.inf, math.inf]
+
+
+def test_odd_functions_are_odd() -> None:
+    """Bit for bit."""
+    x = arguments("tanh")
+    for function in (portable.tanh, portable.erf):
+        assert same(function(-x), -function(x))
+
+
+def test_the_doors_functions_are_native_ones_or_portable_ones() -> None:
+    """By the arithmetic in force."""
+    x = np.abs(draw("door", 50))
+    numpys: dict[str, Function] = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh}
+
+    def own_erf(a: Array) -> Array:
+        return elementary.erf(a.astype(np.float64)).astype(a.dtype)
+
+    for name, (ours, _, _) in FUNCTIONS.items():
+        door: Callable[..., Array] = getattr(arithmetic, name)
+        native = numpys.get(name, own_erf)
+        for dtype in (np.float32, np.float64):
+            assert same(door(x.astype(dtype)), native(x.astype(dtype)))
+        with fn.portable():
+            assert same(door(x), ours(x))
+
+
+# ---------------------------------------------------------------------------------------------- independence
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 33, 100])
+def test_rows_do_not_depend_on_rows(count: int) -> None:
+    """A part of a batch has the bits that it has in the whole, in every function over rows."""
+    x = spread("x", 100, 784)
+    x[3], x[4] = 0, x[4] * np.float32(1e25)
+    weight = draw("w", 784, 30)
+    functions: tuple[Function, ...] = (
+        lambda a: portable.matmul(a, weight),
+        portable.sum_last,
+        portable.tanh,
+        portable.erf,
+        lambda a: portable.expm1(-np.abs(a)),
+        lambda a: portable.log1p(np.abs(a)),
+    )
+    for function in functions:
+        whole = function(x)
+        parts = [function(x[start : start + count]) for start in range(0, 100, count)]
+        assert same(np.concatenate(parts), whole)
+
+
+def test_order_does_not_matter() -> None:
+    """Neither of rows nor of what is summed."""
+    x, g, weight = spread("x", 300, 90), spread("g", 300, 20), draw("w", 90, 20)
+    order, inner = permutation(KEY.child("order"), 300), permutation(KEY.child("inner"), 90)
+    assert same(portable.matmul(x[order], weight), portable.matmul(x, weight)[order])
+    assert same(portable.matmul(x[:, inner], weight[inner]), portable.matmul(x, weight))
+    assert same(portable.sum_outer(x[order], g[order]), portable.sum_outer(x, g))
+    assert same(portable.sum_rows(x[order]), portable.sum_rows(x))
+    assert same(portable.sum_last(x[:, inner]), portable.sum_last(x))
+    assert portable.mean(x[order][:, inner]) == portable.mean(x)
+    assert same(portable.mean_rows(x[order]), portable.mean_rows(x))
+
+
+def layouts(a: Array) -> list[Array]:
+    """The same numbers in other memory orders."""
+    sparse = np.zeros((2 * a.shape[0], 3 * a.shape[1]), a.dtype)
+    sparse[::2, ::3] = a
+    backwards = np.ascontiguousarray(a[::-1, ::-1])
+    return [a, np.asfortranarray(a), sparse[::2, ::3], backwards[::-1, ::-1]]
+
+
+def test_memory_order_does_not_matter() -> None:
+    """C order, Fortran order, strides, negative strides."""
+    x, g, weight = draw("x", 40, 33), draw("g", 40, 20), draw("w", 33, 20)
+    for a, b, w in zip(layouts(x), layouts(g), layouts(weight), strict=True):
+        assert same(portable.matmul(a, w), portable.matmul(x, weight))
+        assert same(portable.sum_outer(a, b), portable.sum_outer(x, g))
+        for function in (
+            portable.sum_rows,
+            portable.sum_last,
+            portable.exp,
+            portable.expm1,
+            portable.tanh,
+            portable.erf,
+        ):
+            assert same(np.ascontiguousarray(function(a)), function(x))
+        assert same(np.ascontiguousarray(portable.log(np.exp(a))), portable.log(np.exp(x)))
+        assert same(np.ascontiguousarray(portable.log1p(np.exp(a))), portable.log1p(np.exp(x)))
+        assert portable.mean(a) == portable.mean(x)
+
+
+def test_a_weight_is_rounded_once_for_both_directions() -> None:
+    """Transposed it has the rounding that it has, and in whatever order it lies in memory; columns are rows."""
+    x, g, weight = spread("x", 20, 33), spread("g", 20, 9), spread("w", 33, 9)
+    once, turned = portable.operand(weight), portable.operand(weight.T)
+    assert same(turned.values, once.values.T)
+    assert same(turned.powers, once.powers.T)
+    assert same(portable.matmul(g, weight.T), portable.matmul(g, weight.T.copy()))
+    assert same(portable.matmul_columns(weight, g), portable.matmul(g, weight.T).T.copy())
+    assert same(portable.matmul_columns(weight.T, x), portable.matmul(x, weight).T.copy())
+    for values in (weight, -weight, 0 * weight, weight * np.float32(1e-42), np.full_like(weight, 3e38)):
+        rounded = portable.operand(values)
+        top = float(np.abs(values).max(initial=2.0**-126))
+        assert rounded.powers.tolist() == [[math.ldexp(0.5, math.frexp(top)[1])]]
+
+
+# ------------------------------------------------------------------------------------------------------ edges
+
+
+def test_empty_and_extreme_arrays() -> None:
+    """No rows, no columns, zeros, denormal and huge numbers: no warning, no surprise."""
+    weight = draw("w", 5, 3)
+    with np.errstate(all="raise", under="ignore"):
+        nothing = np.zeros((0, 5), np.float32)
+        assert portable.matmul(nothing, weight).shape == (0, 3)
+        assert portable.sum_outer(nothing, nothing[:, :2]).tolist() == [[0, 0]] * 5
+        assert portable.sum_rows(nothing).tolist() == [0] * 5
+        assert portable.sum_last(nothing).shape == (0, 1)
+        assert portable.sum_last(np.zeros((2, 0), np.float32)).tolist() == [[0], [0]]
+        assert portable.exp(nothing).shape == portable.log(nothing).shape == portable.erf(nothing).shape == (0, 5)
+        for scale in (0.0, 1e-45, 1e-38, 1e30, 5e37):
+            x = np.full((4, 5), scale, np.float32)
+            assert portable.matmul(x, np.ones((5, 2), np.float32)) == pytest.approx(5 * scale, rel=1e-6, abs=5e-44)
+            assert portable.sum_rows(x / 4) == pytest.approx(scale, rel=1e-6, abs=5e-45)
+            assert portable.mean(x) == pytest.approx(float(np.float32(scale)), rel=1e-12, abs=0)
+            trifle = np.full((4, 2), 1e-4, np.float32)
+            assert portable.sum_outer(x, trifle) == pytest.approx(4e-4 * scale, rel=1e-6, abs=5e-45)
+
+
+def test_sums_of_any_rank() -> None:
+    """The first axis, or the last."""
+    a = draw("a", 4, 3, 2, 5)
+    assert same(portable.sum_rows(a).reshape(-1), portable.sum_rows(a.reshape(4, -1)))
+    assert same(portable.sum_last(a), portable.sum_last(a.reshape(-1, 5)).reshape(4, 3, 2, 1))
+    assert portable.sum_rows(np.array([1.0, 2.0], np.float32)).tolist() == 3
+
+
+def test_results_are_locked_and_arguments_untouched() -> None:
+    """As native arithmetic's, so that a record adopts them as they are; read-only arguments will do."""
+    x, weight = draw("x", 4, 5), draw("w", 5, 3)
+    copies = x.copy(), weight.copy()
+    x.flags.writeable = weight.flags.writeable = False
+    for result in (portable.matmul(x, weight), portable.sum_outer(x, x), portable.sum_rows(x)):
+        assert is_canonical(result)
+    for function in (portable.exp, portable.tanh, portable.erf, portable.sum_last):
+        function(x)
+    assert same(x, copies[0])
+    assert same(weight, copies[1])
+
+
+UNARY: Final = {
+    "sum_rows": portable.sum_rows,
+    "sum_last": portable.sum_last,
+    "exp": portable.exp,
+    "log": portable.log,
+    "expm1": portable.expm1,
+    "log1p": portable.log1p,
+    "tanh": portable.tanh,
+    "erf": portable.erf,
+}
+
+
+def argument(name: str) -> str:
+    """What a function's argument is called in messages."""
+    return "a" if name.startswith(("sum", "mean")) else "x"
+
+
+def test_float64_is_refused() -> None:
+    """With what to do; the mean takes it."""
+    single, double = np.ones((2, 2), np.float32), np.ones((2, 2))
+
+    def refusal(subject: str, name: str) -> str:
+        message = f"portable arithmetic is for float32: {name} is float64 (2, 2); use {name}.astype(np.float32)"
+        return f"^{re.escape(f'{subject}: {message}')}$"
+
+    for name, function in UNARY.items():
+        with pytest.raises(fn.DTypeError, match=refusal(name, argument(name))):
+            function(double)
+    for left, right, (first, second) in ((double, single, "xx"), (single, double, ("weight", "g"))):
+        with pytest.raises(fn.DTypeError, match=refusal("matmul", first)):
+            portable.matmul(left, right)
+        with pytest.raises(fn.DTypeError, match=refusal("sum_outer", second)):
+            portable.sum_outer(left, right)
+    assert portable.mean(double) == 1
+    assert portable.mean_rows(double).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_numbers_are_refused(bad: float) -> None:
+    """Where they are, in which function."""
+    good, array = np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)
+    array[1, 0] = bad
+
+    def refusal(subject: str, got: str) -> str:
+        return f"^{re.escape(f'{subject}: portable arithmetic needs finite numbers, got {got}')}$"
+
+    for name, function in {**UNARY, "mean": portable.mean, "mean_rows": portable.mean_rows}.items():
+        too_low = name.startswith("log") and bad < 0
+        got = f"{name}({bad})" if too_low else f"{argument(name)}[1, 0] = {bad}"
+        with pytest.raises(fn.NonFiniteError, match=refusal(name, got)):
+            function(array)
+    for left, right, (first, second) in ((array, good, "xx"), (good, array, ("weight", "g"))):
+        with pytest.raises(fn.NonFiniteError, match=refusal("matmul", f"{first}[1, 0] = {bad}")):
+            portable.matmul(left, right)
+        with pytest.raises(fn.NonFiniteError, match=refusal("sum_outer", f"{second}[1, 0] = {bad}")):
+            portable.sum_outer(left, right)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"), [("log", 0.0), ("log", -0.0), ("log", -1.0), ("log1p", -1.0), ("log1p", -3.5)]
+)
+def test_a_logarithm_needs_positive_numbers(name: str, bad: float) -> None:
+    """Zero has none that is finite; nor has one and -1 together."""
+    message = re.escape(f"{name}: portable arithmetic needs finite numbers, got {name}({bad})")
+    for numbers in ([2.0, bad], [bad, 2.0, bad - 1]):
+        with pytest.raises(fn.NonFiniteError, match=f"^{message}$"):
+            FUNCTIONS[name][0](np.array(numbers, np.float32))
+
+
+# ------------------------------------------------------------------------------------- other kernels and libraries
+
+PROGRAM: Final = """
+import hashlib, json, math
+import numpy as np
+import funcnet as fn
+from funcnet.arithmetic import elementary as e, portable as p
+from funcnet.random.draws import normal
+
+try:
+    from numpy._core import _multiarray_umath as core
+except ImportError:
+    from numpy.core import _multiarray_umath as core
+try:
+    from threadpoolctl import threadpool_info
+except ImportError:
+    threadpool_info = list
+
+def draw(*shape):
+    return normal(fn.Key(9).child(*shape), shape).astype(np.float32)
+
+def sha256(*arrays):
+    digest = hashlib.sha256()
+    for a in arrays:
+        digest.update(np.ascontiguousarray(a).astype(a.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()[:16]
+
+x, weight, g = draw(128, 784), draw(784, 100), draw(128, 100)
+long, tall = draw(32, 1500), draw(1500, 37)
+wide = np.ldexp(normal(fn.Key(9).child("wide"), (8, 1000)), np.arange(-24, 8, 4)[:, None])
+once = p.operand(weight)
+kinds = fn.initializers
+initializers = (kinds.glorot_uniform, kinds.he_normal, kinds.orthogonal)
+a, b = p.rows(x), p.rows(g)
+print(json.dumps({
+    "portable": sha256(
+        p.matmul(x, weight), p.matmul(g, weight.T), p.sum_outer(x, g), p.matmul(long, tall),
+        p.sum_outer(tall, tall[:, :5]), p.matmul(x[:1], weight), p.sum_rows(g), p.sum_last(x), p.sum_rows(long),
+        np.array([p.mean(x), p.mean(x.astype(np.float64))]),
+        a.values[:, :p.BLOCK] @ once.values[:p.BLOCK] + 0.0,  # float64 hides nothing
+        b.values @ once.values.T + 0.0,
+        p.exp(long), p.log(np.abs(long) + np.float32(1e-20)), p.tanh(long), p.erf(long),
+    ),
+    "functions": sha256(p.expm1(long), p.log1p(np.abs(long)), p.log1p(np.abs(x) * np.float32(1e-9)),
+        *(draw_weight(fn.Key(9), (3, 40, 30), np.dtype(np.float64)) for draw_weight in initializers),
+        *(function(wide) for function in (e.exp, e.expm1, e.tanh, e.erf)), e.log(np.abs(wide)), e.log1p(np.abs(wide)),
+    ),
+    "native": sha256(x @ weight),
+    "numpy": sha256(np.exp(long), np.tanh(long), np.exp(long.astype(np.float64))),
+    "libm": sha256(np.array([f(v) for v in long[0].tolist() for f in (math.exp, math.tanh, math.cos)])),
+    "blas": [(i["architecture"], i["num_threads"]) for i in threadpool_info() if i["internal_api"] == "openblas"],
+    "openblas": "openblas" in str(np.show_config("dicts")["Build Dependencies"]["blas"]["name"]),
+    "simd": [f for f in core.__cpu_dispatch__ if core.__cpu_features__[f]],
+    "avx512f": any(core.__cpu_features__.get(f) for f in ("AVX512F", "X86_V4")),
+    "fma": any(core.__cpu_features__.get(f) for f in ("FMA3", "X86_V3")),
+}))
+"""
+GOLDEN: Final = "a7312b5efb7805bd"
+GOLDEN_FUNCTIONS: Final = "72833f3fbdc5afc7"
+CORES: Final = {
+    "Haswell": {"Haswell"},
+    "SkylakeX": {"SkylakeX"},
+    "Sandybridge": {"Sandybridge"},
+    "Prescott": {"Prescott", "Katmai", "Core2"},
+}
+
+
+class Said(TypedDict):
+    """What the program prints: hashes, and which settings are in force."""
+
+    portable: str
+    functions: str
+    native: str
+    numpy: str
+    libm: str
+    blas: list[tuple[str, int]]
+    openblas: bool
+    simd: list[str]
+    avx512f: bool
+    fma: bool
+
+
+@cache
+def cell(core: str, threads: int, *, simd: bool, libm: bool) -> Said:
+    """What the program says under a BLAS kernel and thread count, with or without NumPy's and libm's SIMD."""
+    names = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "GLIBC_TUNABLES", "OMP_NUM_THREADS"}
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment["OPENBLAS_NUM_THREADS"] = str(threads)
+    if core:
+        environment["OPENBLAS_CORETYPE"] = core
+    if not simd:
+        environment["NPY_DISABLE_CPU_FEATURES"] = " ".join(cell("", 1, simd=True, libm=True)["simd"])
+    if not libm:
+        environment["GLIBC_TUNABLES"] = OTHER_LIBM
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    said: Said = json.loads(done.stdout)
+    return said
+
+
+CELLS: Final = [
+    ("Haswell", 1, True, True),
+    ("Haswell", 2, False, False),
+    ("Prescott", 1, False, True),
+    ("Prescott", 2, True, False),
+    ("Sandybridge", 1, True, False),
+    ("Sandybridge", 2, False, True),
+    ("SkylakeX", 1, True, False),
+    ("SkylakeX", 2, False, True),
+]
+
+
+@x86
+@pytest.mark.parametrize(("core", "threads", "simd", "libm"), CELLS)
+def test_the_bits_are_the_same_everywhere(core: str, threads: int, simd: bool, libm: bool) -> None:  # noqa: FBT001
+    """Each setting takes effect, and none changes a bit."""
+    base = cell("", 1, simd=True, libm=True)
+    if core == "SkylakeX" and not base["avx512f"]:
+        pytest.skip("this CPU has no AVX-512")
+    said = cell(core, threads, simd=simd, libm=libm)
+    assert said["portable"] == GOLDEN
+    assert said["functions"] == GOLDEN_FUNCTIONS
+    assert said["simd"] == (base["simd"] if simd else [])
+    for architecture, count in said["blas"]:
+        assert architecture in CORES[core]
+        assert count == threads
+    if not libm and base["fma"] and platform.libc_ver()[0] == "glibc":
+        assert said["libm"] != base["libm"]
+
+
+@x86
+def test_other_arithmetic_is_not_the_same_everywhere() -> None:
+    """The matrix would see it: NumPy's own product and functions differ between cells."""
+    base = cell("", 1, simd=True, libm=True)
+    if base["openblas"]:
+        kernels = [cell(core, 1, simd=True, libm=libm) for core, libm in (("Haswell", True), ("Sandybridge", False))]
+        assert len({said["native"] for said in kernels}) == 2
+    if base["fma"]:
+        assert cell("Prescott", 1, simd=False, libm=True)["numpy"] != base["numpy"]
+
+
+@x86
+def test_the_bits_are_the_same_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As they are where the program has the machine's settings to itself."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    run_path(str(path))
+    said: Said = json.loads(capsys.readouterr().out)
+    assert (said["portable"], said["functions"]) == (GOLDEN, GOLDEN_FUNCTIONS)

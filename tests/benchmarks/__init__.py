@@ -1,1 +1,0 @@
-"""How long a training step takes, here and elsewhere: ``python tests/benchmarks/run.py --help``."""

@@ -1,0 +1,204 @@
+"""Preparing data: what is held out, one-hot rows, bytes to numbers; augmentation by keys."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs
+
+import funcnet as fn
+from funcnet.core.trees import same_bits
+
+KEY = fn.Key(61)
+IMAGES = inputs(KEY, 8, 5, 6, 2, dtype=np.float32)
+LABELS = np.arange(8)
+AUGMENTATIONS: list[Any] = [fn.RandomShift(2), fn.RandomFlip(), fn.RandomNoise(0.1)]
+every_augmentation = pytest.mark.parametrize("augment", AUGMENTATIONS, ids=repr)
+
+
+@given(count=st.integers(2, 60), data=st.data())
+def test_a_split_keeps_every_example_once(count: int, data: st.DataObject) -> None:
+    """In order, in two parts of the sizes that were asked for; inputs and targets stay together."""
+    held = data.draw(st.integers(1, count - 1))
+    x, y = np.arange(2.0 * count).reshape(count, 2), np.arange(count)
+    stay, out = fn.split(x, y, held, key=KEY)
+    assert len(out.y) == held
+    assert sorted([*stay.y, *out.y]) == list(range(count))
+    for part in (stay, out):
+        assert (part.x[:, 0] == 2 * part.y).all()
+        assert (np.diff(part.y) > 0).all()
+
+
+def test_a_split_is_named_by_its_key() -> None:
+    """The same for the same key; a share is a count rounded."""
+    x, y = np.zeros((10, 1)), np.arange(10)
+    assert (fn.split(x, y, 3, key=KEY)[1].y == fn.split(x, y, 0.3, key=KEY)[1].y).all()
+    assert (fn.split(x, y, 3, key=KEY)[1].y != fn.split(x, y, 3, key=KEY.child(1))[1].y).any()
+
+
+@pytest.mark.parametrize("held_out", [0, 10, -1, 0.0, 1.0, 1.5, 0.01, float("nan"), True, "3", None, 2.5])
+def test_a_split_leaves_something_on_both_sides(held_out: Any) -> None:
+    """Or says so."""
+    with pytest.raises(fn.ConfigError, match="held_out must be"):
+        fn.split(np.zeros((10, 1)), np.arange(10), held_out, key=KEY)
+
+
+def test_a_split_needs_one_length() -> None:
+    """Of inputs and targets."""
+    with pytest.raises(fn.ShapeError, match="x and y must have one length"):
+        fn.split(np.zeros((10, 1)), np.arange(9), 3, key=KEY)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
+    """In the label's place."""
+    labels = np.array([0, 2, 1, 2], np.uint8)
+    rows = fn.one_hot(labels, 3, dtype=dtype)
+    assert rows.dtype == dtype
+    assert rows.shape == (4, 3)
+    assert (rows.argmax(axis=1) == labels).all()
+    assert (rows.sum(axis=1) == 1).all()
+    with pytest.raises(fn.LabelError, match=r"labels must be in 0..1, got labels\[1\] = 2"):
+        fn.one_hot(labels, 2)
+    with pytest.raises(fn.ShapeError):
+        fn.one_hot(labels[:, None], 3)
+
+
+def test_scaled_images_are_from_0_to_1() -> None:
+    """Every byte's value is its 255th part in float32; other types are refused."""
+    batch = fn.Batch(np.arange(256, dtype=np.uint8).reshape(1, 256), np.array([0]))  # type: ignore[arg-type]  # bytes
+    assert same_bits(fn.scale_images(batch).x[0], np.arange(256, dtype=np.float32) / np.float32(255))
+    with pytest.raises(fn.DTypeError, match="x must be uint8"):
+        fn.scale_images(fn.scale_images(batch))
+    with pytest.raises(fn.ShapeError, match="scale_images: x must have shape"):
+        fn.scale_images(fn.Batch(np.array(1, np.uint8), batch.y))  # pyright: ignore[reportArgumentType]  # bytes
+
+
+# ---------------------------------------------------------------------------------------------- augmentation
+
+
+@every_augmentation
+def test_an_augmentation_is_a_pure_function_of_key_and_batch(augment: Any) -> None:
+    """Same key, same bits; another key, others; shape, dtype and labels stay, and no argument changes."""
+    batch, before = fn.Batch(IMAGES, LABELS), IMAGES.tobytes()
+    first = augment(KEY, batch)
+    assert same_bits(first.x, augment(KEY, batch).x)
+    assert not same_bits(first.x, augment(KEY.child(1), batch).x)
+    assert (first.x.shape, first.x.dtype, first.y is LABELS) == (IMAGES.shape, IMAGES.dtype, True)
+    assert first.x.flags.c_contiguous
+    assert IMAGES.tobytes() == before
+
+
+def test_a_shift_moves_whole_images() -> None:
+    """Each one by its own offsets, all within the limit; what comes in is 0."""
+    image = np.zeros((200, 9, 9, 1))
+    image[:, 4, 4] = 1
+    moved = fn.RandomShift(2)(KEY, fn.Batch(image, np.zeros(200))).x[..., 0]
+    _, rows, columns = np.nonzero(moved)
+    assert len(rows) == 200
+    assert {(int(r), int(c)) for r, c in zip(rows, columns, strict=True)} == {
+        (r, c) for r in range(2, 7) for c in range(2, 7)
+    }
+    assert same_bits(fn.RandomShift(0)(KEY, fn.Batch(IMAGES, LABELS)).x, IMAGES)
+
+
+def test_a_flip_mirrors_a_share() -> None:
+    """Each image is itself or its mirror."""
+    images = inputs(KEY, 400, 2, 3, 1)
+    flipped = fn.RandomFlip(0.25)(KEY, fn.Batch(images, np.zeros(400))).x
+    same = (flipped == images).all(axis=(1, 2, 3))
+    assert ((flipped == images[:, :, ::-1]).all(axis=(1, 2, 3)) ^ same).all()
+    assert 1 - same.mean() == pytest.approx(0.25, abs=0.06)
+
+
+def test_noise_has_its_deviation() -> None:
+    """And no mean."""
+    noise = fn.RandomNoise(0.5)(KEY, fn.Batch(np.zeros((100, 200)), np.zeros(100))).x
+    assert noise.mean() == pytest.approx(0, abs=0.01)
+    assert noise.std() == pytest.approx(0.5, abs=0.01)
+
+
+@every_augmentation
+def test_minibatches_augment_by_their_key(augment: Any) -> None:
+    """The same each time they are walked, another draw a batch, and a slice goes on as the whole does."""
+    same = np.tile(IMAGES[:1], (8, 1, 1, 1))
+    batches = fn.minibatches(same, LABELS, 2, key=KEY, augment=augment)
+    first = [batch.x for batch in batches]
+    assert all(same_bits(a, b.x) for a, b in zip(first, batches, strict=True))
+    assert not all(same_bits(first[0], other) for other in first[1:])
+    assert all(same_bits(a, b.x) for a, b in zip(first[2:], batches[2:], strict=True))
+    with pytest.raises(fn.ConfigError, match="augment draws; give a key"):
+        fn.minibatches(same, LABELS, 2, augment=augment)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fn.RandomShift(-1), "RandomShift: pixels must be"),
+        (lambda: fn.RandomShift(2**70), "RandomShift: pixels must be"),
+        (lambda: fn.RandomFlip(1.5), "RandomFlip: rate must be"),
+        (lambda: fn.RandomNoise(0.0), "RandomNoise: deviation must be"),
+        (lambda: fn.RandomShift(1)(KEY, fn.Batch(np.zeros((2, 4)), LABELS[:2])), "RandomShift: x must have shape"),
+        (lambda: fn.RandomFlip()(KEY, fn.Batch(np.zeros((2, 4)), LABELS[:2])), "RandomFlip: x must have shape"),
+    ],
+)
+def test_bad_augmentations_are_refused(make: Any, message: str) -> None:
+    """With the field and what is wanted."""
+    with pytest.raises(fn.FuncnetError, match=message):
+        make()
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+MNIST = Path(os.environ.get("FUNCNET_DATA", "")) / "mnist"
+MEASURED = """
+import sys
+import funcnet as fn
+
+def peak():  # of this program alone: getrusage also counts the process that it was forked from
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+imported = peak()
+{body}
+print(peak() - imported, right)
+"""
+TRAINED = """
+data = fn.datasets.load_mnist(sys.argv[1], scale=False)
+key = fn.Key(0)
+net = fn.mlp(key, (784, 100, 200, 10))
+step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+batches = fn.minibatches(data.train.x, data.train.y, 32, key=key, transform=fn.scale_images)
+net, log = fn.train_epoch(step, net, batches)
+held_out = fn.minibatches(data.validation.x, data.validation.y, 500, transform=fn.scale_images)
+right = sum(fn.accuracy(fn.predict(net, batch.x), batch.y) for batch in held_out) / len(held_out)
+"""
+LOADED = """
+data, right = fn.datasets.load_mnist(sys.argv[1]), 0
+"""
+
+
+def megabytes_and_accuracy(body: str) -> tuple[float, float]:
+    """The most memory that a program had above the import of funcnet, in MiB, and what it says of its network."""
+    command = [sys.executable, "-c", MEASURED.format(body=body), str(MNIST.absolute())]
+    memory, right = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(memory), float(right)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.skipif(
+    "FUNCNET_DATA" not in os.environ or not MNIST.is_dir(), reason="FUNCNET_DATA has no mnist directory"
+)
+def test_mnist_is_trained_in_under_100_mb() -> None:
+    """Above the import, with images kept as bytes, and it learns; images as floats take more, which is seen."""
+    memory, right = megabytes_and_accuracy(TRAINED)
+    assert memory < 100_000_000 / 2**20
+    assert right > 0.93
+    assert megabytes_and_accuracy(LOADED)[0] > 60_000 * 784 * 4 / 2**20

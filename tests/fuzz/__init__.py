@@ -1,1 +1,0 @@
-"""Coverage-guided fuzzing of whatever reads files: ``python tests/fuzz/run.py --seconds 600``."""

@@ -1,0 +1,120 @@
+"""Many at once: threads and processes compute the bits that each has alone, from the first call on."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import product
+from math import prod
+from multiprocessing import get_context
+from threading import Barrier
+
+import numpy as np
+import pytest
+from networks import CASES, inputs
+from surroundings import SEARCHED
+
+import funcnet as fn
+from funcnet import arithmetic
+from funcnet.arithmetic import Name, using
+
+KEY = fn.Key(8)
+THREADS = 8
+JOBS: list[tuple[int, Name]] = list(product(range(len(CASES)), ("native", "portable")))
+
+
+def computed(number: int, name: Name) -> str:
+    """A hash over all that a layer of the table and a training with it compute, in an arithmetic."""
+    layer = fn.astype(CASES[number].layer(), np.float32)
+    x = inputs(KEY.child(number), 12, *CASES[number].shape, dtype=np.float32)
+    digest = hashlib.sha256()
+    with using(name):
+        y = fn.forward(layer, x)
+        grad_x, grads = fn.backward(layer, x, y)
+        net = (layer, fn.Flatten(), fn.dense(KEY.child("last"), prod(y.shape[1:]), 3))
+        state = fn.TrainState.create(net, fn.Momentum(learning_rate=0.01), key=KEY.child(number))
+        batches = fn.minibatches(x, np.arange(12) % 3, 5, key=KEY.child("order", number))
+        state, log = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches)
+    for value in (y, grad_x, grads, state, log.losses):
+        digest.update(fn.fingerprint(value).encode())
+    return digest.hexdigest()
+
+
+def job(which: tuple[int, Name]) -> str:
+    """One of the jobs, for an executor."""
+    return computed(*which)
+
+
+def at_once() -> list[str]:
+    """All jobs by eight threads that begin together and are switched between as often as can be."""
+    begin = Barrier(THREADS)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(THREADS, initializer=begin.wait) as executor:
+            return list(executor.map(job, JOBS))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[str]:
+    """What each job computes with nothing beside it."""
+    return [job(which) for which in JOBS]
+
+
+def test_the_jobs_differ(alone: list[str]) -> None:
+    """Layers and arithmetics give hashes of their own, so that a mixed-up one would show."""
+    assert len(set(alone)) == len(alone)
+
+
+def test_threads_compute_the_bits_of_one(alone: list[str]) -> None:
+    """Forward, backward and training of every layer, native beside portable."""
+    assert at_once() == alone
+
+
+def test_threads_may_make_the_first_calls(alone: list[str]) -> None:
+    """In a new process, eight threads at once meet registries that are empty and modules that are not loaded."""
+    program = (
+        f"import sys; sys.path[:0] = {SEARCHED!r}.splitlines()\n"
+        "import test_concurrency; print(*test_concurrency.at_once())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == alone
+
+
+@pytest.fixture
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Two spawned ones: they share nothing but the code."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+def test_processes_compute_the_bits_of_one(alone: list[str], processes: ProcessPoolExecutor) -> None:
+    """Spawned ones, as on every system."""
+    assert list(processes.map(job, JOBS, chunksize=8)) == alone
+
+
+def test_large_products_at_once() -> None:
+    """Products that BLAS gives to threads of its own, asked for by eight at once."""
+    net = fn.mlp(KEY, (784, 128, 10))
+    x = inputs(KEY.child("large"), 128, 784, dtype=np.float32)
+    labels = np.arange(128) % 10
+
+    def gradient(_: int) -> str:
+        return fn.fingerprint(fn.value_and_grad(net, x, labels, fn.softmax_cross_entropy)[1])
+
+    with ThreadPoolExecutor(THREADS) as executor:
+        assert set(executor.map(gradient, range(2 * THREADS))) == {gradient(0)}
+
+
+def test_portable_arithmetic_is_there_once_it_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may have loaded the module and not yet given it its name in the package."""
+    with fn.portable():
+        wanted = arithmetic.exp(np.ones(1, np.float32))
+    monkeypatch.delattr(arithmetic, "portable")
+    with fn.portable():
+        assert arithmetic.exp(np.ones(1, np.float32)) == wanted

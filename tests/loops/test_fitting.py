@@ -1,0 +1,243 @@
+"""Fitting: validation, early stopping, the best state, going on with a fit as if it had never stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs
+from optimizer_table import OPTIMIZERS
+from surroundings import TESTS
+
+import funcnet as fn
+from funcnet.data.batches import Minibatches
+from funcnet.optimizers import Optimizer
+
+KEY = fn.Key(51)
+X = inputs(KEY.child("x"), 40, 4, dtype=np.float32)
+LABELS = (X[:, 0] > X[:, 1]).astype(np.int64)
+STEP = fn.train_step(fn.softmax_cross_entropy)
+Net = tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]
+State = fn.TrainState[Net]
+
+
+def start(optimizer: Optimizer = fn.Momentum(learning_rate=0.1)) -> fn.Fit[State]:
+    """A small network with dropout."""
+    net = (fn.dense(KEY.child(0), 4, 8), fn.ReLU(), fn.Dropout(0.2), fn.dense(KEY.child(1), 8, 2))
+    return fn.Fit.create(fn.TrainState.create(net, optimizer, key=KEY.child("run")))
+
+
+def data(epoch: int) -> Minibatches[Any]:
+    """Three batches of the first 30 rows."""
+    return fn.minibatches(X[:30], LABELS[:30], 10, key=KEY.child("shuffle", epoch))
+
+
+def held_out_loss(state: State) -> float:
+    """On the last ten rows."""
+    return fn.evaluate(state.params, X[30:], LABELS[30:], fn.softmax_cross_entropy)
+
+
+def scripted(values: list[float]) -> Callable[[State], float]:
+    """A validation that says what it is told, by the state's epochs."""
+
+    def validate(state: State) -> float:
+        return values[state.step // 3 - 1]
+
+    return validate
+
+
+def test_a_fit_trains_as_train_does() -> None:
+    """The same states, losses and a validation value of each."""
+    fits = list(fn.fit(STEP, start(), data, held_out_loss, epochs=4))
+    plain = list(fn.train(STEP, start().state, data, epochs=range(4)))
+    assert [fn.fingerprint(each.state) for each in fits] == [fn.fingerprint(state) for state, _ in plain]
+    assert fits[-1].losses == tuple(log.mean_loss for _, log in plain)
+    assert fits[-1].values == tuple(held_out_loss(state) for state, _ in plain)
+
+
+@given(values=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12), patience=st.integers(1, 4))
+def test_it_stops_when_the_best_is_as_old_as_patience(values: list[float], patience: int) -> None:
+    """Against a plain loop over the values; the best state is the one of the best epoch, the first of equals."""
+    fits = list(fn.fit(STEP, start(), data, scripted(values), epochs=len(values), patience=patience))
+    best, done = 0, 0
+    for epoch, value in enumerate(values):
+        done = epoch + 1
+        best = epoch if value < values[best] else best
+        if epoch - best >= patience:
+            break
+    assert (len(fits), fits[-1].best_epoch, fits[-1].waited) == (done, best, done - 1 - best)
+    assert fits[-1].best.step == 3 * (best + 1)
+
+
+def test_the_goal_and_the_least_step_are_settings() -> None:
+    """Highest instead of lowest; better by more than ``min_delta``."""
+    values = [1.0, 1.05, 2.0, 1.9, 1.8]
+    *_, last = fn.fit(STEP, start(), data, scripted(values), epochs=5, goal="highest")
+    assert last.best_epoch == 2
+    *_, last = fn.fit(STEP, start(), data, scripted(values), epochs=2, goal="highest", min_delta=0.1)
+    assert last.best_epoch == 0
+
+
+@pytest.mark.parametrize("stop", range(8))
+def test_a_saved_fit_goes_on_with_the_same_bits(stop: int, tmp_path: Path) -> None:
+    """Counters, best state and history included, wherever it was stopped: one fingerprint."""
+    settings: dict[str, Any] = {"epochs": 8, "patience": 3}
+    whole = start()
+    for whole in fn.fit(STEP, whole, data, held_out_loss, **settings):  # noqa: B020
+        if whole.epoch == stop:
+            fn.save(tmp_path / "fit.safetensors", whole)
+    if stop == 0:
+        fn.save(tmp_path / "fit.safetensors", start())
+    if not (tmp_path / "fit.safetensors").exists():
+        assert whole.epoch < stop
+        return
+    half = fn.load(tmp_path / "fit.safetensors", like=start())
+    *_, resumed = [half, *fn.fit(STEP, half, data, held_out_loss, **settings)]
+    assert fn.fingerprint(resumed) == fn.fingerprint(whole)
+
+
+def a_step(epoch: int) -> Minibatches[Any]:
+    """An epoch of one batch."""
+    return data(epoch)[epoch % 3 :][:1]
+
+
+def best_after_21(state: State) -> float:
+    """Better now and again, best at step 21, never again."""
+    return abs(state.step - 21) + state.step % 3
+
+
+def ended(fitted: fn.Fit[State]) -> fn.Fit[State]:
+    """Where it ends: nine epochs after step 21, after 30 steps."""
+    *_, last = [fitted, *fn.fit(STEP, fitted, a_step, best_after_21, epochs=40, patience=9)]
+    return last
+
+
+GO_ON = """
+import sys; from test_fitting import *
+for name in OPTIMIZERS:
+    for number in range(31):
+        half = fn.load(f"{sys.argv[1]}/{name}-{number}.safetensors", like=start(OPTIMIZERS[name]))
+        print(name, fn.fingerprint(ended(half)), sep=": ")
+"""
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What another process prints that goes on from each step under each optimizer: a fingerprint a line."""
+    directory = tmp_path_factory.mktemp("fits")
+    for name, optimizer in OPTIMIZERS.items():
+        first = start(optimizer)
+        fits = [first, *fn.fit(STEP, first, a_step, best_after_21, epochs=40, patience=9)]
+        assert [each.waited for each in fits[21:]] == list(range(10))
+        assert fits[-1].best.step == 21
+        for number, each in enumerate(fits):
+            fn.save(directory / f"{name}-{number}.safetensors", each)
+    command = [sys.executable, "-c", GO_ON, str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=TESTS).stdout
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_fit_goes_on_in_another_process_from_every_step(name: str, resumed: str) -> None:
+    """Of a run of 30, whatever the optimizer and its schedule, early stopping included: one fingerprint."""
+    whole = fn.fingerprint(ended(start(OPTIMIZERS[name])))
+    assert [line for line in resumed.splitlines() if line.startswith(f"{name}: ")] == 31 * [f"{name}: {whole}"]
+
+
+def test_a_fit_that_has_ended_stays_ended() -> None:
+    """Given again, it yields nothing."""
+    *_, last = fn.fit(STEP, start(), data, scripted([1.0, 2.0, 3.0]), epochs=3, patience=2)
+    assert list(fn.fit(STEP, last, data, held_out_loss, epochs=3, patience=2)) == []
+    assert list(fn.fit(STEP, last, data, held_out_loss, epochs=9, patience=2)) == []
+
+
+def test_the_history_is_a_plain_table() -> None:
+    """A column a quantity, of one length, a row an epoch; what is done to it does nothing to the fit."""
+    assert [len(column) for column in start().history.values()] == [0, 0, 0]
+    *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
+    history = last.history
+    assert {name: (column.dtype.name, column.shape) for name, column in history.items()} == {
+        "epoch": ("int64", (3,)),
+        "loss": ("float64", (3,)),
+        "validation": ("float64", (3,)),
+    }
+    assert history["epoch"].tolist() == [0, 1, 2]
+    assert tuple(history["loss"].tolist()) == last.losses
+    assert tuple(history["validation"].tolist()) == last.values
+    history["validation"][:] = 0
+    assert tuple(last.history["validation"].tolist()) == last.values
+
+
+@pytest.mark.skipif(not find_spec("matplotlib"), reason="matplotlib is not installed")
+def test_matplotlib_takes_the_history_by_its_columns_names() -> None:
+    """As ``data``, and the marks are where the numbers are."""
+    figure: Any = import_module("matplotlib.figure").Figure()
+    *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
+    axes = figure.subplots()
+    axes.plot("epoch", "loss", data=last.history)
+    axes.plot("epoch", "validation", data=last.history)
+    assert [tuple(line.get_ydata()) for line in axes.lines] == [last.losses, last.values]
+    assert [line.get_label() for line in axes.lines] == ["loss", "validation"]
+
+
+def test_the_arithmetic_is_bound_when_called() -> None:
+    """As in ``train``."""
+    with fn.portable():
+        portable = start()
+        run = fn.fit(STEP, portable, data, held_out_loss, epochs=2)
+    first = list(run)[-1]
+    with fn.portable():
+        second = list(fn.fit(STEP, portable, data, held_out_loss, epochs=2))[-1]
+    assert fn.fingerprint(first) == fn.fingerprint(second)
+    assert first.state.arithmetic == "portable"
+
+
+def test_bad_settings_are_refused_when_called() -> None:
+    """Before an epoch is trained."""
+    for settings, message in (
+        ({"epochs": -1}, "epochs must be"),
+        ({"epochs": 2, "patience": 0}, "patience must be"),
+        ({"epochs": 2, "goal": "best"}, "goal must be 'lowest' or 'highest', got 'best'"),
+        ({"epochs": 2, "goal": np.ones(3)}, "goal must be 'lowest' or 'highest', got array"),
+        ({"epochs": 2, "min_delta": -0.1}, "min_delta must be"),
+    ):
+        keywords: dict[str, Any] = settings
+        with pytest.raises(fn.ConfigError, match=message):
+            fn.fit(STEP, start(), data, held_out_loss, **keywords)
+    bare: Any = start().state
+    with pytest.raises(fn.ConfigError, match=r"start must be a Fit, .*; use Fit.create\(state\)"):
+        fn.fit(STEP, bare, data, held_out_loss, epochs=1)
+
+
+def test_a_validation_that_is_not_finite_is_refused() -> None:
+    """With the epoch's number."""
+    with pytest.raises(fn.NonFiniteError, match="the validation value after epoch 1 is nan"):
+        list(fn.fit(STEP, start(), data, scripted([1.0, float("nan")]), epochs=2))
+
+
+def test_evaluate_is_the_loss_over_all_rows() -> None:
+    """In chunks, of the plain network: Dropout does nothing."""
+    net, x = start().state.params, np.tile(X, (20, 1))
+    whole = fn.softmax_cross_entropy(fn.forward(net, x), np.tile(LABELS, 20))[0]
+    assert fn.evaluate(net, x, np.tile(LABELS, 20), fn.softmax_cross_entropy) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", (0.5,), True, 1j, np.array([0.5])])
+def test_validation_gives_a_number(value: Any) -> None:
+    """Anything else is refused, with what it got."""
+    with pytest.raises(fn.ConfigError, match="fit: validate must return a number, got"):
+        list(fn.fit(STEP, start(), data, lambda _: value, epochs=1))
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int64(2), np.float64(0.25)])
+def test_validation_gives_any_number(value: Any) -> None:
+    """Python's and NumPy's real numbers are numbers."""
+    assert next(fn.fit(STEP, start(), data, lambda _: value, epochs=1)).values == (float(value),)

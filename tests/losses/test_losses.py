@@ -1,0 +1,560 @@
+"""Losses: gradients, weights of examples, both arithmetics, goldens, refusals."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from attrs import field, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs
+
+import funcnet as fn
+from funcnet.core.trees import same_bits
+from funcnet.loops.shards import sharded_value_and_grad
+from funcnet.runs.structure import put_together, take_apart
+
+KEY: Final = fn.Key(61)
+NAN, INF = math.nan, math.inf
+X: Final = 1.5 * inputs(KEY.child("x"), 6, 4)
+IDS: Final = np.array([0, 3, 1, 1, 2, 0])
+SHARES: Final[fn.Array] = np.abs(inputs(KEY.child("shares"), 6, 4))
+WEIGHT: Final[fn.Array] = np.array([1.0, 0.5, 0.0, 3.0, 0.25, 2.0])
+CLASS_WEIGHT: Final = (1.0, 0.5, 2.0, 0.0)
+
+
+@frozen
+class Case:
+    """A loss, targets for X, and the fingerprint of its value and gradient in portable arithmetic."""
+
+    name: str
+    loss: Any
+    target: Any = field(repr=False)
+    golden: str = field(default="", repr=False)
+
+    @property
+    def subject(self) -> str:
+        """Who complains of a bad argument."""
+        own: str = getattr(self.loss, "__name__", "huber")
+        return "softmax_cross_entropy" if "softmax" in self.name else own
+
+    def y(self, dtype: fn.FloatDType = np.float64) -> Any:
+        """The targets, floats in this dtype."""
+        return self.target.astype(dtype) if self.target.dtype.kind == "f" else self.target
+
+
+CASES: Final = (
+    Case("softmax", fn.softmax_cross_entropy, IDS, "ebb933093024037cab2ee6ac92185b9b989fec550b9d5c3874d0d384fc4484a2"),
+    Case(
+        "softmax of shares",
+        fn.SoftmaxCrossEntropy(),
+        SHARES,
+        "1114fda9a256220282b329e0be576a507cbc4638842c89a125e043f4c90f2ebc",
+    ),
+    Case(
+        "softmax, smoothed",
+        fn.SoftmaxCrossEntropy(label_smoothing=0.1),
+        IDS,
+        "4d650bc49a321a7e5c754ad3c3e08bbf129e1260dd34d73748928a2e084f6a18",
+    ),
+    Case(
+        "softmax, smoothed shares",
+        fn.SoftmaxCrossEntropy(0.3, CLASS_WEIGHT),
+        SHARES,
+        "556b54d18ee2e1ab6f5729aa8bd0c19eec9d5d47270474c8ef1c9647d9ed2c7c",
+    ),
+    Case(
+        "softmax, class weights",
+        fn.SoftmaxCrossEntropy(class_weight=CLASS_WEIGHT),
+        IDS,
+        "82e931f2bef788222a9a4738ce85399cb13766539eae5dd437490b9d7244a385",
+    ),
+    Case(
+        "softmax with all",
+        fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT),
+        IDS,
+        "60418bfb4ffbb6b9f9776ec2bf9d17ce6a3e6181358c400b3375c7e1c26d1280",
+    ),
+    Case(
+        "binary",
+        fn.binary_cross_entropy,
+        SHARES / SHARES.max(),
+        "ba8a698e59b9b5d595b4985f8811560429665a3923c6382bd458117a6b8bba35",
+    ),
+    Case("squared", fn.mean_squared_error, SHARES, "162450c419d2a9a3b890330a1c6f8f63ba8aa9cc52f5bb8e40835e8edd6132f7"),
+    Case(
+        "absolute", fn.mean_absolute_error, SHARES, "f4798279dd50ee4bd9c5ab862be0fdbca0493ebf750375564ed1525f3f6d1079"
+    ),
+    Case("huber", fn.huber, SHARES, "c628dac8794b72e25dc4c51cabfed08ead43fd6b43cd84736dd98a03fa870c0f"),
+    Case(
+        "huber of 0.3", fn.Huber(delta=0.3), SHARES, "54049b123c189ffee8665ef151e35e598d1f87fe126b1fa209e7541888d874d9"
+    ),
+    Case("hinge", fn.hinge, np.sign(X[::-1]), "e64a165343c8e2232c3a63fba0674294bdad175965f8c57a4e61bb657f272528"),
+    Case("poisson", fn.poisson, SHARES.round(), "a6332a5ed838aed37670ce7bffa88f7a01bbed3a74e899659b7be4075f3b3298"),
+)
+SEPARABLE: Final = [case for case in CASES if case.name != "softmax with all"]
+"""Those whose rows have a mean each: smoothing gives a row whose class has no weight a loss, too."""
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@every_case
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+def test_the_gradient_is_the_value_s(case: Case, weight: fn.Array | None) -> None:
+    """By central differences, for every element of the prediction."""
+    _, gradient = case.loss(X, case.y(), weight)
+    numerical = np.empty_like(X)
+    for index in np.ndindex(X.shape):
+        step = np.zeros_like(X)
+        step[index] = 1e-5
+        above, below = case.loss(X + step, case.y(), weight)[0], case.loss(X - step, case.y(), weight)[0]
+        numerical[index] = (above - below) / 2e-5
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-7, atol=1e-9)
+    assert not gradient.flags.writeable
+    assert gradient.flags.c_contiguous
+
+
+@every_case
+def test_dtype_and_arguments_stay(case: Case) -> None:
+    """A gradient of the prediction's dtype, near float64's; nothing that went in changes."""
+    wanted, wide = case.loss(X, case.y(), WEIGHT)
+    x, y, weight = X.astype(np.float32), case.y(np.float32), WEIGHT.astype(np.float32)
+    before = x.tobytes(), y.tobytes(), weight.tobytes()
+    value, gradient = case.loss(x, y, weight)
+    assert (x.tobytes(), y.tobytes(), weight.tobytes()) == before
+    assert gradient.dtype == np.float32
+    assert type(value) is float
+    assert value == pytest.approx(wanted, rel=1e-6)
+    np.testing.assert_allclose(gradient, wide, rtol=1e-4, atol=1e-7)
+
+
+# ------------------------------------------------------------------------------------------------- weights
+
+
+def per_row(case: Case) -> tuple[list[float], list[float]]:
+    """The loss of each row alone, and what each counts for in the mean."""
+    rows = [slice(i, i + 1) for i in range(len(X))]
+    counted = [case.loss.total(case.y()[row], None) if hasattr(case.loss, "total") else 1.0 for row in rows]
+    values = [case.loss(X[i : i + 1], case.y()[i : i + 1])[0] if counted[i] else 0.0 for i in range(len(X))]
+    return values, counted
+
+
+@pytest.mark.parametrize("case", SEPARABLE, ids=lambda case: case.name)
+def test_a_weighted_mean_is_the_weighted_mean_of_the_rows(case: Case) -> None:
+    """sum(w l) / sum(w), with class weights sum(w c l) / sum(w c)."""
+    values, counted = per_row(case)
+    weights = WEIGHT * counted
+    assert case.loss(X, case.y(), WEIGHT)[0] == pytest.approx((weights * values).sum() / weights.sum(), rel=1e-12)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_of_one_are_no_weights(case: Case, dtype: fn.FloatDType) -> None:
+    """Bit for bit; and twice the weights are the same weights."""
+    x, y = X.astype(dtype), case.y(dtype)
+    value, gradient = case.loss(x, y)
+    for weight in (np.ones(6, dtype), np.full(6, 2.0)):
+        again, weighted = case.loss(x, y, weight)
+        assert again == value
+        assert same_bits(weighted, gradient)
+
+
+@every_case
+def test_a_weight_of_0_is_a_row_left_out(case: Case) -> None:
+    """Its gradient is 0, and the others' are those of the batch without it."""
+    value, gradient = case.loss(X, case.y(), WEIGHT)
+    rows = WEIGHT > 0
+    without, others = case.loss(X[rows], case.y()[rows], WEIGHT[rows])
+    assert value == pytest.approx(without, rel=1e-12)
+    assert not gradient[~rows].any()
+    np.testing.assert_allclose(gradient[rows], others, rtol=1e-12, atol=1e-16)
+
+
+BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
+    "list": ([1.0] * 6, fn.DTypeError, "weight must be a plain NumPy array, got list"),
+    "ints": (np.ones(6, np.int64), fn.DTypeError, "weight must be float32 or float64, got int64"),
+    "column": (np.ones((6, 1)), fn.ShapeError, "weight must have shape (6,), got (6, 1)"),
+    "short": (np.ones(5), fn.ShapeError, "weight must have shape (6,), got (5,)"),
+    "negative": (np.array([1.0, -1, 1, -1, 1, 1]), fn.ConfigError, "weight must be 0 or more, got weight[1] = -1.0"),
+    "nan": (np.array([1.0, 1, NAN, 1, 1, 1]), fn.NonFiniteError, "weight must be finite, got weight[2] = nan"),
+    "infinite": (np.array([1.0, 1, INF, 1, 1, 1]), fn.NonFiniteError, "got weight[2] = inf"),
+    "zeros": (np.zeros(6), fn.ConfigError, "weight must have a number above 0, got only 0"),
+}
+NET: Final = fn.dense(KEY, 4, 4, dtype=np.float64)
+WEIGHT_PLACES: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
+    **{case.name: (case.subject, partial(case.loss, X, case.y())) for case in CASES},
+    "value_and_grad": (
+        "softmax_cross_entropy",
+        lambda weight: fn.value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight),
+    ),
+    "step": (
+        "softmax_cross_entropy",
+        lambda weight: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(NET, fn.Batch(X, IDS, weight)),
+    ),
+    "shards": (
+        "sharded_value_and_grad",
+        lambda weight: sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight, shard_size=2),
+    ),
+    "minibatches": ("minibatches", lambda weight: fn.minibatches(X, IDS, 2, weight=weight)),
+    "evaluate": (
+        "softmax_cross_entropy",
+        lambda weight: fn.evaluate(NET, X, IDS, fn.softmax_cross_entropy, weight),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+@pytest.mark.parametrize("place", WEIGHT_PLACES)
+def test_bad_weights_are_refused(place: str, name: str) -> None:
+    """Wherever they come in; the message begins with the place."""
+    weight, error, fact = BAD_WEIGHTS[name]
+    subject, call = WEIGHT_PLACES[place]
+    with pytest.raises(fn.FuncnetError, match=f"^{subject}: weight must ") as caught:
+        call(weight)
+    assert type(caught.value) is error
+    assert fact in str(caught.value)
+
+
+@every_case
+def test_weights_must_have_a_finite_sum(case: Case) -> None:
+    """Each is finite, but not all together."""
+    wanted = f"^{case.subject}: the weights must have a sum above 0 and finite, got a mean of inf$"
+    with np.errstate(over="ignore"), pytest.raises(fn.ConfigError, match=wanted):
+        case.loss(X, case.y(), np.full(6, 1e308))
+
+
+def test_equal_losses_weigh_alike() -> None:
+    """The function and the record without options, for class ids and for shares."""
+    for targets in (IDS, SHARES):
+        value, gradient = fn.softmax_cross_entropy(X, targets, WEIGHT)  # type: ignore[arg-type]  # typed for ids
+        again, by_record = fn.SoftmaxCrossEntropy()(X, targets, WEIGHT)
+        assert value == again != fn.SoftmaxCrossEntropy()(X, targets)[0]
+        assert same_bits(gradient, by_record)
+
+
+def test_a_loss_without_weights_says_so() -> None:
+    """It is not given them as something else."""
+
+    def scaled(prediction: fn.Array, _: Any, scale: float = 1.0) -> tuple[float, fn.Array]:
+        return scale, prediction
+
+    fact = r"the loss takes no weights of examples: scaled\(prediction, _, scale\); give its third parameter the name"
+    for call in (
+        lambda: fn.value_and_grad(NET, X, X, scaled, WEIGHT),
+        lambda: fn.sgd_step(scaled, learning_rate=0.1)(NET, fn.Batch(X, X, WEIGHT)),
+        lambda: fn.train_epoch(fn.sgd_step(scaled, learning_rate=0.1), NET, fn.minibatches(X, X, 2, weight=WEIGHT)),
+        lambda: fn.evaluate(NET, X, X, scaled, WEIGHT),
+    ):
+        with pytest.raises(fn.ConfigError, match=fact):
+            call()
+
+
+# --------------------------------------------------------------------------------------------- end to end
+
+
+@every_case
+def test_weighted_batches_fold_to_the_plain_bits(case: Case) -> None:
+    """In steps and in an epoch; the weights of the rows come with the rows, shuffled or not."""
+    step = fn.train_step(case.loss)
+    start = fn.TrainState.create(NET, fn.Adam(learning_rate=0.01), key=KEY)
+    for key in (None, KEY):
+        batches = fn.minibatches(X, case.y(), 2, key=key, weight=WEIGHT + 0.1)
+        slow, losses = start, list[float]()
+        for batch in batches:
+            slow, loss = step(slow, batch)
+            losses.append(loss)
+        fast, log = fn.train_epoch(step, start, batches)
+        assert fn.equal(slow.params, fast.params)
+        assert log.losses.tolist() == losses
+
+
+def test_minibatches_keep_weights_with_their_rows() -> None:
+    """In any order, in slices, through a transform."""
+    x, weight = np.arange(12.0).reshape(6, 2), np.arange(6.0) + 1
+    batches = fn.minibatches(x, IDS, 4, key=KEY, weight=weight)
+    for batch in [*batches, *batches[1:]]:
+        assert batch.weight is not None
+        assert (batch.x[:, 0] == 2 * (batch.weight - 1)).all()
+        assert not batch.weight.flags.writeable
+    images = fn.minibatches(x.astype(np.uint8), IDS, 4, transform=fn.scale_images, weight=weight)
+    assert [None if batch.weight is None else batch.weight.tolist() for batch in images] == [[1, 2, 3, 4], [5, 6]]
+
+
+@every_case
+def test_shards_are_weighted_by_what_they_count_for(case: Case) -> None:
+    """The sum over shards is the gradient of the whole, for weights of rows, of classes, and shards of weight 0."""
+    for weight in (None, WEIGHT, np.array([0, 0, 0, 0, 1.0, 2.0])):
+        value, grads = fn.value_and_grad(NET, X, case.y(), case.loss, weight)
+        for size in (1, 2, 4):
+            if case not in SEPARABLE and size == 1:
+                continue
+            sharded, parts = sharded_value_and_grad(NET, X, case.y(), case.loss, weight, shard_size=size)
+            assert sharded == pytest.approx(value, rel=1e-12)
+            np.testing.assert_allclose(parts.weight, grads.weight, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(parts.bias, grads.bias, rtol=1e-9, atol=1e-12)
+
+
+def test_a_shard_without_a_mean_is_refused() -> None:
+    """Its class has no weight, but smoothing gives it a loss."""
+    loss = fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)
+    fix = "smoothing gives every class a share; use larger shards"
+    with pytest.raises(fn.ConfigError, match=f"the classes of a shard must have a weight above 0: {fix}$"):
+        sharded_value_and_grad(NET, X, IDS, loss, shard_size=1)
+
+
+@pytest.mark.parametrize("loss", [fn.SoftmaxCrossEntropy(0.1), fn.SoftmaxCrossEntropy(class_weight=(1.0,) * 4)])
+def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
+    """In the loss, and in what a shard counts for."""
+    wrong = np.array([0, 3, 4, 1, 2, 0])
+    with pytest.raises(fn.LabelError, match=r"^softmax_cross_entropy: labels must be in 0\.\.3, got labels\[2\] = 4"):
+        loss(X, wrong)
+    if loss.class_weight is not None:
+        with pytest.raises(fn.LabelError, match=r"got labels\[2\] = 4"):
+            loss.total(wrong, None)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.dtype(">i4")])
+def test_class_ids_have_any_integer_dtype(dtype: Any) -> None:
+    """In the loss, with options and without, and in what a shard counts for."""
+    for loss in (fn.SoftmaxCrossEntropy(), fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)):
+        (value, gradient), (wanted, other) = loss(X, IDS.astype(dtype), WEIGHT), loss(X, IDS, WEIGHT)
+        assert value == wanted
+        assert same_bits(gradient, other)
+        assert loss.total(IDS.astype(dtype), WEIGHT) == loss.total(IDS, WEIGHT)
+
+
+def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
+    """Bit for bit."""
+    alone = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=2)
+    with ThreadPoolExecutor(2) as executor:
+        threaded = sharded_value_and_grad(
+            NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=2, executor=executor
+        )
+    assert alone[0] == threaded[0]
+    assert fn.equal(alone[1], threaded[1])
+
+
+def test_a_step_of_weighted_shards_is_their_update() -> None:
+    """train_step and sgd_step give their batch's weights to the shards."""
+    _, grads = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=4)
+    wanted = fn.sgd_update(NET, grads, learning_rate=0.1)
+    batch = fn.Batch(X, IDS, WEIGHT)
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=4)
+    assert fn.equal(step(NET, batch)[0], wanted)
+    run = fn.TrainState.create(NET, fn.SGD(learning_rate=0.1), key=KEY)
+    assert fn.equal(fn.train_step(fn.softmax_cross_entropy, shard_size=4)(run, batch)[0].params, wanted)
+
+
+# ------------------------------------------------------------------------------------------------ goldens
+
+
+@every_case
+def test_portable_bits_are_committed(case: Case) -> None:
+    """Plain and weighted, in one fingerprint."""
+    x, y, weight = X.astype(np.float32), case.y(np.float32), WEIGHT.astype(np.float32)
+    with fn.portable():
+        results = case.loss(x, y), case.loss(x, y, weight)
+    assert fn.fingerprint(results) == case.golden
+    native = case.loss(x, y), case.loss(x, y, weight)
+    for (ours, _), (theirs, __) in zip(results, native, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+@every_case
+def test_losses_are_values(case: Case) -> None:
+    """They pickle, and are put together again from what a file holds."""
+    copies: list[Any] = [pickle.loads(pickle.dumps(case.loss)), put_together(*take_apart(case.loss, "test"))]  # noqa: S301
+    for again in copies:
+        assert again == case.loss
+        assert fn.fingerprint(again) == fn.fingerprint(case.loss)
+        assert case.loss(X, case.y())[0] == again(X, case.y())[0]
+
+
+# ---------------------------------------------------------------------------------------------- closed forms
+
+
+def test_by_hand() -> None:
+    """Small numbers."""
+    y, t = np.array([[1.0, -3.0]]), np.array([[0.0, 1.0]])
+    assert fn.mean_squared_error(y, t)[0] == (1 + 16) / 2
+    assert fn.mean_absolute_error(y, t)[0] == (1 + 4) / 2
+    assert fn.huber(y, t)[0] == (0.5 + 3.5) / 2
+    assert fn.hinge(y, np.array([[1.0, 1.0]]))[0] == (0 + 4) / 2
+    assert fn.binary_cross_entropy(y, t)[0] == pytest.approx((math.log(1 + math.e) + math.log(1 + math.exp(3))) / 2)
+    assert fn.poisson(y, t)[0] == pytest.approx((math.e + math.exp(-3) + 3) / 2)
+    assert fn.SoftmaxCrossEntropy(0.5)(np.zeros((1, 2)), np.array([0]))[0] == pytest.approx(math.log(2))
+
+
+def test_one_hot_rows_are_class_ids() -> None:
+    """By the record and by the function, in value and gradient."""
+    rows = fn.one_hot(IDS, 4, dtype=np.float64)
+    ids, by_ids = fn.softmax_cross_entropy(X, IDS)
+    for value, gradient in (fn.SoftmaxCrossEntropy()(X, rows), fn.softmax_cross_entropy(X, rows)):  # type: ignore[arg-type]  # typed for ids
+        assert value == pytest.approx(ids, rel=1e-14)
+        np.testing.assert_allclose(gradient, by_ids, rtol=1e-12, atol=1e-16)
+    assert fn.SoftmaxCrossEntropy()(X, IDS)[0] == ids
+
+
+@given(st.floats(-1e4, 1e4), st.sampled_from([0.0, 0.25, 1.0]))
+def test_binary_cross_entropy_at_any_logit(logit: float, target: float) -> None:
+    """It overflows for none, and is the two-class softmax with the logits 0 and x."""
+    value, gradient = fn.binary_cross_entropy(np.array([[logit]]), np.array([[target]]))
+    shares = np.array([[1 - target, target]])
+    wanted, g = fn.SoftmaxCrossEntropy()(np.array([[0.0, logit]]), shares)
+    assert value == pytest.approx(wanted, rel=1e-12, abs=1e-300)
+    assert gradient[0, 0] == pytest.approx(g[0, 1], rel=1e-9, abs=1e-15)
+
+
+def test_a_share_of_0_costs_nothing() -> None:
+    """Though its logit is so far below the others that its logarithm is minus infinity."""
+    value, gradient = fn.SoftmaxCrossEntropy()(np.array([[1e308, -1e308]]), np.array([[1.0, 0.0]]))
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_slopes_at_the_kinks_are_zero() -> None:
+    """Where a loss has no derivative."""
+    assert not fn.mean_absolute_error(X, X)[1].any()
+    assert not fn.hinge(np.ones((2, 2)), np.ones((2, 2)))[1].any()
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+ELEMENTWISE: Final = [
+    fn.binary_cross_entropy,
+    fn.mean_squared_error,
+    fn.mean_absolute_error,
+    fn.huber,
+    fn.hinge,
+    fn.poisson,
+]
+every_elementwise = pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.__name__)
+
+
+@every_elementwise
+def test_shapes_are_exact(loss: Any) -> None:
+    """Nothing is broadcast: (n, 1) against (n,) is refused, with both shapes."""
+    name = loss.__name__
+    ones: fn.Array = np.ones((4, 1))
+    for target in (np.ones(4), np.ones((4, 4)), np.ones((1, 1)), np.array(1.0)):
+        with pytest.raises(fn.ShapeError, match=rf"{name}: target must have shape \(4, 1\) to match prediction"):
+            loss(ones, target)
+    with pytest.raises(fn.ShapeError, match=rf"{name}: prediction must have shape \(B, \.\.\.\), got \(\)"):
+        loss(np.array(1.0), np.array(1.0))
+    with pytest.raises(fn.DTypeError, match=f"{name}: target must be float64 to match prediction, got float32"):
+        loss(ones, ones.astype(np.float32))
+    with pytest.raises(fn.DTypeError, match=f"{name}: target must be a plain NumPy array, got list"):
+        loss(ones, [[1.0]] * 4)
+    with pytest.raises(fn.DTypeError, match=f"{name}: prediction must be float32 or float64, got int64"):
+        loss(np.ones((4, 1), np.int64), ones)
+    with pytest.raises(fn.ConfigError, match=f"{name}: the number of predictions must be an int of at least 1, got 0"):
+        loss(ones[:0], ones[:0])
+
+
+@every_elementwise
+@pytest.mark.parametrize("bad", [NAN, INF, -INF, 1e200, -1e200])
+def test_what_is_not_finite_is_named(loss: Any, bad: float) -> None:
+    """A prediction of NaN or infinity, or one too large for the loss, raises and names the loss."""
+    prediction, target = np.array([[1.0, bad]]), np.array([[1.0, 1.0]])
+    finite = math.isfinite(bad) and loss not in (fn.mean_squared_error, fn.poisson)
+    if finite or (loss, bad) in ((fn.poisson, -1e200), (fn.hinge, INF)):
+        assert math.isfinite(loss(prediction, target)[0])
+    else:
+        reason = "a prediction or a target is too large or not finite"
+        with pytest.raises(fn.NonFiniteError, match=f"^{loss.__name__}: the loss is .*; {reason}$"):
+            loss(prediction, target)
+
+
+def test_minus_infinity_is_not_finite() -> None:
+    """Poisson's loss is below 0 where many were counted."""
+    with pytest.raises(fn.NonFiniteError, match=r"^poisson: the loss is -inf"):
+        fn.poisson(np.array([700.0]), np.array([1e308]))
+
+
+@pytest.mark.parametrize("loss", [fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(0.1)])
+def test_logits_that_are_not_finite_are_named(loss: Any) -> None:
+    """In the message of each form."""
+    wanted = "^softmax_cross_entropy: the loss is nan; the logits are too large or not finite$"
+    with pytest.raises(fn.NonFiniteError, match=wanted):
+        loss(np.array([[0.0, NAN]]), np.array([0]))
+
+
+def test_targets_are_what_the_loss_is_for() -> None:
+    """Shares, signs or counts; the first that is none is named."""
+    x: fn.Array = np.zeros((2, 2))
+    wrong: list[tuple[Any, float, str]] = [
+        (fn.binary_cross_entropy, 1.5, "from 0 to 1"),
+        (fn.binary_cross_entropy, NAN, "from 0 to 1"),
+        (fn.hinge, 0.0, "-1 or 1"),
+        (fn.poisson, -1.0, "a count, 0 or more"),
+        (fn.poisson, NAN, "a count, 0 or more"),
+    ]
+    for loss, target, wanted in wrong:
+        targets: fn.Array = np.ones((2, 2))
+        targets[1, 0] = target
+        fact = rf"^{loss.__name__}: target must be {wanted}, got target\[1, 0\] = {target}$"
+        with pytest.raises(fn.LabelError, match=fact):
+            loss(x, targets)
+    softmax = "softmax_cross_entropy"
+    for shares, fact in ((-0.5, "-0.5"), (NAN, "nan")):
+        with pytest.raises(
+            fn.LabelError, match=rf"^{softmax}: labels must be shares, 0 or more, got labels\[0, 1\] = {fact}"
+        ):
+            fn.SoftmaxCrossEntropy()(x, np.array([[1.0, shares], [1.0, 0.0]]))
+    with pytest.raises(fn.DTypeError, match="labels must be float64 to match logits, got float32"):
+        fn.SoftmaxCrossEntropy()(x, np.ones((2, 2), np.float32))
+    forms: list[Any] = [fn.SoftmaxCrossEntropy(), fn.softmax_cross_entropy]
+    for loss in forms:
+        with pytest.raises(fn.ShapeError, match=rf"^{softmax}: labels must have shape \(2, 2\) to match logits"):
+            loss(x, np.ones((2, 3)))
+    with pytest.raises(fn.ShapeError, match=rf"^{softmax}: class_weight must have shape \(2,\) to match logits"):
+        fn.SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 3.0))(x, np.array([0, 1]))
+    with pytest.raises(fn.ConfigError, match="the weights must have a sum above 0"):
+        fn.SoftmaxCrossEntropy(class_weight=(0.0, 1.0))(x, np.array([0, 0]))
+    with pytest.raises(fn.NonFiniteError):  # beyond float32, without a warning
+        fn.SoftmaxCrossEntropy(class_weight=(1e300, 1.0))(x.astype(np.float32), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1, 1.5, NAN, INF, True, "0.1", None])
+def test_settings_are_checked(value: Any) -> None:
+    """Smoothing is a share, delta above 0, class weights a tuple of numbers from 0 on."""
+    with pytest.raises(fn.ConfigError, match=r"SoftmaxCrossEntropy: label_smoothing must be a number in \[0, 1\)"):
+        fn.SoftmaxCrossEntropy(label_smoothing=value)
+    if value not in (1, 1.5) or value is True:
+        with pytest.raises(fn.ConfigError, match=r"Huber: delta must be a number in \(0, inf\)"):
+            fn.Huber(delta=value)
+        with pytest.raises(fn.ConfigError, match=r"SoftmaxCrossEntropy: a class weight must be a number in \[0, inf\)"):
+            fn.SoftmaxCrossEntropy(class_weight=(1.0, value))
+    wanted = r"^SoftmaxCrossEntropy: class_weight must be a tuple of numbers, got \[1.0, 2.0\]; use tuple\(\.\.\.\)$"
+    with pytest.raises(fn.ConfigError, match=wanted):
+        fn.SoftmaxCrossEntropy(class_weight=[1.0, 2.0])  # type: ignore[arg-type]  # a list
+
+
+def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
+    """A column of class ids, shares of another dtype, a target without its column: the message has the fix."""
+    x, column = np.ones((3, 2), np.float32), np.ones((3, 1))
+    wrong: list[tuple[Any, Any, Any, str]] = [
+        (fn.softmax_cross_entropy, x, np.zeros((3, 1), np.int64), r"got \(3, 1\); use labels\[:, 0\]"),
+        (fn.SoftmaxCrossEntropy(0.1), x, np.zeros((3, 1), np.int64), r"got \(3, 1\); use labels\[:, 0\]"),
+        (fn.softmax_cross_entropy, x, np.ones((3, 2)), r"got float64; use labels.astype\(np.float32\)"),
+        (fn.mean_squared_error, column, np.ones(3), r"got \(3,\); use target\[:, None\]"),
+        (fn.binary_cross_entropy, column, np.ones(3), r"got \(3,\); use target\[:, None\]"),
+    ]
+    for loss, prediction, target, fix in wrong:
+        with pytest.raises((fn.ShapeError, fn.DTypeError), match=fix):
+            loss(prediction, target)
+
+
+def test_one_class_is_no_choice() -> None:
+    """A softmax over one class is always 1: the loss would be 0 whatever the network says."""
+    wanted = "the number of classes must be at least 2"
+    fix = "a softmax over one class is always 1; use binary_cross_entropy"
+    for loss in (fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(label_smoothing=0.1)):
+        with pytest.raises(fn.ConfigError, match=rf"^softmax_cross_entropy: {wanted}, got logits \(3, 1\); {fix}$"):
+            loss(np.ones((3, 1)), np.zeros(3, np.int64))

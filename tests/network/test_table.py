@@ -1,0 +1,208 @@
+"""The table of layers: no layer is outside; each row has a portable golden and resumes bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from attrs import frozen
+from networks import CASES, KINDS, Case, every_layer, inputs
+from surroundings import OTHER_LIBM, SEARCHED, x86
+
+import funcnet as fn
+from funcnet.core.trees import leaves
+from funcnet.data.batches import Minibatches
+from funcnet.layers import dense
+
+KEY = fn.Key(91)
+GOLDENS: Final[dict[str, str]] = {
+    "Dense": "2c2e61b8e462032a",
+    "Identity": "aa956c0adbf614a1",
+    "ReLU": "ef8cea6d8a59cc6c",
+    "Sigmoid": "2395b54c72cd8227",
+    "Tanh": "c9911044985e0484",
+    "LeakyReLU": "594a49934d265c93",
+    "LeakyReLU of slope 0.3": "986bfb82319b9b9e",
+    "ELU": "50b98354ea242fc2",
+    "ELU of alpha 0.5": "9523748c6f35ae69",
+    "Softplus": "d4bd2427ad68db5e",
+    "SiLU": "548c9525af1ad86c",
+    "GELU": "682d4ee50f1485d5",
+    "GELUTanh": "387157b45bb3e7e8",
+    "Dropout": "f5e41abd77889a76",
+    "Dropout in training": "87a68ba26af0c6f1",
+    "Residual": "804ad76907d5b71d",
+    "Residual of nothing": "0eab13cf28272432",
+    "Frozen": "222140c36d2068c3",
+    "Frozen statistics": "9c7f44c2a4bf3ba6",
+    "Parallel": "0eb3fab1d999cc64",
+    "Parallel of one": "bff87a1781ca30ca",
+    "Parallel of three": "5ed82bc4d8602e2b",
+    "Parallel that concatenates": "2bd9b9dafabbbd88",
+    "Parallel of images": "b988fb13794f9694",
+    "Repeat": "356d26654c724448",
+    "Repeat of once": "b067082f67fab5cd",
+    "Repeat in training": "0497fc09d603d5fd",
+    "combinators in each other": "8edb60d8a675ae7c",
+    "Flatten": "f052670c53ce7126",
+    "LayerNorm": "23f9095b226da60a",
+    "LayerNorm of images": "ff9af8e462612afb",
+    "RMSNorm": "5e1b5e483529acda",
+    "RMSNorm of images": "127711087702b546",
+    "BatchNorm": "3b1eedb177d7d61e",
+    "BatchNorm of images": "10e01c7e836d6112",
+    "BatchNorm in training": "0c925ba9a3571829",
+    "BatchNorm of images in training": "159742d948770bc1",
+    "Standardize": "0e4582dd32e8aafa",
+    "Standardize of images": "dc6e4fc56778ee19",
+    "Reshape": "66fd661dd5bd87d8",
+    "Conv2D of (5, 4, 2), kernel (3, 3), stride 1, padding valid, dilation 1": "9d092ee8341016b7",
+    "Conv2D of (5, 4, 2), kernel (3, 3), stride 1, padding same, dilation 1": "371c90051932a416",
+    "Conv2D of (6, 5, 1), kernel (3, 2), stride 2, padding same, dilation 1": "759ae5b9de22ec58",
+    "Conv2D of (4, 5, 2), kernel (2, 4), stride 1, padding ((1, 0), (0, 2)), dilation 1": "9dbfc1e283b19f23",
+    "Conv2D of (7, 6, 1), kernel (2, 3), stride (3, 2), padding 1, dilation (2, 1)": "a609b639eecf9f63",
+    "Conv2D of (5, 7, 2), kernel (2, 2), stride 1, padding (0, 1), dilation (1, 3)": "3dc705303da706ac",
+    "Conv2D of (3, 4, 3), kernel (1, 1), stride 1, padding valid, dilation 1": "46faab64626fbf99",
+    "Conv2D of (5, 3, 2), kernel (1, 1), stride 2, padding valid, dilation 1": "61761afc37e70187",
+    "Conv2D of (3, 2, 2), kernel (3, 2), stride 1, padding valid, dilation 1": "daf4cd001e7d9050",
+    "Conv2D of (2, 3, 1), kernel (1, 2), stride (1, 4), padding same, dilation 1": "87ac9985bdb47259",
+    "MaxPool2D of (4, 6, 2), window 2, stride None, padding valid": "7373dba79d00421f",
+    "MaxPool2D of (5, 5, 2), window 3, stride 2, padding valid": "1f6c592c301d1abb",
+    "MaxPool2D of (5, 4, 1), window (2, 3), stride (3, 1), padding same": "2e1907b6f3309854",
+    "MaxPool2D of (3, 5, 2), window (2, 1), stride 4, padding ((1, 0), (0, 0))": "844b7383195d6f85",
+    "AvgPool2D of (4, 6, 2), window 2, stride None, padding valid": "60119182aaac4525",
+    "AvgPool2D of (5, 5, 2), window 3, stride 2, padding same": "7bc19addbe96e4d9",
+    "AvgPool2D of (5, 4, 1), window (2, 3), stride (3, 1), padding 1": "d2a163db47906982",
+    "GlobalAvgPool2D": "f0da5b81acb94738",
+}
+PROGRAM: Final = (
+    "import json, sys; sys.path[:0] = sys.argv[1].splitlines(); import test_table as t; print(json.dumps(t.hashes()))"
+)
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def test_no_layer_is_outside_the_table() -> None:
+    """Every layer of ``funcnet.layers`` has a row, and every row another name."""
+    assert every_layer() == {type(case.layer()) for case in CASES}
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_a_layer_outside_the_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more in a module of layers."""
+
+    @frozen(eq=False)
+    class Outside(fn.Layer):
+        pass
+
+    Outside.__module__, Outside.__qualname__ = dense.__name__, "Outside"
+    monkeypatch.setattr(dense, "Outside", Outside, raising=False)
+    with pytest.raises(AssertionError):
+        test_no_layer_is_outside_the_table()
+
+
+def test_the_random_networks_have_every_combinator() -> None:
+    """Each layer that holds a network is a kind of its own in the strategy."""
+    combinators = {kind.__name__.lower() for kind in every_layer() if {"net", "nets"} & set(kind.__annotations__)}
+    assert combinators == {"residual", "frozen", "parallel", "repeat"} <= set(KINDS)
+
+
+# ------------------------------------------------------------------------------------------------- goldens
+
+
+def golden(case: Case) -> str:
+    """A hash of the output and of every gradient, in portable arithmetic."""
+    layer, x = fn.astype(case.layer(), np.float32), case.x(5, np.float32)
+    with fn.portable():
+        y, pull = fn.vjp(layer, x)
+        grad_x, grads = pull(inputs(KEY.child(case.name), *y.shape, dtype=np.float32))
+    arrays = [y, grad_x, *(leaf.array for leaf in leaves(grads) if leaf.trained)]
+    return hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def hashes() -> dict[str, str]:
+    """Of every row."""
+    return {case.name: golden(case) for case in CASES}
+
+
+@every_case
+def test_every_row_has_its_golden(case: Case) -> None:
+    """The same bits for ever: a new row takes its hash from this test's failure."""
+    assert golden(case) == GOLDENS.get(case.name, "none yet")
+
+
+@x86
+@pytest.mark.parametrize(("core", "simd", "libm"), [("Haswell", True, True), ("Prescott", False, False)], ids=str)
+def test_the_goldens_are_the_same_on_other_machines(core: str, simd: bool, libm: bool) -> None:  # noqa: FBT001  # parameters
+    """Another BLAS kernel; NumPy without its SIMD code; a C library without its."""
+    core_module = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
+    features = f"from {core_module} import _multiarray_umath as m; print(*m.__cpu_dispatch__)"
+    dispatch = subprocess.run([sys.executable, "-c", features], capture_output=True, text=True, check=True).stdout
+    environment = os.environ | {"OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
+    environment |= {} if simd else {"NPY_DISABLE_CPU_FEATURES": dispatch.strip()}
+    environment |= {} if libm else {"GLIBC_TUNABLES": OTHER_LIBM}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, SEARCHED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == GOLDENS
+
+
+# -------------------------------------------------------------------------------------------------- resuming
+
+
+def run_of(case: Case) -> tuple[fn.TrainState[Any], Minibatches[Any]]:
+    """The row's layer with three classes on top, in float32, and batches of seven."""
+    net = (fn.astype(case.layer(), np.float32), fn.Flatten())
+    classes = fn.dense(KEY.child("last"), fn.forward(net, case.x(3, np.float32)).shape[1], 3)
+    whole: fn.Network = (*net, classes)
+    state = fn.TrainState.create(whole, fn.Momentum(learning_rate=0.05), key=KEY)
+    return state, fn.minibatches(case.x(30, np.float32), np.arange(30) % 3, 7, key=KEY.child("order"))
+
+
+def parts(case: Case, *, portable: bool) -> tuple[fn.TrainState[Any], fn.TrainState[Any]]:
+    """The run after three of its batches, and after all."""
+    step = fn.train_step(fn.softmax_cross_entropy)
+    with fn.portable() if portable else np.errstate():
+        state, batches = run_of(case)
+        return fn.train_epoch(step, state, batches[:3])[0], fn.train_epoch(step, state, batches)[0]
+
+
+def finish(directory: Path) -> None:
+    """Go on with every row's run from its file."""
+    for number, case in enumerate(CASES):
+        for portable in (False, True):
+            with fn.portable() if portable else np.errstate():
+                like, batches = run_of(case)
+                half = fn.load(directory / f"{number}.{portable}", like=like)
+                rest, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), half, batches[3:])
+                fn.save(directory / f"{number}.{portable}.rest", rest)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of runs that were stopped, and that another process ended."""
+    directory = tmp_path_factory.mktemp("runs")
+    for number, case in enumerate(CASES):
+        for portable in (False, True):
+            fn.save(directory / f"{number}.{portable}", parts(case, portable=portable)[0])
+    program = "import pathlib, sys; sys.path[:0] = sys.argv[1].splitlines(); import test_table as t"
+    program += "; t.finish(pathlib.Path(sys.argv[2]))"
+    here = SEARCHED
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, here, str(directory)], check=True)
+    return directory
+
+
+@every_case
+@pytest.mark.parametrize("portable", [False, True])
+def test_every_row_resumes(case: Case, finished: Path, portable: bool) -> None:  # noqa: FBT001  # a parameter
+    """Stopped in an epoch, saved, gone on with in another process: the bits of the uninterrupted run."""
+    half, whole = parts(case, portable=portable)
+    rest = fn.load(finished / f"{CASES.index(case)}.{portable}.rest", like=whole)
+    assert fn.fingerprint(rest) == fn.fingerprint(whole)
+    assert fn.fingerprint(half) != fn.fingerprint(whole)

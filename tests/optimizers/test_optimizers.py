@@ -1,0 +1,713 @@
+"""Optimizers: closed forms, laws, weight decay, composition, values that travel, resuming, goldens, refusals."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from attrs import frozen
+from networks import inputs
+from optimizer_table import GOLDENS, OPTIMIZERS, SCHEDULE
+
+import funcnet as fn
+from funcnet.core.trees import leaves
+from funcnet.data.batches import Minibatches
+from funcnet.optimizers import Optimizer
+from funcnet.optimizers.protocol import zeros_like
+from funcnet.runs.structure import put_together, take_apart
+
+KEY: Final = fn.Key(62)
+STEP: Final = fn.train_step(fn.softmax_cross_entropy)
+NAN, INF = math.nan, math.inf
+every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def network(dtype: fn.FloatDType = np.float32) -> tuple[fn.Network, ...]:
+    """Weights, biases, a scale of a normalization, a layer that draws."""
+    hidden = fn.dense(KEY.child(0), 5, 7, dtype=dtype)
+    return (
+        hidden,
+        fn.layer_norm(7, dtype=dtype),
+        fn.Tanh(),
+        fn.Dropout(0.2),
+        fn.Residual(fn.dense(KEY.child(1), 7, 7, dtype=dtype)),
+    )
+
+
+def data(epoch: int, dtype: fn.FloatDType = np.float32) -> Minibatches[Any]:
+    """Five batches of six rows, with weights of examples."""
+    x = inputs(KEY.child("x"), 30, 5, dtype=dtype)
+    weight = np.abs(inputs(KEY.child("weight"), 30, dtype=dtype))
+    return fn.minibatches(x, np.arange(30) % 7, 6, key=KEY.child("order", epoch), weight=weight)
+
+
+def state(name: str) -> fn.TrainState[Any]:
+    """A run's beginning."""
+    return fn.TrainState.create(network(), OPTIMIZERS[name], key=KEY.child("run"))
+
+
+def record(weight: float, bias: float, dtype: fn.FloatDType = np.float64) -> fn.Dense:
+    """A layer of two numbers."""
+    return fn.Dense(weight=np.array([[weight]], dtype), bias=np.array([bias], dtype))
+
+
+def numbers(net: fn.Dense) -> list[float]:
+    """Its two numbers."""
+    return [net.weight.item(), net.bias.item()]
+
+
+def two_steps(optimizer: Optimizer, *, start: float = 1.0, grads: tuple[float, float] = (0.5, -2.0)) -> list[float]:
+    """A parameter without decay after one and two updates."""
+    params, moments = record(0, start), optimizer.init(record(0, start))
+    found: list[float] = []
+    for step, g in enumerate(grads):
+        params, moments = optimizer.update(params, record(0, g), moments, step)
+        found.append(params.bias.item())
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- closed forms
+
+A, B = 0.5, -2.0
+CLOSED: Final[dict[str, tuple[Optimizer, list[float]]]] = {
+    "SGD": (fn.SGD(learning_rate=0.1), [1 - 0.1 * A, 1 - 0.1 * A - 0.1 * B]),
+    "Momentum": (fn.Momentum(learning_rate=0.1), [0.95, 0.95 - 0.1 * (0.9 * A + B)]),
+    "Nesterov": (
+        fn.Nesterov(learning_rate=0.1),
+        [1 - 0.1 * (A + 0.9 * A), 1 - 0.1 * (A + 0.9 * A) - 0.1 * (B + 0.9 * (0.9 * A + B))],
+    ),
+    "Adagrad": (
+        fn.Adagrad(learning_rate=0.1, lr_decay=1.0),
+        [0.9, 0.9 - 0.05 * B / math.sqrt(A * A + B * B)],
+    ),
+    "RMSprop": (
+        fn.RMSprop(learning_rate=0.1, alpha=0.75),
+        [1 - 0.1 / math.sqrt(0.25), 0.8 - 0.1 * B / math.sqrt(0.75 * 0.25 * A * A + 0.25 * B * B)],
+    ),
+    "Adam": (
+        fn.Adam(learning_rate=0.1, betas=(0.5, 0.75)),
+        [
+            1 - 0.1,
+            0.9
+            - 0.1 * ((0.25 * A + 0.5 * B) / 0.75) / math.sqrt((0.75 * 0.25 * A * A + 0.25 * B * B) / (1 - 0.75 * 0.75)),
+        ],
+    ),
+    "ClipByValue": (fn.ClipByValue(fn.SGD(learning_rate=0.1), limit=1.0), [0.95, 1.05]),
+    "ClipByGlobalNorm": (
+        fn.ClipByGlobalNorm(fn.SGD(learning_rate=0.1), max_norm=1.0),
+        [0.95, 1.05],
+    ),
+    "Accumulation": (fn.Accumulation(fn.SGD(learning_rate=0.1), steps=2), [1.0, 1 - 0.1 * (A + B) / 2]),
+    "a schedule": (fn.SGD(learning_rate=fn.linear_warmup(0.1, steps=2)), [1.0, 1 - 0.05 * B]),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_two_steps_in_closed_form(name: str) -> None:
+    """By hand; eps moves the seventh digit."""
+    optimizer, wanted = CLOSED[name]
+    assert two_steps(optimizer) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_weight_decay_in_closed_form() -> None:
+    """A share of the weight itself, times the rate, and only of the weight."""
+    for optimizer in (
+        fn.AdamW(learning_rate=0.1, weight_decay=0.5),
+        fn.WeightDecay(fn.Adam(learning_rate=0.1), weight_decay=0.5),
+        fn.WeightDecay(fn.Momentum(learning_rate=0.1), weight_decay=0.5),
+    ):
+        params, moments = optimizer.update(record(4, 4), record(0, 0), optimizer.init(record(4, 4)), 0)
+        assert numbers(params) == [4 * (1 - 0.05), 4]
+        assert all(not leaf.array.any() for moment in moments.networks for leaf in leaves(moment))
+
+
+def test_averages_in_closed_form() -> None:
+    """After the first update the parameters themselves, then a share of the way to them."""
+    optimizer = fn.Averaging(fn.SGD(learning_rate=1.0), decay=0.75)
+    run = fn.TrainState.create(record(0, 0), optimizer, key=KEY)
+    params, moments = optimizer.update(run.params, record(-4, 1), run.moments, 0)
+    assert fn.equal(moments["average"], params)
+    params, moments = optimizer.update(params, record(-4, 1), moments, 1)
+    assert numbers(params) == [8, -2]
+    assert numbers(fn.averaged(fn.TrainState(params, optimizer, moments, 2, KEY))) == [5, -1.25]
+
+
+def test_the_wrapper_of_adam_is_adamw() -> None:
+    """Bit for bit, in a run."""
+    runs = [
+        fn.TrainState.create(network(), optimizer, key=KEY)
+        for optimizer in (
+            fn.AdamW(learning_rate=SCHEDULE, weight_decay=0.1),
+            fn.WeightDecay(fn.Adam(learning_rate=SCHEDULE), weight_decay=0.1),
+        )
+    ]
+    first, second = (fn.train_epoch(STEP, run, data(0))[0] for run in runs)
+    assert fn.equal((first.params, *first.moments.networks), (second.params, *second.moments.networks))
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """Two halves of a batch, one update each two steps: the bits of the mean of their gradients."""
+    net = fn.dense(KEY, 5, 7, dtype=np.float64)
+    halves = fn.minibatches(inputs(KEY.child("x"), 24, 5), np.arange(24) % 7, 6)
+    large = fn.minibatches(inputs(KEY.child("x"), 24, 5), np.arange(24) % 7, 12)
+    inner = fn.Adam(learning_rate=0.01)
+    parts, _ = fn.train_epoch(STEP, fn.TrainState.create(net, fn.Accumulation(inner, steps=2), key=KEY), halves)
+    whole, _ = fn.train_epoch(STEP, fn.TrainState.create(net, inner, key=KEY), large)
+    np.testing.assert_allclose(parts.params.weight, whole.params.weight, rtol=1e-9, atol=1e-12)
+    middle, _ = fn.train_epoch(STEP, fn.TrainState.create(net, fn.Accumulation(inner, steps=2), key=KEY), halves[:1])
+    assert fn.equal(middle.params, net)
+
+
+def test_averaging_changes_no_update() -> None:
+    """The parameters are those of the run without; the average is another network of the same type."""
+    plain, _ = fn.train_epoch(STEP, state("SGD"), data(0))
+    kept, _ = fn.train_epoch(STEP, state("Averaging"), data(0))
+    assert fn.equal(plain.params, kept.params)
+    assert not fn.equal(fn.averaged(kept), kept.params)
+    assert repr(fn.averaged(kept)) == repr(kept.params)
+    assert fn.outputs(fn.averaged(kept), data(0)[0].x).shape == (6, 7)
+
+
+def test_an_average_is_found_in_any_composition() -> None:
+    """Inside of clipping and of accumulation, around a decay."""
+    inner = fn.Averaging(fn.WeightDecay(fn.Momentum(learning_rate=0.1), weight_decay=0.1), decay=0.5)
+    for optimizer in (inner, fn.ClipByValue(inner, limit=1.0), fn.Accumulation(inner, steps=1)):
+        run = fn.TrainState.create(record(1, 1), optimizer, key=KEY)
+        params, moments = optimizer.update(run.params, record(1, 1), run.moments, 0)
+        assert fn.equal(fn.averaged(fn.TrainState(params, optimizer, moments, 1, KEY)), params)
+    with pytest.raises(fn.ConfigError, match=r"averaged: the optimizer must keep an average; use Averaging\(SGD"):
+        fn.averaged(state("SGD"))
+
+
+# ----------------------------------------------------------------------------------------------------- laws
+
+
+@every_optimizer
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zero_gradients_change_nothing(name: str, dtype: fn.FloatDType) -> None:
+    """Except what decays: every bit of everything else stays, and so do structure and dtype."""
+    net = network(dtype)
+    zeros = zeros_like(net)
+    optimizer = OPTIMIZERS[name]
+    params, moments = net, optimizer.init(net)
+    for step in range(4):
+        params, moments = optimizer.update(params, zeros, moments, step)
+    for before, after in zip(leaves(net), leaves(params), strict=True):
+        assert after.array.dtype == dtype
+        if (before.role == "decayed" and "AdamW" in repr(optimizer)) or "Decay(optimizer" in repr(optimizer):
+            assert np.abs(after.array).sum() <= np.abs(before.array).sum()
+        else:
+            assert after.array.tobytes() == before.array.tobytes()
+
+
+@every_optimizer
+def test_an_update_is_pure(name: str) -> None:
+    """Nothing that went in changes; the same again is the same; what comes out is locked."""
+    run, _ = fn.train_epoch(STEP, state(name), data(0))
+    _, grads = fn.value_and_grad(fn.training(run.params, KEY), data(1)[0].x, data(1)[0].y, fn.softmax_cross_entropy)
+    trees = (run.params, grads, *run.moments.networks)
+    before = fn.fingerprint(trees)
+    first = run.optimizer.update(run.params, grads, run.moments, run.step)
+    again = run.optimizer.update(run.params, grads, run.moments, run.step)
+    assert fn.fingerprint(trees) == before
+    assert fn.fingerprint(first) == fn.fingerprint(again)
+    assert first[1].names == run.moments.names
+    for tree in (first[0], *first[1].networks):
+        assert not any(leaf.array.flags.writeable for leaf in leaves(tree))
+
+
+@every_optimizer
+def test_a_layer_without_parameters_stays_itself(name: str) -> None:
+    """Nothing is made where there is nothing to update."""
+    net = network()
+    new, moments = OPTIMIZERS[name].update(net, zeros_like(net), OPTIMIZERS[name].init(net), 0)
+    assert all(tree[2] is net[2] for tree in (new, *moments.networks))
+
+
+@every_optimizer
+def test_an_update_warns_of_no_number(name: str) -> None:
+    """Where NumPy raises for any number too small or too large, it computes as ever."""
+    optimizer, ends = OPTIMIZERS[name], list[str]()
+    for mode in ("raise", "ignore"):
+        params = record(1e-45, 3e38, np.float32)
+        moments = optimizer.init(params)
+        with np.errstate(all=mode):
+            for step in range(3):
+                params, moments = optimizer.update(params, record(0, 3e38, np.float32), moments, step)
+        ends.append(fn.fingerprint((params, *moments.networks)))
+    assert ends[0] == ends[1]
+
+
+@every_optimizer
+def test_a_numpy_rate_promotes_nothing(name: str) -> None:
+    """A rate of NumPy's float64 leaves float32 parameters and moments float32."""
+    kind: Any = type(OPTIMIZERS[name])
+    optimizer: Optimizer = (
+        kind(learning_rate=np.float64(0.01)) if hasattr(OPTIMIZERS[name], "learning_rate") else OPTIMIZERS[name]
+    )
+    params, moments = record(1, 2, np.float32), optimizer.init(record(1, 2, np.float32))
+    for step in range(2):
+        params, moments = optimizer.update(params, record(1, -1, np.float32), moments, step)
+    assert {leaf.array.dtype for tree in (params, *moments.networks) for leaf in leaves(tree)} == {np.dtype(np.float32)}
+
+
+CONVERGING: Final[list[Optimizer]] = [
+    *(kind(learning_rate=0.3) for kind in (fn.SGD, fn.Adagrad)),
+    *(kind(learning_rate=0.1) for kind in (fn.Momentum, fn.Nesterov, fn.Adam, fn.AdamW)),
+    fn.RMSprop(learning_rate=fn.exponential_decay(0.1, gamma=0.99)),
+    fn.RMSprop(learning_rate=fn.exponential_decay(0.03, gamma=0.99), momentum=0.5, centered=True),
+    fn.SGD(learning_rate=fn.join_schedules([fn.linear_warmup(0.3, steps=9), fn.cosine_decay(0.3, steps=99)], [9])),
+    fn.ClipByValue(fn.SGD(learning_rate=0.3), limit=0.1),
+    fn.ClipByGlobalNorm(fn.Momentum(learning_rate=0.1), max_norm=0.1),
+    fn.WeightDecay(fn.Nesterov(learning_rate=0.1), weight_decay=0.1),
+    fn.Accumulation(fn.Adam(learning_rate=0.1), steps=2),
+    fn.Averaging(fn.SGD(learning_rate=0.3)),
+]
+
+
+@pytest.mark.parametrize("optimizer", CONVERGING, ids=lambda optimizer: repr(optimizer)[:60])
+def test_it_finds_the_lowest_point_of_a_parabola(optimizer: Optimizer) -> None:
+    """Of ``w² / 2 + b²``, from 1 and -1, where weight decay pulls, too; one that never moved would stay there."""
+    params, moments = record(1, -1), optimizer.init(record(1, -1))
+    for step in range(600):
+        grads = record(params.weight.item(), 2 * params.bias.item())
+        params, moments = optimizer.update(params, grads, moments, step)
+    assert max(map(abs, numbers(params))) < 0.001
+
+
+# ------------------------------------------------------------------------------------- values that travel
+
+
+@every_optimizer
+def test_a_run_resumes_at_every_step(name: str, tmp_path: Path) -> None:
+    """30 steps, stopped at each, saved, loaded, gone on with: one fingerprint."""
+    batches = [batch for epoch in range(6) for batch in data(epoch)]
+    run = state(name)
+    states = [run]
+    for batch in batches:
+        run, _ = STEP(run, batch)
+        states.append(run)
+    whole, _ = fn.train_epoch(STEP, state(name), batches)
+    wanted = fn.fingerprint(whole)
+    assert fn.fingerprint(run) == wanted
+    for step, middle in enumerate(states):
+        fn.save(tmp_path / "run.funcnet", middle)
+        loaded: Any = fn.load(tmp_path / "run.funcnet")
+        assert fn.fingerprint(loaded) == fn.fingerprint(middle)
+        resumed, _ = fn.train_epoch(STEP, loaded, batches[step:])
+        assert fn.fingerprint(resumed) == wanted, step
+
+
+@every_optimizer
+def test_an_optimizer_is_a_value(name: str) -> None:
+    """It prints, compares, pickles, and is put together again from what a file holds."""
+    optimizer = OPTIMIZERS[name]
+    for again in (pickle.loads(pickle.dumps(optimizer)), put_together(*take_apart(optimizer, "test"))):  # noqa: S301
+        assert again == optimizer
+        assert repr(again) == repr(optimizer)
+        assert fn.fingerprint(again) == fn.fingerprint(optimizer)
+
+
+def test_fingerprints_tell_optimizers_apart() -> None:
+    """One for each in the table."""
+    assert len({fn.fingerprint(optimizer) for optimizer in OPTIMIZERS.values()}) == len(OPTIMIZERS)
+
+
+@every_optimizer
+def test_portable_bits_are_committed(name: str) -> None:
+    """Ten steps in portable arithmetic, in one fingerprint of network and moments."""
+    with fn.portable():
+        run = state(name)
+        for epoch in range(2):
+            run, _ = fn.train_epoch(STEP, run, data(epoch))
+    assert fn.fingerprint((run.params, *run.moments.networks)) == GOLDENS[name]
+
+
+@frozen
+class Silent:
+    """An optimizer without moments, which does not say its rate."""
+
+    def init(self, _: Any, /) -> fn.Moments[Any]:
+        """Nothing."""
+        return fn.Moments.of()
+
+    def update(self, params: Any, _: Any, moments: fn.Moments[Any], __: int, /) -> tuple[Any, fn.Moments[Any]]:
+        """No update."""
+        return params, moments
+
+
+@frozen
+class Growing(Silent):
+    """One whose rate is an int."""
+
+    def rate(self, step: int, /) -> float:
+        """The step's number."""
+        return step
+
+
+# ---------------------------------------------------------------------------------------------- gradients
+
+
+def test_norms_and_clipping() -> None:
+    """Over all arrays together; a clipped gradient has the norm that it may have."""
+    grads = fn.astype(network(np.float64), np.float64)
+    flat = np.concatenate([leaf.array.ravel() for leaf in leaves(grads) if leaf.trained])
+    norm = fn.global_norm(grads)
+    assert norm == pytest.approx(np.linalg.norm(flat), rel=1e-14)
+    assert fn.global_norm(()) == 0
+    clipped = fn.clip_by_global_norm(grads, norm / 2)
+    assert norm / 2 * (1 - 1e-6) < fn.global_norm(clipped) <= norm / 2
+    assert fn.equal(fn.clip_by_global_norm(grads, 2 * norm), grads)
+    five = record(3, 4)
+    assert fn.equal(fn.clip_by_global_norm(five, 5 + 1e-6), five)  # a factor of 1
+    limited = fn.clip_by_value(grads, 0.1)
+    assert max(np.abs(leaf.array).max() for leaf in leaves(limited)) == 0.1
+    assert fn.equal(fn.clip_by_value(grads, 100.0), grads)
+
+
+def test_a_norm_that_is_not_finite_is_refused() -> None:
+    """Rather than making NaN of every parameter; a large one is no such norm."""
+    assert fn.global_norm(record(1e30, 0, np.float32)) == pytest.approx(1e30)
+    for value, norm in ((NAN, "nan"), (INF, "inf"), (1e200, "inf")):
+        message = f"global_norm: the gradients' norm is {norm}; the learning rate may be too high"
+        with pytest.raises(fn.NonFiniteError, match=f"^{message}$"):
+            fn.clip_by_global_norm(record(value, 0), 1.0)
+
+
+def test_learning_rates_are_those_of_the_steps() -> None:
+    """Of every optimizer, through every wrapper; updates that wait have the next one's."""
+    wanted = [SCHEDULE(step) for step in range(6)]
+    for optimizer in (fn.AdamW(learning_rate=SCHEDULE), fn.ClipByValue(fn.SGD(learning_rate=SCHEDULE), limit=1.0)):
+        assert fn.learning_rates(optimizer, 6).tolist() == wanted
+    accumulated = fn.Accumulation(fn.SGD(learning_rate=SCHEDULE), steps=3)
+    assert fn.learning_rates(accumulated, 6).tolist() == [wanted[0]] * 3 + [wanted[1]] * 3
+    assert fn.learning_rates(fn.Adagrad(learning_rate=1.0, lr_decay=1.0), 2).tolist() == [1.0, 0.5]
+    assert fn.learning_rates(fn.SGD(learning_rate=0.1), 0).shape == (0,)
+    assert fn.learning_rates(Growing(), 3).dtype == np.float64
+    with pytest.raises(fn.ConfigError, match=r"^learning_rates: steps must be an int of at least 0, got -1$"):
+        fn.learning_rates(fn.SGD(learning_rate=0.1), -1)
+    with pytest.raises(fn.ConfigError, match=r"^Accumulation: step must be an int of at least 0, got -1$"):
+        accumulated.rate(-1)
+
+
+def test_an_optimizer_without_a_rate_says_so() -> None:
+    """A class is no optimizer, and what is around one without a rate has none either."""
+    silent, reason = Silent(), r"the optimizer must say its learning rate, got .*; give it a method rate\(step\)"
+    asked: list[tuple[str, Any]] = [
+        ("learning_rates", fn.SGD),
+        ("learning_rates", silent),
+        ("Averaging", fn.Averaging(silent)),
+        ("ClipByValue", fn.ClipByValue(silent, limit=1.0)),
+    ]
+    for subject, optimizer in asked:
+        with pytest.raises(fn.ConfigError, match=f"^{subject}: {reason}$"):
+            fn.learning_rates(optimizer, 1)
+
+
+# ----------------------------------------------------------------------------------------------- refusals
+
+KINDS: Final[list[Any]] = [fn.SGD, fn.Momentum, fn.Nesterov, fn.Adagrad, fn.RMSprop, fn.Adam, fn.AdamW]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+NO_RATES: Final = [0, 0.0, -0.1, NAN, INF, -INF, True, "0.1", None, np.array([0.1]), fn.constant]
+
+
+@every_kind
+@pytest.mark.parametrize("rate", NO_RATES[:-1], ids=repr)
+def test_a_rate_is_above_0_and_finite(kind: Any, rate: Any) -> None:
+    """Whatever the optimizer; the message has its name."""
+    with pytest.raises(fn.ConfigError, match=rf"^{kind.__name__}: learning_rate must be a number in \(0, inf\), got "):
+        kind(learning_rate=rate)
+
+
+@every_kind
+def test_a_rate_that_ruins_the_network_is_noticed(kind: Any) -> None:
+    """With the step's number; the state that it began with is as it was."""
+    net = (fn.dense(KEY, 5, 7), fn.ReLU(), fn.dense(KEY.child(1), 7, 7))
+    run = fn.TrainState.create(net, kind(learning_rate=1e30), key=KEY)
+    with pytest.raises(fn.NonFiniteError, match=r"^step "):
+        fn.train_epoch(STEP, run, data(0))
+    assert fn.equal(run.params, net)
+
+
+@every_kind
+def test_a_class_is_no_schedule(kind: Any) -> None:
+    """An instance is."""
+    with pytest.raises(fn.ConfigError, match="learning_rate must be a number"):
+        kind(learning_rate=type(SCHEDULE))
+    assert kind(learning_rate=SCHEDULE).rate(1) == SCHEDULE(1)
+
+
+SHARE: Final[list[Any]] = [-0.1, 1, 1.5, NAN, INF, True, "0.9", None]
+ABOVE_0: Final[list[Any]] = [0, -1e-8, NAN, INF, True, "1", None]
+AT_LEAST_0: Final[list[Any]] = [-0.1, NAN, INF, True, "1", None]
+COUNT: Final[list[Any]] = [0, -1, 1.0, True, "1", None]
+RATE, INNER, GRADS = 0.1, fn.SGD(learning_rate=0.1), record(1, 1)
+SETTINGS: Final[list[tuple[Any, Any, str, str, list[Any]]]] = [
+    (fn.Momentum, RATE, "momentum", "a number in [0, 1)", SHARE),
+    (fn.Nesterov, RATE, "momentum", "a number in [0, 1)", SHARE),
+    (fn.RMSprop, RATE, "alpha", "a number in [0, 1)", SHARE),
+    (fn.RMSprop, RATE, "momentum", "a number in [0, 1)", SHARE),
+    (fn.RMSprop, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.RMSprop, RATE, "centered", "True or False", [1, 0, None, "True"]),
+    (fn.Adam, RATE, "betas", "a tuple of two numbers", [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]),
+    (fn.Adam, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.AdamW, RATE, "weight_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Adagrad, RATE, "lr_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Adagrad, RATE, "initial_accumulator_value", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Adagrad, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.ClipByValue, INNER, "limit", "a number in (0, inf)", ABOVE_0),
+    (fn.ClipByGlobalNorm, INNER, "max_norm", "a number in (0, inf)", ABOVE_0),
+    (fn.clip_by_value, GRADS, "limit", "a number in (0, inf)", ABOVE_0),
+    (fn.clip_by_global_norm, GRADS, "max_norm", "a number in (0, inf)", ABOVE_0),
+    (fn.WeightDecay, INNER, "weight_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Accumulation, INNER, "steps", "an int of at least 1", COUNT),
+    (fn.Averaging, INNER, "decay", "a number in [0, 1)", SHARE),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "setting", "wanted", "values"), SETTINGS, ids=lambda part: getattr(part, "__name__", None)
+)
+def test_settings_are_in_their_range(kind: Any, first: Any, setting: str, wanted: str, values: list[Any]) -> None:
+    """Each refusal says the range, which has its lower bound if it is closed, and what it got."""
+    for value in values:
+        with pytest.raises(fn.ConfigError) as caught:
+            kind(first, **{setting: value})
+        assert str(caught.value) == f"{kind.__name__}: {setting} must be {wanted}, got {value!r}"
+    if "[0" in wanted:
+        assert getattr(kind(first, **{setting: 0}), setting) == 0
+
+
+def test_betas_are_two_shares() -> None:
+    """Each is looked at, 0 is one, and a subclass has its own name in the message."""
+    for value in SHARE:
+        for betas in ((0.9, value), (value, 0.9)):
+            with pytest.raises(fn.ConfigError) as caught:
+                fn.AdamW(learning_rate=0.1, betas=betas)
+            assert str(caught.value) == f"AdamW: each of betas must be a number in [0, 1), got {value!r}"
+    assert fn.Adam(learning_rate=0.1, betas=(0, 0)).betas == (0, 0)
+
+
+def test_wrappers_check_what_they_hold() -> None:
+    """An optimizer, not its class, nor a rate; and no decay in steps without an update."""
+    wrong: list[Any] = [fn.SGD, 0.1, None]
+    for inner in wrong:
+        with pytest.raises(fn.ConfigError) as caught:
+            fn.Averaging(inner)
+        assert str(caught.value) == f"Averaging: optimizer must have init and update, got {inner!r:.80}"
+    reason = "put WeightDecay inside of Accumulation; outside, it would decay in steps without an update"
+    with pytest.raises(fn.ConfigError, match=f"^WeightDecay: {reason}$"):
+        fn.WeightDecay(fn.ClipByValue(fn.Accumulation(INNER, steps=2), limit=1.0), weight_decay=0.1)
+
+
+@pytest.mark.parametrize("kind", [fn.Accumulation, fn.Averaging])
+def test_wrappers_that_look_at_the_step_check_it(kind: Any) -> None:
+    """An int of at least 0."""
+    optimizer: Any = kind(INNER, 2) if kind is fn.Accumulation else kind(INNER)
+    for step in (-1, 0.5, True, None):
+        with pytest.raises(fn.ConfigError) as caught:
+            optimizer.update(GRADS, GRADS, optimizer.init(GRADS), step)
+        assert str(caught.value) == f"{kind.__name__}: step must be an int of at least 0, got {step!r}"
+
+
+def test_what_works_on_gradients_or_weights_wants_a_network() -> None:
+    """Each says who found none."""
+    found = "a network is a layer or a tuple of networks, got 3"
+    calls: dict[str, Callable[[Any], object]] = {
+        "global_norm": fn.global_norm,
+        "clip_by_global_norm": lambda grads: fn.clip_by_global_norm(grads, 1.0),
+        "WeightDecay": lambda net: fn.WeightDecay(INNER, weight_decay=0.1).update(net, GRADS, fn.Moments.of(), 0),
+    }
+    for subject, call in calls.items():
+        with pytest.raises(fn.StructureError, match=f"^{subject}: {found}$"):
+            call(3)
+
+
+def three_steps(optimizer: Optimizer, net: fn.Dense, grads: fn.Dense, moments: fn.Moments[fn.Dense]) -> None:
+    """The same update at three steps: one that accumulates looks at its inner moments in the last."""
+    for step in range(3):
+        optimizer.update(net, grads, moments, step)
+
+
+@every_optimizer
+def test_structures_and_moments_belong_together(name: str) -> None:
+    """Gradients or moments of another structure are refused, with both in the message; so is another number of them."""
+    optimizer = OPTIMIZERS[name]
+    net, other = record(1, 1), fn.Dense(weight=np.ones((1, 2)), bias=np.ones(2))
+    with pytest.raises(fn.StructureError, match=r"float64 \(1, 1\)(.|\n)*float64 \(1, 2\)"):
+        three_steps(optimizer, net, other, optimizer.init(net))
+    moments = optimizer.init(net)
+    with pytest.raises(fn.StructureError, match="a run goes on under the optimizer that it began with"):
+        three_steps(optimizer, net, net, fn.Moments((*moments.names, "more"), (*moments.networks, net)))
+    for wrong in moments.names:
+        networks = tuple(other if each == wrong else moments[each] for each in moments.names)
+        changed: Any = fn.Moments(moments.names, networks)
+        with pytest.raises(fn.StructureError, match="two networks must have one structure"):
+            three_steps(optimizer, net, net, changed)
+
+
+def test_moments_of_another_optimizer_are_refused() -> None:
+    """With the names that were expected, those that came, and why."""
+    net = record(1, 1)
+    sgd, velocity = fn.SGD(learning_rate=0.1), fn.Moments.of(velocity=net)
+    mean = fn.Moments.of(mean=net)
+    refused: list[tuple[Any, str, list[Any]]] = [
+        (sgd, "()", [velocity]),
+        (fn.Momentum(learning_rate=0.1), "('velocity',)", [fn.Moments.of(), mean]),
+        (fn.Adam(learning_rate=0.1), "('mean', 'square')", [mean, fn.Moments.of(square=net, mean=net)]),
+        (fn.RMSprop(0.1, momentum=0.5, centered=True), "('square', 'velocity', 'mean')", [fn.Moments.of(square=net)]),
+        (fn.Accumulation(sgd, steps=2), "('sum', 'inner.*')", [mean, fn.Moments.of(sum=net).around(mean).inner()]),
+        (fn.Averaging(sgd), "('average', 'inner.*')", [fn.Moments.of(), fn.Moments.of(average=net, velocity=net)]),
+    ]
+    reason = "a run goes on under the optimizer that it began with"
+    for optimizer, wanted, wrong in refused:
+        name = type(optimizer).__name__
+        for moments in wrong:
+            with pytest.raises(fn.StructureError) as caught:
+                optimizer.update(net, net, moments, 0)
+            message = f"moments must have the names {wanted}, got {moments.names}; {reason}"
+            assert str(caught.value) == f"{name}: {message}"
+        for other in (None, (), [net]):
+            with pytest.raises(
+                fn.StructureError, match=f"^{name}: moments must have the names .* which is not Moments"
+            ):
+                optimizer.update(net, net, other, 0)
+    with pytest.raises(
+        fn.StructureError, match=rf"got \(\), which is not Moments.of\(mean=..., square=...\); {reason}$"
+    ):
+        fn.Adam(learning_rate=0.1).update(net, net, (), 0)  # type: ignore[arg-type]  # no Moments
+    inner = fn.Averaging(fn.Momentum(learning_rate=0.1))
+    with pytest.raises(
+        fn.StructureError, match=r"^Momentum: moments must have the names \('velocity',\), got \('mean',\)"
+    ):
+        inner.update(net, net, fn.Moments.of(average=net).around(mean), 0)
+
+
+@frozen
+class Tuples:
+    """An optimizer of the time when moments were a tuple."""
+
+    first: Any = ()
+
+    def init(self, _: Any, /) -> Any:
+        """What is given, or a tuple."""
+        return self.first
+
+    def update(self, params: Any, _: Any, __: Any, ___: int, /) -> Any:
+        """A tuple."""
+        return params, ()
+
+
+def test_an_optimizer_that_returns_no_moments_is_told_what_to_return() -> None:
+    """In its first state, in its first step, and inside of another."""
+    net, last = record(1, 1), data(0)[0]
+    message = r"^Tuples: init must return Moments.of\(name=network, ...\), got \(\)$"
+    asked: list[Optimizer] = [Tuples(), fn.Averaging(Tuples()), fn.ClipByValue(Tuples(), limit=1.0)]
+    for optimizer in asked:
+        with pytest.raises(fn.StructureError, match=message):
+            fn.TrainState.create(net, optimizer, key=KEY)
+    message = r"^Tuples: update must return \(params, Moments.of\(name=network, ...\)\), got \(\("
+    kept: Any = Tuples(fn.Moments.of())
+    for optimizer in [kept, fn.Averaging(kept), fn.Accumulation(kept, steps=1), fn.ClipByValue(kept, limit=1.0)]:
+        with pytest.raises(fn.StructureError, match=message):
+            STEP(fn.TrainState.create(network(), optimizer, key=KEY), last)
+
+
+def test_moments_are_networks_by_name() -> None:
+    """In order; every wrong name is answered with the names."""
+    mean, square, average = record(1, 2), record(3, 4), record(5, 6)
+    moments = fn.Moments.of(mean=mean, square=square)
+    assert moments.names == ("mean", "square")
+    assert moments["square"] is square
+    assert list(moments) == ["mean", "square"]
+    assert "mean" in moments
+    assert "velocity" not in moments
+    assert mean not in moments
+    assert len(moments) == 2
+    nothing: fn.Moments[Any] = fn.Moments.of()
+    assert len(nothing) == 0
+    with pytest.raises(fn.StructureError, match=r"there is no moment 'velocity'; the names are \('mean', 'square'\)$"):
+        moments["velocity"]
+    outer = fn.Moments.of(average=average).around(moments)
+    assert outer.names == ("average", "inner.mean", "inner.square")
+    assert outer.networks == (average, mean, square)
+    assert outer.inner().names == moments.names
+    assert outer.inner().networks == moments.networks
+    assert fn.fingerprint(outer) == fn.fingerprint((average, mean, square))
+    kind: Any = fn.Moments
+    wrong: list[tuple[Any, Any, str]] = [
+        (("mean",), (), "a name for each network"),
+        (["mean"], (mean,), "a name for each network"),
+        (("mean",), [mean], "a name for each network"),
+        (("mean", "mean"), (mean, mean), "strings, all different"),
+        ((1,), (mean,), "strings, all different"),
+        (("mean",), (1,), "a network is a layer or a tuple of networks, got 1"),
+    ]
+    for names, networks, fact in wrong:
+        with pytest.raises(fn.StructureError, match=f"^Moments: .*{fact}"):
+            kind(names, networks)
+
+
+@every_optimizer
+def test_a_run_goes_on_in_its_own_network(name: str) -> None:
+    """A state whose moments are another's is refused when it is trained."""
+    run = state(name)
+    more = fn.Moments((*run.moments.names, "more"), (*run.moments.networks, run.params))
+    changed = fn.TrainState(run.params, run.optimizer, more, 0, KEY)
+    with pytest.raises(fn.StructureError, match="a run goes on under the optimizer"):
+        fn.train_epoch(STEP, changed, [data(0)[0]] * 3)
+
+
+@frozen
+class Halved(fn.SGD):
+    """A rate of its own."""
+
+    def rate(self, step: int, /) -> float:
+        """Half of it."""
+        return 0.5 * super().rate(step)
+
+
+@frozen
+class HalvedNesterov(fn.Nesterov):
+    """A rate of its own."""
+
+    def rate(self, step: int, /) -> float:
+        """Half of it."""
+        return 0.5 * super().rate(step)
+
+
+@frozen
+class Rooted(fn.Adam):
+    """A rate of its own, which NumPy computes."""
+
+    def rate(self, step: int, /) -> float:
+        """A NumPy scalar."""
+        rate: float = np.float64(super().rate(step)) / np.sqrt(step + 1.0)
+        return rate
+
+
+def test_a_rate_of_ones_own_promotes_nothing() -> None:
+    """Nor does a share that is NumPy's."""
+    inner = Rooted(learning_rate=0.1)
+    for optimizer in (inner, fn.WeightDecay(inner, weight_decay=0.1), fn.Averaging(inner, decay=np.float64(0.5))):
+        run, _ = fn.train_epoch(STEP, fn.TrainState.create(network(), optimizer, key=KEY), data(0))
+        assert {leaf.array.dtype for leaf in leaves((run.params, *run.moments.networks))} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("kind", [(Halved, fn.SGD), (HalvedNesterov, fn.Nesterov)])
+def test_a_rate_of_ones_own_counts_in_every_form(kind: tuple[Any, Any]) -> None:
+    """An epoch has the bits of its steps, and of the base at that rate."""
+    own, base = kind[0](learning_rate=0.25), kind[1](learning_rate=0.125)
+    run = fn.TrainState.create(network(), own, key=KEY)
+    plain = run
+    for batch in data(0):
+        plain, _ = STEP(plain, batch)
+    epoch, _ = fn.train_epoch(STEP, run, data(0))
+    half, _ = fn.train_epoch(STEP, fn.TrainState.create(network(), base, key=KEY), data(0))
+    assert fn.equal(epoch.params, plain.params)
+    assert fn.equal(epoch.params, half.params)

@@ -1,0 +1,249 @@
+"""Schedules: their values, the same bits on every machine, in a run, saved, refused."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from attrs import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs
+
+import funcnet as fn
+from funcnet.arithmetic.scalars import cos_pi, integer_power, power
+from funcnet.core.checks import INFINITY
+from funcnet.optimizers.schedules import Schedule, rate_at
+from funcnet.runs.structure import put_together, take_apart
+
+KEY: Final = fn.Key(63)
+NAN: Final = math.nan
+SCHEDULES: Final[dict[str, tuple[Schedule, str]]] = {
+    "constant": (fn.constant(0.1), "8cc6bf7c3691c282af17aab3440ee8855e4653ec9059337cd2adf4745101ba0a"),
+    "step": (
+        fn.step_decay(0.3, step_size=7, gamma=0.7),
+        "e304eebef6753a3f280ebda12e540c83190c5372fc980b646433155a3592a85b",
+    ),
+    "exponential": (
+        fn.exponential_decay(0.3, gamma=0.97),
+        "74b25dee7c69555f97fc7b3345e9e333d1ae99ebd9a30f3200510fab6592a7fd",
+    ),
+    "exponential over ten": (
+        fn.exponential_decay(0.3, gamma=0.5, steps=10),
+        "846078125655b658983af396efa58f4cf348ca0689e5ea2bad7c211c74ce4bcb",
+    ),
+    "cosine": (
+        fn.cosine_decay(0.3, steps=50, final=0.01),
+        "9cbb692068c86d70a5488883daa784384e370018cb3c133f3333eb162c26409a",
+    ),
+    "warm-up": (
+        fn.linear_warmup(0.3, steps=9, initial=0.1),
+        "eb4f3b70c523346cc9b91c4bfe1aa53af1d0b84c5be033c5377f239fd816085c",
+    ),
+    "joined": (
+        fn.join_schedules(
+            [fn.linear_warmup(0.3, steps=5), fn.constant(0.3), fn.cosine_decay(0.3, steps=30)], boundaries=(5, 20)
+        ),
+        "71b94369ba342d998edd144ffa0eccec7f64de156875c12335608f2c5ecfc4d5",
+    ),
+}
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
+
+def rates(schedule: Schedule, steps: int = 60) -> list[float]:
+    """The first of them."""
+    return [schedule(step) for step in range(steps)]
+
+
+@every_schedule
+def test_bits_are_committed(name: str) -> None:
+    """Sixty rates in one fingerprint: in either arithmetic the same."""
+    schedule, golden = SCHEDULES[name]
+    assert fn.fingerprint(tuple(rates(schedule))) == golden
+    with fn.portable():
+        assert fn.fingerprint(tuple(rates(schedule))) == golden
+
+
+@every_schedule
+def test_a_schedule_is_a_value(name: str) -> None:
+    """It prints, compares, pickles, and is put together again from what a file holds."""
+    schedule, _ = SCHEDULES[name]
+    for again in (pickle.loads(pickle.dumps(schedule)), put_together(*take_apart(schedule, "test"))):  # noqa: S301
+        assert again == schedule
+        assert repr(again) == repr(schedule)
+        assert fn.fingerprint(again) == fn.fingerprint(schedule)
+
+
+def test_values_by_their_formulas() -> None:
+    """Against the C library's functions."""
+    steps = range(60)
+    wanted = {
+        "constant": [0.1 for _ in steps],
+        "step": [0.3 * 0.7 ** (step // 7) for step in steps],
+        "exponential": [0.3 * 0.97**step for step in steps],
+        "exponential over ten": [0.3 * 0.5 ** (step / 10) for step in steps],
+        "cosine": [0.01 + 0.29 * (1 + math.cos(math.pi * min(step, 50) / 50)) / 2 for step in steps],
+        "warm-up": [0.1 + 0.2 * min(step / 9, 1) for step in steps],
+        "joined": [0.06 * step for step in range(5)]
+        + [0.3] * 15
+        + [0.15 * (1 + math.cos(math.pi * min(step, 30) / 30)) for step in range(40)],
+    }
+    for name, values in wanted.items():
+        assert rates(SCHEDULES[name][0]) == pytest.approx(values, rel=1e-13, abs=1e-17), name
+
+
+@given(st.integers(1, 10**6), st.integers(0, 2 * 10**6), st.floats(1e-6, 10), st.floats(0, 1))
+def test_a_cosine_falls_between_its_ends(steps: int, step: int, peak: float, share: float) -> None:
+    """From the peak to the final rate, never beyond, never rising."""
+    schedule = fn.cosine_decay(peak, steps=steps, final=share * peak)
+    low, high = sorted((schedule(step), schedule(step + 1)))
+    assert schedule(0) == pytest.approx(peak, rel=1e-15)
+    assert schedule(steps) == schedule(10 * steps) == share * peak
+    assert share * peak * (1 - 1e-15) <= low <= high <= peak * (1 + 1e-15)
+    assert schedule(step + 1) <= schedule(step) * (1 + 1e-15)
+
+
+# -------------------------------------------------------------------------------------------- arithmetic
+
+
+@given(st.floats(0, 1))
+def test_cosines(x: float) -> None:
+    """Within two units in the last place of 1 of the C library's, symmetric about a half."""
+    assert cos_pi(x) == pytest.approx(math.cos(math.pi * x), abs=5e-16)
+    assert cos_pi(1 - x) == pytest.approx(-cos_pi(x), abs=5e-16)
+    assert (cos_pi(0.0), cos_pi(0.5), cos_pi(1.0)) == (1, 0, -1)
+
+
+@pytest.mark.parametrize("x", [0.125, 0.25, 0.375])
+def test_cosines_are_symmetric_about_a_half(x: float) -> None:
+    """Bit for bit, also where one polynomial ends and another begins."""
+    assert cos_pi(1 - x) == -cos_pi(x)
+
+
+@given(st.floats(0.5, 1), st.integers(0, 10**4))
+def test_powers(base: float, exponent: int) -> None:
+    """By squaring: as near as the products allow. By logarithm: nearer."""
+    exact = base**exponent
+    assert integer_power(base, exponent) == pytest.approx(exact, rel=1e-15 + exponent * 2.0**-52, abs=1e-300)
+    assert integer_power(base, 1) == base
+    assert power(base, exponent) == pytest.approx(exact, rel=1e-12, abs=1e-300)
+
+
+def test_arithmetic_is_committed() -> None:
+    """Of powers and cosines at 200 places: the same bits wherever this runs."""
+    places = [(2 * i + 1) / 401 for i in range(200)]
+    found = tuple((cos_pi(x), integer_power(x, 7 * i), power(x, 7 * x)) for i, x in enumerate(places))
+    assert fn.fingerprint(found) == "7ee7ee4e254aabbf97ee8b19fc3c6b2666661e94268a13cfde69157666da6d3a"
+
+
+# ------------------------------------------------------------------------------------------------- in a run
+
+
+def test_a_run_follows_its_schedule() -> None:
+    """Each update has its own step's rate, in a fold, too; a rate of 0 changes nothing."""
+    schedule = fn.join_schedules([fn.constant(0.5), fn.linear_warmup(0.1, steps=3)], [2])
+    net, batch = fn.dense(KEY, 3, 2), fn.Batch(inputs(KEY, 4, 3, dtype=np.float32), np.array([0, 1, 1, 0]))
+    run = fn.TrainState.create(net, fn.SGD(learning_rate=schedule), key=KEY)
+    by_hand = net
+    for step in range(5):
+        _, grads = fn.value_and_grad(by_hand, batch.x, batch.y, fn.softmax_cross_entropy)
+        after, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), run, [batch] * (step + 1))
+        by_hand = by_hand if step == 2 else fn.sgd_update(by_hand, grads, learning_rate=schedule(step))
+        assert fn.equal(after.params, by_hand), step
+
+
+@frozen
+class Negative:
+    """A user's schedule, that goes wrong at step 3."""
+
+    value: Any
+
+    def __call__(self, step: int) -> float:
+        """The rate."""
+        return self.value if step == 3 else 0.1
+
+
+@pytest.mark.parametrize("value", [-0.1, NAN, INFINITY, None, "0.1", True])
+def test_what_a_schedule_gives_is_checked(value: Any) -> None:
+    """Finite and 0 or more, with the step's number; in a fold, too."""
+    fact = r"Negative\(value=.*\): the rate at step 3 must be a number in \[0, inf\), got"
+    with pytest.raises(fn.ConfigError, match=fact):
+        rate_at(Negative(value), 3)
+    batch = fn.Batch(np.ones((1, 3), np.float32), np.array([0]))
+    run = fn.TrainState.create(fn.dense(KEY, 3, 2), fn.AdamW(learning_rate=Negative(value)), key=KEY)
+    with pytest.raises(fn.ConfigError, match="^step 3: " + fact):
+        fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), run, [batch] * 5)
+
+
+# ----------------------------------------------------------------------------------------------- refusals
+
+BAD: Final[list[Any]] = [0, -0.1, NAN, INFINITY, True, "0.1", None]
+
+
+@pytest.mark.parametrize("value", BAD, ids=repr)
+def test_settings_are_checked(value: Any) -> None:
+    """Each refusal has the function's name and the range."""
+    makers: dict[str, list[tuple[str, Any]]] = {
+        "constant": [("learning_rate", lambda: fn.constant(value))],
+        "step_decay": [
+            ("learning_rate", lambda: fn.step_decay(value, step_size=2)),
+            ("gamma", lambda: fn.step_decay(0.1, step_size=2, gamma=value)),
+            ("step_size", lambda: fn.step_decay(0.1, step_size=value)),
+        ],
+        "exponential_decay": [
+            ("learning_rate", lambda: fn.exponential_decay(value, gamma=0.5)),
+            ("gamma", lambda: fn.exponential_decay(0.1, gamma=value)),
+            ("steps", lambda: fn.exponential_decay(0.1, gamma=0.5, steps=value)),
+        ],
+        "cosine_decay": [
+            ("learning_rate", lambda: fn.cosine_decay(value, steps=2)),
+            ("steps", lambda: fn.cosine_decay(0.1, steps=value)),
+        ],
+        "linear_warmup": [
+            ("learning_rate", lambda: fn.linear_warmup(value, steps=2)),
+            ("steps", lambda: fn.linear_warmup(0.1, steps=value)),
+        ],
+    }
+    if value != 0:  # a schedule may begin and end at 0
+        makers["cosine_decay"].append(("final", lambda: fn.cosine_decay(0.1, steps=2, final=value)))
+        makers["linear_warmup"].append(("initial", lambda: fn.linear_warmup(0.1, steps=2, initial=value)))
+    for name, calls in makers.items():
+        for setting, call in calls:
+            with pytest.raises(fn.ConfigError, match=rf"^{name}: {setting} must be a"):
+                call()
+
+
+def test_joined_schedules_fit_their_boundaries() -> None:
+    """One between each two, growing; and what is joined are schedules."""
+    one = fn.constant(0.1)
+    with pytest.raises(fn.ConfigError, match="got 2 schedules and 0 boundaries"):
+        fn.join_schedules([one, one], [])
+    with pytest.raises(fn.ConfigError, match="got 0 schedules and 0 boundaries"):
+        fn.join_schedules([], [])
+    with pytest.raises(fn.ConfigError, match=r"boundaries must grow, got \(5, 5\)"):
+        fn.join_schedules([one, one, one], [5, 5])
+    with pytest.raises(fn.ConfigError, match="a boundary must be an int of at least 1, got 0"):
+        fn.join_schedules([one, one], [0])
+    with pytest.raises(fn.ConfigError, match=r"schedules must be schedules, got 0.1; use constant\(0.1\)"):
+        fn.join_schedules([0.1], [])  # type: ignore[list-item]  # a number is no schedule
+
+
+def test_powers_beyond_every_float_are_infinite_or_0() -> None:
+    """They do not stay where the exponential ends: a rate that is not finite is refused."""
+    assert power(1e300, 5) == power(2.0, 5000) == power(1e-300, -5) == INFINITY
+    assert power(0.5, 5000) == power(1e-300, 5) == 0
+    last = 1021.4280889493862  # times the logarithm of 2: 708
+    beyond = math.nextafter(last, INFINITY)
+    for sign, end in ((1, INFINITY), (-1, 0)):
+        assert power(2.0, sign * last) == pytest.approx(2.0 ** (sign * last), rel=1e-12, abs=0)
+        assert power(2.0, sign * beyond) == end
+    schedules: list[Schedule] = [
+        fn.step_decay(0.1, step_size=1, gamma=1e300),
+        fn.exponential_decay(0.1, gamma=2.0),
+    ]
+    for schedule in schedules:
+        with pytest.raises(fn.ConfigError, match=r"the rate at step 5000 must be a number in \[0, inf\), got inf"):
+            rate_at(schedule, 5000)

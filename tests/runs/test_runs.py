@@ -1,0 +1,541 @@
+"""Runs that can be audited: the chain, going on with it, replaying it, and finding where two runs part."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+from attrs import field, frozen
+from networks import inputs
+
+import funcnet as fn
+from funcnet.arithmetic import using
+from funcnet.core.trees import map_parameters
+from funcnet.data.batches import Minibatches
+from funcnet.runs.audited import ROWS
+
+KEY = fn.Key(41)
+X = inputs(KEY.child("x"), 40, 4, dtype=np.float32)
+LABELS = (X[:, 0] > X[:, 1]).astype(np.int64)
+STEP = fn.train_step(fn.softmax_cross_entropy)
+State = fn.TrainState[Any]
+
+
+def start(rate: float = 0.1) -> State:
+    """A small network with dropout, under momentum."""
+    net = (fn.dense(KEY.child(0), 4, 6), fn.ReLU(), fn.Dropout(0.3), fn.dense(KEY.child(1), 6, 2))
+    return fn.TrainState.create(net, fn.Momentum(learning_rate=rate), key=KEY.child("run"))
+
+
+def data(epoch: int) -> Minibatches[Any]:
+    """Four batches."""
+    return fn.minibatches(X, LABELS, 10, key=KEY.child("shuffle", epoch))
+
+
+def keep(directory: Path, epochs: range = range(6), state: Any = None, **settings: Any) -> Any:
+    """The state after an audited run."""
+    settings = {"step": STEP, "data": data, **settings}
+    run = fn.audited_train(directory, state=state or start(), epochs=epochs, **settings)
+    return list(run)[-1][0]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> fn.Run:
+    """Six epochs, with a checkpoint every second one."""
+    directory = tmp_path_factory.mktemp("run")
+    keep(directory, every=2)
+    return fn.load_run(directory)
+
+
+def copied(run: fn.Run, directory: Path) -> Path:
+    """The run's files somewhere else."""
+    directory.mkdir()
+    for path in run.directory.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes())
+    return directory
+
+
+# ------------------------------------------------------------------------------------------------- keeping
+
+
+def test_an_audited_run_has_the_bits_of_train(tmp_path: Path) -> None:
+    """State by state and loss by loss; the last row has the last state's fingerprint."""
+    plain = list(fn.train(STEP, start(), data, epochs=range(6)))
+    audited = list(fn.audited_train(tmp_path, STEP, start(), data, epochs=range(6)))
+    assert [fn.fingerprint(state) for state, _ in plain] == [fn.fingerprint(state) for state, _ in audited]
+    assert all((a.losses == b.losses).all() for (_, a), (_, b) in zip(plain, audited, strict=True))
+    rows = fn.load_run(tmp_path).rows
+    assert [row.epoch for row in rows] == [None, 0, 1, 2, 3, 4, 5]
+    assert [row.state for row in rows[1:]] == [fn.fingerprint(state) for state, _ in audited]
+
+
+def test_a_network_can_be_the_state(tmp_path: Path) -> None:
+    """``sgd_step`` folds a network, not a TrainState."""
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    keep(tmp_path, state=fn.mlp(KEY, (4, 2)), step=step)
+    assert fn.recheck(fn.load_run(tmp_path), range(6), step=step, data=data).passed
+
+
+@pytest.mark.parametrize("stop", range(7))
+def test_a_run_in_two_parts_leaves_the_same_rows(stop: int, kept: fn.Run, tmp_path: Path) -> None:
+    """Wherever it stops; and the checkpoints are kept after the same epochs."""
+    if stop:
+        keep(tmp_path, range(stop), every=2)
+    else:
+        list(fn.audited_train(tmp_path, STEP, start(), data, epochs=(), every=2))
+    state = start()
+    for epoch in range(stop):
+        state, _ = fn.train_epoch(STEP, state, data(epoch))
+    list(fn.audited_train(tmp_path, STEP, state, data, epochs=range(stop, 6), every=2))
+    assert fn.load_run(tmp_path).rows == kept.rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in kept.directory.iterdir())
+
+
+def test_a_torn_line_is_left_out_and_written_over(kept: fn.Run, tmp_path: Path) -> None:
+    """What a crash leaves: every beginning of the last line, gone on with, ends in the same rows."""
+    whole = (kept.directory / ROWS).read_bytes()
+    last = whole.rindex(b"\n", 0, -1) + 1
+    state = start()
+    for epoch in range(5):
+        state, _ = fn.train_epoch(STEP, state, data(epoch))
+    for length in range(last, len(whole), 37):
+        (tmp_path / ROWS).write_bytes(whole[:length])
+        assert fn.load_run(tmp_path).rows == kept.rows[:-1]
+        list(fn.audited_train(tmp_path, STEP, state, data, epochs=range(5, 6)))
+        assert (tmp_path / ROWS).read_bytes() == whole
+
+
+def test_the_arithmetic_is_bound_when_called(tmp_path: Path) -> None:
+    """As in ``train``; the rows say which."""
+    with fn.portable():
+        run = fn.audited_train(tmp_path, STEP, start(), data, epochs=range(2))
+    states = [state for state, _ in run]
+    with fn.portable():
+        plain = [state for state, _ in fn.train(STEP, start(), data, epochs=range(2))]
+    assert list(map(fn.fingerprint, states)) == list(map(fn.fingerprint, plain))
+    assert {row.arithmetic for row in fn.load_run(tmp_path).rows} == {"portable"}
+    assert fn.recheck(fn.load_run(tmp_path), [0, 1], step=STEP, data=data).passed
+
+
+def test_a_portable_run_has_one_last_hash(tmp_path: Path) -> None:
+    """Committed: the chain's hash is the same on every machine, whatever its environment."""
+    with fn.portable():
+        keep(tmp_path, range(2))
+    assert fn.load_run(tmp_path).rows[-1].hash == "57318d43ec4d62124ded3ca6fd24942cde8c05e0e181a329529aee16370ecc98"
+
+
+def test_going_on_needs_the_last_state(tmp_path: Path) -> None:
+    """Another state, or an epoch that is there already, is refused, and nothing is written."""
+    state = keep(tmp_path, range(2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(fn.StructureError, match="state is not the one after epoch 1; load the state"):
+        fn.audited_train(tmp_path, STEP, start(), data, epochs=range(2, 3))
+    with pytest.raises(fn.ConfigError, match=r"the run has epochs up to 1 already; use epochs=range\(2, \.\.\.\)"):
+        fn.audited_train(tmp_path, STEP, state, data, epochs=range(3))
+    for epochs in ([2, 2], [3, 2], [-1], ["a"]):
+        with pytest.raises(fn.ConfigError, match="epoch"):
+            fn.audited_train(tmp_path, STEP, state, data, epochs=epochs)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(fn.ConfigError, match="every"):
+        fn.audited_train(tmp_path, STEP, state, data, epochs=[2], every=0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_step_without_a_name_is_refused(tmp_path: Path) -> None:
+    """Before anything is written."""
+    with pytest.raises(fn.ConfigError, match="lambda"):
+        fn.audited_train(tmp_path / "new", lambda state, _: (state, 0.0), start(), data, epochs=[0])
+    assert not (tmp_path / "new").exists()
+
+
+# ------------------------------------------------------------------------------------------------- tampering
+
+
+def test_no_byte_of_the_rows_can_change_unseen(kept: fn.Run, tmp_path: Path) -> None:
+    """Each flipped byte is refused; but for the words on the environment, and the last line's end, which tears it."""
+    whole = (kept.directory / ROWS).read_bytes()
+    found = 0
+    for position in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << position % 7
+        (tmp_path / ROWS).write_bytes(bytes(changed))
+        try:
+            rows = fn.load_run(tmp_path).rows
+        except fn.CheckpointError:
+            found += 1
+            continue
+        without = [attrs.evolve(row, environment="") for row in rows]
+        assert without == [attrs.evolve(row, environment="") for row in kept.rows[: len(rows)]]
+        assert len(rows) == len(kept.rows) or position == len(whole) - 1
+    assert found > len(whole) // 10
+
+
+Change = Callable[[list[fn.RunRow]], list[fn.RunRow]]
+CHANGES: list[tuple[Change, str]] = [
+    (lambda rows: rows[:2] + rows[3:], "line 3 does not follow the row before it"),
+    (lambda rows: [*rows[:2], rows[3], rows[2], *rows[4:]], "line 3 does not follow the row before it"),
+    (lambda rows: rows[1:], "line 1 does not follow the row before it"),
+    (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9), *rows[3:]], "line 3 was changed"),
+    (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9).sealed(), *rows[3:]], "line 4 does not follow"),
+    (lambda _: [], "it has no row"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), CHANGES)
+def test_no_row_can_change_unseen(change: Change, reason: str, kept: fn.Run, tmp_path: Path) -> None:
+    """Left out, swapped, rewritten with a hash of its own."""
+    rows = change(list(kept.rows))
+    (tmp_path / ROWS).write_text("".join(json.dumps(attrs.asdict(row)) + "\n" for row in rows))
+    with pytest.raises(fn.CheckpointError, match=reason):
+        fn.load_run(tmp_path)
+
+
+LONG = json.dumps(attrs.asdict(fn.RunRow(10**4000, 0, "", "", "", "", "native", "")))
+WRONG = json.dumps(attrs.asdict(fn.RunRow(0, 0, "", "", "", "", "native", ""))).replace('"data": ""', '"data": [1]')
+DEEP_LINES = ["[" * 100_000, '{"a":' * 100_000, LONG, WRONG, WRONG.replace("[1]", "true")]
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "null", '{"epoch": 1}', "\x00", "é", "{" * 5000, *DEEP_LINES])
+def test_what_is_no_row_is_refused(line: str, tmp_path: Path) -> None:
+    """With the line's number."""
+    (tmp_path / ROWS).write_text(line + "\n")
+    with pytest.raises(fn.CheckpointError, match="line 1 is no row"):
+        fn.load_run(tmp_path)
+
+
+def test_a_directory_without_rows_is_the_systems_error(tmp_path: Path) -> None:
+    """It passes."""
+    with pytest.raises(FileNotFoundError):
+        fn.load_run(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------- replaying
+
+
+@pytest.mark.parametrize("segment", [range(6), range(2, 4), [5], [0], [3, 1]])
+def test_a_replay_has_the_bytes(segment: list[int], kept: fn.Run) -> None:
+    """From the nearest checkpoint before the segment."""
+    report = fn.recheck(kept, segment, step=STEP, data=data)
+    assert isinstance(report, fn.Recheck)
+    assert report.passed
+    assert "every state and every batch has the bytes of its row" in str(report)
+
+
+def test_a_replay_begins_at_the_nearest_checkpoint(kept: fn.Run) -> None:
+    """Checkpoints stand after epochs 1, 3 and 5."""
+    assert fn.recheck(kept, [4], step=STEP, data=data).replayed_from == "epoch-3.safetensors"
+    assert fn.recheck(kept, [3], step=STEP, data=data).replayed_from == "epoch-1.safetensors"
+    assert fn.recheck(kept, [1], step=STEP, data=data).replayed_from == "start.safetensors"
+
+
+def relabelled(first: int) -> Callable[[int], Minibatches[Any]]:
+    """The data with one other label from an epoch on."""
+
+    def change(epoch: int) -> Minibatches[Any]:
+        labels = LABELS.copy()
+        labels[7] ^= epoch >= first
+        return fn.minibatches(X, labels, 10, key=KEY.child("shuffle", epoch))
+
+    return change
+
+
+def test_a_replay_sees_other_data_and_another_step(kept: fn.Run) -> None:
+    """And says what differs."""
+    report = fn.recheck(kept, range(6), step=STEP, data=relabelled(3))
+    assert (report.passed, report.difference) == (False, "epoch 3 was trained on other batches")
+    other = fn.train_step(fn.softmax_cross_entropy, shard_size=5)
+    assert fn.recheck(kept, [2], step=other, data=data).difference == "epoch 2 was trained by another step"
+
+
+def test_a_replay_sees_another_checkpoint(kept: fn.Run, tmp_path: Path) -> None:
+    """A damaged one is refused by its own hash, a whole one of another state by the row."""
+    directory = copied(kept, tmp_path / "copy")
+    fn.save(directory / "epoch-3.safetensors", start(0.2))
+    run = fn.load_run(directory)
+    assert fn.recheck(run, [3], step=STEP, data=data).difference == "epoch-3.safetensors is not the state of its row"
+    with pytest.raises(fn.CheckpointError, match="it is not the state of its row"):
+        fn.recheck(run, [4], step=STEP, data=data)
+    (directory / "epoch-3.safetensors").unlink()
+    assert fn.recheck(run, [4], step=STEP, data=data).replayed_from == "epoch-1.safetensors"
+
+
+@frozen
+class Wobbly:
+    """A step that is not pure: after so many steps a global counter changes a weight."""
+
+    inner: Any = STEP
+
+    def __call__(self, state: State, batch: fn.Batch[Any], /) -> tuple[State, float]:
+        """The inner step, and one weight more in the planted step."""
+        new, loss = self.inner(state, batch)
+        if WOBBLES and state.step == 13:
+            changed = map_parameters(lambda a: a if a.shape != (6, 2) else a + np.float32(2**-20), new.params)
+            new = attrs.evolve(new, params=changed)
+        return new, loss
+
+
+fn.register_name(Wobbly, "tests.Wobbly")
+WOBBLES: list[int] = []
+
+
+@pytest.fixture
+def _called() -> Iterator[None]:
+    """Steps that are not pure are called: a replay would not see what they look at."""
+    fn.keep_programs(programs=0)
+    yield
+    fn.keep_programs()
+
+
+@pytest.fixture
+def _wobbling() -> Iterator[None]:
+    WOBBLES.append(1)
+    yield
+    WOBBLES.clear()
+
+
+@pytest.mark.usefixtures("_wobbling", "_called")
+def test_a_replay_sees_a_step_that_is_not_pure(tmp_path: Path) -> None:
+    """Same step, same data, another state."""
+    keep(tmp_path, step=Wobbly())
+    run = fn.load_run(tmp_path)
+    assert fn.recheck(run, range(6), step=Wobbly(), data=data).passed
+    WOBBLES.clear()
+    report = fn.recheck(run, range(6), step=Wobbly(), data=data)
+    assert report.difference == "epoch 3 ends in another state"
+
+
+def test_a_replay_needs_its_epochs(kept: fn.Run) -> None:
+    """Some, and such that the run has."""
+    with pytest.raises(fn.ConfigError, match="has no epoch 6"):
+        fn.recheck(kept, [6], step=STEP, data=data)
+    with pytest.raises(fn.ConfigError, match="segment has no epoch"):
+        fn.recheck(kept, [], step=STEP, data=data)
+
+
+def test_what_is_no_run_or_data_is_refused(kept: fn.Run) -> None:
+    """A directory is not yet a run; an epoch no segment; batches no function of an epoch."""
+    recheck: Any = fn.recheck
+    part: Any = fn.first_divergence
+    other = kept.directory
+    cases: list[tuple[Any, tuple[object, ...], object, str]] = [
+        (recheck, ("run_a", [0]), data, r"run must be a Run, got 'run_a'; use load_run\('run_a'\)"),
+        (recheck, (kept, 3), data, "segment must be a sequence or an iterator, got 3"),
+        (recheck, (kept, [3]), [X], "data must be a function"),
+        (part, (kept, other), data, r"run_b must be a Run, got .*; use load_run\(path\)"),
+        (part, (kept, kept), (data, 3), "data must be a function, got 3"),
+    ]
+    for call, arguments, batches, fact in cases:
+        with pytest.raises(fn.ConfigError, match=fact):
+            call(*arguments, step=STEP, data=batches)
+
+
+def test_a_recheck_is_true_if_it_passed(kept: fn.Run) -> None:
+    """So that ``assert recheck(...)`` sees a difference."""
+    assert bool(fn.recheck(kept, [0], step=STEP, data=data)) is True
+    assert bool(fn.recheck(kept, [0], step=STEP, data=relabelled(0))) is False
+
+
+# ------------------------------------------------------------------------------------------------- comparing
+
+
+def test_a_run_does_not_part_from_itself(kept: fn.Run) -> None:
+    """None."""
+    assert fn.first_divergence(kept, kept, step=STEP, data=data) is None
+
+
+@pytest.mark.parametrize("epoch", range(6))
+def test_the_first_other_label_is_found(epoch: int, kept: fn.Run, tmp_path: Path) -> None:
+    """By epoch, step and index."""
+    keep(tmp_path, data=relabelled(epoch), every=4)
+    found = fn.first_divergence(kept, fn.load_run(tmp_path), step=STEP, data=(data, relabelled(epoch)))
+    assert isinstance(found, fn.Divergence)
+    batches = list(data(epoch))
+    others = list(relabelled(epoch)(epoch))
+    step = next(i for i in range(4) if (batches[i].y != others[i].y).any())
+    index = int((batches[step].y != others[step].y).argmax())
+    assert (found.epoch, found.step, found.what, found.path) == (epoch, step, "data", f"y[{index}]")
+
+
+@pytest.mark.parametrize("change", ["x", "length"])
+def test_other_batches_are_found(change: str, kept: fn.Run, tmp_path: Path) -> None:
+    """One bit of an input; a batch less."""
+
+    def other(epoch: int) -> Any:
+        x = X.copy()
+        x[3, 2] = np.nextafter(x[3, 2], np.float32(9)) if change == "x" else x[3, 2]
+        batches = fn.minibatches(x, LABELS, 10, key=KEY.child("shuffle", epoch))
+        return batches if change == "x" else batches[:3]
+
+    keep(tmp_path, data=other)
+    found = fn.first_divergence(kept, fn.load_run(tmp_path), step=STEP, data=(data, other))
+    assert found is not None
+    assert (found.epoch, found.what) == (0, "data")
+    assert found.path.startswith("x[") if change == "x" else found.step == 3
+
+
+@pytest.mark.usefixtures("_wobbling", "_called")
+def test_the_first_other_weight_is_found(tmp_path: Path) -> None:
+    """By step, layer, field and index, where step and data are the same."""
+    keep(tmp_path / "one", step=Wobbly())
+    WOBBLES.clear()
+    keep(tmp_path / "two", step=Wobbly())
+
+    @frozen
+    class Switched:
+        inner: Any = Wobbly()  # a frozen value
+
+        def __call__(self, state: State, batch: fn.Batch[Any], /) -> tuple[State, float]:
+            WOBBLES.append(1)
+            result: tuple[State, float] = self.inner(state, batch)
+            WOBBLES.clear()
+            return result
+
+    runs = fn.load_run(tmp_path / "one"), fn.load_run(tmp_path / "two")
+    assert runs[0].rows[3] == runs[1].rows[3]
+    found = fn.first_divergence(*runs, step=(Switched(), Wobbly()), data=data)
+    assert found is not None
+    assert (found.epoch, found.step, found.what) == (3, 1, "state")
+    assert found.path == "params.3.weight[0, 0]"
+    assert str(found).startswith("the runs part in epoch 3, step 1: state, params.3.weight[0, 0] is ")
+    with pytest.raises(fn.CheckpointError, match="shows no difference"):
+        fn.first_divergence(*runs, step=Wobbly(), data=data)
+
+
+@frozen
+class Slipping:
+    """A step that is not pure: in the planted step a moment, the key or the step's number changes, and nothing else."""
+
+    slips: bool = field(default=True, eq=False)
+
+    def __call__(self, state: State, batch: fn.Batch[Any], /) -> tuple[State, float]:
+        """The plain step, and the planted change."""
+        new, loss = STEP(state, batch)
+        if SLIPS and self.slips and state.step == 9:
+            new = SLIPS[-1](new)
+        return new, loss
+
+
+fn.register_name(Slipping, "tests.Slipping")
+SLIPS: list[Callable[[State], State]] = []
+
+
+def with_moment(state: State) -> State:
+    """One bit of the last layer's velocity."""
+    moved = map_parameters(
+        lambda a: np.nextafter(a, np.float32(9)) if a.shape == (2,) else a, state.moments["velocity"]
+    )
+    return attrs.evolve(state, moments=fn.Moments.of(velocity=moved))
+
+
+SLIPPED: dict[str, tuple[Callable[[State], State], str, tuple[str, str] | None]] = {
+    "a moment": (with_moment, "moments.0.3.bias[0]", None),
+    "the key": (lambda state: attrs.evolve(state, key=fn.Key(7)), "key.seed", ("41", "7")),
+    "the step": (lambda state: attrs.evolve(state, step=state.step + 5), "step", ("10", "15")),
+    "the rate": (
+        lambda state: attrs.evolve(state, optimizer=fn.Momentum(learning_rate=0.05)),
+        "optimizer.learning_rate",
+        ("0.1", "0.05"),
+    ),
+    "a rate in a layer": (
+        lambda state: attrs.evolve(state, params=(*state.params[:2], fn.Dropout(0.4), state.params[3])),
+        "params.2.rate",
+        ("0.3", "0.4"),
+    ),
+}
+
+
+@pytest.mark.usefixtures("_called")
+@pytest.mark.parametrize("name", SLIPPED)
+def test_whatever_changes_in_a_state_is_found(name: str, tmp_path: Path) -> None:
+    """In the step after which it is there, by its field: optimiser state, settings, key, number of steps."""
+    change, path, values = SLIPPED[name]
+    keep(tmp_path / "one", range(4), step=Slipping())
+    SLIPS.append(change)
+    try:
+        keep(tmp_path / "two", range(4), step=Slipping())
+        runs = fn.load_run(tmp_path / "one"), fn.load_run(tmp_path / "two")
+        report = fn.recheck(runs[0], range(4), step=Slipping(), data=data)
+        assert report.difference == "epoch 2 ends in another state"
+        found = fn.first_divergence(*runs, step=(Slipping(slips=False), Slipping()), data=data)
+    finally:
+        SLIPS.clear()
+    assert found is not None
+    assert (found.epoch, found.step, found.what, found.path) == (2, 1, "state", path)
+    assert values is None or found.values == values
+
+
+def test_another_start_setting_or_length_is_found(kept: fn.Run, tmp_path: Path) -> None:
+    """The rate in the state, the step's shards, the arithmetic, the number of epochs."""
+    keep(tmp_path / "rate", state=start(0.2))
+    found = fn.first_divergence(kept, fn.load_run(tmp_path / "rate"), step=STEP, data=data)
+    assert found is not None
+    assert (found.epoch, found.what) == (None, "state")
+    assert str(found) == (
+        "the runs part at the start: state, optimizer.learning_rate is 0.1 in one and 0.2 in the other"
+    )
+
+    shards = fn.train_step(fn.softmax_cross_entropy, shard_size=5)
+    keep(tmp_path / "shards", range(2))
+    keep(tmp_path / "shards", range(2, 3), step=shards, state=fn.load(tmp_path / "shards" / "epoch-1.safetensors"))
+    found = fn.first_divergence(kept, fn.load_run(tmp_path / "shards"), step=(STEP, shards), data=data)
+    assert found is not None
+    assert (found.epoch, found.what) == (2, "settings")
+    assert (found.path, found.values) == ("shard_size", ("None", "5"))
+
+    with using("portable"):
+        keep(tmp_path / "portable")
+    found = fn.first_divergence(kept, fn.load_run(tmp_path / "portable"), step=STEP, data=data)
+    assert found is not None
+    assert (found.path, found.values) == ("arithmetic", ("native", "portable"))
+
+    keep(tmp_path / "short", range(4))
+    found = fn.first_divergence(kept, fn.load_run(tmp_path / "short"), step=STEP, data=data)
+    assert found is not None
+    assert (found.epoch, found.what, found.values) == (4, "length", ("6 epochs", "4 epochs"))
+
+
+# ------------------------------------------------------------------------------------------------- resuming
+
+GO_ON = """
+import sys
+import numpy as np
+import funcnet as fn
+state, key = fn.load(sys.argv[1]), fn.Key(41)
+batches = fn.minibatches(np.load("x.npy"), np.load("labels.npy"), 4, key=key)
+state, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches[state.step:])
+print(state.step, fn.fingerprint(state))
+"""
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_run_resumes_at_every_step_in_a_new_process(tmp_path: Path, portable: bool) -> None:  # noqa: FBT001
+    """Thirty steps with momentum and dropout: one fingerprint, wherever it stopped."""
+    program = GO_ON.replace("state, _ =", "with fn.portable(): state, _ =") if portable else GO_ON
+    x, labels = np.concatenate([X] * 3), np.concatenate([LABELS] * 3)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "labels.npy", labels)
+    with fn.portable() if portable else nullcontext():
+        states = [start()]
+        for batch in fn.minibatches(x, labels, 4, key=KEY):
+            states.append(STEP(states[-1], batch)[0])
+
+    def resumed(position: int) -> str:
+        path = tmp_path / f"{position}.safetensors"
+        fn.save(path, states[position])
+        command = [sys.executable, "-c", program, str(path)]
+        settings = os.environ | {"PYTHONPATH": str(Path(str(fn.__file__)).parent.parent)}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=settings)
+        return done.stdout
+
+    with ThreadPoolExecutor(4) as executor:
+        said = set(executor.map(resumed, range(30)))
+    assert said == {f"30 {fn.fingerprint(states[-1])}\n"}

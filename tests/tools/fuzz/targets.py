@@ -1,0 +1,217 @@
+"""Targets: functions of bytes that read them as a file and raise nothing but the reader's own error.
+
+Most changes of a file end at its checksum. So a target's first byte says how the rest becomes a file: as it is, or
+sealed, with a checksum that is right whatever it says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+import funcnet as fn
+from funcnet import datasets
+from funcnet.runs.audited import ROWS
+
+KEPT: Final = tempfile.TemporaryDirectory(prefix="funcnet-fuzz-")
+DIRECTORY: Final = Path(KEPT.name)
+SEPARATOR: Final = b"\xff\xfe"
+NO_HASH: Final = b"0" * 64
+NET: Final = (fn.dense(fn.Key(0), 2, 1), fn.Dropout(0.5), fn.Residual((fn.Tanh(),)), (fn.LeakyReLU(),))
+STATE: Final = fn.TrainState.create(NET, fn.Momentum(learning_rate=0.1), key=fn.Key(1, (2,)))
+
+
+@frozen
+class Target:
+    """What is fuzzed: the function, the bytes that it begins with, and words that belong into such files."""
+
+    read: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+    words: tuple[bytes, ...] = ()
+
+
+def file_of(content: bytes, name: str = "input") -> Path:
+    """A file of this content; always the same one."""
+    path = DIRECTORY / name
+    path.write_bytes(content)
+    return path
+
+
+# ----------------------------------------------------------------------------------------------------- IDX
+
+
+def read_idx(data: bytes) -> None:
+    """Read an IDX file; what is read has the elements that the file has."""
+    try:
+        array = datasets.read_idx(file_of(data))
+    except fn.DatasetFormatError:
+        return
+    assert array.size * array.itemsize == len(data) - 4 - 4 * array.ndim
+    assert array.dtype.isnative
+    big = np.ascontiguousarray(array, array.dtype.newbyteorder(">"))
+    assert big.tobytes() == data[4 + 4 * array.ndim :]
+
+
+def read_gzip(data: bytes) -> None:
+    """Read a gzip file: the bytes as they are, or members of the parts between separators and then the last part."""
+    content = data[1:]
+    if data[:1] == b"S":
+        *parts, rest = content.split(SEPARATOR)
+        content = b"".join(gzip.compress(part, 1, mtime=0) for part in parts) + rest
+    try:
+        array = datasets.read_idx(file_of(content))
+    except fn.DatasetFormatError:
+        return
+    unpacked = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    assert unpacked[4 + 4 * array.ndim :] == np.ascontiguousarray(array, array.dtype.newbyteorder(">")).tobytes()
+
+
+IDX_SEEDS: Final = (
+    b"\0\0\x08\1\0\0\0\3abc",
+    b"\0\0\x0b\2\0\0\0\1\0\0\0\2abcd",
+    b"\0\0\x0e\3\0\0\0\1\0\0\0\1\0\0\0\1abcdefgh",
+    b"\0\0\x0d\1\0\0\0\2\x7f\xc0\0\0\xff\x80\0\0",
+    b"\0\0\x08\3\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff",
+)
+GZIP_SEEDS: Final = (
+    *(b"S" + seed + SEPARATOR for seed in IDX_SEEDS),
+    b"S" + SEPARATOR.join((IDX_SEEDS[0], IDX_SEEDS[1], b"")),
+    b"S" + IDX_SEEDS[0] + SEPARATOR + b"junk",
+    *(b"R" + gzip.compress(seed, 9, mtime=0) for seed in IDX_SEEDS),
+    b"R\x1f\x8b\x08\x1e" + bytes(6) + b"\2\0abname\0comment\0",
+)
+
+# --------------------------------------------------------------------------------------------- checkpoints
+
+
+def sealed(text: bytes, arrays: bytes) -> bytes:
+    """A checkpoint with a right length and a right SHA-256, whatever the header says."""
+    text += b" " * (-len(text) % 8)
+    text = text.replace(NO_HASH, hashlib.sha256(text + arrays).hexdigest().encode())
+    return len(text).to_bytes(8, "little") + text + arrays
+
+
+def unsealed(value: object) -> tuple[bytes, bytes]:
+    """The header of a value's checkpoint, without its hash, and the arrays."""
+    path = DIRECTORY / "seed"
+    save: Callable[..., None] = fn.save
+    save(path, value)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    text = content[8 : 8 + length].rstrip()
+    metadata = json.loads(text)["__metadata__"]
+    return text.replace(metadata["sha256"].encode(), NO_HASH), content[8 + length :]
+
+
+def with_structure(structure: bytes) -> bytes:
+    """The state's checkpoint with another structure."""
+    header, arrays = STATE_PARTS
+    said = json.loads(header)
+    said["__metadata__"]["structure"] = structure.decode("latin-1")
+    return sealed(json.dumps(said, separators=(",", ":")).encode(), arrays)
+
+
+def read_checkpoint(data: bytes) -> None:
+    """Read a checkpoint: bytes as they are, a sealed header and arrays, or a sealed structure; it is saved the same."""
+    content = data[1:]
+    if data[:1] == b"S":
+        text, _, arrays = content.partition(SEPARATOR)
+        content = sealed(text, arrays)
+    elif data[:1] == b"T":
+        content = with_structure(content)
+    try:
+        value = fn.load(file_of(content), allow_nonfinite=data[:1] == b"S")
+    except fn.CheckpointError:
+        return
+    fn.save(DIRECTORY / "again", value)
+    assert same_but_for_the_environment((DIRECTORY / "again").read_bytes(), content)
+    repr(value)
+
+
+def same_but_for_the_environment(saved: bytes, content: bytes) -> bool:
+    """Whether two checkpoints differ in nothing but where they were made, and so in their hash."""
+    parts: list[object] = []
+    for each in (saved, content):
+        length = int.from_bytes(each[:8], "little")
+        header = json.loads(each[8 : 8 + length])
+        for entry in ("environment", "sha256"):
+            del header["__metadata__"][entry]
+        parts.append((list(header.items()), each[8 + length :]))
+    return parts[0] == parts[1]
+
+
+STATE_PARTS: Final = unsealed(STATE)
+VALUES: Final = (STATE, NET, (), (fn.LeakyReLU(0.25), fn.Reshape((1, 2))), fn.Fit(STATE, STATE, 0, 0, (0.5,), (0.25,)))
+CHECKPOINT_SEEDS: Final = (
+    *(b"S" + SEPARATOR.join(unsealed(value)) for value in VALUES),
+    *(b"R" + sealed(*unsealed(value)) for value in VALUES),
+    *(b"T" + json.loads(unsealed(value)[0])["__metadata__"]["structure"].encode() for value in VALUES),
+    b'T{"record":["funcnet.Batch",{"x":{"scalar":["float32","0000803f"]},"y":null,"weight":null}]}',
+)
+CHECKPOINT_WORDS: Final = tuple(
+    b'__metadata__ "structure" "environment" "sha256" funcnet_format data_offsets "shape" "dtype" "F32" "F64" '
+    b'{"record":[" {"float":" {"scalar":[" {"array":[" {"name":" funcnet. funcnet.Dense funcnet.TrainState '
+    b"funcnet.Dropout funcnet.Residual funcnet.Reshape funcnet.Key funcnet.SGD funcnet.softmax_cross_entropy "
+    b'float64 int8 bool "weight" "bias" "net" "rate" "key" null true 18446744073709551616 -1 0x1p+0 inf nan'.split()
+)
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+
+def sealed_row(row: fn.RunRow) -> bytes:
+    """A row's line, with a right hash."""
+    return json.dumps(attrs.asdict(row.sealed())).encode() + b"\n"
+
+
+def read_rows(data: bytes) -> None:
+    """Read a run's rows: the bytes as they are, or the first line sealed."""
+    content = data[1:]
+    if data[:1] == b"S":
+        try:
+            content = sealed_row(fn.RunRow(**json.loads(content)))
+        except (ValueError, TypeError, RecursionError):
+            return
+    file_of(content, ROWS)
+    try:
+        run = fn.load_run(DIRECTORY)
+    except fn.CheckpointError:
+        return
+    lines = b"".join(json.dumps(attrs.asdict(row)).encode() + b"\n" for row in run.rows)
+    assert content.startswith(lines)
+    assert b"\n" not in content[len(lines) :]
+
+
+FIRST: Final = fn.RunRow(None, 0, "", "a", "", "b", "native", "c").sealed()
+ROW_SEEDS: Final = (
+    b"R" + sealed_row(FIRST),
+    b"R" + sealed_row(FIRST) + sealed_row(attrs.evolve(FIRST, epoch=0, steps=2, previous=FIRST.hash)),
+    b"R" + sealed_row(FIRST) + b"torn",
+    b"S" + sealed_row(FIRST),
+)
+
+# ----------------------------------------------------------------------------------------- a planted fault
+
+
+def read_wrongly(data: bytes) -> None:
+    """Fail on files whose first axis has 7 elements: fuzzing must find one."""
+    read_idx(data)
+    if data[4:8] == b"\0\0\0\7":
+        raise LookupError
+
+
+TARGETS: Final[dict[str, Target]] = {
+    "idx": Target(read_idx, IDX_SEEDS),
+    "gzip": Target(read_gzip, GZIP_SEEDS, (SEPARATOR, b"\x1f\x8b\x08")),
+    "checkpoint": Target(read_checkpoint, CHECKPOINT_SEEDS, (SEPARATOR, NO_HASH, *CHECKPOINT_WORDS)),
+    "rows": Target(read_rows, ROW_SEEDS, (b'"epoch"', b"null", b"true", b"portable", b"\n")),
+    "planted": Target(read_wrongly, IDX_SEEDS),
+}

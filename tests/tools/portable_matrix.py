@@ -1,0 +1,264 @@
+"""The whole matrix of machines that one machine can pretend to be, for the reference runs of portable arithmetic.
+
+Run: python tests/tools/portable_matrix.py [--here]
+
+Each cell is a new process: a BLAS kernel family, a number of BLAS threads, a SIMD level of NumPy, the C library's own
+choice of CPU features or not, and a Python with a NumPy. Each checks that its settings took effect. All must end in the
+committed fingerprints, of synthetic data and, where ``FUNCNET_DATA`` has it, of MNIST; native runs must differ between
+the cells of each Python, so that the test can see. A cell that cannot run here is said, with the reason. ``--here``
+stays with this Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import TypedDict
+
+import mnist_run
+from attrs import frozen
+
+from funcnet.runs.selftest import REFERENCE
+
+SOURCE = Path(__file__).parent.parent.parent
+KERNELS = {"Haswell": "Haswell", "SkylakeX": "SkylakeX", "Sandybridge": "Sandybridge", "Prescott": "Katmai|Prescott"}
+NEEDS = {"Haswell": "avx2", "SkylakeX": "avx512vl", "Sandybridge": "avx", "Prescott": "sse3|pni"}
+SIMD_NEW = {"all": "", "no AVX-512": "X86_V4 AVX512_ICL", "no AVX2": "X86_V3 X86_V4 AVX512_ICL"}
+_OLD_512 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL"
+SIMD_OLD = {"all": "", "no AVX-512": _OLD_512, "no AVX2": f"AVX2 FMA3 {_OLD_512}"}
+TUNABLES = {"all": "", "no AVX2": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F"}
+PYTHONS = (("3.11", "numpy==1.26.4"), ("3.11", "numpy==2.0.2"), ("3.11", "numpy"), ("3.13", "numpy"))
+VARIABLES = frozenset({
+    *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"),
+    *("OPENBLAS_DEFAULT_NUM_THREADS", "NPY_DISABLE_CPU_FEATURES", "GLIBC_TUNABLES", "PYTHONPATH"),
+})  # fmt: skip
+
+CELL = """
+import hashlib, json, math, sys
+from importlib import import_module
+import numpy as np
+from threadpoolctl import threadpool_info
+from funcnet.runs.selftest import reference_run
+import mnist_run
+core = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
+features = import_module(core + "._multiarray_umath").__cpu_features__
+blas = next(each for each in threadpool_info() if each["user_api"] == "blas")
+home = mnist_run.directory()
+libm = [f(i / 1000).hex() for f in (math.exp, math.cos, math.tanh) for i in range(1, 3000)]
+print(json.dumps({
+    "portable": reference_run("portable", epochs=int(sys.argv[1])),
+    "mnist": home and mnist_run.mnist_run(home)[0],
+    "native": reference_run("native", epochs=2),
+    "kernel": blas["architecture"],
+    "threads": blas["num_threads"],
+    "avx2": bool(features.get("X86_V3", features.get("AVX2"))),
+    "avx512": bool(features.get("X86_V4", features.get("AVX512_SKX"))),
+    "libm": hashlib.sha256(" ".join(libm).encode()).hexdigest(),
+    "numpy": np.__version__,
+}))
+"""
+
+
+class Said(TypedDict):
+    """What a cell's process prints: fingerprints, and which settings are in force."""
+
+    portable: str
+    mnist: str | None
+    native: str
+    kernel: str
+    threads: int
+    avx2: bool
+    avx512: bool
+    libm: str
+    numpy: str
+
+
+@frozen
+class Cell:
+    """One pretended machine."""
+
+    kernel: str
+    threads: int
+    simd: str
+    libm: str
+
+    def environment(self, *, old_names: bool) -> dict[str, str]:
+        """The variables that make it."""
+        simd = (SIMD_OLD if old_names else SIMD_NEW)[self.simd]
+        settings = {"OPENBLAS_CORETYPE": self.kernel, "OPENBLAS_NUM_THREADS": str(self.threads)}
+        settings |= {"NPY_DISABLE_CPU_FEATURES": simd} if simd else {}
+        return settings | ({"GLIBC_TUNABLES": TUNABLES[self.libm]} if TUNABLES[self.libm] else {})
+
+    def missing(self) -> str:
+        """Why this machine cannot pretend to be that one; empty if it can."""
+        needed = [NEEDS[self.kernel]]
+        needed += ["avx512vl"] if self.simd == "no AVX-512" else []
+        needed += ["avx2"] if "no AVX2" in (self.simd, self.libm) else []
+        for feature in needed:
+            if not any(map(cpu_has, feature.split("|"))):
+                return f"the processor has no {feature}"
+        return "" if self.threads <= processors() else f"{self.threads} threads need as many processors"
+
+
+def cpu_has(feature: str) -> bool:
+    """Whether this CPU has a feature, by the name that Linux gives it."""
+    return feature in Path("/proc/cpuinfo").read_text().split()
+
+
+def processors() -> int:
+    """How many this process may use: as many threads BLAS will start."""
+    return len(os.sched_getaffinity(0))
+
+
+def cells() -> list[Cell]:
+    """The whole matrix of one Python, the plainest cells first."""
+    return [Cell(*values) for values in product(KERNELS, (1, 2), SIMD_NEW, TUNABLES)]
+
+
+def has_old_names(python: Path) -> bool:
+    """Whether an interpreter's NumPy has the names of CPU features that it had before 2.4."""
+    program = "import numpy; print(numpy.__version__)"
+    version = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) < (2, 4)
+
+
+def run_program(python: Path, program: str, cell: Cell, *arguments: str, old_names: bool = False) -> str:
+    """What a program prints in a cell.
+
+    Raises:
+        RuntimeError: If it fails.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    path = os.pathsep.join((str(SOURCE), str(SOURCE / "tests"), str(SOURCE / "tests" / "tools")))
+    environment |= cell.environment(old_names=old_names) | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    command = [str(python), "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{cell}: {done.stderr}")
+    return done.stdout
+
+
+def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15) -> Said:
+    """What a cell says."""
+    said: Said = json.loads(run_program(python, CELL, cell, str(epochs), old_names=old_names))
+    return said
+
+
+def check_effect(cell: Cell, said: Said, plain_libm: str) -> None:
+    """A setting without effect makes the cell worthless: say so.
+
+    Args:
+        cell: What was set.
+        said: What took effect.
+        plain_libm: What the C library gives this Python when nothing is set.
+
+    Raises:
+        RuntimeError: If they differ.
+    """
+    wrong = {
+        "kernel": said["kernel"] not in KERNELS[cell.kernel].split("|"),
+        "threads": said["threads"] != cell.threads,
+        "avx512": said["avx512"] != (cell.simd == "all" and cpu_has("avx512vl")),
+        "avx2": said["avx2"] != (cell.simd != "no AVX2" and cpu_has("avx2")),
+        "libm": (said["libm"] == plain_libm) != (cell.libm == "all"),
+    }
+    if any(wrong.values()):
+        names = ", ".join(name for name, is_wrong in wrong.items() if is_wrong)
+        raise RuntimeError(f"{cell}: a setting took no effect ({names}); it says {said}")
+
+
+def interpreters(directory: Path) -> Iterator[tuple[str, Path | None]]:
+    """A fresh environment for each Python and NumPy; None for a Python that is not found."""
+    for version, numpy in PYTHONS:
+        candidates = [
+            shutil.which(f"python{version}"),
+            *map(str, Path.home().glob(f".pyenv/versions/{version}*/bin/python")),
+        ]
+        working = (
+            each for each in candidates if each and not subprocess.call([each, "-c", ""], stderr=subprocess.DEVNULL)
+        )
+        base = next(working, None)
+        home = directory / f"{version}-{numpy}"
+        if base is not None:
+            subprocess.run([base, "-m", "venv", home], check=True)
+            install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", numpy, "attrs", "threadpoolctl"]
+            subprocess.run(install, check=True)
+        yield f"Python {version}, {numpy}", None if base is None else home / "bin" / "python"
+
+
+def check_bits(name: str, cell: Cell, said: Said) -> None:
+    """The portable runs are the committed ones.
+
+    Raises:
+        RuntimeError: If one is not.
+    """
+    wanted = {"portable": REFERENCE, "mnist": mnist_run.REFERENCE}
+    got = {"portable": said["portable"], "mnist": said["mnist"] or wanted["mnist"]}
+    if got != wanted:
+        raise RuntimeError(f"{name}, {cell}: portable arithmetic differs: {got} instead of {wanted}")
+
+
+def run_all(name: str, python: Path) -> tuple[int, set[str], Counter[str]]:
+    """Every cell of one interpreter: how many ran, their native fingerprints, and why the others did not run.
+
+    Raises:
+        RuntimeError: At the first portable run that differs, the first setting without effect, or if no cell's native
+            run differs from another's.
+    """
+    native: set[str] = set()
+    unrun: Counter[str] = Counter()
+    count, old_names, plain_libm, said = 0, has_old_names(python), "", None
+    for cell in cells():
+        reason = cell.missing()
+        if reason:
+            unrun[reason] += 1
+            continue
+        said = run_cell(python, cell, old_names=old_names)
+        plain_libm = plain_libm or said["libm"]
+        check_effect(cell, said, plain_libm)
+        check_bits(name, cell, said)
+        native.add(said["native"])
+        count += 1
+        print(f"\r{name}: {count} cells", end="", flush=True)
+    numpy = said["numpy"] if said else "none"
+    print(f"\r{name} (NumPy {numpy}): {count} cells, one portable fingerprint, {len(native)} native ones")
+    for reason, cells_without in unrun.items():
+        print(f"{name}: {cells_without} cells cannot run here: {reason}")
+    if len(native) < 2:
+        raise RuntimeError(f"{name}: no setting changed native arithmetic: the matrix cannot see")
+    return count, native, unrun
+
+
+def main() -> int:
+    """Run the matrix; 1 if a part of it could not be run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--here", action="store_true", help="this Python and NumPy only")
+    total, native, unrun = 0, set[str](), Counter[str]()
+    with tempfile.TemporaryDirectory() as directory:
+        here = [("this Python", Path(sys.executable))]
+        for name, python in here if parser.parse_args().here else interpreters(Path(directory)):
+            if python is None:
+                unrun[f"{name} was not found"] += len(cells())
+                continue
+            count, fingerprints, without = run_all(name, python)
+            total, native, unrun = total + count, native | fingerprints, unrun + without
+    print(f"{total} cells: portable arithmetic has one result, native arithmetic {len(native)}")
+    print(f"synthetic data: {REFERENCE}")
+    print(f"MNIST: {mnist_run.REFERENCE if mnist_run.directory() else 'not run, FUNCNET_DATA has none'}")
+    for reason, cells_without in unrun.items():
+        print(f"not run: {cells_without} cells, {reason}")
+    return 1 if unrun else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

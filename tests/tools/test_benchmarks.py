@@ -1,0 +1,174 @@
+"""The benchmark: it runs with whatever is installed, its contenders compute the same, its figures are arithmetic."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.agreement import check_training
+from benchmarks.contenders import FLOOR, FUNCNET, IMAGE_TRAINERS, PREDICTORS, TRAINERS, trainers
+from benchmarks.footprint import LIBRARIES, distributions, import_times, installed_bytes
+from benchmarks.table import Figure, rows, text
+from benchmarks.timing import Task, Timing, measure
+from benchmarks.workloads import WORKLOADS, Problem, Workload
+from networks import CASES
+from surroundings import ROOT, TESTS
+
+import funcnet as fn
+
+COMMAND = Path(__file__).parent / "benchmarks" / "run.py"
+SMALL = Workload("small", (6, 5, 4, 3), 4, 32)
+OURS = [entry for entry in TRAINERS if entry.library in {"numpy", "funcnet"}]
+
+
+def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
+    """A row a contender that is installed, in the table and in the JSON; what became of each of funcnet's steps."""
+    saved = tmp_path / "out.json"
+    sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001")
+    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6,W8,W9", *sizes, "--json", str(saved)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(saved.read_text())
+    measured = {workload.name: trainers(workload) for workload in WORKLOADS}
+    measured["W6"] = [entry for entry in PREDICTORS if entry.installed]
+    entries = [(name, entry) for name in ("W4", "W6", "W8", "W9") for entry in measured[name]]
+    expected = [(name, entry.name) for name, entry in entries]
+    programs = [(name, entry.name) for name, entry in entries if entry.library == "funcnet" and name != "W6"]
+    assert [(row["workload"], row["contender"]) for row in found["rows"]] == expected
+    assert [(row["workload"], row["contender"]) for row in found["programs"]] == programs
+    assert all(row["calls"] > 30 and row["megabytes"] > 0 and row["milliseconds"] > 0 for row in found["programs"])
+    lines = [line for line in result.stdout.splitlines() if line.startswith("| W")]
+    assert [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in lines] == expected + programs
+    assert {"processor", "threads", "python", "numpy", "blas"} <= set(found["machine"])
+    assert all(row["value"] > 0 and row["to_floor"] > 0 for row in found["rows"])
+
+
+def test_the_command_measures_another_release(tmp_path: Path) -> None:
+    """A copy of funcnet under another name: each contender of funcnet's twice, the copy's ratio to its own twin."""
+    source = Path(fn.__file__).parent
+    for path in source.rglob("*.py"):
+        copy = tmp_path / "funcnet_other" / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text().replace("funcnet", "funcnet_other"))
+    saved = tmp_path / "out.json"
+    sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001", "--json", str(saved))
+    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6", "--against", "funcnet_other", *sizes]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = {row["contender"]: row for row in json.loads(saved.read_text())["rows"]}
+    names = [entry.name for entry in trainers(WORKLOADS[3]) if entry.library == "funcnet"]
+    twins = {name: name.replace("funcnet", "funcnet_other", 1) for name in names}
+    assert list(found) == [*FLOOR.values(), *(each for pair in twins.items() for each in pair)]
+    for name, twin in twins.items():
+        assert found[twin]["to_funcnet"] == pytest.approx(found[twin]["value"] / found[name]["value"])
+
+
+def test_every_row_of_the_table_of_layers_is_measured() -> None:
+    """A line each, with a time above 0."""
+    command = [sys.executable, str(COMMAND.with_name("layers.py")), "--rounds", "1", "--seconds", "0.0001"]
+    paths = (COMMAND.parent.parent, TESTS, TESTS / "layers", ROOT)
+    result = subprocess.run(
+        [*command, "--batch", "2", "--width", "8"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    _, *lines = result.stdout.splitlines()
+    longest = max(len(case.name) for case in CASES)
+    assert [line[:longest].rstrip() for line in lines] == [case.name for case in CASES]
+    assert all(float(line[longest + 17 :].split()[0]) > 0 for line in lines)
+
+
+def test_the_command_refuses_what_is_not_there() -> None:
+    """A workload that does not exist, no thread, a release that is not importable."""
+    refused = {
+        "--workloads W0": "no such workload: W0",
+        "--threads 0": "--threads",
+        "--against f_o": "no module named f_o",
+    }
+    for arguments, reason in refused.items():
+        command = [sys.executable, str(COMMAND), *arguments.split()]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert reason in result.stderr
+
+
+def test_funcnet_and_the_post_compute_the_same() -> None:
+    """The losses and weights of an epoch without shuffling, in portable arithmetic, too; in W1's sizes, too."""
+    check_training(SMALL, OURS)
+    check_training(WORKLOADS[0], OURS)
+
+
+def test_the_lenets_compute_the_same() -> None:
+    """funcnet and plain NumPy: the losses, kernels and matrices of an epoch without shuffling."""
+    ours = [entry for entry in IMAGE_TRAINERS if entry.library in {"numpy", "funcnet"}]
+    check_training(next(workload for workload in WORKLOADS if workload.kind == "images"), ours)
+
+
+def test_another_computation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A contender that trains at another rate does not pass."""
+    monkeypatch.setattr("benchmarks.contenders.functional.LEARNING_RATE", 0.11)
+    with pytest.raises(AssertionError, match="funcnet float32 computes another"):
+        check_training(SMALL, OURS)
+
+
+def test_starting_again_gives_the_initial_weights() -> None:
+    """What an epoch did is undone."""
+    problem = Problem(SMALL)
+    for entry in OURS:
+        trainer = entry.trainer(problem)
+        trainer.epoch()
+        trainer.start()
+        for got, weight in zip(trainer.weights(), problem.weights, strict=True):
+            assert np.array_equal(got, weight.astype(entry.precision)), entry.name
+
+
+def test_an_epoch_has_whole_batches_only() -> None:
+    """Nobody has a smaller last batch, and labels are learnable."""
+    problem = Problem(SMALL, rows=30)
+    assert problem.steps == 7
+    assert problem.x32.shape == problem.x64.shape == (28, 6)
+    assert len(np.unique(problem.labels)) > 1
+
+
+def test_rounds_are_interleaved() -> None:
+    """Two runs to warm up; then each round runs every task, beginning with another one."""
+    order: list[str] = []
+    tasks = [Task(int, partial(order.append, name)) for name in "abc"]
+    timings = measure(tasks, 2, seconds=0.0)
+    assert "".join(order) == "abcabc" + "abc" + "bca"
+    assert [len(timing.rounds) for timing in timings] == [2, 2, 2]
+
+
+def test_ratios_are_to_funcnet_and_to_the_floor() -> None:
+    """Medians, scaled; the floor is that of the row's own precision."""
+    floor = FLOOR["float32"]
+    timings = {floor: (1.0, 2.0, 9.0), FUNCNET: (4.0, 4.0, 4.0)}
+    figures = [Figure(name, Timing(rounds), floor) for name, rounds in timings.items()]
+    first, second = rows("W1", figures, scale=10, unit="µs/step")
+    assert (first.value, first.best, first.to_funcnet, first.to_floor) == (20, 10, 0.5, 1)
+    assert (second.value, second.to_funcnet, second.to_floor, second.spread) == (40, 1, 2, 0)
+    assert len({len(line) for line in text([first, second]).splitlines()}) == 1
+
+
+def test_an_install_counts_what_it_needs() -> None:
+    """funcnet is NumPy, attrs and itself."""
+    libraries = {library.name: library for library in LIBRARIES}
+    assert set(distributions(libraries["funcnet"].roots)) == {"numpy", "attrs"}
+    own = installed_bytes(libraries["funcnet"]) - installed_bytes(libraries["NumPy alone"])
+    assert 100_000 < own < 5_000_000
+
+
+def test_an_import_is_timed_in_a_new_process() -> None:
+    """Though it is loaded here."""
+    (timing,) = import_times([library for library in LIBRARIES if library.name == "NumPy alone"], 1)
+    assert 0 < timing.median < 60

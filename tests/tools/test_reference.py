@@ -1,0 +1,72 @@
+"""The API reference: every public name stands in it, once, in a section; every docstring is one that it can show."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import funcnet as fn
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def configuration() -> Any:
+    """The reference's configuration, as a module."""
+    spec = importlib.util.spec_from_file_location("reference_configuration", REFERENCE / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CONFIGURATION = configuration()
+
+
+def test_every_public_name_stands_in_it_once() -> None:
+    """As a class, a function, a type, or a module with what it has."""
+    page = CONFIGURATION.page()
+    for name in fn.__all__:
+        entries = rf"^\.\. (?:autoclass:: funcnet\.|autofunction:: funcnet\.|py:data:: ){name}$"
+        found = len(re.findall(entries, page, re.MULTILINE)) + len(
+            re.findall(rf"^Names in ``fn\.{name}``:", page, re.MULTILINE)
+        )
+        assert found == 1, name
+
+
+def test_every_section_has_names() -> None:
+    """A module that moved is missed."""
+    found = CONFIGURATION.sections()
+    assert list(found)[: len(CONFIGURATION.SECTIONS)] == list(CONFIGURATION.SECTIONS)
+    assert next(iter(found["Layers"])) == "funcnet.layers.dense"
+    assert found["Networks"]["funcnet.network.passes"].index("forward") < found["Networks"][
+        "funcnet.network.passes"
+    ].index("backward")
+
+
+def test_types_are_told_in_words() -> None:
+    """The string under an alias."""
+    page = CONFIGURATION.page()
+    for name in CONFIGURATION.ALIASES:
+        assert re.search(rf"^\.\. py:data:: {name}\n\n   \S", page, re.MULTILINE), name
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="the extra 'docs' is not installed")
+def test_it_is_built_without_a_warning(tmp_path: Path) -> None:
+    """With every name in its page, aliases by their names, and defaults by their values."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", str(REFERENCE), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "index.html").read_text()
+    for name in fn.__all__:
+        assert name in {"arithmetic", "datasets", "initializers", "metrics", "random"} or re.search(
+            rf'id="(?:funcnet\.)?{name}"', page
+        ), name
+    assert "TypeAliasForwardRef" not in page
+    assert "attr_dict" not in page
