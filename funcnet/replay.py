@@ -23,10 +23,10 @@ from funcnet.arithmetic import in_force
 from funcnet.errors import NonFiniteError, ReplayWarning
 from funcnet.settings import INFINITY, check_callable, check_count
 from funcnet.tracing import NotTraceable, Opaque
-from funcnet.tracing.functions import name_of, place_of
+from funcnet.tracing.functions import place_of
 from funcnet.tracing.program import StateMemory
-from funcnet.tracing.recorder import kind_of, recording
-from funcnet.tracing.structure import BY_VALUE, fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
+from funcnet.tracing.recorder import is_array, kind_of, name_of, recording
+from funcnet.tracing.structure import BY_VALUE, fields_of, leaves_of, same_leaf, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
 S = TypeVar("S")
@@ -250,14 +250,13 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 
     def run(state: S, batch: B) -> tuple[S, float]:
         state, loss = step(state, batch)
-        number: Any = loss
-        if is_array(number) and not number.ndim:  # of a step of the user's own
-            number = number.item()
+        given: Any = loss  # a user's step may return an array without axes
+        number: Any = given.item() if is_array(given) and not given.ndim else given
         if not -INFINITY < number < INFINITY:
             raise NonFiniteError(f"the loss is {number}; the learning rate may be too high")
         return state, number
 
-    run.__name__ = name_of(step)
+    run.__qualname__ = name_of(step)
     return run
 
 
