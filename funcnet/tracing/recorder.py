@@ -37,6 +37,11 @@ def layout(array: AnyArray) -> Layout:
     return array.shape, array.strides, array.dtype
 
 
+def c_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """The strides of an array in C order."""
+    return np.empty(shape, dtype).strides
+
+
 def is_array(x: object) -> TypeGuard[AnyArray]:
     """Whether it is an array, as ``isinstance`` says it."""
     return isinstance(x, np.ndarray)
