@@ -26,7 +26,7 @@ from funcnet.tracing import NotTraceable, Opaque
 from funcnet.tracing.functions import place_of
 from funcnet.tracing.program import StateMemory
 from funcnet.tracing.recorder import is_array, kind_of, name_of, recording
-from funcnet.tracing.structure import BY_VALUE, fields_of, leaves_of, same_leaf, structure_of, with_leaves
+from funcnet.tracing.structure import BY_VALUE, fields_of, is_leaf, leaves_of, same_leaf, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
 S = TypeVar("S")
@@ -150,7 +150,7 @@ class _MatcherText:
             self.leaves.append(name)
             return
         self._check(f"type({name}) is not {self._bound(kind)}")
-        if any(leaf is tree for leaf in leaves_of(tree)):
+        if is_leaf(tree):
             self.leaves.append(name)
             return
         fields = fields_of(kind)
@@ -216,6 +216,14 @@ def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
         yield programs
     finally:
         _kept.give(known, programs)
+
+
+def _structure(tree: object) -> Hashable | None:
+    """A tree's structure; None if a part has no hash."""
+    try:
+        return structure_of(tree)
+    except TypeError:
+        return None
 
 
 def _known(function: object) -> tuple[Hashable, ...]:
@@ -314,7 +322,7 @@ class _Fold(Generic[S, B, R]):
         leaves: list[Any] = [] if self._leaves is None else self._leaves + given
         for trace in shape.traces if leaves else ():
             if not trace.verified:
-                done = self._verified(trace, leaves, batch)
+                done = self._verified(trace, shape, leaves, batch)
                 if done is not None:
                     return done[0]
                 continue
@@ -330,10 +338,7 @@ class _Fold(Generic[S, B, R]):
 
     def _in_another_shape(self, batch: B) -> R:
         """The result of a step whose batch does not have the last one's shape."""
-        try:
-            structure = structure_of(batch) if self._programs is not None else None
-        except TypeError:  # something in it has no hash
-            structure = None
+        structure = None if self._programs is None else _structure(batch)
         if self._programs is None or structure is None:
             return self._plain(batch)[1]
         shape = self._programs.last = self._programs.shapes.get(structure)
@@ -369,7 +374,7 @@ class _Fold(Generic[S, B, R]):
         result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
         return result
 
-    def _verified(self, trace: Trace, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
+    def _verified(self, trace: Trace, shape: _Shape, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
         """A program's first replay beside the plain function, whose result counts; None if the program does not fit."""
         before = self.value()
         try:
@@ -385,12 +390,8 @@ class _Fold(Generic[S, B, R]):
         )
         if not trace.verified:
             self._leave(state)
-            self._discard(self._shape_of(trace))
+            self._discard(shape)
         return (result,)
-
-    def _shape_of(self, trace: Trace) -> _Shape:
-        shapes = self._programs.shapes.values() if self._programs else ()
-        return next(shape for shape in shapes if trace in shape.traces)
 
     def _discard(self, shape: _Shape) -> None:
         """Go on plainly: what differs between two computations is not pure."""
@@ -412,11 +413,7 @@ class _Fold(Generic[S, B, R]):
 
     def _has_structure(self, state: S) -> bool:
         """Whether the programs are for such a state."""
-        programs = self._programs
-        try:
-            return programs is not None and structure_of(state) == programs.structure
-        except TypeError:  # something in it has no hash
-            return False
+        return self._programs is not None and _structure(state) == self._programs.structure
 
     def _leave(self, state: S) -> None:
         self._state, self._leaves = state, None
