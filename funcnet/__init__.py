@@ -28,7 +28,6 @@ from funcnet.core.errors import ReplayWarning as ReplayWarning
 from funcnet.core.errors import ShapeError as ShapeError
 from funcnet.core.errors import StructureError as StructureError
 from funcnet.core.names import register_name as register_name
-from funcnet.core.records import evolve as evolve
 from funcnet.core.trees import astype as astype
 from funcnet.core.trees import equal as equal
 from funcnet.core.trees import map_parameters as map_parameters

@@ -11,6 +11,7 @@ import itertools
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -252,6 +253,17 @@ def measured(name: str, pair: Any, settings: Any) -> object:
     return getattr(fn.metrics, name)(*pair, **settings)
 
 
+def drawn(key: Any, shape: Any, count: Any) -> object:
+    """Numbers of every distribution."""
+    random = fn.random
+    return (
+        random.normal(key, shape),
+        random.uniform(key, shape),
+        random.permutation(key, count),
+        random.words(key, count),
+    )
+
+
 def summarized(params: Any, shape: Any) -> object:
     """A summary in both forms."""
     found = fn.summary(params, shape)
@@ -414,7 +426,7 @@ ROWS: Final[dict[str, Row]] = {
     "batch_norm": row(keyed(fn.batch_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "binary_cross_entropy": row(with_examples(fn.binary_cross_entropy, 0), a.TARGETS),
     "calibrate": row(fn.calibrate, a.NETWORKS, a.INPUTS),
-    "cast": row(fn.astype, a.NETWORKS, a.FLOAT_TYPES),
+    "astype": row(fn.astype, a.NETWORKS, a.FLOAT_TYPES),
     "check_gradients": row(checked, a.NETWORKS, a.INPUTS, a.RATES),
     "check_layer": row(fn.check_layer, a.NETWORKS, a.INPUTS),
     "clip_by_global_norm": row(fn.clip_by_global_norm, a.NETWORKS, a.RATES),
@@ -428,6 +440,8 @@ ROWS: Final[dict[str, Row]] = {
     "datasets": row(read, st.binary(max_size=40)),
     "dense": row(keyed(fn.dense, "dtype"), a.KEYS, a.COUNTS, a.COUNTS, a.FLOAT_TYPES),
     "environment": row(fn.environment),
+    "trained_arrays": row(fn.trained_arrays, a.NETWORKS),
+    "map_parameters": row(partial(fn.map_parameters, np.add), a.NETWORKS, a.NETWORKS),
     "equal": row(fn.equal, a.NETWORKS, a.NETWORKS),
     "evaluate": row(with_examples(fn.evaluate), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "explain": row(with_examples(explained), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
@@ -461,6 +475,7 @@ ROWS: Final[dict[str, Row]] = {
     "poisson": row(with_examples(fn.poisson, 0), a.TARGETS),
     "predict": row(keyed(fn.predict, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
     "predict_proba": row(keyed(fn.predict_proba, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
+    "random": row(drawn, a.KEYS, SIZES, a.COUNTS),
     "rms_norm": row(keyed(fn.rms_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "save": row(saved, VALUES),
     "scale_images": row(fn.scale_images, st.one_of(a.BATCHES, st.builds(a.batch, a.BYTES, a.LABELS, st.none()))),
@@ -483,6 +498,7 @@ ROWS: Final[dict[str, Row]] = {
 }  # fmt: skip
 
 NOT_CALLED: Final = {
+    "arithmetic": "its functions get arrays that a layer or a loss has checked",
     **dict.fromkeys(
         [
             "Array",

@@ -42,6 +42,7 @@ def register_name(thing: Named, name: str | None = None) -> None:
 
     Example:
         >>> import funcnet as fn
+        >>> from attrs import frozen
         >>> @frozen
         ... class Halving:
         ...     rate: float

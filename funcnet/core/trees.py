@@ -131,6 +131,7 @@ def trained_arrays(tree: Tree) -> list[Array]:
         >>> [array.shape for array in trained_arrays(fn.mlp(fn.Key(0), (3, 2)))]
         [(3, 2), (2,)]
     """
+    check_tree("trained_arrays", tree)
     return [leaf.array for leaf in leaves(tree) if leaf.trained]
 
 

@@ -70,7 +70,7 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     check_iterable("train_epoch", "batches", batches)
     losses: list[float] = []
     try:
-        state = replayed_fold(step, state, batches, losses)
+        state = replayed_fold(step, state, batches, losses, context=in_force())
     except FuncnetError as error:
         if error.step is None:
             error.at_step(len(losses))

@@ -110,7 +110,7 @@ def fit(
         ...     step,
         ...     Fit.create(fn.mlp(fn.Key(0), (2, 2))),
         ...     lambda epoch: fn.minibatches(x, y, 1, key=fn.Key(0).child(epoch)),
-        ...     lambda net: evaluate(net, x, y, fn.softmax_cross_entropy),
+        ...     lambda net: fn.evaluate(net, x, y, fn.softmax_cross_entropy),
         ...     epochs=5,
         ... )
         >>> last, last.history["validation"].round(3)

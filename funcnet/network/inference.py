@@ -63,7 +63,8 @@ def _outputs(params: Network, x: Array, *, rowwise: bool) -> Array:
 
 
 def _tiles(params: Network, x: Array, result: Array) -> None:
-    outputs = replayed_map(forward, params, (_tile(x[start : start + TILE]) for start in range(0, len(x), TILE)))
+    tiles = (_tile(x[start : start + TILE]) for start in range(0, len(x), TILE))
+    outputs = replayed_map(forward, params, tiles, context=in_force())
     for start, output in zip(range(0, len(x), TILE), outputs, strict=True):
         result[start : start + TILE] = output[: len(x) - start]
 

@@ -238,7 +238,7 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
     """
     check_callable("value_and_grad", "loss", loss)
     with np.errstate(all="ignore"):  # a loss that is not finite is refused
-        return replayed_call(loss_and_grad, params, x, y, loss, weight)
+        return replayed_call(loss_and_grad, params, x, y, loss, weight, context=in_force())
 
 
 def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:

@@ -7,12 +7,14 @@ on the CPU. The words come from the Philox bit generator, and everything after t
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic.elementary import log, polynomial
+from funcnet.core.checks import MOST_ELEMENTS, check_count
+from funcnet.core.errors import ConfigError
 from funcnet.random.keys import Key, check_key
 from funcnet.tracing import whole
 
@@ -28,9 +30,21 @@ def words(key: Key, count: int) -> NDArray[np.uint64]:
         array([1587852024645073290, 2611271723512893552], dtype=uint64)
     """
     check_key("words", key)
+    check_count("words", "count", count, low=0, high=MOST_ELEMENTS)
     from numpy.random import Philox, SeedSequence  # noqa: PLC0415  # 8 ms of import time
 
     return Philox(SeedSequence(key.seed, spawn_key=key.path)).random_raw(count)
+
+
+def _size(subject: str, shape: object) -> int:
+    """The number of elements of a shape, which is checked."""
+    if not isinstance(shape, tuple):
+        raise ConfigError(f"shape must be a tuple of sizes, got {shape!r:.80}", subject=subject)
+    for size in cast("tuple[object, ...]", shape):
+        check_count(subject, "a size in shape", size, low=0)
+    count = math.prod(cast("tuple[int, ...]", shape))
+    check_count(subject, "the number of elements", count, low=0, high=MOST_ELEMENTS)
+    return count
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -40,11 +54,11 @@ def uniform(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
         >>> uniform(Key(42), (2,))
         array([0.08607763, 0.14155732])
     """
-    return (words(key, math.prod(shape)) >> np.uint64(11)).astype(np.float64).reshape(shape) * 2.0**-53
+    return (words(key, _size("uniform", shape)) >> np.uint64(11)).astype(np.float64).reshape(shape) * 2.0**-53
 
 
 def permutation(key: Key, count: int) -> NDArray[np.intp]:
-    """A random order of ``range(count)``: the stable argsort of as many words.
+    """A random order of ``range(count)``: the stable argsort of ``count`` words.
 
     Example:
         >>> permutation(Key(42), 5)
@@ -64,7 +78,7 @@ def normal(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
         >>> normal(Key(42), (2,))
         array([-1.3653112, -1.0733488])
     """
-    p = ((words(key, math.prod(shape)) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    p = ((words(key, _size("normal", shape)) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return _normal_quantile(p).reshape(shape)
 
 

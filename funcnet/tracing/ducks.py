@@ -1,7 +1,7 @@
-"""What stands for arrays, numbers and other values in a trace, and how NumPy's functions of them are recorded.
+"""The objects that represent arrays, numbers and other values in a trace, and how NumPy's functions record them.
 
-``Traced`` is no subclass of ``np.ndarray``: ``np.asarray`` and C code would take such a thing's numbers without a word.
-It computes as the array does, by NumPy's protocols, and refuses what it does not know.
+``Traced`` is not a subclass of ``np.ndarray``: ``np.asarray`` and C code would read the numbers of a subclass without a
+sign. It computes as the array does, by NumPy's protocols, and refuses every operation that it does not know.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from funcnet.tracing.recorder import (
     is_array,
     kind_of,
     layout,
+    name_of,
+    parts_of,
     raw,
     recording,
 )
@@ -37,35 +39,70 @@ TUPLE: Final[Any] = tuple  # the type checkers draw no conclusions from isinstan
 
 _STRUCTURE: Final = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory, np.shares_memory}
 _NEW: Final[dict[Any, int | None]] = {
-    np.empty_like: None,
-    np.zeros_like: 0,
-    np.ones_like: 1,
-    np.empty: None,
-    np.zeros: 0,
-    np.ones: 1,
+    **dict.fromkeys((np.empty, np.empty_like)),
+    **dict.fromkeys((np.zeros, np.zeros_like), 0),
+    **dict.fromkeys((np.ones, np.ones_like), 1),
 }
 _BLAS: Final = {
     *(np.dot, np.vdot, np.inner, np.tensordot, np.einsum, np.linalg.multi_dot, np.ndarray.dot),
     *(getattr(np.linalg, name) for name in ("matmul", "tensordot", "vecdot") if hasattr(np.linalg, name)),
 }
 _WRITING: Final = {np.place, np.putmask, np.fill_diagonal, np.put_along_axis, np.resize}
-_REDUCTIONS: Final[dict[Any, str]] = {
-    np.sum: "sum",
-    np.prod: "prod",
-    np.max: "max",
-    np.min: "min",
-    np.all: "all",
-    np.any: "any",
-    np.amax: "max",
-    np.amin: "min",
+_METHODS: Final = (
+    *("reshape", "transpose", "ravel", "squeeze", "swapaxes", "view", "diagonal", "flatten", "round", "searchsorted"),
+    *("dot", "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "mean", "var", "std"),
+    *("nonzero", "trace", "choose", "compress"),
+)
+_REDUCTIONS: Final[dict[str, np.ufunc]] = {
+    "sum": np.add,
+    "prod": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "all": np.logical_and,
+    "any": np.logical_or,
 }
+_REDUCERS: Final[dict[Any, str]] = {np.amax: "max", np.amin: "min"} | {getattr(np, name): name for name in _REDUCTIONS}
 _NUMBERS: Final = (bool, int, float, np.number, np.bool_)
 _POWERS: Final[dict[float, np.ufunc]] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
-"""What ``x ** n`` is for an array of floats, in every NumPy."""
+"""The ufunc that computes ``x ** n`` for an array of floats, in every version of NumPy."""
 _OF_KIND: Final = {"dtype", "shape", "ndim", "size", "itemsize", "nbytes", "strides"}
 
 
-class Traced(NDArrayOperatorsMixin, Duck):
+class _Operand(NDArrayOperatorsMixin, Duck):
+    """An array or a number: NumPy's protocols, and the refusals that both share."""
+
+    __slots__ = ()
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return call_ufunc(self.tape, ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return call_function(self.tape, func, args, kwargs)
+
+    def __array__(self, *_: Any, **__: Any) -> AnyArray:
+        if recording() is not self.tape:  # the trace is over, and the function kept the object
+            return np.asarray(self.raw())
+        return self.tape.refuse("np.asarray, or another function, took the numbers out of an array")
+
+    def __bool__(self) -> bool:
+        return self.tape.guard(self.operand(), bool(self.raw()))
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        return self.tape.refuse("a value that varies was pickled")
+
+
+def _refusing(name: str) -> Callable[..., Any]:
+    def refuse(self: Duck, *_: object) -> Any:
+        return self.tape.refuse(f"{name}() took a number out; mark the function with @fn.whole")
+
+    return refuse
+
+
+for _name in ("float", "int", "index", "complex", "round", "trunc", "floor", "ceil"):
+    setattr(_Operand, f"__{_name}__", _refusing(_name))
+
+
+class Traced(_Operand):
     """An array whose operations are recorded: ``isinstance(x, np.ndarray)``, but not ``type(x) is np.ndarray``."""
 
     __slots__ = ("array", "storage")
@@ -77,33 +114,16 @@ class Traced(NDArrayOperatorsMixin, Duck):
     __hash__: Any = None  # as an array
     base = None
 
-    def operand(self, apart: list[Storage] | None) -> Ref:
+    def operand(self, apart: list[Storage] | None = None) -> Ref:
         """Its memory, in its layout."""
         return self.tape.ref(self.storage, self.array, apart)
 
     def raw(self) -> AnyArray:
-        """The array of the step that is traced."""
+        """The array, as it is in the step that is traced."""
         return self.array
 
     def __len__(self) -> int:
         return len(self.array)
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return call_ufunc(self.tape, ufunc, method, inputs, kwargs)
-
-    def __array_function__(self, func: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return call_function(self.tape, func, args, kwargs)
-
-    def __array__(self, *_: Any, **__: Any) -> AnyArray:
-        if recording() is not self.tape:  # somebody kept it
-            return self.array
-        return self.tape.refuse("np.asarray, or another function, took the numbers out of an array")
-
-    def __bool__(self) -> bool:
-        return self.tape.guard(self.tape.ref(self.storage, self.array), bool(self.array))
-
-    def __reduce_ex__(self, _: Any) -> Any:
-        return self.tape.refuse("an array was pickled")
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__") and hasattr(np.ndarray, name):
@@ -115,12 +135,13 @@ class Traced(NDArrayOperatorsMixin, Duck):
         index: Any = place[0] if len(place) == 1 else place
         flat: Traced = self.reshape(-1) if isinstance(index, int) else self
         view = flat._view(index)
-        return _item(self.tape, view.operand(None), view.array.item())
+        return _item(self.tape, None, view.operand(), view.array.item())
 
     def __getitem__(self, index: Any) -> Any:
         if _is_basic(index):
             view, made = self._view(index), self.array[index]
-            return _element(self.tape, view.operand(None), made) if isinstance(made, np.generic) else view
+            number = isinstance(made, np.generic)
+            return _item(self.tape, operator.getitem, view.operand(), made) if number else view
         if any(isinstance(part, Number) for part in (index if isinstance(index, TUPLE) else (index,))):
             made = call(self.tape, _picked, (self, index), {})
             if type(made) is Traced:  # a copy in place of a view: neither may be written to from now on
@@ -129,9 +150,9 @@ class Traced(NDArrayOperatorsMixin, Duck):
         return call(self.tape, operator.getitem, (self, index), {})
 
     def _view(self, index: Any) -> Traced:
-        """Basic indexing, by numbers for all axes, too."""
+        """A view by basic indexing, also where the index has a number for every axis."""
         parts = index if isinstance(index, TUPLE) else (index,)
-        whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # never a NumPy number
+        whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # so NumPy gives no number
         return Traced(self.tape, self.storage, self.array[whole])
 
     def __setitem__(self, index: Any, new: Any) -> None:
@@ -141,15 +162,15 @@ class Traced(NDArrayOperatorsMixin, Duck):
             self._mutated(operator.setitem, index, new)
 
     def _mutated(self, func: Callable[..., Any], *args: Any) -> None:
-        """Let a function write into it."""
+        """Call a function that writes into this array."""
         operands = tuple(self.tape.encode(arg) for arg in args)
         self.tape.run(func, (self.array, *map(raw, args)), {})
-        self.tape.write(self.storage, self.operand(None), ("mutate", func, operands), {})
+        self.tape.write(self.storage, self.operand(), ("mutate", func, operands), {})
 
     def __pow__(self, other: Any) -> Any:
         return _power(self, other)
 
-    def __ipow__(self, other: Any) -> Any:  # as NumPy has it
+    def __ipow__(self, other: Any) -> Any:  # as in NumPy
         return _power(self, other, out=self)
 
     def __iter__(self) -> Iterator[Any]:
@@ -164,7 +185,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
         return Traced(self.tape, self.storage, self.array.T)
 
     def fill(self, value: Any) -> None:
-        """Write a number into all of it."""
+        """Write a number into every element."""
         copy_into(self.tape, self, value, casting="unsafe")
 
     def put(self, index: Any, values: Any, mode: str = "raise") -> None:
@@ -172,7 +193,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
         self._mutated(np.ndarray.put, index, values, mode)
 
     def astype(self, dtype: Any, order: Any = "K", *_: Any, **options: Any) -> Traced:
-        """It in another dtype."""
+        """The array in another dtype."""
         same = not options.get("copy", True) and self.array.dtype == dtype
         return self if same else self._copied(self.array.astype(dtype, order))
 
@@ -181,7 +202,8 @@ class Traced(NDArrayOperatorsMixin, Duck):
         return self._copied(self.array.copy(order))
 
     def _copied(self, new: AnyArray) -> Traced:
-        return _new(self.tape, new, self.tape.record("copy", None, (self.operand(None),), (new,))[0])
+        made: Traced = recorded(self.tape, "copy", None, (self.operand(),), [new])[0]
+        return made
 
     def __copy__(self) -> Traced:
         return self.copy()
@@ -195,7 +217,7 @@ class Traced(NDArrayOperatorsMixin, Duck):
 
 
 def _power(x: Any, exponent: Any, **out: Any) -> Any:
-    """What ``x ** exponent`` is for an array."""
+    """``x ** exponent`` of an array."""
     ufunc = _POWERS.get(exponent) if type(exponent) in (int, float) and x.dtype.kind == "f" else None
     return np.power(x, exponent, **out) if ufunc is None else ufunc(x, **out)
 
@@ -211,45 +233,26 @@ for _name in ("shape", "dtype", "ndim", "size", "nbytes", "itemsize", "strides",
 def _method(method: Callable[..., Any]) -> Callable[..., Any]:
     def run(self: Duck, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("out") is not None:
-            self.tape.refuse(f"out= of {_text(method)} cannot be replayed")
+            self.tape.refuse(f"out= of {name_of(method)} cannot be replayed")
         return call(self.tape, method, (self, *args), kwargs)
 
     return run
 
 
 def _reduction(ufunc: np.ufunc) -> Callable[..., Any]:
-    def run(self: Traced, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = 0, **kw: Any) -> Any:
-        kw |= {} if dtype is None else {"dtype": dtype}
-        return ufunc.reduce(self, axis=axis, out=out, keepdims=keepdims, **kw)
+    names = ("axis", "dtype", "out", "keepdims") if ufunc in (np.add, np.multiply) else ("axis", "out", "keepdims")
 
-    def extreme(self: Traced, axis: Any = None, out: Any = None, keepdims: Any = 0, **kw: Any) -> Any:
-        return ufunc.reduce(self, axis=axis, out=out, keepdims=keepdims, **kw)
+    def run(self: Traced, *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        return ufunc.reduce(self, axis=given.pop("axis", None), **{k: x for k, x in given.items() if x is not None})
 
-    return run if ufunc in (np.add, np.multiply) else extreme
+    return run
 
 
-for _name in (
-    *("reshape", "transpose", "ravel", "squeeze", "swapaxes", "view", "diagonal", "flatten", "round", "searchsorted"),
-    *("dot", "take", "repeat", "argmax", "argmin", "argsort", "cumsum", "cumprod", "mean", "var", "std"),
-    *("nonzero", "trace", "choose", "compress"),
-):
+for _name in _METHODS:
     setattr(Traced, _name, _method(getattr(np.ndarray, _name)))
-for _name, _ufunc in (
-    *(("sum", np.add), ("prod", np.multiply), ("max", np.maximum), ("min", np.minimum)),
-    *(("all", np.logical_and), ("any", np.logical_or)),
-):
+for _name, _ufunc in _REDUCTIONS.items():
     setattr(Traced, _name, _reduction(_ufunc))
-
-
-def _refusing(name: str) -> Callable[..., Any]:
-    def refuse(self: Duck, *_: object) -> Any:
-        return self.tape.refuse(f"{name}() took a number out; mark the function with @fn.whole")
-
-    return refuse
-
-
-for _name in ("float", "int", "index", "complex"):
-    setattr(Traced, f"__{_name}__", _refusing(_name))
 ARRAY_TYPES.add(Traced)
 
 
@@ -261,21 +264,21 @@ def _is_basic(index: Any) -> bool:
 
 
 def _picked(x: AnyArray, index: Any) -> Any:
-    """What stands at numbers that vary."""
+    """The elements at an index that contains numbers that vary."""
     made = x[index]
     if not isinstance(made, np.ndarray):
         return made
     copy = made.copy()
     if copy.strides != made.strides:
-        raise IndexError("what is picked by numbers that vary has gaps in its memory")
+        raise IndexError("an index that varies gives an array with gaps in its memory")
     return copy
 
 
 # -------------------------------------------------------------------------------------------------- numbers
 
 
-class Number(NDArrayOperatorsMixin, Duck):
-    """A number of Python or NumPy that varies; or another value, such as a key, which has ``whole`` methods alone."""
+class Number(_Operand):
+    """A Python or NumPy number that varies; or another value, such as a key, of which only ``whole`` methods work."""
 
     __slots__ = ("scalar",)
 
@@ -284,12 +287,12 @@ class Number(NDArrayOperatorsMixin, Duck):
 
     __class__ = property(lambda self: kind_of(self.scalar.value))  # pyright: ignore[reportIncompatibleMethodOverride]  # for isinstance
 
-    def operand(self, _: list[Storage] | None) -> Scalar:
-        """The number."""
+    def operand(self, _: list[Storage] | None = None) -> Scalar:
+        """The number as an operand."""
         return self.scalar
 
     def raw(self) -> Any:
-        """The number in the step that is traced."""
+        """The number, as it is in the step that is traced."""
         return self.scalar.value
 
     def item(self) -> Any:
@@ -297,25 +300,13 @@ class Number(NDArrayOperatorsMixin, Duck):
         made, op = self.scalar.value, self.scalar.op
         if not isinstance(made, np.generic):
             return self
-        return _item(self.tape, op.args[0] if op.kind == "item" else self.scalar, made.item())
+        return _item(self.tape, None, op.args[0] if op.kind == "item" else self.scalar, made.item())
 
     def __divmod__(self, other: Any) -> tuple[Any, Any]:
         return self // other, self % other
 
     def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
         return other // self, other % self
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        return call_ufunc(self.tape, ufunc, method, inputs, kwargs)
-
-    def __array_function__(self, func: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return call_function(self.tape, func, args, kwargs)
-
-    def __array__(self, *_: Any, **__: Any) -> AnyArray:
-        return self.tape.refuse("np.asarray took a number that varies")
-
-    def __bool__(self) -> bool:
-        return self.tape.guard(self.scalar, bool(self.scalar.value))
 
     def __getattr__(self, name: str) -> Any:
         kind = type(self.scalar.value)
@@ -333,14 +324,11 @@ class Number(NDArrayOperatorsMixin, Duck):
     def __hash__(self) -> int:
         return self.tape.refuse("a number that varies was looked up in a dict, a set or a cache")
 
-    def __reduce_ex__(self, _: Any) -> Any:
-        return self.tape.refuse("a number that varies was pickled")
-
 
 def call_scalar(tape: Tape, func: Callable[..., Any], *args: Any) -> Any:
     """Record a function of Python numbers."""
     value = tape.run(func, [raw(arg) for arg in args], {})
-    return made_of(tape, tape.record("scalar", func, tape.encode(args), (value,))[0])
+    return recorded(tape, "scalar", func, tape.encode(args), [value])[0]
 
 
 def _binary(name: str, func: Callable[..., Any], *, swapped: bool) -> Callable[..., Any]:
@@ -371,29 +359,20 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Number, f"__{_name}__", _binary(f"__{_name}__", getattr(operator, _name), swapped=False))
 for _name in ("neg", "abs", "pos", "invert"):
     setattr(Number, f"__{_name}__", _unary(getattr(operator, _name)))
-for _name in ("float", "int", "index", "complex", "round", "trunc", "floor", "ceil"):
-    setattr(Number, f"__{_name}__", _refusing(_name))
 
 
-def made_of(tape: Tape, made: Value | Scalar) -> Any:
-    """What stands for a value of the tape."""
-    if isinstance(made, Value):
-        return _new(tape, made.array, made)
-    return Number(tape, made)
+def recorded(tape: Tape, kind: str, func: Any, args: tuple[Any, ...], made: list[Any], **options: Any) -> list[Any]:
+    """Record an operation that made these arrays and numbers; return the objects that represent them in the trace."""
+    values = tape.record(kind, func, args, made, **options)
+    return [
+        Traced(tape, Storage(value, each), each) if isinstance(value, Value) else Number(tape, value)
+        for value, each in zip(values, made, strict=True)
+    ]
 
 
-def _item(tape: Tape, operand: Ref | Scalar, made: Any) -> Any:
-    """``.item()``: a Python number."""
-    return made_of(tape, tape.record("item", None, (operand,), (made,))[0])
-
-
-def _element(tape: Tape, operand: Ref, made: Any) -> Any:
-    """A NumPy number that stands in an array now: it is no view, and no write changes it."""
-    return made_of(tape, tape.record("item", operator.getitem, (operand,), (made,))[0])
-
-
-def _new(tape: Tape, array: AnyArray, value: Value) -> Traced:
-    return Traced(tape, Storage(value, array), array)
+def _item(tape: Tape, func: Any, operand: Ref | Scalar, made: Any) -> Any:
+    """A number of an array: a Python number, or, by ``getitem``, a NumPy number, which later writes do not change."""
+    return recorded(tape, "item", func, (operand,), [made])[0]
 
 
 # ------------------------------------------------------------------------------------------------- functions
@@ -428,10 +407,10 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
         return out[0]
     results = results if isinstance(results, TUPLE) else (results,)
     made = [np.asarray(each) for each in results]
-    values = tape.record(kind, ufunc, operands, made, kwargs=options)
+    ducks = recorded(tape, kind, ufunc, operands, made, kwargs=options)
     ducks = [
-        _element(tape, value.whole, each) if isinstance(each, np.generic) else _new(tape, array, value)
-        for each, array, value in zip(results, made, values, strict=True)
+        _item(tape, operator.getitem, duck.operand(), each) if isinstance(each, np.generic) else duck
+        for duck, each in zip(ducks, results, strict=True)
     ]
     return tuple(ducks) if len(ducks) > 1 else ducks[0]
 
@@ -449,10 +428,8 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
         return copy_into(tape, *args, **kwargs)
     if func is np.put:
         return args[0].put(*args[1:], **kwargs) if type(args[0]) is Traced else tape.refuse("np.put into a plain array")
-    if func in _REDUCTIONS:
-        return getattr(args[0], _REDUCTIONS[func])(*args[1:], **kwargs)
-    if func is np.where and len(args) == 3:
-        return _where(tape, func, *args)
+    if func in _REDUCERS:
+        return getattr(args[0], _REDUCERS[func])(*args[1:], **kwargs)
     if func is np.clip and len(args) >= 3 and args[1] is not None and args[2] is not None:
         out = args[3] if len(args) > 3 else kwargs.get("out")
         return CLIP(*args[:3], **({} if out is None else {"out": out}))
@@ -463,11 +440,11 @@ def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str
 
 def _made_new(tape: Tape, value: int | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
     if has_numbers(tape.encode((args, kwargs))):
-        return tape.refuse(f"the shape that {_text(func)} makes depends on numbers")
+        return tape.refuse(f"the shape of the result of {name_of(func)} depends on numbers")
     array = tape.run(func, raw(args), raw(kwargs))
-    if value is None:
-        return _new(tape, array, tape.record("alloc", None, (), (array,), unique=True)[0])
-    return _new(tape, array, tape.record("copy", None, (array.dtype.type(value),), (array,), unique=True)[0])
+    kind, operands = ("alloc", ()) if value is None else ("copy", (array.dtype.type(value),))
+    made: Traced = recorded(tape, kind, None, operands, [array], unique=True)[0]
+    return made
 
 
 def copy_into(tape: Tape, dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) -> None:  # noqa: FBT002  # np.copyto
@@ -477,41 +454,36 @@ def copy_into(tape: Tape, dst: Any, src: Any, casting: Any = "same_kind", where:
     source, mask = tape.encode(src), tape.encode(where)
     same = type(src) is Traced and src.storage is dst.storage and layout(src.array) == layout(dst.array)
     if same and address(src.array) == address(dst.array):
-        return  # x[i] += y writes back what is there already
+        return  # x[i] += y has written the elements already
     tape.run(np.copyto, (dst.array, raw(src)), {"casting": casting, "where": raw(where)})
     tape.write(dst.storage, dst.operand(None), ("copy", None, (source,)), {} if mask is True else {"where": mask})
-
-
-def _where(tape: Tape, func: Any, condition: Any, a: Any, b: Any) -> Traced:
-    operands = tape.encode((condition, a, b))
-    array = np.asarray(func(raw(condition), raw(a), raw(b)))
-    return _new(tape, array, tape.record("call", func, operands, (array,))[0])
 
 
 def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Record a call of any pure function: its results are views of operands, or made by one operation."""
     apart: list[Storage] | None = [] if func in _BLAS or hasattr(func, "of_copies") else None
     operands, options = tape.encode(args, apart), tape.encode(dict(kwargs), apart)
-    storages, plain = list[Storage](), list[AnyArray]()
-    _storages((args, dict(kwargs)), storages, plain)
+    parts = parts_of((args, dict(kwargs)))
+    storages = [part.storage for part in parts if type(part) is Traced]
+    plain = [part for part in parts if type(part) is np.ndarray and part.flags.writeable]
     arrays = [*(storage.array for storage in storages), *plain]
     before = [array.tobytes() for array in arrays]
     result = tape.run(func, raw(args), raw(dict(kwargs)))
     written = any(old != array.tobytes() for old, array in zip(before, arrays, strict=True))
-    outs = [*plain, *(raw(arg) for arg in args[1:] if type(arg) is Traced)]  # one may have held the result before
+    outs = [*plain, *(raw(arg) for arg in args[1:] if type(arg) is Traced)]  # an out= may hold the same bytes already
     if written or any(result is out for out in outs):
-        tape.refuse(f"{_text(func)} wrote into its argument")
+        tape.refuse(f"{name_of(func)} wrote into its argument")
     if func in _STRUCTURE:
         return result
     many = isinstance(result, TUPLE | list)
     results = list(result) if many else [result]
     viewed = [_viewed(each, storages) for each in results]
     if any(viewed) and (func in (np.trim_zeros, np.real_if_close) or has_numbers((operands, options))):
-        return tape.refuse(f"{_text(func)} gave a view that depends on numbers")
+        return tape.refuse(f"{name_of(func)} gave a view that depends on numbers")
     if results and all(viewed):
         ducks = [Traced(tape, storage, each) for storage, each in zip(viewed, results, strict=True) if storage]
     elif any(viewed):
-        return tape.refuse(f"{_text(func)} gave a view and something else")
+        return tape.refuse(f"{name_of(func)} gave a view and something else")
     else:
         ducks = _made_by_call(tape, func, (operands, options), results, many=many)
     if not many:
@@ -519,44 +491,22 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
     return type(result)(*ducks) if hasattr(result, "_fields") else type(result)(ducks)
 
 
-def has_numbers(tree: Any) -> bool:
+def has_numbers(operands: Any) -> bool:
     """Whether a number that varies is among operands."""
-    kind = kind_of(tree)
-    parts: Any = tree.values() if kind is dict else tree if kind in (tuple, list) else ()
-    return kind is Scalar or any(map(has_numbers, parts))
+    return any(type(part) is Scalar for part in parts_of(operands))
 
 
 def _made_by_call(tape: Tape, func: Any, given: tuple[Any, Any], results: list[Any], *, many: bool) -> list[Any]:
     for each in results:
         if is_array(each) and not is_dense(each):
-            tape.refuse(f"{_text(func)} gave an array with gaps in its memory")
+            tape.refuse(f"{name_of(func)} gave an array with gaps in its memory")
         if each is None or isinstance(each, str):
-            tape.refuse(f"{_text(func)} gave {each!r}, which can be another thing in another step")
-    values = tape.record("call", func, given[0], results, kwargs=given[1], many=many)
-    pairs = zip(results, values, strict=True)
-    return [_new(tape, a, value) if isinstance(value, Value) else made_of(tape, value) for a, value in pairs]
-
-
-def _text(func: Any) -> str:
-    return getattr(func, "__qualname__", None) or getattr(func, "__name__", None) or repr(func)
-
-
-def _storages(tree: Any, found: list[Storage], plain: list[AnyArray]) -> None:
-    """The arrays among arguments: those of the trace, and the others that could be written to."""
-    kind = kind_of(tree)
-    if kind is Traced:
-        found.append(tree.storage)
-    elif kind is np.ndarray and tree.flags.writeable:
-        plain.append(tree)
-    elif kind is tuple or kind is list:
-        for part in tree:
-            _storages(part, found, plain)
-    elif kind is dict:
-        _storages(tuple(tree.values()), found, plain)
+            tape.refuse(f"{name_of(func)} gave {each!r}, which may differ in another step")
+    return recorded(tape, "call", func, given[0], results, kwargs=given[1], many=many)
 
 
 def _viewed(result: Any, storages: list[Storage]) -> Storage | None:
-    """The storage that an array lies in."""
+    """The storage that contains an array."""
     if not is_array(result) or not result.size:
         return None
     return next((each for each in storages if np.shares_memory(result, each.array)), None)

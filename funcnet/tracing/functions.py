@@ -9,9 +9,20 @@ from typing import Any, Final, ParamSpec, TypeVar
 import numpy as np
 
 from funcnet.core.arrays import AnyArray
-from funcnet.tracing.ducks import call, is_dense, made_of
-from funcnet.tracing.recorder import Duck, NotTraceable, Opaque, Tape, address, byte_bounds, raw, recording
-from funcnet.tracing.structure import is_array, leaves_of, skeleton_of, structure_of, with_leaves
+from funcnet.tracing.ducks import call, is_dense, recorded
+from funcnet.tracing.recorder import (
+    Duck,
+    NotTraceable,
+    Opaque,
+    Tape,
+    address,
+    byte_bounds,
+    is_array,
+    name_of,
+    raw,
+    recording,
+)
+from funcnet.tracing.structure import leaves_of, skeleton_of, structure_of, with_leaves
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,13 +104,6 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         tape.path.pop()
 
 
-def name_of(function: Any) -> str:
-    """A function's name, or that of its record's type."""
-    name: str = getattr(function, "__name__", None) or type(function).__name__
-    owner = getattr(function, "__self__", None)
-    return f"{type(owner).__name__}.{name}" if owner is not None and not isinstance(owner, type) else name
-
-
 def place_of(error: BaseException) -> str:
     """The line outside of this folder where it was raised."""
     place, step = "", error.__traceback__
@@ -136,14 +140,14 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
     values = [leaf.copy("K") if is_array(leaf) else leaf for leaf in tape.run(run, [raw(duck) for duck in ducks], {})]
     if any(is_array(leaf) and not is_dense(leaf) for leaf in values):
         tape.refuse("an array with gaps in its memory came out")
-    outs = tape.record("call", run, tape.encode(tuple(ducks), []), values, unique=True, many=True)
-    return with_leaves(results.pop(), iter([made_of(tape, out) for out in outs]))
+    made = recorded(tape, "call", run, tape.encode(tuple(ducks), []), values, unique=True, many=True)
+    return with_leaves(results.pop(), iter(made))
 
 
 def copies(values: Sequence[Any]) -> list[Any]:
     """The values, with locked copies of arrays: in the memory order that they have; what is one memory stays one."""
     blocks: dict[tuple[int, int], AnyArray] = {}
-    return [_copied(value, blocks) if is_array(value) else value for value in values]
+    return [_copied(value, blocks) if type(value) is np.ndarray else value for value in values]
 
 
 def _copied(array: AnyArray, blocks: dict[tuple[int, int], AnyArray]) -> AnyArray:

@@ -8,14 +8,14 @@ The elements are the same, so the bits are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from funcnet.tracing.ducks import CLIP
-from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, kind_of
+from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, c_strides, kind_of
 
 ALIGNMENT: Final = 64
 """Arrays in memory begin at multiples of this many bytes."""
@@ -32,16 +32,14 @@ def padded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-class Family:
+class Family(NamedTuple):
     """Members that have one formula: ``columns[k][i]`` is the k-th value of member i, ``calls`` what computes columns.
 
     A call is ``(column, function, operands)``; an operand is a column's number or a scalar operand.
     """
 
-    __slots__ = ("calls", "columns")
-
-    def __init__(self, columns: list[list[Value]], calls: list[tuple[int, np.ufunc, tuple[Any, ...]]]) -> None:
-        self.columns, self.calls = columns, calls
+    columns: list[list[Value]]
+    calls: list[tuple[int, np.ufunc, tuple[Any, ...]]]
 
 
 class _Formula:
@@ -82,18 +80,13 @@ class _Formula:
         """Whether it is all of a value in C order, as large as the new value; a batch's array is none of a member's."""
         array = ref.value.array
         is_all = ref.offset == 0 and ref.dtype == array.dtype == self._dtype and array.flags.c_contiguous
-        return is_all and ref.strides == _c_strides(ref.shape, array.itemsize) and array.size == self._size
+        return is_all and ref.strides == c_strides(ref.shape, ref.dtype) and array.size == self._size
 
 
 class _Column(int):
     """The number of a column, as an operand."""
 
     __slots__ = ()
-
-
-def _c_strides(shape: tuple[int, ...], unit: int) -> tuple[int, ...]:
-    sizes = accumulate(reversed(shape[1:]), lambda a, b: a * b, initial=unit)
-    return tuple(reversed(list(sizes))) if shape else ()
 
 
 def _token(operand: Any) -> object:
@@ -162,36 +155,22 @@ class Flats:
         return flat
 
     def fused(self, ops: Sequence[Op]) -> list[Op]:
-        """The operations in order, with one in the place of each column's; empty if there is no order that works."""
-        places: dict[Op, int] = {}
-        before: dict[Op, set[Op]] = {}
+        """The operations in order, with one in place of each column's; empty if no order works."""
         maker = {out: self._ops.get(op, op) for op in ops for out in op.outs}
-        for place, op in enumerate(ops):
+        waiting: dict[Op, set[Op]] = {}
+        for op in ops:
             node = self._ops.get(op, op)
-            places[node] = place  # that of the last member
             needs = {maker[value] for value in op.reads() if value in maker} - {node}
-            before.setdefault(node, set()).update(needs)
-        return _in_order(before, lambda op: places[op])
-
-
-def _in_order(before: dict[Op, set[Op]], place: Callable[[Op], int]) -> list[Op]:
-    """Each operation after those that it needs, else by place."""
-    import heapq  # noqa: PLC0415  # not loaded by an import of funcnet
-
-    waiting = {op: len(needs) for op, needs in before.items()}
-    after: dict[Op, list[Op]] = {}
-    for op, needs in before.items():
-        for need in needs:
-            after.setdefault(need, []).append(op)
-    by_place = {place(op): op for op in before}
-    heap = [place(op) for op, count in waiting.items() if not count]
-    heapq.heapify(heap)
-    order: list[Op] = []
-    while heap:
-        op = by_place[heapq.heappop(heap)]
-        order.append(op)
-        for follower in after.get(op, ()):
-            waiting[follower] -= 1
-            if not waiting[follower]:
-                heapq.heappush(heap, place(follower))
-    return order if len(order) == len(before) else []
+            waiting[node] = waiting.pop(node, set()) | needs  # at the place of the last member
+        ordered: dict[Op, None] = {}
+        while waiting:
+            later: dict[Op, set[Op]] = {}
+            for op, needs in waiting.items():
+                if ordered.keys() >= needs:
+                    ordered[op] = None
+                else:
+                    later[op] = needs
+            if len(later) == len(waiting):
+                return []
+            waiting = later
+        return list(ordered)

@@ -6,8 +6,9 @@ import operator
 from typing import Any, Final
 
 import numpy as np
+from attrs import evolve
 
-from funcnet.tracing.recorder import Op, Ref, Scalar, Value, kind_of
+from funcnet.tracing.recorder import Op, Ref, Scalar, Value, parts_of
 
 _TOTAL: Final = {
     *(np.ndarray.dot, np.dot, np.matmul, np.where, np.concatenate, np.stack, np.sort, np.einsum),
@@ -20,12 +21,9 @@ _TOTAL: Final = {
 _FORGIVING: Final = ("clip", "wrap")
 
 
-def refs_in(tree: Any) -> list[Ref]:
+def refs_in(operands: Any) -> list[Ref]:
     """The arrays among operands."""
-    if type(tree) is Ref:
-        return [tree]
-    parts: Any = tree.values() if kind_of(tree) is dict else tree if kind_of(tree) in (tuple, list) else ()
-    return [ref for part in parts for ref in refs_in(part)]
+    return [part for part in parts_of(operands) if type(part) is Ref]
 
 
 def is_elementwise(op: Op) -> bool:
@@ -90,11 +88,9 @@ def float_masks(ops: list[Op]) -> list[Op]:
         if op.kind == "ufunc" and op.func in (np.add, np.subtract, np.multiply):
             args = tuple(_as_float(arg, op, made, result) for arg in op.args)
             if args != op.args:
-                new = Op(op.kind, op.func, args, op.kwargs, base=op.base, into=op.into, place=op.place)
-                new.outs = op.outs
-                for out in new.outs:
-                    out.op = new
-                op = new  # noqa: PLW2901  # in its place
+                op = evolve(op, args=args)  # noqa: PLW2901  # in its place
+                for out in op.outs:
+                    out.op = op
         result.append(op)
     return result
 

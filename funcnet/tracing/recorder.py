@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, TypeGuard, cast
 
 import numpy as np
+from attrs import define, field
 
 from funcnet.core.arrays import AnyArray, Array, is_canonical
 
@@ -22,7 +23,9 @@ Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
 """Shape, strides and dtype."""
 
 SMALL: Final = 2**16
-"""A constant of at most this many bytes is known by its content, a larger one that is locked by its identity."""
+"""Equal constants of at most this many bytes are one operand; a larger one is known by its identity if it is locked."""
+
+_BY_VALUE: Final = {int, bool, str, type(None), type(Ellipsis)}
 
 
 class NotTraceable(BaseException):  # a function that catches every Exception must not hide it
@@ -32,6 +35,11 @@ class NotTraceable(BaseException):  # a function that catches every Exception mu
 def layout(array: AnyArray) -> Layout:
     """An array's shape, strides and dtype."""
     return array.shape, array.strides, array.dtype
+
+
+def c_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """The strides of an array in C order."""
+    return np.empty(shape, dtype).strides
 
 
 def is_array(x: object) -> TypeGuard[AnyArray]:
@@ -59,31 +67,29 @@ def byte_bounds(array: AnyArray) -> tuple[int, int]:
     return start + sum(min(way, 0) for way in ways), start + sum(max(way, 0) for way in ways) + array.itemsize
 
 
+@define(eq=False)
 class Value:
-    """What an array's memory holds between two writes; ``array`` has its layout."""
+    """The content of an array's memory between two writes; ``array`` has its layout."""
 
-    __slots__ = ("array", "op")
-
-    def __init__(self, array: AnyArray, op: Op) -> None:
-        self.array, self.op = array, op
+    array: AnyArray
+    op: Op
 
     @property
     def whole(self) -> Ref:
-        """All of it, as it is."""
+        """The operand that reads all of the value in its own layout."""
         return Ref(self, 0, *layout(self.array))
 
 
+@define(eq=False)
 class Scalar:
-    """A Python number, or another value that is not an array, that is computed anew in each step."""
+    """A Python number, or another value that is not an array, that each step computes again."""
 
-    __slots__ = ("op", "value")
-
-    def __init__(self, value: object, op: Op) -> None:
-        self.value, self.op = value, op
+    value: object
+    op: Op
 
 
 class Ref(NamedTuple):
-    """An operand: a value's memory, seen as an array of this layout."""
+    """An operand: the memory of a value, read as an array of this layout."""
 
     value: Value
     offset: int
@@ -93,81 +99,56 @@ class Ref(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the value as it is."""
-        return self[1:] == (0, *layout(self.value.array))
+        """Whether it reads all of the value in the value's own layout."""
+        return self == self.value.whole
 
 
+@define(eq=False)
 class Const:
-    """An operand: an array from outside of the trace, which nobody writes."""
+    """An operand: an array from outside of the trace that nobody writes to."""
 
-    __slots__ = ("array",)
-
-    def __init__(self, array: AnyArray) -> None:
-        self.array = array
+    array: AnyArray
 
 
+@define(eq=False, repr=False)
 class Op:
-    """An operation. ``outs`` is what it makes; ``base`` is the value that it changes in part, at the layout ``into``.
+    """An operation. ``outs`` are its results; ``base`` is the value that it changes in part, at the layout ``into``.
 
     Kinds: ``input``; ``ufunc``, ``reduce``, ``copy``, ``alloc``, ``call``, ``mutate`` (a function that writes into its
-    first argument); ``scalar`` (a function of numbers) and ``item``; ``guard`` (a condition, ``func`` being its truth).
-    ``many`` says that a call gives a tuple or a list.
+    first argument); ``scalar`` (a function of numbers) and ``item``; ``guard`` (a condition whose truth is ``func``).
+    ``many`` says that a call returns a tuple or a list.
     """
 
-    __slots__ = ("args", "base", "func", "into", "kind", "kwargs", "many", "outs", "place")
-
-    def __init__(
-        self,
-        kind: str,
-        func: Any = None,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *,
-        base: Value | None = None,
-        into: Ref | None = None,
-        place: str = "",
-    ) -> None:
-        self.kind, self.func, self.args, self.kwargs = kind, func, args, dict(kwargs or {})
-        self.base, self.into, self.place = base, into, place
-        self.many = False
-        self.outs: list[Value | Scalar] = []
+    kind: str
+    func: Any = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(factory=dict[str, Any])
+    base: Value | None = None
+    into: Ref | None = None
+    place: str = ""
+    many: bool = False
+    outs: list[Value | Scalar] = field(factory=list[Value | Scalar])
 
     def reads(self) -> list[Value | Scalar]:
         """The values and numbers that it needs."""
-        found: list[Value | Scalar] = [] if self.base is None else [self.base]
-        _operands((self.args, self.kwargs), found)
-        return found
+        operands = [x.value if type(x) is Ref else x for x in parts_of((self.args, self.kwargs))]
+        return [x for x in (self.base, *operands) if isinstance(x, (Value, Scalar))]
 
     @property
     def out(self) -> Value:
-        """The array that it makes, where it makes one."""
+        """The result of an operation whose only result is an array."""
         (value,) = self.outs
         assert isinstance(value, Value)  # noqa: S101  # for the type checkers
         return value
 
 
-def _operands(tree: Any, found: list[Value | Scalar]) -> None:
-    kind = kind_of(tree)
-    if kind is Ref:
-        found.append(tree.value)
-    elif kind is Scalar:
-        found.append(tree)
-    elif kind is tuple or kind is list:
-        for part in tree:
-            _operands(part, found)
-    elif kind is dict:
-        for part in tree.values():
-            _operands(part, found)
-
-
+@define(eq=False)
 class Storage:
-    """An array's memory in a trace: ``value`` is what it holds now. An input's memory is never written."""
+    """The memory of an array in a trace; ``value`` is its content now. No operation writes to an input's memory."""
 
-    __slots__ = ("array", "is_input", "start", "value")
-
-    def __init__(self, value: Value, array: AnyArray, *, is_input: bool = False) -> None:
-        self.value, self.array, self.is_input = value, array, is_input
-        self.start = address(array)
+    value: Value
+    array: AnyArray
+    is_input: bool = False
 
 
 class Duck:
@@ -177,12 +158,12 @@ class Duck:
 
     tape: Tape
 
-    def operand(self, apart: list[Storage] | None, /) -> Ref | Scalar:
-        """It as an operand; ``apart`` as for ``Tape.encode``."""
+    def operand(self, apart: list[Storage] | None = None, /) -> Ref | Scalar:
+        """The operand that it stands for; ``apart`` as for ``Tape.encode``."""
         raise NotImplementedError
 
     def raw(self) -> Any:
-        """What it stands for, at the step that is traced."""
+        """The array or number that it stands for, as it is in the step that is traced."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -197,16 +178,32 @@ class Duck:
         return repr(self)
 
 
+def map_parts(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Nested tuples, lists and dicts with ``f`` applied to everything in them."""
+    kind = kind_of(tree)
+    if kind is dict:
+        return {name: map_parts(f, part) for name, part in tree.items()}
+    if kind is list or (kind is not Ref and issubclass(kind, tuple)):
+        return (list if kind is list else tuple)(map_parts(f, part) for part in tree)
+    return f(tree)
+
+
+def parts_of(tree: Any) -> list[Any]:
+    """Everything in nested tuples, lists and dicts, in order."""
+    found: list[Any] = []
+    map_parts(found.append, tree)
+    return found
+
+
 def raw(x: Any) -> Any:
     """An argument as it is outside of the trace."""
-    if isinstance(x, Duck):
-        return x.raw()
-    kind = kind_of(x)
-    if kind is list or issubclass(kind, tuple):
-        return (list if kind is list else tuple)(raw(part) for part in x)
-    if kind is dict:
-        return {name: raw(part) for name, part in x.items()}
-    return x
+    return map_parts(lambda part: part.raw() if isinstance(part, Duck) else part, x)
+
+
+def name_of(function: Any) -> str:
+    """A function's name, or the name of a record's type."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or type(function).__name__
+    return str(name).rpartition("<locals>.")[2]
 
 
 class Opaque(NamedTuple):
@@ -263,29 +260,24 @@ class Tape:
         BLAS takes another kernel for the product of an array by itself: with a list ``apart``, arrays that were two
         when the function ran stay two, even if they are equal.
         """
-        if isinstance(x, Duck):
-            return x.operand(apart)
-        kind = kind_of(x)
-        if kind is list or (kind is not Ref and issubclass(kind, tuple)):
-            return (list if kind is list else tuple)(self.encode(part, apart) for part in x)
-        if kind is dict:
-            return {name: self.encode(part, apart) for name, part in x.items()}
-        array: Any = x
-        return self._constant(array) if isinstance(x, np.ndarray) else x
+
+        def operand(part: Any) -> Any:
+            if isinstance(part, Duck):
+                return part.operand(apart)
+            return self._constant(part) if is_array(part) else part
+
+        return map_parts(operand, x)
 
     def ref(self, storage: Storage, array: AnyArray, apart: list[Storage] | None = None) -> Ref:
         """An array in a storage as an operand."""
         value = storage.value
         if apart is not None:
             if any(other is not storage and other.value is value for other in apart):
-                op = Op("copy", None, (value.whole,))
-                value = Value(storage.array, op)
-                op.outs = [value]
-                self.ops.append(op)
+                (value,) = self.record("copy", None, (value.whole,), (storage.array,), unique=True)
             if any(other is not storage and np.may_share_memory(other.array, storage.array) for other in apart):
                 self.refuse("two arrays of the state are one")
             apart.append(storage)
-        return Ref(value, address(array) - storage.start if array.size else 0, *layout(array))
+        return Ref(value, address(array) - address(storage.array) if array.size else 0, *layout(array))
 
     def _constant(self, array: AnyArray) -> Const:
         if array.dtype.hasobject:
@@ -302,22 +294,18 @@ class Tape:
         return self._constants[key]
 
     def _key(self, x: Any) -> object:  # noqa: PLR0911  # one for each kind
-        """What tells operands apart."""
+        """A key that equal operands share."""
         kind = kind_of(x)
-        if kind is Ref or kind is Value or kind is Scalar or kind is Const:
-            return x
         if kind is tuple or kind is list:
             return kind, tuple(map(self._key, x))
         if kind is dict:
             return kind, tuple((name, self._key(part)) for name, part in sorted(x.items()))
         if kind is slice:
             return kind, x.start, x.stop, x.step
-        if kind is float:
-            return kind, x.hex()
-        if kind in (int, bool, str, type(None), type(Ellipsis), complex):
+        if isinstance(x, (float, complex, np.generic)):
+            return kind, np.asarray(x).tobytes()
+        if kind in (*_BY_VALUE, Ref, Scalar, Const):
             return kind, x
-        if isinstance(x, np.generic):
-            return kind, x.tobytes()
         if issubclass(kind, np.dtype | type):
             return x
         self._alive.append(x)
@@ -347,11 +335,10 @@ class Tape:
         key = (kind, func, self._key(args), self._key(kwargs or {}), base, into, shapes)
         op = None if unique else self._known.get(key)
         if op is None:
-            op = Op(kind, func, args, kwargs, base=base, into=into, place=" ".join(self.path))
-            op.many = many
+            op = Op(kind, func, args, dict(kwargs or {}), base, into, " ".join(self.path), many)
             op.outs = [Value(out, op) if is_array(out) else Scalar(out, op) for out in made]
             self.ops.append(op)
-            self._known[key] = op
+            self._known.setdefault(key, op)
         return op.outs
 
     def run(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -359,7 +346,7 @@ class Tape:
         try:
             return func(*args, **kwargs)
         except Exception as error:
-            self.refused = self.refused or f"{_name(func)} raised {type(error).__name__}"
+            self.refused = self.refused or f"{name_of(func)} raised {type(error).__name__}"
             raise
 
     def guard(self, operand: Ref | Scalar, truth: bool) -> bool:  # noqa: FBT001  # a truth is what it records
@@ -376,10 +363,6 @@ class Tape:
         partial = op[0] == "mutate" or "where" in kwargs or into[1:] != (0, *layout(storage.array))
         base, place = (storage.value, into._replace(value=storage.value)) if partial else (None, None)
         (storage.value,) = self.record(*op, (storage.array,), kwargs=kwargs, base=base, into=place)
-
-
-def _name(func: object) -> str:
-    return getattr(func, "__name__", None) or repr(func)
 
 
 _tape: Final[ContextVar[Tape | None]] = ContextVar("funcnet.tracing.tape", default=None)

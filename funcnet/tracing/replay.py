@@ -1,8 +1,8 @@
 """Replay: the steps of a fold and repeated calls as programs, traced once a shape, with the plain functions' bits.
 
 A step is traced when a batch of its shape comes for the second time. Programs are kept between folds, for the step, the
-structure of its state and the arithmetic in force. The plain function stays the measure: it runs whenever a condition
-of a trace does not hold or something fails, and it runs beside each program's first replay in a fold.
+structure of its state and the context, such as the arithmetic in force. The plain function remains the reference: it
+runs whenever a condition of a trace does not hold or something fails, and beside each program's first replay in a fold.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import attrs
 import numpy as np
 from attrs import field, frozen
 
-from funcnet.arithmetic import in_force
 from funcnet.core.checks import INFINITY, check_callable, check_count
 from funcnet.core.errors import NonFiniteError, ReplayWarning
 from funcnet.tracing import NotTraceable, Opaque
-from funcnet.tracing.functions import name_of, place_of
+from funcnet.tracing.functions import place_of
 from funcnet.tracing.program import StateMemory
-from funcnet.tracing.recorder import kind_of, recording
-from funcnet.tracing.structure import BY_VALUE, fields_of, is_array, leaves_of, same_leaf, structure_of, with_leaves
+from funcnet.tracing.recorder import is_array, kind_of, name_of, recording
+from funcnet.tracing.structure import BY_VALUE, fields_of, is_leaf, leaves_of, same_leaf, structure_of, with_leaves
 from funcnet.tracing.traces import Trace, Varies
 
 S = TypeVar("S")
@@ -150,7 +149,7 @@ class _MatcherText:
             self.leaves.append(name)
             return
         self._check(f"type({name}) is not {self._bound(kind)}")
-        if any(leaf is tree for leaf in leaves_of(tree)):
+        if is_leaf(tree):
             self.leaves.append(name)
             return
         fields = fields_of(kind)
@@ -218,22 +217,33 @@ def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
         _kept.give(known, programs)
 
 
+def _structure(tree: object) -> Hashable | None:
+    """A tree's structure; None if a part has no hash."""
+    try:
+        return structure_of(tree)
+    except TypeError:
+        return None
+
+
 def _known(function: object) -> tuple[Hashable, ...]:
     """A function as a key. Equal records with other numbers, such as 0.0 and -0.0, or 0.5 of another type, are two."""
     numbers = tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
     return function, structure_of(function), numbers
 
 
-def replayed_fold(step: Step[S, B], state: S, batches: Iterable[B], losses: list[float]) -> S:
+def replayed_fold(
+    step: Step[S, B], state: S, batches: Iterable[B], losses: list[float], *, context: Hashable = None
+) -> S:
     """``for batch in batches: state, loss = step(state, batch)``, with each loss appended; steps of one shape replayed.
 
-    NumPy's floating-point warnings are off inside: a loss that is not finite is refused.
+    ``context`` is what else a result depends on, such as the arithmetic in force: each has its own programs. NumPy's
+    floating-point warnings are off inside: a loss that is not finite is refused.
 
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
     with (
-        _borrowed(lambda: (*_known(step), structure_of(state), in_force())) as programs,
+        _borrowed(lambda: (*_known(step), structure_of(state), context)) as programs,
         np.errstate(all="ignore"),
     ):
         fold = _Fold(_checked(step), state, programs)
@@ -250,21 +260,22 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 
     def run(state: S, batch: B) -> tuple[S, float]:
         state, loss = step(state, batch)
-        number: Any = loss
-        if is_array(number) and not number.ndim:  # of a step of the user's own
-            number = number.item()
+        given: Any = loss  # a user's step may return an array without axes
+        number: Any = given.item() if is_array(given) and not given.ndim else given
         if not -INFINITY < number < INFINITY:
             raise NonFiniteError(f"the loss is {number}; the learning rate may be too high")
         return state, number
 
-    run.__name__ = name_of(step)
+    run.__qualname__ = name_of(step)
     return run
 
 
-def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) -> Iterator[R]:
+def replayed_map(
+    function: Callable[[S, B], R], fixed: S, batches: Iterable[B], *, context: Hashable = None
+) -> Iterator[R]:
     """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
     with (
-        _borrowed(lambda: (*_known(function), structure_of(fixed), in_force())) as programs,
+        _borrowed(lambda: (*_known(function), structure_of(fixed), context)) as programs,
         np.errstate(all="ignore"),
     ):
         fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
@@ -272,12 +283,12 @@ def replayed_map(function: Callable[[S, B], R], fixed: S, batches: Iterable[B]) 
             yield fold.advance(batch)
 
 
-def replayed_call(function: Callable[..., R], *args: Any) -> R:
+def replayed_call(function: Callable[..., R], *args: Any, context: Hashable = None) -> R:
     """A pure function's result; calls whose arguments have one structure are replayed, with the same bits.
 
     Inside of a trace, the function is traced with it.
     """
-    with _borrowed(lambda: (*_known(function), in_force())) as programs:
+    with _borrowed(lambda: (*_known(function), context)) as programs:
         if programs is None:
             return function(*args)
         with np.errstate(all="ignore"):
@@ -315,7 +326,7 @@ class _Fold(Generic[S, B, R]):
         leaves: list[Any] = [] if self._leaves is None else self._leaves + given
         for trace in shape.traces if leaves else ():
             if not trace.verified:
-                done = self._verified(trace, leaves, batch)
+                done = self._verified(trace, shape, leaves, batch)
                 if done is not None:
                     return done[0]
                 continue
@@ -331,10 +342,7 @@ class _Fold(Generic[S, B, R]):
 
     def _in_another_shape(self, batch: B) -> R:
         """The result of a step whose batch does not have the last one's shape."""
-        try:
-            structure = structure_of(batch) if self._programs is not None else None
-        except TypeError:  # something in it has no hash
-            structure = None
+        structure = None if self._programs is None else _structure(batch)
         if self._programs is None or structure is None:
             return self._plain(batch)[1]
         shape = self._programs.last = self._programs.shapes.get(structure)
@@ -370,7 +378,7 @@ class _Fold(Generic[S, B, R]):
         result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
         return result
 
-    def _verified(self, trace: Trace, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
+    def _verified(self, trace: Trace, shape: _Shape, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
         """A program's first replay beside the plain function, whose result counts; None if the program does not fit."""
         before = self.value()
         try:
@@ -386,12 +394,8 @@ class _Fold(Generic[S, B, R]):
         )
         if not trace.verified:
             self._leave(state)
-            self._discard(self._shape_of(trace))
+            self._discard(shape)
         return (result,)
-
-    def _shape_of(self, trace: Trace) -> _Shape:
-        shapes = self._programs.shapes.values() if self._programs else ()
-        return next(shape for shape in shapes if trace in shape.traces)
 
     def _discard(self, shape: _Shape) -> None:
         """Go on plainly: what differs between two computations is not pure."""
@@ -413,11 +417,7 @@ class _Fold(Generic[S, B, R]):
 
     def _has_structure(self, state: S) -> bool:
         """Whether the programs are for such a state."""
-        programs = self._programs
-        try:
-            return programs is not None and structure_of(state) == programs.structure
-        except TypeError:  # something in it has no hash
-            return False
+        return self._programs is not None and _structure(state) == self._programs.structure
 
     def _leave(self, state: S) -> None:
         self._state, self._leaves = state, None

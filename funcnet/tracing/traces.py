@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from funcnet.tracing.ducks import Traced, made_of
+from funcnet.tracing.ducks import Number, Traced, recorded
 from funcnet.tracing.program import Program, StateMemory
-from funcnet.tracing.recorder import Duck, NotTraceable, Storage, Tape, Value, recorded_on
-from funcnet.tracing.structure import is_array, leaves_of, paths_of, same_leaf, skeleton_of, structure_of, with_leaves
+from funcnet.tracing.recorder import Duck, NotTraceable, Storage, Tape, Value, is_array, raw, recorded_on
+from funcnet.tracing.structure import leaves_of, paths_of, same_leaf, skeleton_of, structure_of, with_leaves
 
 Function: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 """``(state, arguments) -> (state, result)``; the new state has the structure of the old one."""
@@ -60,7 +60,7 @@ class Trace:
             raise Varies(changing)
         self.skeleton, self.verified = skeleton_of(result), False
         self.replays = 0
-        self.outcome = [_raw(leaf) for leaf in after], [_raw(leaf) for leaf in made]
+        self.outcome = raw(after), raw(made)
         self.changed = [place for place in self.arrays if _value(after[place]) is not inputs[place]]
         paths = paths_of((state, arguments))
         self.program = Program(
@@ -107,7 +107,7 @@ def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[l
     with recorded_on(tape), np.errstate(all="ignore"):
         new, result = function(*given)
         _check_state(tape, state, new)
-        after, made = _settled(tape, leaves_of(new)), _settled(tape, leaves_of(result))
+        after, made = ([_settled(tape, leaf) for leaf in leaves_of(tree)] for tree in (new, result))
     if tape.refused:
         raise NotTraceable(tape.refused)
     return after, made, result
@@ -118,7 +118,7 @@ def _input(tape: Tape, made: Any) -> Any:
         seen = made.array.view()
         seen.flags.writeable = False  # a function that writes into its argument fails before it has done so
         return Traced(tape, Storage(made, seen, is_input=True), seen)
-    return made_of(tape, made)
+    return Number(tape, made)
 
 
 def _check_state(tape: Tape, state: Any, new: Any) -> None:
@@ -129,30 +129,21 @@ def _check_state(tape: Tape, state: Any, new: Any) -> None:
             tape.refuse("an array of the state is not C-contiguous")
 
 
-def _settled(tape: Tape, leaves: list[Any]) -> list[Any]:
-    """Arrays as whole values of the tape."""
-    return [_settled_array(tape, leaf) if is_array(leaf) else leaf for leaf in leaves]
-
-
-def _settled_array(tape: Tape, array: Any) -> Traced:
-    if not isinstance(array, Duck):
-        (value,) = tape.record("copy", None, (tape.encode(array),), (array.copy(),), unique=True)
-        made: Traced = made_of(tape, value)
-        return made
-    traced: Any = array
-    result: Traced = traced if traced.operand(None).is_whole and traced.flags.c_contiguous else traced.copy()
-    return result
+def _settled(tape: Tape, leaf: Any) -> Any:
+    """A leaf of a result, an array as a whole value of the tape in C order."""
+    if not is_array(leaf):
+        return leaf
+    if not isinstance(leaf, Duck):
+        return recorded(tape, "copy", None, (tape.encode(leaf),), [leaf.copy()], unique=True)[0]
+    array: Any = leaf
+    return leaf if array.operand().is_whole and array.flags.c_contiguous else array.copy()
 
 
 def _value(leaf: Any) -> Any:
     """What a program computes: a value, a number, or a constant number."""
     if isinstance(leaf, Traced):
         return leaf.storage.value
-    return leaf.operand(None) if isinstance(leaf, Duck) else leaf
-
-
-def _raw(leaf: Any) -> Any:
-    return leaf.raw() if isinstance(leaf, Duck) else leaf
+    return leaf.operand() if isinstance(leaf, Duck) else leaf
 
 
 def _named(path: str, *, keep: bool) -> str:

@@ -9,11 +9,12 @@ from keyword import iskeyword
 from typing import Any, Final
 
 import numpy as np
+from attrs import define, field
 
 from funcnet.core.arrays import AnyArray
 from funcnet.tracing.fusion import Flats, padded
 from funcnet.tracing.passes import can_fail, is_elementwise, refs_in
-from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, is_array, kind_of, layout
+from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, c_strides, is_array, kind_of, layout
 
 HEADING: Final = '''\
 import numpy as np
@@ -57,21 +58,20 @@ _OPERATORS: Final[dict[Any, str]] = {
 _LAST: Final = 1 << 60
 
 
+@define(eq=False)
 class Buffer:
-    """A piece of memory; ``values`` are those that lie in it and are still needed."""
+    """A piece of memory; ``values`` are the values in it that are still needed."""
 
-    __slots__ = ("name", "nbytes", "values")
-
-    def __init__(self, name: str, nbytes: int) -> None:
-        self.name, self.nbytes = name, nbytes
-        self.values: set[Value] = set()
+    name: str
+    nbytes: int
+    is_state: bool = False
+    values: set[Value] = field(factory=set[Value])
 
 
 class _Room:
     """The memory of what a step computes: who lies where, and what is free again."""
 
     def __init__(self) -> None:
-        self.state = Buffer("state", 0)
         self.places: dict[Value, tuple[Buffer, int]] = {}
         self.blocks: list[Buffer] = []
         self._free: list[Buffer] = []
@@ -102,13 +102,12 @@ class _Room:
         """Nobody needs the value any more."""
         block, _ = self.places[value]
         block.values.discard(value)
-        if block is not self.state and not block.values:
+        if not block.is_state and not block.values:
             self._free.append(block)
 
     def is_sole(self, value: Value) -> bool:
-        """Whether a value lies in a block alone, so that what replaces it may lie there."""
-        block, _ = self.places[value]
-        return block is not self.state and block.values == {value}
+        """Whether a value is alone in its memory, so that the value that replaces it can use the memory."""
+        return self.places[value][0].values == {value}
 
 
 class Writer:
@@ -125,9 +124,7 @@ class Writer:
         self._names: dict[object, str] = {}
         self._scalars: dict[Scalar, str] = {}
         self._arguments: dict[Value, str] = {}
-        self._home: dict[Value, Value] = {}
-        self._hosts: dict[Value, Value] = {}
-        self._guests: dict[Value, Value] = {}
+        self._targets: dict[Value, Value] = {}
         self._last: dict[Value | Scalar, int] = {}
         self._parameters: list[str] = []
         self._place = ""
@@ -143,14 +140,23 @@ class Writer:
         names: Sequence[str],
     ) -> None:
         """Write all lines."""
-        self._settle(arguments, state, results, names)
+        identifiers = _identifiers(names)
+        for value in arguments:
+            name = next(identifiers)
+            self._parameters.append(name)
+            if isinstance(value, Value):
+                self._arguments[value] = name
+            else:
+                self._scalars[value] = name
+        self._find_last([*results, *(new for _, new in state)])
+        self._place_state(state, identifiers)
         for position, op in enumerate(self.ops):
             if op.kind != "input":
                 self._write_op(position, op)
             for value in {self._own(value) for value in (*op.reads(), *op.outs) if isinstance(value, Value)}:
                 if self._last.get(value, -1) <= position and value in self.room.places:
                     self.room.release(value)
-        self._bring_home(state)
+        self._store_state(state)
 
     def source(self, results: Sequence[Any]) -> str:
         """The text of a module whose function ``program(state, constants)`` gives ``run``."""
@@ -169,53 +175,45 @@ class Writer:
         heading = HEADING + (_SEEN if any(text.startswith("seen(") for text in self._prologue) else "")
         return "\n".join([heading, "", *lines, ""])
 
-    def _settle(
-        self,
-        arguments: Sequence[Any],
-        state: list[tuple[Value, Value]],
-        results: Sequence[Any],
-        names: Sequence[str],
-    ) -> None:
-        """Give arguments and the state their places, and see until when each value is needed."""
-        identifiers = _identifiers(names)
-        old_values = {old for old, _ in state}
-        for value in arguments:
-            name = next(identifiers)
-            self._parameters.append(name)
-            if isinstance(value, Value):
-                self._arguments[value] = name
-            else:
-                self._scalars[value] = name
-        for place, (old, _) in enumerate(state):
-            self.room.places[old] = self.room.state, self._starts[place]
-        for flat, members in self.flats.members.items():
-            if members[0] in self.room.places:
-                self.room.places[flat] = self.room.places[members[0]]
-        for old, new in state:
-            self._names[self._key(old.whole)] = name = next(identifiers)
-            self._head.append(f"{name} = {self._view(old.whole)}")
-            if new is not old and new not in self._home and new not in old_values:
-                self._home[new] = old
-        self._settle_flats()
+    def _find_last(self, kept: Sequence[Any]) -> None:
+        """Find the last operation that needs each value."""
         for position, op in enumerate(self.ops):
             for value in op.reads():
                 self._last[self._own(value)] = position
-        kept = {*results, *(new for _, new in state)}
         self._last |= {self._own(value): _LAST for value in kept}
 
-    def _settle_flats(self) -> None:
+    def _place_state(self, state: list[tuple[Value, Value]], names: Iterator[str]) -> None:
+        """Say where the state's arrays are, and which new value belongs in the memory of which."""
+        old_values = {old for old, _ in state}
+        for place, (old, _) in enumerate(state):
+            self.room.places[old] = Buffer("state", 0, is_state=True), self._starts[place]
         for flat, members in self.flats.members.items():
-            old = [self._home.get(member) for member in members]
-            homes = [self.flats.owner.get(value) if value is not None else None for value in old]
-            if homes[0] is not None and self.flats.members[homes[0]] == old:
-                self._home[flat] = homes[0]
+            if members[0] in self.room.places:
+                self.room.places[flat] = self.room.places[members[0]]
+        for (old, new), name in zip(state, names, strict=True):
+            self._names[self._key(old.whole)] = name
+            self._head.append(f"{name} = {self._view(old.whole)}")
+            if new is not old and new not in self._targets and new not in old_values:
+                self._targets[new] = old
+        self._target_flats()
+        for value, (block, _) in self.room.places.items():
+            if value in self._last:
+                block.values.add(value)
 
-    def _bring_home(self, state: list[tuple[Value, Value]]) -> None:
-        """Copy new values that were computed elsewhere; those that lie in the state itself first go out of the way."""
+    def _target_flats(self) -> None:
+        for flat, members in self.flats.members.items():
+            old: list[Any] = [self._targets.get(member) for member in members]
+            target = self.flats.owner.get(old[0])
+            if target is not None and self.flats.members[target] == old:
+                self._targets[flat] = target
+
+    def _store_state(self, state: list[tuple[Value, Value]]) -> None:
+        """Copy new values that are elsewhere into the state; those in another array of the state are saved first."""
         moved = [(old, new) for old, new in state if new is not old and self._at(new) != self._at(old)]
         self._place = ""
         for position, (old, new) in enumerate(moved):
-            if self._at(new)[0] is self.room.state:
+            block = self._at(new)[0]
+            if isinstance(block, Buffer) and block.is_state:
                 aside = Value(new.array, new.op)
                 self.room.take(aside)
                 self._call("copyto", self._name(aside.whole), self._name(new.whole))
@@ -250,13 +248,13 @@ class Writer:
             if op.base is not None:
                 self._call("copyto", self._name(value.whole), self._name(op.base.whole))
             return
-        home = self._home.get(value)
-        if home is not None and op.base is None and self._may_go_home(position, op, home, value):
-            self._settle_in(value, home)
+        target = self._targets.get(value)
+        if target is not None and op.base is None and self._may_store(position, op, target, value):
+            self.room.put(value, *self.room.places[target])
             return
         for old in self._replaced(op):
             if self._may_replace(position, old, value):
-                self._settle_in(value, old)
+                self.room.put(value, *self.room.places[old])
                 return
         self.room.take(value)
         if op.base is not None:
@@ -275,27 +273,15 @@ class Writer:
             return False
         if old in self.flats.owner or old in self._arguments:
             return False
-        if self.room.places[old][0] is not self.room.state:
-            return self.room.is_sole(old)
-        return position > self._safe and self._guest(self._hosts.get(old, old)) is old
+        is_early = self.room.places[old][0].is_state and position <= self._safe
+        return self.room.is_sole(old) and not is_early
 
-    def _may_go_home(self, position: int, op: Op, home: Value, value: Value) -> bool:
-        if position <= self._safe or layout(home.array) != layout(value.array) or home in self.flats.owner:
+    def _may_store(self, position: int, op: Op, target: Value, value: Value) -> bool:
+        """Whether a new value of the state can be computed in its place."""
+        if position <= self._safe or layout(target.array) != layout(value.array) or target in self.flats.owner:
             return False
-        guest = self._guest(home)
-        last = self._last.get(guest, -1)
-        return last < position or (last == position and guest in self._replaced(op))
-
-    def _guest(self, host: Value) -> Value:
-        """Who lies in the memory of one of the state's arrays now: its old value, or what was computed in its place."""
-        return self._guests.get(host, host)
-
-    def _settle_in(self, value: Value, old: Value) -> None:
-        """Let a value lie where another one lay."""
-        self.room.put(value, *self.room.places[old])
-        if self.room.places[old][0] is self.room.state:
-            self._hosts[value] = host = self._hosts.get(old, old)
-            self._guests[host] = value
+        ending = {old for old in self._replaced(op) if self._last[self._own(old)] == position}
+        return self.room.places[target][0].values <= ending
 
     # ----------------------------------------------------------------------------------------------- names
 
@@ -308,9 +294,7 @@ class Writer:
         block, start = self._at(ref.value)
         if 0 in ref.shape:
             return f"np.empty({ref.shape}, {ref.dtype.str!r})"
-        plain = np.empty(ref.shape, np.bool_).strides  # of bytes
-        strides = tuple(step * ref.dtype.itemsize for step in plain)
-        tail = "" if strides == ref.strides else f", {ref.strides}"
+        tail = "" if ref.strides == c_strides(ref.shape, ref.dtype) else f", {ref.strides}"
         offset = f", {start + ref.offset}" if start + ref.offset or tail else ""
         return f"np.ndarray({ref.shape}, {ref.dtype.str!r}, {block.name}{offset}{tail})"
 
@@ -417,14 +401,12 @@ class Writer:
 
     def _write_ufunc(self, op: Op) -> None:
         args, options = self._operands(op), self._options(op)
-        if len(op.outs) > 1:
-            outs = [self._name(value.whole) for value in op.outs if isinstance(value, Value)]
-            self._call(self._bind(op.func), *args, f"out=({', '.join(outs)})", *options, place=op.place)
-        else:
-            self._call(self._bind(op.func), *args, f"out={self._into(op)}", *options, place=op.place)
+        outs = [self._name(value.whole) for value in op.outs if isinstance(value, Value)]
+        out = f"({', '.join(outs)})" if len(outs) > 1 else self._into(op)
+        self._call(self._bind(op.func), *args, f"out={out}", *options, place=op.place)
 
     def _write_reduce(self, op: Op) -> None:
-        args = [self._expression(op.args[0]), *(self._expression(x) for x in op.args[1:])]
+        args = map(self._expression, op.args)
         self._call(f"{self._bind(op.func)}.reduce", *args, f"out={self._into(op)}", *self._options(op), place=op.place)
 
     def _write_copy(self, op: Op) -> None:
@@ -467,11 +449,6 @@ class Writer:
 
     def _write_any_call(self, op: Op, args: list[str], options: list[str]) -> None:
         """A function that makes its results itself: they are copied, if their layout is the trace's."""
-        if not op.many and isinstance(op.outs[0], Scalar):
-            self._scalars[op.outs[0]] = name = self._new_number()
-            self._call(self._method(op.func), *args, *options, result=f"{name} = ", place=op.place)
-            self._line(f"if type({name}) is not {self._bind(type(op.outs[0].value))}: return None")
-            return
         self._call(self._method(op.func), *args, *options, result="made = ", place=op.place)
         for number, value in enumerate(op.outs):
             made = f"made[{number}]" if op.many else "made"

@@ -13,7 +13,7 @@ import funcnet as fn
 from funcnet.core.arrays import FIXED
 from funcnet.core.names import name_of
 from funcnet.core.records import fields_of
-from funcnet.core.trees import is_trained, leaves, map_decayed, map_parameters
+from funcnet.core.trees import is_trained, leaves, map_decayed
 from funcnet.network.layer import N
 
 KEY = fn.Key(4)
@@ -62,18 +62,18 @@ def test_a_new_array_is_locked_and_not_copied() -> None:
         made.append(array / 2)
         return made[-1]
 
-    new = map_parameters(halved, layer)
+    new = fn.map_parameters(halved, layer)
     assert new.weight is made[0]
     assert new.bias is made[1]
     assert not any(array.flags.writeable for array in made)
     assert map_decayed(halved, layer).weight is made[2]
-    assert map_parameters(lambda array: array, layer).weight is layer.weight
+    assert fn.map_parameters(lambda array: array, layer).weight is layer.weight
     buffer: fn.Array = np.ones((5, 3), np.float32)
-    viewed = map_parameters(lambda array: buffer[: len(array)] if array.ndim == 2 else buffer[4], layer)
+    viewed = fn.map_parameters(lambda array: buffer[: len(array)] if array.ndim == 2 else buffer[4], layer)
     buffer[...] = 0
     assert viewed.weight.all()
     assert viewed.bias.all()
-    turned = map_parameters(lambda array: np.asfortranarray(array * 2), layer)
+    turned = fn.map_parameters(lambda array: np.asfortranarray(array * 2), layer)
     assert turned.weight.flags.c_contiguous
     assert not turned.weight.flags.writeable
 
@@ -108,7 +108,7 @@ def test_leaves_say_path_and_role() -> None:
 def test_map_changes_what_is_trained_and_nothing_else() -> None:
     """Statistics, frozen networks and settings are the first network's own."""
     before = everything()
-    after = map_parameters(lambda a: a + 1, before)
+    after = fn.map_parameters(lambda a: a + 1, before)
     for old, new in zip(leaves(before), leaves(after), strict=True):
         assert (new.array is old.array) != old.trained
         assert not old.trained or (new.array == old.array + 1).all()
@@ -121,7 +121,7 @@ def test_statistics_are_not_compared() -> None:
     other = type(other)(
         other.weight, other.bias, None, np.zeros(7, np.float32), other.net, other.any_net, other.pair, other.frozen_net
     )
-    assert map_parameters(lambda a, b: a + b, one, other).mean.shape == (2,)
+    assert fn.map_parameters(lambda a, b: a + b, one, other).mean.shape == (2,)
     assert not fn.equal(one, other)
 
 

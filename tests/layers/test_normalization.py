@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from networks import batch_norm, inputs, layer_norm
 
 import funcnet as fn
-from funcnet.core.trees import leaves, map_parameters, same_bits
+from funcnet.core.trees import leaves, same_bits
 from funcnet.loops.shards import sharded_value_and_grad
 from funcnet.network.layer import N
 
@@ -373,7 +373,7 @@ def twice_backward(params: Twice[N], x: fn.Array, g: fn.Array) -> tuple[fn.Array
     """The sum of both gradients."""
     middle, late = fn.backward(params.net, fn.forward(params.net, x), g)
     grad_x, early = fn.backward(params.net, x, middle)
-    return grad_x, Twice(map_parameters(lambda a, b: a + b, early, late))
+    return grad_x, Twice(fn.map_parameters(lambda a, b: a + b, early, late))
 
 
 fn.register_layer(Twice, forward=twice_forward, backward=twice_backward)
@@ -450,7 +450,7 @@ def test_a_shard_is_a_batch_of_its_own(arithmetic: str) -> None:
         net = fn.training(NET, KEY)
         halves = [fn.value_and_grad(net, x[rows], y[rows], loss) for rows in (slice(4), slice(4, 8))]
         assert value == (halves[0][0] + halves[1][0]) / 2
-        assert fn.equal(grads, map_parameters(lambda a, b: a * 0.5 + b * 0.5, halves[0][1], halves[1][1]))
+        assert fn.equal(grads, fn.map_parameters(lambda a, b: a * 0.5 + b * 0.5, halves[0][1], halves[1][1]))
         assert value != fn.value_and_grad(net, x, y, loss)[0]
         with ThreadPoolExecutor(2) as executor:
             again = sharded_value_and_grad(NET, x, y, loss, shard_size=4, key=KEY, executor=executor)

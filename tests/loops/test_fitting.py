@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs
 from optimizer_table import OPTIMIZERS
-from surroundings import TESTS
+from surroundings import SEARCHED
 
 import funcnet as fn
 from funcnet.data.batches import Minibatches
@@ -122,7 +122,8 @@ def ended(fitted: fn.Fit[State]) -> fn.Fit[State]:
 
 
 GO_ON = """
-import sys; from test_fitting import *
+import sys; sys.path[:0] = sys.argv[2].splitlines()
+from test_fitting import *
 for name in OPTIMIZERS:
     for number in range(31):
         half = fn.load(f"{sys.argv[1]}/{name}-{number}.safetensors", like=start(OPTIMIZERS[name]))
@@ -141,8 +142,8 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
         assert fits[-1].best.step == 21
         for number, each in enumerate(fits):
             fn.save(directory / f"{name}-{number}.safetensors", each)
-    command = [sys.executable, "-c", GO_ON, str(directory)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=TESTS).stdout
+    command = [sys.executable, "-c", GO_ON, str(directory), SEARCHED]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -14,7 +14,7 @@ from networks import CASES, VECTOR_CASES, inputs, networks, width
 
 import funcnet as fn
 from funcnet.arithmetic import using
-from funcnet.core.trees import leaves, map_parameters, same_bits
+from funcnet.core.trees import leaves, same_bits
 from funcnet.data.batches import Minibatches
 from funcnet.random import draws
 
@@ -128,7 +128,7 @@ def test_each_row_may_shift_by_its_own(logits: fn.Array, shifts: fn.Array) -> No
 @given(net=networks(), seed=seeds, a=st.floats(1e-6, 10), b=st.floats(1e-6, 10))
 def test_a_rate_can_be_split(net: tuple[fn.Network, ...], seed: int, a: float, b: float) -> None:
     """Two updates along one gradient, at the rates a and b, are one at a + b, up to rounding."""
-    grads = map_parameters(lambda p: inputs(fn.Key(seed), *p.shape), net)
+    grads = fn.map_parameters(lambda p: inputs(fn.Key(seed), *p.shape), net)
     split = fn.sgd_update(fn.sgd_update(net, grads, learning_rate=a), grads, learning_rate=b)
     whole = fn.sgd_update(net, grads, learning_rate=a + b)
     for first, second in zip(leaves(split), leaves(whole), strict=True):

@@ -20,7 +20,6 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet.arithmetic import using
-from funcnet.core.trees import map_parameters
 from funcnet.data.batches import Minibatches
 from funcnet.runs.audited import ROWS
 
@@ -278,7 +277,7 @@ class Wobbly:
         """The inner step, and one weight more in the planted step."""
         new, loss = self.inner(state, batch)
         if WOBBLES and state.step == 13:
-            changed = map_parameters(lambda a: a if a.shape != (6, 2) else a + np.float32(2**-20), new.params)
+            changed = fn.map_parameters(lambda a: a if a.shape != (6, 2) else a + np.float32(2**-20), new.params)
             new = attrs.evolve(new, params=changed)
         return new, loss
 
@@ -430,7 +429,7 @@ SLIPS: list[Callable[[State], State]] = []
 
 def with_moment(state: State) -> State:
     """One bit of the last layer's velocity."""
-    moved = map_parameters(
+    moved = fn.map_parameters(
         lambda a: np.nextafter(a, np.float32(9)) if a.shape == (2,) else a, state.moments["velocity"]
     )
     return attrs.evolve(state, moments=fn.Moments.of(velocity=moved))
