@@ -1,4 +1,4 @@
-"""The README: its programs run and print what it says; its commands are single lines."""
+"""The README and the guides: their programs run and print what the text says, and their links lead to files."""
 
 from __future__ import annotations
 
@@ -10,39 +10,64 @@ from pathlib import Path
 import pytest
 from surroundings import ROOT
 
+import funcnet as fn
+
+pytestmark = pytest.mark.slow
+
 README = ROOT / "README.md"
 if not README.exists():
     pytest.skip("the README is not beside the tests", allow_module_level=True)
 
-TEXT = README.read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", TEXT, re.DOTALL)
+PAGES = [README, ROOT / "tests" / "README.md", *sorted((ROOT / "examples" / "guides").glob("*.md"))]
+PROGRAMS = [
+    pytest.param(*found, id=f"{page.stem} {number}")
+    for page in PAGES
+    for number, found in enumerate(
+        re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", page.read_text(), re.DOTALL)
+    )
+]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
-def test_programs_print_what_the_readme_says(program: str, output: str, tmp_path: Path) -> None:
-    """Each Python block runs as a program of its own, without a warning; where output follows, it is that."""
+def test_programs_print_what_the_text_says(program: str, output: str, tmp_path: Path) -> None:
+    """Each Python block runs as a program without a warning, and prints the output that follows it, if any."""
     command = [sys.executable, "-W", "error", "-c", program]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert not output or result.stdout == output
 
 
-def test_the_first_program_has_its_output() -> None:
-    """The first screen shows what it prints."""
-    assert PROGRAMS[0][1]
+def test_the_first_screen_trains_and_shows_its_output() -> None:
+    """The first program of the README is followed by its output."""
+    assert PROGRAMS[0].values[1]
+
+
+def test_the_readme_is_short() -> None:
+    """At most 7 KB."""
+    assert README.stat().st_size <= 7000
 
 
 def test_the_commands_are_single_lines() -> None:
-    """Two commands, each with its own set-up."""
-    section = TEXT[TEXT.index("## Two commands") : TEXT.index("## MNIST")]
+    """The README has two commands, each with its own setup."""
+    text = README.read_text()
+    section = text[text.index("## Two commands") : text.index("## The idea")]
     commands = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     assert len(commands) == 2
     assert all(command.count("\n") == 1 and "venv" in command for command in commands)
 
 
-def test_every_name_in_the_readme_exists() -> None:
-    """What the README spells, the package has."""
-    import funcnet as fn  # noqa: PLC0415  # the package of the environment
+@every_page
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    """Links are relative to the page; links to other sites are not followed."""
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    for target in targets:
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
 
-    for name in set(re.findall(r"\bfn\.(\w+)", TEXT)):
+
+@every_page
+def test_every_name_exists(page: Path) -> None:
+    """Each ``fn.name`` in the text is in the package."""
+    for name in set(re.findall(r"\bfn\.(\w+)", page.read_text())):
         assert hasattr(fn, name), name
