@@ -178,7 +178,7 @@ if TYPE_CHECKING:
     from funcnet.testing.gradients import numerical_gradient as numerical_gradient
     from funcnet.testing.laws import LayerReport as LayerReport
     from funcnet.testing.laws import check_layer as check_layer
-else:  # imported on first use: these modules take longer to import than all others together
+else:  # imported on first use: these modules take longer to import than all the others together
     _LAZY = {
         "RandomFlip": "data.augmentation",
         "RandomNoise": "data.augmentation",

@@ -1,4 +1,4 @@
-"""``python -m funcnet``: the environment, and which levels of the determinism contract hold here."""
+"""``python -m funcnet``: print the environment and the levels of the determinism contract that hold in it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import funcnet as fn
 
 
 def main() -> int:
-    """Print the environment and the self-test; 1 if a level fails."""
+    """Print the environment and the self-test. Return 1 if a level fails, or else 0."""
     here = fn.environment()
-    print(f"funcnet {here.funcnet}: {here.python}, NumPy {here.numpy}, attrs {here.attrs}, {here.platform}")  # noqa: T201  # it is what the command is for
+    print(f"funcnet {here.funcnet}: {here.python}, NumPy {here.numpy}, attrs {here.attrs}, {here.platform}")  # noqa: T201  # the output of the command
     print(f"BLAS {here.blas}, threads {here.blas_threads}; SIMD {here.simd}\n")  # noqa: T201
     result = fn.selftest()
     print(result)  # noqa: T201
-    print('\nConditions and what is not promised: "The same bits" in the README.')  # noqa: T201
+    print('\nConditions: "Reproducibility" in the README; details: examples/guides/reproducibility.md.')  # noqa: T201
     return 0 if result.passed else 1
 
 

@@ -1,7 +1,7 @@
-"""Metrics: pure functions of predictions and targets that nobody differentiates.
+"""Metrics: pure functions of predictions and targets, without gradients.
 
-The prediction comes first, as in a loss (scikit-learn has it second). A metric returns a float or an array; it is
-``fn.metrics.mse`` that measures, and a loss that returns a value with its gradient.
+The prediction is the first argument, as in a loss; in scikit-learn it is the second. A metric, such as
+``fn.metrics.mse``, returns a float or an array, whereas a loss returns a value and its gradient.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from funcnet.core.checks import INFINITY, check_array, check_count, check_finite
 from funcnet.core.errors import ConfigError, NonFiniteError
 
 Average: TypeAlias = Literal["binary", "macro", "micro", "weighted"]
-"""How the values of the classes become one."""
+"""How to average the values of the classes."""
 
 Scores: TypeAlias = NDArray[np.float64]
-"""A value a class, shape (O,), float64."""
+"""One value per class: shape (O,), float64."""
 
 MATRIX_CLASSES: Final = 2**15
 
@@ -29,10 +29,10 @@ MATRIX_CLASSES: Final = 2**15
 
 
 def accuracy(predicted_ids: Labels, labels: Labels) -> float:
-    """The share of predictions that are right. Shapes: both (B,).
+    """Return the share of predictions that are correct. Shapes: both (B,).
 
     Raises:
-        ShapeError, DTypeError, LabelError: If an argument is no vector of class ids.
+        ShapeError, DTypeError, LabelError: If an argument is not a vector of class ids.
         ConfigError: If the vectors are empty.
 
     Example:
@@ -44,19 +44,19 @@ def accuracy(predicted_ids: Labels, labels: Labels) -> float:
 
 
 def confusion_matrix(predicted_ids: Labels, labels: Labels, *, classes: int | None = None) -> NDArray[np.int64]:
-    """How often each class is taken for each: a row a true class, a column a predicted one.
+    """Count how often each class is predicted for each true class: a row per true class, a column per predicted class.
 
     Args:
         predicted_ids: Class ids, shape (B,).
-        labels: The true ones, shape (B,).
-        classes: The number of classes, O; None: the largest id of both, and 1.
+        labels: The true class ids, shape (B,).
+        classes: The number of classes, O. None means 1 plus the largest id in both arrays.
 
     Returns:
         Counts, shape (O, O).
 
     Raises:
-        ShapeError, DTypeError, LabelError: If an argument is no vector of ids of classes.
-        ConfigError: If the vectors are empty, or classes is not from 1 to 32768.
+        ShapeError, DTypeError, LabelError: If an argument is not a vector of class ids below ``classes``.
+        ConfigError: If the vectors are empty, or if classes is not from 1 to 32768.
 
     Example:
         >>> confusion_matrix(np.array([0, 2, 2, 1]), np.array([0, 1, 2, 1]))
@@ -93,24 +93,24 @@ def precision(
     classes: int | None = None,
     zero_division: float = 0.0,
 ) -> float | Scores:
-    """Of what is taken for a class, the share that is of it: right / predicted.
+    """Return the share of the predictions of a class that are correct: correct / predicted.
 
     Args:
         predicted_ids: Class ids, shape (B,).
-        labels: The true ones, shape (B,).
-        average: ``"macro"`` is the mean over the classes, ``"weighted"`` that mean weighted by how often a class is
-            true, ``"micro"`` counts all classes together, which is the accuracy, ``"binary"`` is class 1 of two; None:
-            a value a class.
-        classes: The number of classes, O; None: the largest id of both, and 1, and ``"macro"`` leaves out the classes
-            that occur in neither, as scikit-learn does.
-        zero_division: The value of a class for which there is nothing to divide by: 0 or 1. There is no warning.
+        labels: The true class ids, shape (B,).
+        average: ``"macro"`` is the mean over the classes. ``"weighted"`` weights that mean by the number of labels of
+            each class. ``"micro"`` counts all classes together, which gives the accuracy. ``"binary"`` is the value of
+            class 1 of two. None gives one value per class.
+        classes: The number of classes, O. None means 1 plus the largest id in both arrays; ``"macro"`` then omits the
+            classes that occur in neither, as scikit-learn does.
+        zero_division: The value, 0 or 1, of a class whose denominator is 0. There is no warning.
 
     Returns:
-        A float; with ``average=None`` an array, shape (O,).
+        A float, or, with ``average=None``, an array of shape (O,).
 
     Raises:
-        ShapeError, DTypeError, LabelError: If an argument is no vector of ids of classes.
-        ConfigError: If the vectors are empty, or a setting is none.
+        ShapeError, DTypeError, LabelError: If an argument is not a vector of class ids below ``classes``.
+        ConfigError: If the vectors are empty, or if a setting is invalid.
 
     Source: van Rijsbergen, Information Retrieval, 1979, chapter 7.
 
@@ -146,7 +146,9 @@ def recall(
     classes: int | None = None,
     zero_division: float = 0.0,
 ) -> float | Scores:
-    """Of what is of a class, the share that is taken for it: right / actual. See ``precision`` for the settings.
+    """Return the share of the labels of a class that are predicted correctly: correct / actual.
+
+    See ``precision`` for the settings.
 
     Example:
         >>> predicted_ids, labels = np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
@@ -178,10 +180,10 @@ def f1(
     classes: int | None = None,
     zero_division: float = 0.0,
 ) -> float | Scores:
-    """The harmonic mean of a class's precision and recall: 2 right / (predicted + actual).
+    """Return the harmonic mean of a class's precision and recall: 2 correct / (predicted + actual).
 
-    ``"macro"`` is the mean of the classes' values, not the harmonic mean of the averages. See ``precision`` for the
-    settings.
+    ``"macro"`` is the mean of the values of the classes, not the harmonic mean of the averages. See ``precision`` for
+    the settings.
 
     Example:
         >>> predicted_ids, labels = np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
@@ -194,7 +196,7 @@ def f1(
 
 @frozen(eq=False)
 class _Counts:
-    """Of each class. Shapes: (O,)."""
+    """The counts of each class. Shapes: (O,)."""
 
     right: NDArray[np.intp]
     predicted: NDArray[np.intp]
@@ -211,7 +213,7 @@ def _count(name: str, predicted_ids: Labels, labels: Labels, average: Average | 
     size = _classes(predicted_ids, labels) if classes is None else int(classes)
     if average == "binary":
         if size > 2:
-            fix = "'macro' is the mean over the classes, None a value a class"
+            fix = "use 'macro' for the mean over the classes, or None for one value per class"
             raise ConfigError(f"average='binary' is for classes 0 and 1, got {size} classes; {fix}", subject=name)
         size = 2
     ids = predicted_ids.astype(np.intp), labels.astype(np.intp)
@@ -244,7 +246,7 @@ def _averaged(  # noqa: PLR0917
 
 
 def _check_ids(name: str, predicted_ids: Labels, labels: Labels, classes: int | None) -> int:
-    """The number of rows."""
+    """Check predicted ids and labels, and return the number of rows."""
     if classes is not None:
         check_size(name, "classes", classes)
     count = len(labels) if isinstance(labels, np.ndarray) and labels.ndim else 0
@@ -258,13 +260,14 @@ def _classes(predicted_ids: Labels, labels: Labels) -> int:
     return 1 + max(int(predicted_ids.max()), int(labels.max()))
 
 
-# ------------------------------------------------------------------------------------------- a value a class
+# ------------------------------------------------------------------------------------ scores and probabilities
 
 
 def top_k_accuracy(scores: Array, labels: Labels, *, k: int) -> float:
-    """The share of rows whose label is among the k classes of the largest scores, the first of equals.
+    """Return the share of rows whose label is among the k classes with the largest scores.
 
-    With k = 1 it is the accuracy of ``predict``. (Of equal scores, scikit-learn takes the last.)
+    Of equal scores, the first ones count as larger; in scikit-learn, the last ones do. With k = 1 the result is the
+    accuracy of ``predict``.
 
     Args:
         scores: Logits or probabilities, shape (B, O).
@@ -272,9 +275,9 @@ def top_k_accuracy(scores: Array, labels: Labels, *, k: int) -> float:
         k: From 1 to O.
 
     Raises:
-        ShapeError, DTypeError, LabelError: If scores or labels are none of these.
-        NonFiniteError: If a score is NaN or infinite; says which.
-        ConfigError: If there is no row, or k is not from 1 to O.
+        ShapeError, DTypeError, LabelError: If scores or labels have the wrong type, shape, dtype or range.
+        NonFiniteError: If a score is NaN or infinite. The message names the first.
+        ConfigError: If there are no rows, or if k is not from 1 to O.
 
     Example:
         >>> scores = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]])
@@ -291,19 +294,19 @@ def top_k_accuracy(scores: Array, labels: Labels, *, k: int) -> float:
 
 
 def log_loss(probabilities: Array, labels: Labels) -> float:
-    """The mean of ``-log p[label]``, from *probabilities*.
+    """Return the mean of ``-log p[label]`` for *probabilities*.
 
-    A probability below the dtype's ``eps`` counts as ``eps``, as with scikit-learn: 1.2e-7 or 2.2e-16. For logits, take
+    A probability below the dtype's ``eps`` (1.2e-7 or 2.2e-16) counts as ``eps``, as in scikit-learn. For logits, use
     the value of ``softmax_cross_entropy``, which is exact.
 
     Args:
-        probabilities: Shape (B, O), each row's sum 1, such as ``predict_proba`` gives.
+        probabilities: Rows that sum to 1, shape (B, O), such as the result of ``predict_proba``.
         labels: Class ids from 0 to O - 1, shape (B,).
 
     Raises:
-        ShapeError, DTypeError, LabelError: If an argument is none of these.
-        NonFiniteError: If a probability is NaN or infinite; says which.
-        ConfigError: If there is no row, or a row holds no probabilities; says which.
+        ShapeError, DTypeError, LabelError: If an argument has the wrong type, shape, dtype or range.
+        NonFiniteError: If a probability is NaN or infinite. The message names the first.
+        ConfigError: If there are no rows, or if a row does not hold probabilities. The message names the row.
 
     Example:
         >>> round(log_loss(np.array([[0.9, 0.1], [0.5, 0.5]]), np.array([0, 1])), 6)
@@ -311,15 +314,15 @@ def log_loss(probabilities: Array, labels: Labels) -> float:
     """
     name = "log_loss"
     rows, classes = _check_scores(name, "probabilities", probabilities, labels)
-    with np.errstate(over="ignore"):  # a sum that is too large is none of 1
+    with np.errstate(over="ignore"):  # an infinite sum is not 1, so it is refused below
         sums = mean_rows(probabilities.T) * classes
     eps = float(np.finfo(probabilities.dtype).eps)
     bad = (np.minimum.reduce(probabilities, axis=1) < 0) | (np.abs(sums - 1) > np.sqrt(eps))
     if bad.any():
         first = int(bad.argmax())
-        fix = "logits are for softmax_cross_entropy, predict_proba gives probabilities"
+        fix = "for logits use softmax_cross_entropy; predict_proba gives probabilities"
         got = f"got probabilities[{first}] = {probabilities[first]} with sum {sums[first]:.6g}"
-        raise ConfigError(f"each row must be 0 or more and have sum 1, {got}; {fix}", subject=name)
+        raise ConfigError(f"each row must be nonnegative and sum to 1, {got}; {fix}", subject=name)
     chosen = probabilities[np.arange(rows), labels]
     return -mean(log(np.maximum(chosen, probabilities.dtype.type(eps))))
 
@@ -338,14 +341,14 @@ def _check_scores(name: str, what: str, scores: Array, labels: Labels) -> tuple[
 
 
 def mse(predicted: Array, target: Array) -> float:
-    """The mean squared error, over all elements. Shapes: both (B, ...), exactly the same.
+    """Return the mean squared error over all elements. Shapes: both (B, ...), exactly the same.
 
-    Either may be float32 or float64; it is computed in float64.
+    Each argument may be float32 or float64. The result is computed in float64.
 
     Raises:
-        ShapeError, DTypeError: If the arguments differ in shape, or are no floats.
-        NonFiniteError: If a number, or the error, is NaN or infinite.
-        ConfigError: If there is nothing.
+        ShapeError, DTypeError: If the arguments differ in shape or are not floats.
+        NonFiniteError: If a number or the error is NaN or infinite.
+        ConfigError: If the arguments are empty.
 
     Example:
         >>> mse(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
@@ -356,7 +359,7 @@ def mse(predicted: Array, target: Array) -> float:
 
 
 def mae(predicted: Array, target: Array) -> float:
-    """The mean absolute error, over all elements. Shapes: both (B, ...), exactly the same. It checks as ``mse`` does.
+    """Return the mean absolute error over all elements. Shapes and errors: the same as those of ``mse``.
 
     Example:
         >>> mae(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
@@ -366,17 +369,18 @@ def mae(predicted: Array, target: Array) -> float:
 
 
 def r2(predicted: Array, target: Array) -> float:
-    """R squared: 1 - mean squared error / variance of the target. 1 is perfect; 0 is as good as the target's mean.
+    """Return R squared: 1 - mean squared error / variance of the target.
 
-    Of several outputs, the mean of each one's. A target that never changes has 1 if it is met exactly, else 0.
+    1 is a perfect prediction; 0 is as good as predicting the target's mean. For several outputs, the result is the mean
+    of their values. A constant target gives 1 if the prediction matches it exactly, or else 0.
 
     Args:
         predicted: Shape (B, ...), float32 or float64.
         target: The same shape.
 
     Raises:
-        ShapeError, DTypeError: If the arguments differ in shape, or are no floats.
-        NonFiniteError: If a number, or the result, is NaN or infinite.
+        ShapeError, DTypeError: If the arguments differ in shape or are not floats.
+        NonFiniteError: If a number or the result is NaN or infinite.
         ConfigError: If there are fewer than two rows.
 
     Example:
@@ -391,7 +395,7 @@ def r2(predicted: Array, target: Array) -> float:
 
 
 def _determination(error: Array, target: Array) -> float:
-    """R squared of one output. Shapes: both (B,), float64."""
+    """Return R squared of one output. Shapes: both (B,), float64."""
     variance = _mean("r2", _square(target - _mean("r2", target)))
     if not variance or target.min() == target.max():
         return 0.0 if error.any() else 1.0
@@ -399,7 +403,7 @@ def _determination(error: Array, target: Array) -> float:
 
 
 def _error(name: str, predicted: Array, target: Array) -> Array:
-    """What is predicted minus what should be, in float64."""
+    """Check the arguments, and return the prediction minus the target in float64."""
     check_array(name, "predicted", predicted, ("B", "..."))
     check_array(name, "target", target, predicted.shape, match=("predicted", predicted))
     check_count(name, "the number of elements", predicted.size)
@@ -415,9 +419,9 @@ def _square(a: Array) -> Array:
 
 
 def _mean(name: str, values: Array) -> float:
-    """The mean, if it is a number."""
+    """Return the mean. Raise if it overflows."""
     with np.errstate(over="ignore"):
         value = mean(values) if np.isfinite(values).all() else INFINITY
     if not -INFINITY < value < INFINITY:
-        raise NonFiniteError("the result is beyond float64; the numbers are too large", subject=name)
+        raise NonFiniteError("the result overflows float64; the numbers are too large", subject=name)
     return value

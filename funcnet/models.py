@@ -1,4 +1,4 @@
-"""Models: functions that make whole networks."""
+"""Models: functions that make complete networks."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def mlp(
     key: Key,
     sizes: Sequence[int],
     *,
-    activation: Layer = ReLU(),  # noqa: B008  # a value
+    activation: Layer = ReLU(),  # noqa: B008  # immutable
     dtype: FloatDType = np.float32,
 ) -> tuple[Layer, ...]:
-    """A multilayer perceptron: Dense layers with an activation between them, none after the last.
+    """Make a multilayer perceptron: Dense layers with an activation between them and no activation after the last.
 
     Layer i is drawn from ``key.child("init", i)``; the static type is ``tuple[Layer, ...]``.
 
     Args:
-        key: Names the draws.
-        sizes: The inputs, every hidden layer's units, the outputs: at least two.
-        activation: The layer between two Dense ones.
+        key: The random key of the weights.
+        sizes: The input size, the size of every hidden layer, and the output size.
+        activation: The layer between two Dense layers.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If there are fewer than two sizes, or one is no positive int.
+        ConfigError: If there are fewer than two sizes, or a size is not a positive int.
 
     Example:
         >>> mlp(Key(42), (784, 100, 10))  # doctest: +NORMALIZE_WHITESPACE
@@ -44,7 +44,7 @@ def mlp(
     """
     check_key("mlp", key)
     if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
-        raise ConfigError(f"sizes must have at least the inputs and the outputs, got {sizes!r}", subject="mlp")
+        raise ConfigError(f"sizes must have at least the input size and the output size, got {sizes!r}", subject="mlp")
     check_tree("mlp's activation", activation)
     layers: list[Layer] = []
     for position, (in_size, out_size) in enumerate(pairwise(sizes)):

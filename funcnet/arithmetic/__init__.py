@@ -1,8 +1,9 @@
-"""The one door to arithmetic whose bits depend on how it is done: products, sums, exponentials, logarithms.
+"""All arithmetic whose bits depend on the implementation: products, sums, exponentials and logarithms.
 
-IEEE addition, multiplication, division and square root give one result everywhere. A product's or a sum's bits depend
-on the order of its additions, an exponential's on its implementation. All that funcnet does of those is done here: by
-NumPy and its BLAS (native), or, inside ``with portable_bits()``, with the same bits on every machine (portable).
+IEEE addition, multiplication, division and square root give the same result everywhere. The bits of a product or a sum
+depend on the order of its additions, and those of an exponential on its implementation. funcnet computes these only
+here: with NumPy and its BLAS (native), or, inside ``with portable_bits()``, with the same bits on every machine
+(portable).
 """
 
 from __future__ import annotations
@@ -11,21 +12,18 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from importlib import import_module
 from math import prod
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from funcnet.arithmetic import elementary
+from funcnet.arithmetic import elementary, portable
 from funcnet.core.arrays import Array, lock
 from funcnet.core.checks import check_choice
 
-# glibc maps fresh pages for a large array: page faults at its first writes. It stops once it has freed a larger one.
+# glibc maps new pages for each large array, which causes page faults at the first writes. It stops doing so once it
+# has freed a larger array.
 np.empty(2**24, np.uint8)
-
-if TYPE_CHECKING:
-    from funcnet.arithmetic import portable
 
 SMALL: Final = 2**13
 
@@ -37,20 +35,18 @@ _portable: Final[ContextVar[bool]] = ContextVar("funcnet.arithmetic.portable", d
 
 
 def in_force() -> Name:
-    """The arithmetic that this thread or task computes in."""
+    """Return the name of the arithmetic that this thread or task computes in."""
     return "portable" if _portable.get() else "native"
 
 
 @contextmanager
 def using(name: Name) -> Generator[None]:
-    """Compute in the arithmetic of this name inside the ``with`` block.
+    """Compute in the named arithmetic inside the ``with`` block.
 
     Raises:
-        ConfigError: If there is no such arithmetic.
+        ConfigError: If no arithmetic has this name.
     """
     check_choice("using", "arithmetic", name, get_args(Name))
-    if name == "portable":  # loaded when asked for; what another thread loads is named here only after it is loaded
-        globals()["portable"] = import_module("funcnet.arithmetic.portable")
     token = _portable.set(name == "portable")
     try:
         yield
@@ -59,10 +55,10 @@ def using(name: Name) -> Generator[None]:
 
 
 def portable_bits() -> AbstractContextManager[None]:
-    """Compute with the same bits on every machine inside the ``with`` block; ``funcnet.portable``.
+    """Compute with the same bits on every machine inside the ``with`` block. The public name is ``funcnet.portable``.
 
-    For float32 networks. It holds for the thread or task that enters it, for the pullbacks that ``vjp`` makes inside,
-    and for the runs that ``train`` begins inside.
+    Portable arithmetic is for float32 networks. It applies to the thread or task that enters the block, and to the
+    pullbacks that ``vjp`` makes and the runs that ``train`` begins inside it.
 
     Example:
         >>> import funcnet as fn
@@ -78,7 +74,7 @@ def portable_bits() -> AbstractContextManager[None]:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """The matrix product. Shapes: a (B, I), b (I, O), result (B, O), locked.
+    """Compute the matrix product. Shapes: a (B, I), b (I, O), result (B, O), locked.
 
     Example:
         >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
@@ -86,12 +82,12 @@ def matmul(a: Array, b: Array) -> Array:
     """
     if _portable.get():
         return portable.matmul(a, b)
-    # Both call the same BLAS routine: dot sets a large result to zero first, matmul takes longer over a small one.
+    # Both call the same BLAS routine. dot first fills a large result with zeros; matmul is slower for a small result.
     return lock(np.dot(a, b) if len(a) * b.shape[1] < SMALL else np.matmul(a, b))
 
 
 def sum_outer(x: Array, g: Array) -> Array:
-    """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
+    """Sum the outer products over the batch: ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
 
     Example:
         >>> sum_outer(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0], [10.0]]))
@@ -102,7 +98,7 @@ def sum_outer(x: Array, g: Array) -> Array:
 
 
 def matmul_columns(weight: Array, g: Array) -> Array:
-    """``weight @ g.T``, a column for each row of g: ``matmul(g, weight.T)``, transposed, in C order.
+    """Compute ``weight @ g.T``, one column per row of g: the transpose of ``matmul(g, weight.T)``, in C order.
 
     Shapes: weight (I, O), g (B, O), result (I, B), locked.
 
@@ -114,10 +110,10 @@ def matmul_columns(weight: Array, g: Array) -> Array:
 
 
 def matmul_parts(a: Array, b: Array, size: int) -> Array:
-    """The matrix product, each ``size`` rows by themselves: native ones then have the bits that they have alone.
+    """Compute the matrix product in groups of ``size`` rows. Each group has the bits that it has alone.
 
-    How BLAS rounds a row depends on where it stands in a product. Shapes: a (N * size, I), b (I, O), result
-    (N * size, O), locked.
+    BLAS rounds a row differently depending on its position in a product, so native arithmetic multiplies each group
+    independently. Shapes: a (N * size, I), b (I, O), result (N * size, O), locked.
 
     Example:
         >>> matmul_parts(np.array([[1.0], [2.0]]), np.array([[3.0]]), 1)
@@ -134,7 +130,7 @@ def matmul_parts(a: Array, b: Array, size: int) -> Array:
 
 
 def sum_rows(a: Array) -> Array:
-    """The sum over the batch. Shapes: a (B, ...), result (...), locked.
+    """Sum over the batch. Shapes: a (B, ...), result (...), locked.
 
     Example:
         >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]]))
@@ -148,12 +144,12 @@ def sum_rows(a: Array) -> Array:
 
 @lru_cache(maxsize=16)
 def _ones(count: int, dtype: np.dtype[np.floating]) -> Array:
-    """A sum over the batch is a product with ones: BLAS takes half of the time of a reduction."""
+    """Return a vector of ones. A sum over the batch is a product with it, which takes half the time of a reduction."""
     return lock(np.ones(count, dtype))
 
 
 def sum_last(a: Array) -> Array:
-    """The sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1)."""
+    """Sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1)."""
     if _portable.get():
         return portable.sum_last(a)
     total: Array = np.add.reduce(a, axis=-1, keepdims=True)
@@ -161,7 +157,7 @@ def sum_last(a: Array) -> Array:
 
 
 def mean(a: Array) -> float:
-    """The mean of all elements, summed in float64."""
+    """Compute the mean of all elements, summed in float64."""
     if _portable.get():
         return portable.mean(a)
     total: float = np.add.reduce(a, axis=None, dtype=np.float64).item()
@@ -169,7 +165,7 @@ def mean(a: Array) -> float:
 
 
 def sum_all(a: Array) -> float:
-    """The sum of all elements, in float64: their mean times their number; 0 of none.
+    """Sum all elements in float64: their mean times their number. The sum of an empty array is 0.
 
     Example:
         >>> sum_all(np.array([[1.0, 2.0], [3.0, 4.0]])), sum_all(np.empty(0))
@@ -179,9 +175,9 @@ def sum_all(a: Array) -> float:
 
 
 def mean_rows(a: Array) -> Array:
-    """The mean over the batch, float32 or float64, summed in float64. Shapes: a (B, ...), result (...).
+    """Compute the mean over the batch, summed in float64. Shapes: a (B, ...), result (...), float64.
 
-    For statistics over many rows, where a sum in float32 would lose digits.
+    ``a`` is float32 or float64. This is for statistics over many rows, where a float32 sum would lose digits.
 
     Example:
         >>> mean_rows(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32))
@@ -197,7 +193,7 @@ def mean_rows(a: Array) -> Array:
 
 
 def exp(x: Array) -> Array:
-    """The exponential, element by element."""
+    """Compute the exponential, element by element."""
     if _portable.get():
         return portable.exp(x)
     y: Array = np.exp(x)
@@ -205,7 +201,7 @@ def exp(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """The natural logarithm, element by element."""
+    """Compute the natural logarithm, element by element."""
     if _portable.get():
         return portable.log(x)
     y: Array = np.log(x)
@@ -213,7 +209,7 @@ def log(x: Array) -> Array:
 
 
 def expm1(x: Array) -> Array:
-    """``exp(x) - 1``, exact near 0 too, element by element.
+    """Compute ``exp(x) - 1``, element by element, without cancellation near 0.
 
     Example:
         >>> expm1(np.array([1e-20, 1.0]))
@@ -226,7 +222,7 @@ def expm1(x: Array) -> Array:
 
 
 def log1p(x: Array) -> Array:
-    """``log(1 + x)``, exact near 0 too, element by element.
+    """Compute ``log(1 + x)``, element by element, without cancellation near 0.
 
     Example:
         >>> log1p(np.array([1e-20, 1.0]))
@@ -239,7 +235,7 @@ def log1p(x: Array) -> Array:
 
 
 def tanh(x: Array) -> Array:
-    """The hyperbolic tangent, element by element."""
+    """Compute the hyperbolic tangent, element by element."""
     if _portable.get():
         return portable.tanh(x)
     y: Array = np.tanh(x)
@@ -247,7 +243,7 @@ def tanh(x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, element by element: ``elementary.erf`` in native arithmetic too, as NumPy has none.
+    """Compute the error function, element by element. NumPy has no ``erf``, so native arithmetic, too, uses funcnet's.
 
     Example:
         >>> erf(np.array([-0.5, 0.0, 2.0]))
@@ -259,12 +255,12 @@ def erf(x: Array) -> Array:
 
 
 def softmax(logits: Array) -> Array:
-    """Each row's exponentials as shares of their sum, its maximum subtracted first. Shapes: (B, O) to (B, O).
+    """Divide each row's exponentials by their sum, after subtracting the row's maximum. Shapes: (B, O) to (B, O).
 
     Example:
         >>> softmax(np.array([[1e4, 1e4]]))
         array([[0.5, 0.5]])
     """
-    with np.errstate(over="ignore"):  # a difference beyond every float is a share of 0
+    with np.errstate(over="ignore"):  # a difference that overflows gives a share of 0
         shares = exp(logits - logits.max(axis=-1, keepdims=True))
     return shares / sum_last(shares)

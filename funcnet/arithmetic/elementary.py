@@ -1,8 +1,8 @@
-"""The elementary functions from IEEE operations alone: the same bits on every machine.
+"""Elementary functions that use only IEEE operations: the same bits on every machine.
 
-Addition, subtraction, multiplication, division, ``rint``, ``frexp`` and a power of two built from its exponent have one
-result each. A library's ``exp`` has not: its last bits change with the CPU, the C library and NumPy's version. All
-functions here take and return float64; none is of use beyond the range of its argument that it names.
+Addition, subtraction, multiplication, division, ``rint``, ``frexp`` and a power of two built from its exponent give one
+result everywhere. A library's ``exp`` does not: its last bits change with the CPU, the C library and NumPy's version.
+All functions here take and return float64. Their results are valid only in the argument range that they state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_LN2_HIGH: Final = 6.93147180369123816490e-01  # 32 bits, so that its product with an exponent is exact
+_LN2_HIGH: Final = 6.93147180369123816490e-01  # 32 bits, so its product with an exponent is exact
 _LN2_LOW: Final = 1.90821492927058770002e-10
 _LOG2_E: Final = 1.44269504088896338700e00
 _SQRT_HALF: Final = 0.70710678118654752440
@@ -74,7 +74,7 @@ _ERFC_BELOW: Final = (
 
 
 def polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``coefficients[0] + coefficients[1] * x + ...``, two or more, by Horner's rule: a product and a sum a term."""
+    """Compute ``coefficients[0] + coefficients[1] * x + ...`` (two or more terms) by Horner's rule."""
     total = x * coefficients[-1]
     total += coefficients[-2]
     for coefficient in coefficients[-3::-1]:
@@ -84,11 +84,11 @@ def polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArr
 
 
 def _reduced(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The power of two ``2**n`` and ``p = exp(r) - 1`` of which ``exp(x) = 2**n * (1 + p)``, with ``x = n ln 2 + r``.
+    """Compute ``2**n`` and ``p = exp(r) - 1`` such that ``exp(x) = 2**n * (1 + p)``, with ``x = n ln 2 + r``.
 
-    ``r`` is at most half of ln 2. ``ln 2`` comes in two parts, of which the product of the first with ``n`` is exact.
-    Adding ``1.5 * 2**52`` rounds to an integer, which then stands in the sum's lowest bits: 1023 more, moved to where
-    the exponent stands, it is ``2**n``. With ``c = r - r**2 P(r**2)``, ``p = r + r c / (2 - c)``.
+    ``|r|`` is at most half of ln 2. ``ln 2`` is split into two parts, and the product of the first part with ``n`` is
+    exact. Adding ``1.5 * 2**52`` rounds to an integer, which is then in the lowest bits of the sum. That integer plus
+    1023, shifted to the exponent bits, is ``2**n``. With ``c = r - r**2 P(r**2)``, ``p = r + r c / (2 - c)``.
     """
     x = np.minimum(np.maximum(x, -_EXP_RANGE), _EXP_RANGE)
     biased = x * _LOG2_E
@@ -110,7 +110,7 @@ def _reduced(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The exponential of numbers from -708 to 708; what lies outside is taken for the nearer end.
+    """Compute the exponential of numbers from -708 to 708. Numbers outside this range are clipped to it.
 
     The error is below one unit in the last place.
 
@@ -128,12 +128,12 @@ def exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The natural logarithm of finite positive numbers.
+    """Compute the natural logarithm of finite positive numbers.
 
     With ``x = 2**k * (1 + f)`` and ``s = f / (2 + f)``, ``log(1 + f) = 2 s + 2 s**3 / 3 + ...``, whose tail is a
     minimax polynomial in ``s * s``. The error is below one unit in the last place.
 
-    Source: FreeBSD's ``e_log.c`` (Sun Microsystems, 1993), its constants and its order of operations.
+    Source: FreeBSD's ``e_log.c`` (Sun Microsystems, 1993) for the constants and the order of operations.
 
     Example:
         >>> log(np.array([1.0, 2.0, 10.0]))
@@ -152,9 +152,10 @@ def log(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def expm1(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``exp(x) - 1`` for numbers from -708 to 708, without cancellation; what lies outside is taken for the nearer end.
+    """Compute ``exp(x) - 1`` without cancellation for numbers from -708 to 708. Other numbers are clipped to the range.
 
-    With ``exp(x) = 2**n * (1 + p)`` it is ``2**n * p + (2**n - 1)``. The error is below two units in the last place.
+    With ``exp(x) = 2**n * (1 + p)``, the result is ``2**n * p + (2**n - 1)``. The error is below two units in the last
+    place.
 
     Source: FreeBSD's ``s_expm1.c`` (Sun Microsystems, 1993) for the formula.
 
@@ -169,10 +170,10 @@ def expm1(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def log1p(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``log(1 + x)`` for finite numbers above -1, without cancellation.
+    """Compute ``log(1 + x)`` for finite numbers above -1, without cancellation.
 
-    ``w = 1 + x`` rounds, but ``log(w) / (w - 1)`` changes so slowly that x times it has the rounding's error no more.
-    The error is below four units in the last place.
+    ``w = 1 + x`` is rounded, but ``log(w) / (w - 1)`` changes so slowly that the rounding hardly affects its product
+    with x. The error is below four units in the last place.
 
     Source: Goldberg, "What every computer scientist should know about floating-point arithmetic", ACM Computing Surveys
     23 (1991), theorem 4.
@@ -189,7 +190,7 @@ def log1p(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The hyperbolic tangent of any number: odd, bit for bit.
+    """Compute the hyperbolic tangent of any number. The function is odd, bit for bit.
 
     With ``t = exp(-2 |x|) - 1``, computed without cancellation, ``tanh |x| = -t / (2 + t)``. The error is below four
     units in the last place.
@@ -207,12 +208,12 @@ def tanh(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The error function of any number, ``2 / sqrt(pi)`` times the integral of ``exp(-t**2)`` from 0 to x: odd.
+    """Compute the error function: ``2 / sqrt(pi)`` times the integral of ``exp(-t**2)`` from 0 to x. It is odd.
 
-    Up to 1 it is ``x`` times a rational function of ``x**2``, beyond ``1 - exp(-x**2)`` times one of ``x``, and from 6
-    on it is 1. The error is below 1e-15.
+    Up to 1, the result is ``x`` times a rational function of ``x**2``. Above 1, it is 1 minus ``exp(-x**2)`` times a
+    rational function of ``x``. From 6 on, it is 1. The error is below 1e-15.
 
-    Source: Moshier, Cephes Mathematical Library, ``ndtr.c``, 1988, its rational functions (Cody's form).
+    Source: Moshier, Cephes Mathematical Library, ``ndtr.c``, 1988, for the rational functions (in Cody's form).
 
     Example:
         >>> erf(np.array([-0.5, 0.0, 2.0]))

@@ -1,16 +1,18 @@
 """Portable arithmetic: float32 products, sums and functions with the same bits on every machine.
 
-A product is the same everywhere if no addition in it rounds: then neither order nor blocking nor fused multiplication
-can matter. So the operands are rounded first, to integers of at most 22 bits times a power of two. A product of two of
-them has 44 bits, 512 of those sum to 53 at most, and a float64 holds 53: BLAS, however it goes about it, is exact.
-Longer sums are added block by block, elementwise and in order. Sums of numbers alone are done in the same way, with the
-bits that are left. The elementary functions are ours, see ``elementary``.
+A matrix product has the same bits everywhere if none of its additions rounds. Order, blocking and fused multiplication
+then make no difference. The operands are therefore rounded first, to integers of at most 22 bits times a power of two.
+The product of two such numbers has at most 44 bits, a sum of 512 products has at most 53 bits, and a float64 holds 53
+bits. BLAS is then exact, whatever order it uses. Longer sums are added block by block, elementwise and in a fixed
+order. Plain sums are computed in the same way, with more bits per number. The elementary functions are funcnet's own;
+see ``elementary``.
 
-Rounding goes without multiplication: next to ``1.5 * 2**k``, float32 numbers lie ``2**(k - 23)`` and float64 numbers
-``2**(k - 52)`` apart, so that adding that number and subtracting it again rounds to a multiple of the distance.
+Rounding needs no multiplication. Near ``1.5 * 2**k``, the spacing of float32 numbers is ``2**(k - 23)`` and that of
+float64 numbers is ``2**(k - 52)``. Adding ``1.5 * 2**k`` and subtracting it again rounds to a multiple of the spacing.
 
-An activation is rounded relative to its own row's largest element, and its result depends on no other row. A weight is
-rounded relative to its largest element, once for ``x @ weight`` and ``g @ weight.T``. Numbers must be finite.
+An activation is rounded relative to the largest element of its own row, so a row's result depends on no other row. A
+weight is rounded relative to its largest element, once for both ``x @ weight`` and ``g @ weight.T``. All numbers must
+be finite.
 
 Source: Ozaki, Ogita, Oishi and Rump, "Error-free transformations of matrix multiplication by using fast routines of
 matrix multiplication", Numerical Algorithms 59 (2012), with one slice; Demmel and Nguyen, "Fast reproducible
@@ -32,13 +34,13 @@ from funcnet.core.arrays import Array, describe, lock
 from funcnet.core.errors import DTypeError, NonFiniteError
 
 BITS: Final = 22
-BLOCK: Final = 512  # products that sum exactly: 2 * BITS + log2(BLOCK) = 53
+BLOCK: Final = 512  # the number of products whose sum is exact: 2 * BITS + log2(BLOCK) = 53
 
 ROUNDER: Final = np.float32(1.5 * 2.0 ** (24 - BITS))  # times the largest power of two in the data
 ROUNDER64: Final = np.float64(1.5 * 2.0 ** (53 - BITS))
 SMALLEST: Final = np.float32(2.0**-126)
 _ZERO: Final = np.float32(0.0)
-LARGE: Final = 2.0**124  # from here on float32 cannot hold the sum with the rounder
+LARGE: Final = 2.0**124  # from this size on, float32 cannot hold the sum with the rounder
 EXPONENT: Final = np.int32(0x7F800000)
 _FLOAT32: Final = np.dtype(np.float32)
 
@@ -48,31 +50,31 @@ Double: TypeAlias = NDArray[np.float64]
 
 @frozen(eq=False)
 class Rounded:
-    """A float32 matrix rounded for exact products: multiples of a power of two, one for all or one a row.
+    """A float32 matrix rounded for exact products: its elements are multiples of a power of two, per matrix or per row.
 
     Shapes: values (B, I), powers (B, 1) or (1, 1).
 
     Args:
-        values: Multiples of ``2**-21`` times ``powers``, not above ``2**22`` times that.
-        powers: The largest power of two that is not above the row's (or the matrix') largest element.
+        values: Multiples of ``2**-21 * powers``, up to ``2**22`` times that unit.
+        powers: The largest power of two that does not exceed the largest element of the row (or of the matrix).
     """
 
     values: Double
     powers: Single
 
     @property
-    def T(self) -> Rounded:  # noqa: N802  # as NumPy calls it
-        """The transpose, which shares the rounding."""
+    def T(self) -> Rounded:  # noqa: N802  # NumPy's name
+        """The transpose, with the same rounding."""
         return Rounded(self.values.T, self.powers.T)
 
 
 def operand(weight: Array) -> Rounded:
-    """A weight rounded relative to its largest element. Shape: (I, O).
+    """Round a weight relative to its largest element. Shape: (I, O).
 
-    A transposed weight is the weight's rounding, transposed: a program has it once for forward and backward.
+    A transposed weight gives the transpose of the weight's rounding, so a program rounds once for forward and backward.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the weight is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:
@@ -92,7 +94,7 @@ def operand(weight: Array) -> Rounded:
 
 
 def rows(x: Array) -> Rounded:
-    """Activations or gradients, each row rounded relative to its largest element. Shape: (B, I).
+    """Round each row of activations or gradients relative to the row's largest element. Shape: (B, I).
 
     Raises:
         DTypeError: If they are not float32.
@@ -106,9 +108,9 @@ def rows(x: Array) -> Rounded:
 
 
 def matmul(x: Array, weight: Array) -> Array:
-    """The matrix product. Shapes: x (B, I), weight (I, O), result (B, O), locked.
+    """Compute the matrix product. Shapes: x (B, I), weight (I, O), result (B, O), locked.
 
-    The arrays are rounded first, by ``rows`` and ``operand``: a row of the result depends on that row of ``x`` alone.
+    The arrays are rounded first, by ``rows`` and ``operand``. A row of the result depends on no other row of ``x``.
 
     Raises:
         DTypeError: If an array is not float32.
@@ -122,7 +124,7 @@ def matmul(x: Array, weight: Array) -> Array:
 
 
 def matmul_columns(weight: Array, g: Array) -> Array:
-    """``matmul(g, weight.T)``, transposed. Shapes: weight (I, O), g (B, O), result (I, B), locked.
+    """Compute the transpose of ``matmul(g, weight.T)``. Shapes: weight (I, O), g (B, O), result (I, B), locked.
 
     Raises:
         DTypeError: If an array is not float32.
@@ -136,11 +138,11 @@ def matmul_columns(weight: Array, g: Array) -> Array:
 
 
 def sum_outer(x: Array, g: Array) -> Array:
-    """The sum over the batch of the outer products, ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
+    """Sum the outer products over the batch: ``x.T @ g``. Shapes: x (B, I), g (B, O), result (I, O), locked.
 
-    Each is rounded by ``rows``, to a power of two a row, and what is summed must be multiples of one. So each row of
-    ``g`` is rounded again: to multiples of that one, divided by the row's of ``x``. Both errors are relative to the
-    largest element that an outer product has.
+    ``rows`` rounds both arrays, with a power of two per row. The summands, however, must be multiples of a common unit.
+    Each row of ``g`` is therefore rounded again, to multiples of the common unit divided by the unit of the ``x`` row.
+    Both errors are relative to the largest element of any outer product.
 
     Raises:
         DTypeError: If an array is not float32.
@@ -172,12 +174,12 @@ def _product(a: Double, b: Double) -> Array:
     for start in range(BLOCK, len(b), BLOCK):
         total += np.matmul(a[:, start : start + BLOCK], b[start : start + BLOCK])
     product = total.astype(np.float32)
-    product += _ZERO  # a sum of zeros is -0.0 in some kernels
+    product += _ZERO  # some kernels return -0.0 for a sum of zeros
     return lock(product)
 
 
 def _rounded(a: Array, powers: Single, top: np.float32) -> Double:
-    """Multiples of ``2**-21`` times the powers: computed in float32, unless the numbers are too large for that."""
+    """Round to multiples of ``2**-21`` times the powers, in float32 unless the numbers are too large for that."""
     if top < LARGE:
         rounder = powers * ROUNDER
         rounded = a + rounder
@@ -191,7 +193,7 @@ def _rounded(a: Array, powers: Single, top: np.float32) -> Double:
 
 
 def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, np.float32]:
-    """The largest power of two not above the largest element along an axis, which is kept, and the largest of all."""
+    """Return, per slice along an axis (kept), the largest power of two up to the largest element, and their maximum."""
     sizes: Single = np.maximum.reduce(np.abs(a), axis=axis, keepdims=True, initial=SMALLEST)
     powers: Single = np.bitwise_and(sizes.view(np.int32), EXPONENT).view(np.float32)
     top: np.float32 = np.maximum.reduce(powers, axis=None, initial=SMALLEST)
@@ -204,12 +206,12 @@ def _powers(subject: str, name: str, a: Array, axis: int) -> tuple[Single, np.fl
 
 
 def sum_rows(a: Array) -> Array:
-    """The sum over the batch, each number rounded to what a column's sum can hold, 53 bits.
+    """Sum over the batch. Each number is rounded first, so that the sum of a column fits in 53 bits.
 
     Shapes: a (B, ...), result (...), locked.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:
@@ -220,10 +222,10 @@ def sum_rows(a: Array) -> Array:
 
 
 def sum_last(a: Array) -> Array:
-    """The sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1).
+    """Sum over the last axis, which is kept with size 1. Shapes: a (..., I), result (..., 1).
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:
@@ -235,7 +237,7 @@ def sum_last(a: Array) -> Array:
 
 
 def mean(a: Array) -> float:
-    """The mean of all elements, float32 or float64, summed in float64.
+    """Compute the mean of all elements, float32 or float64, summed in float64.
 
     Raises:
         NonFiniteError: If an element is NaN or infinite.
@@ -260,7 +262,7 @@ def mean(a: Array) -> float:
 
 
 def mean_rows(a: Array) -> Double:
-    """The mean over the batch of float32 or float64 numbers, summed in float64. Shapes: a (B, ...), result (...).
+    """Compute the mean over the batch of float32 or float64 numbers in float64. Shapes: a (B, ...), result (...).
 
     Raises:
         NonFiniteError: If an element is NaN or infinite.
@@ -282,7 +284,7 @@ def mean_rows(a: Array) -> Double:
 
 
 def _sum(subject: str, a: Array, axis: int) -> Array:
-    """The sum over an axis, which is kept."""
+    """Sum over an axis, which is kept."""
     _check_float32(subject, "a", a)
     powers, _ = _powers(subject, "a", a, axis)
     rounder = powers.astype(np.float64)
@@ -294,7 +296,7 @@ def _sum(subject: str, a: Array, axis: int) -> Array:
 
 
 def sum_rounder(count: int) -> float:
-    """What rounds numbers below 2 to so many bits that ``count`` of them sum to 53 bits, and to 51 at most."""
+    """Return a rounder for numbers below 2: ``count`` rounded numbers sum to 53 bits, and each has 51 bits at most."""
     return math.ldexp(1.5, max(2, (count - 1).bit_length()))
 
 
@@ -302,10 +304,10 @@ def sum_rounder(count: int) -> float:
 
 
 def exp(x: Array) -> Array:
-    """The exponential, element by element; beyond float32's range infinite, with NumPy's usual warning.
+    """Compute the exponential, element by element. An overflow gives inf, with NumPy's usual warning.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:
@@ -316,10 +318,10 @@ def exp(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """The natural logarithm of positive numbers, element by element.
+    """Compute the natural logarithm of positive numbers, element by element.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN, infinite, zero or negative.
 
     Example:
@@ -331,10 +333,10 @@ def log(x: Array) -> Array:
 
 
 def expm1(x: Array) -> Array:
-    """``exp(x) - 1`` without cancellation, element by element; beyond float32's range infinite, as ``exp`` is.
+    """Compute ``exp(x) - 1`` without cancellation, element by element. An overflow gives inf, as in ``exp``.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:
@@ -345,10 +347,10 @@ def expm1(x: Array) -> Array:
 
 
 def log1p(x: Array) -> Array:
-    """``log(1 + x)`` without cancellation for numbers above -1, element by element.
+    """Compute ``log(1 + x)`` without cancellation for numbers above -1, element by element.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN, infinite, -1 or less.
 
     Example:
@@ -360,10 +362,10 @@ def log1p(x: Array) -> Array:
 
 
 def tanh(x: Array) -> Array:
-    """The hyperbolic tangent, element by element.
+    """Compute the hyperbolic tangent, element by element.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:
@@ -374,10 +376,10 @@ def tanh(x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """The error function, element by element.
+    """Compute the error function, element by element.
 
     Raises:
-        DTypeError: If it is not float32.
+        DTypeError: If the array is not float32.
         NonFiniteError: If an element is NaN or infinite.
 
     Example:

@@ -1,7 +1,7 @@
-"""Powers and cosines of single numbers from IEEE operations: the same bits on every machine, in either arithmetic.
+"""Powers and cosines of scalars from IEEE operations: the same bits on every machine, in either arithmetic.
 
-A rate or a bias correction is computed once a step, so that there is nothing to gain from a library's faster ``**``,
-whose bits change with the CPU.
+A learning rate or a bias correction is computed once per step, so a library's ``**``, which is faster but changes its
+bits with the CPU, would save nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from funcnet.arithmetic import elementary
 from funcnet.tracing import whole
 
-_EXP_RANGE: Final = 708.0  # of elementary.exp
+_EXP_RANGE: Final = 708.0  # the range of elementary.exp
 _PI: Final = 3.14159265358979323846
 _SIN_TERMS: Final = (
     -1.66666666666666324348e-01,
@@ -36,9 +36,9 @@ _COS_TERMS: Final = (
 
 @whole
 def integer_power(base: float, exponent: int) -> float:
-    """``base`` to a power of 0 or more, by squaring: one product a bit of the exponent, or two.
+    """Raise ``base`` to a power of 0 or more by repeated squaring: one or two products per bit of the exponent.
 
-    The error is below two units in the last place times the exponent.
+    The error is below twice the exponent, in units in the last place.
 
     Source: Knuth, The Art of Computer Programming, volume 2, section 4.6.3.
 
@@ -56,7 +56,9 @@ def integer_power(base: float, exponent: int) -> float:
 
 
 def power(base: float, exponent: float) -> float:
-    """A positive number to any power: ``exp(exponent * log(base))``; beyond 1e-307 and 1e307 it is 0 or infinite.
+    """Raise a positive number to any power: ``exp(exponent * log(base))``.
+
+    A result below 1e-307 becomes 0, and a result above 1e307 becomes inf.
 
     Example:
         >>> power(4.0, 0.5), power(0.1, 0.0)
@@ -71,12 +73,13 @@ def power(base: float, exponent: float) -> float:
 
 
 def cos_pi(x: float) -> float:
-    """The cosine of ``pi * x``, for x from 0 to 1: exactly 1, 0 and -1 at 0, 1/2 and 1.
+    """Compute the cosine of ``pi * x`` for x from 0 to 1. It is exactly 1, 0 and -1 at 0, 1/2 and 1.
 
-    From 0 to 1/4 it is the cosine's polynomial, from there to 3/4 the sine's of the distance from 1/2, and beyond that
-    the negative of the first half. The error is below one unit in the last place of 1.
+    Below 1/4, the polynomial of the cosine is used. From 1/4 to 3/4, the polynomial of the sine is applied to the
+    distance from 1/2. Above 3/4, the result is the negative of the cosine at 1 - x. The error is below one unit in the
+    last place of 1.
 
-    Source: FreeBSD's ``k_cos.c`` and ``k_sin.c`` (Sun Microsystems, 1993), their constants.
+    Source: FreeBSD's ``k_cos.c`` and ``k_sin.c`` (Sun Microsystems, 1993) for the constants.
 
     Example:
         >>> [round(cos_pi(x), 6) for x in (0.0, 0.25, 0.5, 1.0)]

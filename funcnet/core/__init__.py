@@ -1,1 +1,1 @@
-"""What everything is made of: errors, arrays, checks, records, names, trees, files."""
+"""The foundation of every other module: errors, arrays, checks, records, names, trees and files."""

@@ -1,4 +1,4 @@
-"""Arrays as funcnet uses them: their types and locking.
+"""Array types and array locking.
 
 Every array in a record is a locked (read-only), C-contiguous ``np.ndarray`` of float32 or float64 in native byte order.
 """
@@ -14,13 +14,13 @@ DECAYED: Final = "decayed"
 FIXED: Final = "fixed"
 
 Array: TypeAlias = NDArray[np.floating]
-"""A float32 or float64 array; as the type of a record's field: a trained parameter."""
+"""A float32 or float64 array. As the type of a record's field, it marks a trained parameter."""
 
 Weight: TypeAlias = Annotated[Array, DECAYED]
-"""As the type of a record's field: a trained parameter that weight decay applies to."""
+"""The field type of a trained parameter that weight decay applies to."""
 
 Statistic: TypeAlias = Annotated[Array, FIXED]
-"""As the type of a record's field: rides along; never differentiated, updated or compared."""
+"""The field type of an array that is never differentiated or updated, and that structure checks ignore."""
 
 Labels: TypeAlias = NDArray[np.integer]
 """Class ids, shape (B,), of any integer dtype."""
@@ -31,33 +31,33 @@ FloatDType: TypeAlias = type[np.float32] | type[np.float64]
 FLOATS: Final = (np.dtype(np.float32), np.dtype(np.float64))
 
 ARRAY_TYPES: Final[set[type]] = {np.ndarray}
-"""What counts as a plain array: NumPy's own, and what stands for one in a trace; no other subclass."""
+"""The types that count as a plain array: NumPy's own and the stand-in that tracing uses, but no other subclass."""
 
 AnyArray: TypeAlias = NDArray[np.generic]
-"""An array of anything: what is looked at before it is known to be an ``Array``."""
+"""An array of any dtype: the type of a value that has not yet been checked to be an ``Array``."""
 
 
 def describe(array: AnyArray) -> str:
-    """An array in a word: ``float32 (784, 100)``."""
+    """Describe an array by its dtype and shape: ``float32 (784, 100)``."""
     return f"{array.dtype} {array.shape}"
 
 
 def lock(array: Array) -> Array:
-    """Make an array that nobody else holds read-only, and return it."""
+    """Make an array read-only and return it. The caller must hold the only reference to it."""
     array.flags.writeable = False
     return array
 
 
 def adopt(array: Array) -> Array:
-    """The array itself if it is locked and C-contiguous, else a locked C-contiguous copy.
+    """Return the array itself if it is locked and C-contiguous, or else a locked C-contiguous copy.
 
-    A read-only view of memory that somebody else can write is copied, too.
+    A read-only view of memory that is writable through another array is copied, too.
     """
     return array if is_canonical(array) else lock(array.copy("C"))
 
 
 def is_canonical(array: Array) -> bool:
-    """Whether an array can stand in a record as it is: read-only, and nobody can write its memory; C-contiguous."""
+    """Whether a record can hold an array without a copy: its memory is read-only and C-contiguous."""
     flags = array.flags
     if flags.writeable or not flags.c_contiguous:
         return False
@@ -70,8 +70,8 @@ def is_canonical(array: Array) -> bool:
 
 
 def contiguous(x: Array) -> Array:
-    """``x`` in C order. Memory order changes bits in BLAS, so it is made canonical where arrays enter.
+    """Return ``x`` in C order. BLAS results depend on the memory order, so arrays are made C-contiguous on entry.
 
-    Anything but an array passes unchanged: the layer that gets it knows what to say.
+    A value that is not an array passes unchanged; the layer that receives it raises the error.
     """
     return x.copy("C") if type(x) in ARRAY_TYPES and not x.flags.c_contiguous else x

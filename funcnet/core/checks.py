@@ -1,4 +1,4 @@
-"""Checks of arguments: settings and arrays. All of them raise errors of one form."""
+"""Argument checks for settings and arrays. All checks raise errors of the same form."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LARGEST_FLOAT: Final = sys.float_info.max
 
 
 def check_number(subject: str, name: str, value: object, *, low: float, high: float, closed: bool = False) -> None:
-    """Check that a setting is a float or an int in ``low < value < high`` (``closed``: ``low <= value < high``).
+    """Check that a setting is a float or an int with ``low < value < high`` (``low <= value < high`` if ``closed``).
 
     Raises:
-        ConfigError: Says the range and what it got; NaN is in no range.
+        ConfigError: If the value is outside the range. NaN is outside every range.
 
     Example:
         >>> check_number("SGD", "learning_rate", -0.1, low=0, high=float("inf"))
@@ -41,7 +41,7 @@ def check_count(subject: str, name: str, value: object, *, low: int = 1, high: i
     """Check that a setting is an int of at least ``low`` and at most ``high``.
 
     Raises:
-        ConfigError: Says the range and what it got.
+        ConfigError: If it is not.
 
     Example:
         >>> check_count("dense", "out_size", 2.5)
@@ -57,14 +57,17 @@ def check_count(subject: str, name: str, value: object, *, low: int = 1, high: i
 
 
 MOST_ELEMENTS: Final = 2**58
+"""The most elements that an array may have."""
+
 MOST_PIXELS: Final = 2**20
+"""The largest number of pixels in a setting: a window, a stride, a padding or a shift."""
 
 
 def check_size(subject: str, name: str, value: object) -> None:
-    """Check that a setting can be the number of an array's elements: whether there is memory for it, the system says.
+    """Check that a setting can be the number of elements of an array. The operating system checks the available memory.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If it cannot.
 
     Example:
         >>> check_size("one_hot", "classes", 2**70)
@@ -77,10 +80,10 @@ def check_size(subject: str, name: str, value: object) -> None:
 
 
 def check_callable(subject: str, name: str, value: object) -> None:
-    """Check that a setting is a function, or a record that can be called.
+    """Check that a setting is a function or a callable record.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If it is not callable.
 
     Example:
         >>> check_callable("sgd_step", "loss", None)
@@ -92,10 +95,10 @@ def check_callable(subject: str, name: str, value: object) -> None:
 
 
 def check_choice(subject: str, name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Check that a setting is one of a few words.
+    """Check that a setting is one of the given words.
 
     Raises:
-        ConfigError: Says the words and what it got.
+        ConfigError: If it is not.
 
     Example:
         >>> check_choice("fit", "goal", "best", ("lowest", "highest"))
@@ -108,10 +111,10 @@ def check_choice(subject: str, name: str, value: object, choices: tuple[str, ...
 
 
 def check_iterable(subject: str, name: str, value: object) -> None:
-    """Check that a setting can be walked over.
+    """Check that a setting is iterable.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If it is not.
 
     Example:
         >>> check_iterable("train_epoch", "batches", 3)
@@ -123,7 +126,7 @@ def check_iterable(subject: str, name: str, value: object) -> None:
 
 
 Pattern: TypeAlias = Sequence["int | str"]
-"""A shape in letters and numbers: ``("B", 784)``; one ``"..."`` in it stands for any number of axes."""
+"""A shape in letters and numbers, such as ``("B", 784)``. One ``"..."`` matches any number of axes."""
 
 
 def check_array(
@@ -135,19 +138,19 @@ def check_array(
     dtype: np.dtype[np.floating] | None = None,
     match: tuple[str, Array] | None = None,
 ) -> None:
-    """Check type, rank, shape and dtype, in this order.
+    """Check an array's type, rank, shape and dtype, in this order.
 
     Args:
-        subject: Who asks, such as ``"Dense"``.
+        subject: The layer or function that checks, such as ``"Dense"``.
         name: The argument's name, such as ``"x"``.
         value: The argument.
-        pattern: The shape that it must have; letters stand for any size.
-        dtype: The dtype that it must have; None for float32 or float64.
-        match: The name and the array that shape and dtype come from, for the message.
+        pattern: The required shape. Letters match any size.
+        dtype: The required dtype. None allows float32 and float64.
+        match: The name and the array that determine the shape and the dtype, for the message.
 
     Raises:
-        DTypeError: If it is no plain array, or of another dtype.
-        ShapeError: If it has another shape.
+        DTypeError: If the value is not a plain array or has a different dtype.
+        ShapeError: If the array has a different shape.
 
     Example:
         >>> x, weight = np.zeros((32, 784)), np.zeros((100, 200))
@@ -165,10 +168,10 @@ def check_array(
 
 
 def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
-    """Check a layer's input: (B, I) of the weight's dtype for a weight (I, ...), else (B, ...) of floats.
+    """Check a layer's input. Shapes: x (B, I) in the weight's dtype if a weight (I, ...) is given, else x (B, ...).
 
     Raises:
-        DTypeError, ShapeError: As ``check_array`` says it.
+        DTypeError, ShapeError: Raised by ``check_array``.
     """
     if weight is None:
         if type(x) not in ARRAY_TYPES or x.ndim == 0 or x.dtype not in FLOATS:
@@ -178,10 +181,10 @@ def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
 
 
 def check_channels(subject: str, x: Array, name: str, per_channel: Array) -> None:
-    """Check a layer's input: (B, ..., C) of the dtype of an array (C,), whose name is given, too.
+    """Check a layer's input against the array ``per_channel``. Shapes: x (B, ..., C), per_channel (C,), of equal dtype.
 
     Raises:
-        DTypeError, ShapeError: As ``check_array`` says it.
+        DTypeError, ShapeError: Raised by ``check_array``.
     """
     if type(x) not in ARRAY_TYPES or x.ndim < 2 or x.shape[-1] != len(per_channel) or x.dtype != per_channel.dtype:
         pattern = ("B", "...", len(per_channel))
@@ -191,10 +194,10 @@ def check_channels(subject: str, x: Array, name: str, per_channel: Array) -> Non
 def check_row_shape(
     subject: str, shape: tuple[int, ...], pattern: Pattern, match: tuple[str, Array] | None = None
 ) -> None:
-    """Check the shape of a row, as ``check_array`` checks the batch.
+    """Check the shape of a row in the same way as ``check_array`` checks the shape of a batch.
 
     Raises:
-        ShapeError: If the row has another shape.
+        ShapeError: If the row has a different shape.
     """
     if not _fits(shape, pattern):
         raise _wrong_shape(subject, "x", ("B", *shape), ("B", *pattern), match)
@@ -209,7 +212,7 @@ def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
             shape = (*shape[:before], *shape[len(shape) - after :])
     if len(shape) != len(pattern):
         return False
-    for size, wanted in zip(shape, pattern, strict=True):  # all() would cost more than the check
+    for size, wanted in zip(shape, pattern, strict=True):  # all() with a generator costs more than the comparisons
         if size != wanted and not isinstance(wanted, str):
             return False
     return True
@@ -233,7 +236,7 @@ def _in_letters(pattern: Pattern) -> str:
 
 def _not_an_array(subject: str, name: str, value: object) -> DTypeError:
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    masked = hasattr(value, "filled")  # asarray would lose the mask
+    masked = hasattr(value, "filled")  # np.asarray would lose the mask
     fix = f"np.asarray({name})" if isinstance(value, np.ndarray) else f"np.asarray({name}, dtype=np.float32)"
     fix = f"{name}.filled(...)" if masked else fix
     return DTypeError(f"{name} must be a plain NumPy array, got {kind}; use {fix}", subject=subject)
@@ -259,12 +262,12 @@ def _wrong_dtype(
 
 
 def check_labels(subject: str, name: str, labels: object, count: int, classes: int | None = None) -> None:
-    """Check that labels are ``count`` class ids from 0 to ``classes`` - 1 (None: any number of classes).
+    """Check that labels are ``count`` class ids from 0 to ``classes`` - 1 (None allows any number of classes).
 
     Raises:
-        DTypeError: If they are no plain array of integers.
-        ShapeError: If they are not one label a row.
-        LabelError: If one is out of range; says which.
+        DTypeError: If they are not a plain array of integers.
+        ShapeError: If there is not one label per row.
+        LabelError: If a label is out of range. The message names it.
     """
     if type(labels) not in ARRAY_TYPES:
         raise DTypeError(
@@ -275,11 +278,11 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
     ids = cast("Labels", labels)
     if ids.shape != (count,):
         fix = f"; use {name}.argmax(axis=1) if its rows are one-hot" if ids.ndim == 2 else ""
-        wanted = f"({count},), one class id a row"
+        wanted = f"({count},), one class id per row"
         raise ShapeError(f"{name} must have shape {wanted}, got {ids.shape}{fix}", subject=subject)
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"{name} must be integer class ids, got {ids.dtype}", subject=subject)
-    # As an unsigned number a negative label is a large one: one pass finds both ends.
+    # Viewed as unsigned, a negative label becomes a large number, so one pass checks both ends of the range.
     unsigned = ids.view(_unsigned(ids.dtype))
     if count and np.maximum.reduce(unsigned) >= (1 << (8 * ids.itemsize - 1) if classes is None else classes):
         bad = (ids < 0) | (ids >= (classes if classes is not None else np.inf))
@@ -289,10 +292,10 @@ def check_labels(subject: str, name: str, labels: object, count: int, classes: i
 
 
 def check_weight(subject: str, weight: Array, count: int) -> None:
-    """Check that weights of examples are ``count`` floats, finite, 0 or more, and not all 0.
+    """Check that example weights are ``count`` finite floats that are 0 or more and not all 0.
 
     Raises:
-        ShapeError, DTypeError, NonFiniteError, ConfigError: Says which and where.
+        ShapeError, DTypeError, NonFiniteError, ConfigError: If they are not.
     """
     check_array(subject, "weight", weight, (count,))
     check_finite(subject, "weight", weight)
@@ -300,20 +303,20 @@ def check_weight(subject: str, weight: Array, count: int) -> None:
         first = int((weight < 0).argmax())
         raise ConfigError(f"weight must be 0 or more, got weight[{first}] = {weight[first]}", subject=subject)
     if not weight.any():
-        raise ConfigError("weight must have a number above 0, got only 0", subject=subject)
+        raise ConfigError("at least one weight must be positive, got only zeros", subject=subject)
 
 
 @lru_cache(maxsize=16)
 def _unsigned(dtype: np.dtype[np.integer]) -> np.dtype[np.unsignedinteger]:
-    """The unsigned integers of this size and byte order."""
+    """Return the unsigned integer dtype of the same size and byte order."""
     return np.dtype(dtype.str.replace("i", "u"))
 
 
 def check_net_output(subject: str, x: Array, y: Array) -> None:
-    """Check that what a combinator's inner network makes of x has x's shape and dtype.
+    """Check that the output y of a combinator's inner network has the shape and dtype of its input x.
 
     Raises:
-        ShapeError, DTypeError: If it has not.
+        ShapeError, DTypeError: If it does not.
     """
     check_array(subject, "net(x)", y, x.shape, dtype=x.dtype, match=("x", x))
 
@@ -322,7 +325,7 @@ def check_finite(subject: str, name: str, array: NDArray[np.number]) -> None:
     """Check that no element is NaN or infinite.
 
     Raises:
-        NonFiniteError: Names the first such element.
+        NonFiniteError: If one is. The message names the first.
     """
     for start in range(0, len(array), FINITE_ROWS):
         finite = np.isfinite(array[start : start + FINITE_ROWS])

@@ -1,6 +1,6 @@
-"""What funcnet says when something is wrong with its input: one root error and its few children.
+"""The errors that funcnet raises for invalid input: one root class and its subclasses.
 
-Wrong *content* raises one of these. The system's own errors (a missing file, a full disk, no network) pass unchanged.
+Invalid *content* raises one of these. System errors (a missing file, a full disk, no network) pass unchanged.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 
 class FuncnetError(ValueError):
-    """The root of funcnet's errors; a ``ValueError``.
+    """The base class of funcnet's errors. It is a ``ValueError``.
 
-    A layer does not know where it stands in a network. It names itself as the ``subject``; every fold that the error
-    passes through puts its own position in front of ``path``.
+    A layer does not know its position in a network. It names itself as the ``subject``, and every enclosing fold that
+    the error passes through prepends the position to ``path``.
 
     Args:
-        message: What was expected, what was got, and what to do about it.
-        subject: Who complains: a layer's or a function's name; empty if the message says it.
+        message: The expected value, the value received, and the fix.
+        subject: The name of the layer or function that raises; empty if the message contains it.
 
     Example:
         >>> error = ShapeError("x must have shape (B, 100), got (32, 784)", subject="Dense")
@@ -32,12 +32,12 @@ class FuncnetError(ValueError):
         self.step: int | None = None
 
     def enter(self, position: int) -> FuncnetError:
-        """Put the position in a surrounding tuple in front of the path, and return this same error."""
+        """Prepend the position in the enclosing tuple to the path, and return this error."""
         self.path = (position, *self.path)
         return self
 
     def at_step(self, step: int) -> FuncnetError:
-        """Say at which step of a fold this happened, and return this same error."""
+        """Record the step of the fold at which the error occurred, and return this error."""
         self.step = step
         return self
 
@@ -63,11 +63,11 @@ def _rebuild(
 
 
 class ShapeError(FuncnetError):
-    """An array's rank or shape does not fit."""
+    """An array has the wrong rank or shape."""
 
 
 class DTypeError(FuncnetError):
-    """A value is no NumPy array of the right element type."""
+    """A value is not a NumPy array of the required dtype."""
 
 
 class NonFiniteError(FuncnetError):
@@ -75,15 +75,15 @@ class NonFiniteError(FuncnetError):
 
 
 class LabelError(FuncnetError):
-    """A class id is outside the classes."""
+    """A class id is outside the range of the classes."""
 
 
 class ConfigError(FuncnetError):
-    """A setting is out of range, or a call does not make sense."""
+    """A setting is invalid, or a call is not allowed in its context."""
 
 
 class StructureError(FuncnetError):
-    """Two networks that should walk together have different structures, or a value is no network at all."""
+    """Two networks that must have the same structure differ, or a value is not a network."""
 
 
 class GradientError(FuncnetError):
@@ -91,20 +91,20 @@ class GradientError(FuncnetError):
 
 
 class LawError(FuncnetError):
-    """A layer breaks a law."""
+    """A layer violates a law."""
 
 
 class CheckpointError(FuncnetError):
-    """A checkpoint file is not what it says it is."""
+    """A checkpoint file is not a valid checkpoint."""
 
 
 class DatasetFormatError(FuncnetError):
-    """A dataset file is not what it says it is."""
+    """A dataset file is not in its declared format."""
 
 
 class ReplayWarning(RuntimeWarning):
-    """Steps are computed plainly, and slower, because something in them is not pure."""
+    """Steps run without a recorded program, and so more slowly, because a function in them is not pure."""
 
 
 for _error in (*FuncnetError.__subclasses__(), FuncnetError, ReplayWarning):
-    _error.__module__ = "funcnet"  # tracebacks and pickles name an error as its users do
+    _error.__module__ = "funcnet"  # tracebacks and pickles use the public name

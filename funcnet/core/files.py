@@ -1,4 +1,4 @@
-"""Files: what can name one, and what killed writers left behind."""
+"""Files: checks of file paths, and the removal of temporary files left by killed writers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _STALE: Final = 3600.0
 
 
 def as_path(subject: str, name: str, value: object) -> Path:
-    """A setting that can be a file's path, as a ``Path``: a string or a ``Path``, whether the file is there or not.
+    """Convert a setting that names a file, a string or a ``Path``, to a ``Path``. The file need not exist.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If the setting cannot name a file.
 
     Example:
         >>> as_path("load", "path", 3)
@@ -29,13 +29,16 @@ def as_path(subject: str, name: str, value: object) -> Path:
         path = os.fspath(cast("str", value))
         if path and b"\0" not in os.fsencode(path):
             return Path(path)
-    except (TypeError, ValueError):  # no path, bytes, or characters that no file's name has
+    except (TypeError, ValueError):  # not a path, bytes, or characters that a file name cannot contain
         pass
     raise ConfigError(f"{name} must be a string or a Path that can name a file, got {value!r:.80}", subject=subject)
 
 
 def remove_stale(directory: Path, temporary: re.Pattern[str]) -> None:
-    """Remove what killed writers left: files whose whole name is temporary; a living one does not take an hour."""
+    """Delete temporary files left by killed writers: those older than an hour whose whole name matches the pattern.
+
+    Younger files may still be in use.
+    """
     with os.scandir(directory) as entries:
         for entry in entries:
             if temporary.fullmatch(entry.name):
@@ -43,5 +46,5 @@ def remove_stale(directory: Path, temporary: re.Pattern[str]) -> None:
                 try:
                     if time.time() - found.stat().st_mtime > _STALE:
                         found.unlink()
-                except OSError:  # another writer was faster, or it is another user's
+                except OSError:  # another writer has deleted the file, or another user owns it
                     continue

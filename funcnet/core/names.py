@@ -1,4 +1,4 @@
-"""Names: how files and fingerprints call record types and functions, wherever these are defined."""
+"""Registered names: how files and fingerprints identify record types and functions, wherever these are defined."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from funcnet.core.errors import ConfigError
 from funcnet.core.records import Record
 
 LATER: Final = {"funcnet": "later"}
-"""Marks a field that a registered record gains after its release: ``attrs.field(default=..., metadata=LATER)``.
+"""Marks a field that is added to a registered record after release: ``attrs.field(default=..., metadata=LATER)``.
 
-At its default the field is no part of the record's fingerprints and files: those stay, and older files are read, with
-the default in its place. The default is then as permanent as the record's name.
+A field at its default is left out of the record's fingerprints and files. Existing fingerprints therefore stay valid,
+and reading an older file fills in the default. The default is then as permanent as the record's name.
 """
 
 
 Named: TypeAlias = Callable[..., object]
-"""What can have a name: a record type, or a function such as a loss."""
+"""An object that can have a registered name: a record type, or a function such as a loss."""
 
 
 _NAMES: Final[dict[Named, str]] = {}
@@ -27,18 +27,20 @@ _NAMED: Final[dict[str, Named]] = {}
 
 
 def register_name(thing: Named, name: str | None = None) -> None:
-    """Give a record type or a function the name by which fingerprints and files know it.
+    """Register the name that fingerprints and files use for a record type or a function.
 
-    A name stands for what it names: give a function that computes something else another name. ``register_layer``
-    names layers; this is for losses, optimizers and steps of your own. A field that such a record gains later is
-    declared ``attrs.field(default=..., metadata=funcnet.core.names.LATER)``: fingerprints stay, older files are read.
+    A name stands for one computation: if a function changes what it computes, give it a new name. ``register_layer``
+    names layers; use this function for custom losses, optimizers and steps. Declare a field that you add to such a
+    record later as ``attrs.field(default=..., metadata=funcnet.core.names.LATER)``. Fingerprints then stay the same and
+    older files remain readable.
 
     Args:
         thing: A frozen attrs class or a function.
-        name: Default module and qualified name. With a name of its own, it can move to another module.
+        name: The name; by default the module and the qualified name. An explicit name does not change when the thing
+            moves to another module.
 
     Raises:
-        ConfigError: If it has a name already, or another has this one.
+        ConfigError: If the thing already has a name, or if the name is already taken.
 
     Example:
         >>> import funcnet as fn
@@ -52,17 +54,17 @@ def register_name(thing: Named, name: str | None = None) -> None:
     """
     name = name or f"{thing.__module__}.{thing.__qualname__}"
     if thing in _NAMES:
-        raise ConfigError(f"{thing.__qualname__} is registered already, as {_NAMES[thing]!r}")
+        raise ConfigError(f"{thing.__qualname__} is already registered as {_NAMES[thing]!r}")
     if name in _NAMED:
-        raise ConfigError(f"the name {name!r} is taken by {_NAMED[name]!r}; give another with name=")
+        raise ConfigError(f"the name {name!r} is taken by {_NAMED[name]!r}; pass a different name=")
     _NAMES[thing], _NAMED[name] = name, thing
 
 
 def name_of(thing: Named) -> str:
-    """The registered name of a record type or a function.
+    """Return the registered name of a record type or a function.
 
     Raises:
-        ConfigError: If it has none.
+        ConfigError: If it is not registered.
     """
     if thing not in _NAMES:
         kind = thing.__qualname__
@@ -72,10 +74,10 @@ def name_of(thing: Named) -> str:
 
 
 def named(name: str) -> Named:
-    """The record type or function of a registered name.
+    """Return the record type or function that is registered under a name.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If the name is not registered.
     """
     if name not in _NAMED:
         raise ConfigError(f"the name {name!r} is not registered; import the module that registers it first")

@@ -1,8 +1,8 @@
-"""Records: frozen attrs classes with roles. What every layer shares: locked arrays, short repr, pickling, a name.
+"""Records: frozen attrs classes whose fields have roles. Every layer is one: locked arrays, a short repr, pickling.
 
-The role of a field is its annotation. ``Array`` is trained, ``Weight`` is trained and decayed, ``Statistic`` rides
-along; a type variable or a layer type holds a network, and ``Annotated[..., "fixed"]`` around it takes it out of
-training; every other field is structure.
+The annotation of a field states its role. An ``Array`` is trained, a ``Weight`` is trained and decayed, and a
+``Statistic`` is neither. A type variable or a layer type holds a network, and ``Annotated[..., "fixed"]`` around it
+excludes that network from training. Every other field is structure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from funcnet.core.errors import ConfigError, ShapeError, StructureError
 
 @frozen(eq=False)
 class Record:
-    """The base of every layer: its arrays are locked, its repr is short, and it pickles through its constructor."""
+    """The base class of every layer. It locks arrays, has a short repr, and pickles through the constructor."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -42,7 +42,7 @@ class Record:
         def short(self: Record) -> str:
             return _record_repr(self)
 
-        if "__repr__" not in cls.__dict__:  # attrs writes a repr of whole arrays unless the class has one of its own
+        if "__repr__" not in cls.__dict__:  # the repr that attrs would generate prints whole arrays
             type.__setattr__(cls, "__repr__", short)
 
     def __attrs_post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Record:
             check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
             if value.ndim == 0:
                 fix = "got a 0-d array; use shape (1,)"
-                raise ShapeError(f"{name} must have an axis, {fix}", subject=type(self).__name__)
+                raise ShapeError(f"{name} must have at least one axis, {fix}", subject=type(self).__name__)
             dtype = value.dtype
             if not is_canonical(value):
                 object.__setattr__(self, name, adopt(value))
@@ -64,7 +64,7 @@ class Record:
         self.check()
 
     def check(self) -> None:
-        """Raise if the fields do not fit each other. Looks at ranks, shapes and structure, never at arrays' values."""
+        """Raise if the fields do not fit each other. Check ranks, shapes and structure, never the arrays' values."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return _rebuild, (type(self), {a.alias: getattr(self, a.name) for a in attrs.fields(type(self))})
@@ -76,18 +76,18 @@ class Record:
 R = TypeVar("R", bound=Record)
 
 Tree: TypeAlias = "Record | tuple[Tree, ...]"
-"""A record or a tuple of trees: what every walk in ``trees.py`` goes over."""
+"""A record or a tuple of trees: the type that every function in ``trees.py`` traverses."""
 
 
 if TYPE_CHECKING:
-    from attrs import evolve as evolve  # noqa: PLC0414  # for others
+    from attrs import evolve as evolve  # noqa: PLC0414  # re-exported
 else:
 
     def evolve(record: Record, **changes: object) -> Record:
-        """``attrs.evolve``, faster where arrays take the place of arrays.
+        """Do the same as ``attrs.evolve``, but faster if only arrays are replaced by arrays.
 
-        A constructor checks types, ranks, shapes and dtypes. An array that can be adopted, and agrees in them with the
-        one in whose place it comes, needs no check; and no other field needs one again.
+        The constructor checks types, ranks, shapes and dtypes. A canonical array with the shape and dtype of the array
+        that it replaces needs no check, and the unchanged fields have been checked before.
         """
         if not isinstance(record, Record):
             return attrs.evolve(record, **changes)
@@ -102,7 +102,7 @@ else:
 
 
 def replace_unchecked(record: R, changes: dict[str, Any]) -> R:
-    """The record with other values in some fields, as they are: nothing is checked, adopted or locked."""
+    """Return the record with some fields replaced. The new values are not checked, adopted or locked."""
     clone = object.__new__(type(record))
     for name in fields_of(type(record)).names:
         object.__setattr__(clone, name, changes[name] if name in changes else getattr(record, name))
@@ -127,7 +127,7 @@ def check_tree(subject: str, value: object) -> None:
     """Check that a value is a record or a (nested) tuple of records.
 
     Raises:
-        StructureError: Says what stands where no layer is.
+        StructureError: If it is not. The message states the path and the value that is not a layer.
     """
     for path, stranger in _strangers(value):
         fix = "; use a tuple" if isinstance(stranger, list) else ""
@@ -139,7 +139,7 @@ def check_tree(subject: str, value: object) -> None:
 
 
 def _strangers(value: object, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], object]]:
-    """What is no record, each with where it stands."""
+    """Yield the path and the value of everything in a nested tuple that is not a record."""
     if isinstance(value, tuple):
         for position, inner in enumerate(cast("tuple[object, ...]", value)):
             yield from _strangers(inner, (*path, position))
@@ -152,7 +152,7 @@ def _strangers(value: object, path: tuple[int, ...] = ()) -> Iterator[tuple[tupl
 
 @frozen
 class Fields:
-    """The names of a record's fields, all and by role."""
+    """The names of a record's fields: all of them, and those of each role."""
 
     names: tuple[str, ...]
     trained: tuple[str, ...]
@@ -169,10 +169,10 @@ _FIELDS: Final[dict[type[Record], Fields]] = {}
 
 
 def fields_of(record: type[Record]) -> Fields:
-    """Read the roles of a record's fields from their annotations, once a record.
+    """Read the roles of a record's fields from their annotations, once per record type.
 
     Raises:
-        ConfigError: If an annotation cannot be read at run time, or is ``np.ndarray``, which says no role.
+        ConfigError: If an annotation cannot be read at run time, or is ``np.ndarray``, which does not state a role.
     """
     fields = _FIELDS.get(record)
     if fields is None:
@@ -184,8 +184,8 @@ def _read_fields(record: type[Record]) -> Fields:
     hints = _hints(record)
     for a in attrs.fields(record):
         if _says_no_role(hints[a.name]):
-            fix = "annotate it fn.Array (trained), fn.Weight (trained, decayed) or fn.Statistic (not trained)"
-            raise ConfigError(f"{a.name} is a np.ndarray, which says no role; {fix}", subject=record.__name__)
+            fix = "annotate it as fn.Array (trained), fn.Weight (trained, decayed) or fn.Statistic (not trained)"
+            raise ConfigError(f"{a.name} is a np.ndarray, which does not state a role; {fix}", subject=record.__name__)
     kinds = {a.name: _kind(hints[a.name]) for a in attrs.fields(record)}
 
     def names(*wanted: tuple[str, str]) -> tuple[str, ...]:
@@ -205,37 +205,37 @@ def _read_fields(record: type[Record]) -> Fields:
 
 
 def _hints(record: type[Record]) -> dict[str, Any]:
-    # The alias Network spells itself and Layer by name, which the record's own module need not have.
+    # The alias Network refers to itself and to Layer by name, which the record's own module may not define.
     for names in ({}, {"Layer": Record, "Network": Record}):
         try:
             return get_type_hints(record, localns=names, include_extras=True)
         except NameError as error:
             missing = error.name
-    raise ConfigError(f"import {missing} at run time: roles are annotations", subject=record.__name__)
+    raise ConfigError(f"import {missing} at run time; roles are read from annotations", subject=record.__name__)
 
 
 def _says_no_role(hint: Any) -> bool:
-    """Whether it is ``np.ndarray`` without a dtype, or that or None."""
+    """Whether an annotation is ``np.ndarray`` without a dtype, or a union that contains it."""
     if get_origin(hint) in (Union, UnionType, Annotated):
         return any(_says_no_role(part) for part in get_args(hint))
     return hint is np.ndarray
 
 
 def _may_be_none(hint: Any) -> bool:
-    """Whether it is ``... | None``."""
+    """Whether an annotation is ``... | None``."""
     hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     return get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint)
 
 
 def _kind(hint: Any) -> tuple[str, str]:
-    """What a field holds ("array", "network", "structure") and its role ("", "decayed", "fixed")."""
+    """Return what a field holds ("array", "network" or "structure") and its role ("", "decayed" or "fixed")."""
     role = ""
     if get_origin(hint) is Annotated:
         hint, *marks = get_args(hint)
         role = next((mark for mark in marks if mark in (DECAYED, FIXED)), "")
     hint = getattr(
         get_origin(hint) or hint, "__value__", hint
-    )  # from NumPy 2.5 on, NDArray is a "type" statement's alias
+    )  # since NumPy 2.5, NDArray is an alias made by a "type" statement
     if get_origin(hint) in (Union, UnionType):
         inner = [_kind(part) for part in get_args(hint) if part is not type(None)]
         kind, inner_role = next((found for found in inner if found[0] != "structure"), ("structure", ""))

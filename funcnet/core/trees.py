@@ -1,6 +1,6 @@
-"""The one walk over networks: map over parameters, list the arrays, compare, cast.
+"""All traversals of networks: map over parameters, list the arrays, compare and cast networks.
 
-Updates, optimizers, saving and fingerprints all go through here, so that all agree on what a parameter is.
+Updates, optimizers, saving and fingerprints all use these functions, so they agree on what a parameter is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from funcnet.core.records import Record, Tree, check_tree, evolve, fields_of
 T = TypeVar("T", bound=Tree)
 
 
-class _Mismatch(Exception):  # noqa: N818  # never leaves this file
+class _Mismatch(Exception):  # noqa: N818  # never escapes this file
     pass
 
 
@@ -31,12 +31,12 @@ def map_parameters(f: Callable[[Array, Array], Array], a: T, b: T, /) -> T: ...
 @overload
 def map_parameters(f: Callable[[Array, Array, Array], Array], a: T, b: T, c: T, /) -> T: ...
 def map_parameters(f: Callable[..., Array], first: T, *rest: T) -> T:
-    """The network whose every trained array is ``f`` of the arrays that stand there in all of the networks.
+    """Apply ``f`` to the corresponding trained arrays of the networks, and return a network of the results.
 
-    Everything else is the first network's own. ``f`` returns a new array, which is locked then, or a locked one.
+    Everything else comes from the first network. ``f`` returns a new array, which is then locked, or a locked array.
 
     Raises:
-        StructureError: If record types, tuple lengths, shapes or dtypes differ; the message has both structures.
+        StructureError: If record types, tuple lengths, shapes or dtypes differ. The message shows both structures.
 
     Example:
         >>> import funcnet as fn
@@ -45,17 +45,17 @@ def map_parameters(f: Callable[..., Array], first: T, *rest: T) -> T:
         array([[0., 0.]])
     """
     try:
-        with np.errstate(all="ignore"):  # whoever must not have numbers that are not finite looks for them
+        with np.errstate(all="ignore"):  # callers that need finite numbers check for them
             return cast("T", _map(f, first, *rest))
     except _Mismatch:
         raise _different(first, *rest) from None
 
 
 def check_alike(first: T, other: T, /) -> None:
-    """Check that two networks have one structure: record types, tuple lengths, shapes and dtypes of what is trained.
+    """Check that record types and tuple lengths of two networks agree, and shapes and dtypes of their trained arrays.
 
     Raises:
-        StructureError: If they have not; the message has both.
+        StructureError: If they differ. The message shows both structures.
 
     Example:
         >>> import funcnet as fn
@@ -88,14 +88,14 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
 
 
 def _locked(array: Array) -> Array:
-    """A new array as it is, locked: a copy would cost as much as what made it. A view is left to the record."""
+    """Lock a new array without a copy, which would cost as much as computing it. The record copies a view if needed."""
     if type(array) in ARRAY_TYPES and array.base is None:
         array.flags.writeable = False
     return array
 
 
 def map_decayed(f: Callable[[Array], Array], tree: T) -> T:
-    """The network whose every array that weight decay applies to is ``f`` of it. ``f`` is as in ``map_parameters``.
+    """Apply ``f``, as in ``map_parameters``, to every array that weight decay applies to, and return the new network.
 
     Example:
         >>> import funcnet as fn
@@ -104,7 +104,7 @@ def map_decayed(f: Callable[[Array], Array], tree: T) -> T:
         (array([[0.5, 0.5]]), array([1., 1.]))
     """
     try:
-        with np.errstate(all="ignore"):  # as in map_parameters
+        with np.errstate(all="ignore"):  # for the reason given in map_parameters
             return cast("T", _map_decayed(f, tree))
     except _Mismatch:
         raise _different(tree) from None
@@ -124,7 +124,7 @@ def _map_decayed(f: Callable[[Array], Array], tree: Tree) -> Tree:
 
 
 def trained_arrays(tree: Tree) -> list[Array]:
-    """The arrays that an update may change, in the order of a network's tuples and fields.
+    """List the arrays that an update may change, in the order of the network's tuples and fields.
 
     Example:
         >>> import funcnet as fn
@@ -153,7 +153,7 @@ def _different(first: Tree, *rest: Tree) -> FuncnetError:
         except StructureError as error:
             return error
     other = next((tree for tree in rest if repr(tree) != repr(first)), first)
-    return StructureError(f"two networks must have one structure, got\n  {first!r}\nand\n  {other!r}")
+    return StructureError(f"two networks must have the same structure, got\n  {first!r}\nand\n  {other!r}")
 
 
 # ------------------------------------------------------------------------------------------------- listing
@@ -163,7 +163,7 @@ Role: TypeAlias = Literal["trained", "decayed", "statistic", "fixed"]
 
 @frozen(eq=False)
 class Leaf:
-    """An array of a network and where it stands: ``path`` is ``"2.net.0.weight"``."""
+    """An array of a network with its position: ``path`` is, for example, ``"2.net.0.weight"``."""
 
     path: str
     record: Record
@@ -173,12 +173,12 @@ class Leaf:
 
     @property
     def trained(self) -> bool:
-        """Whether an update may change it."""
+        """Whether an update may change the array."""
         return self.role in ("trained", "decayed")
 
 
 def leaves(tree: Tree, path: str = "", *, fixed: bool = False) -> Iterator[Leaf]:
-    """Every array of a network, in the order of its tuples and fields.
+    """Yield every array of a network, in the order of its tuples and fields.
 
     Example:
         >>> import funcnet as fn
@@ -204,7 +204,7 @@ def leaves(tree: Tree, path: str = "", *, fixed: bool = False) -> Iterator[Leaf]
 
 
 def is_trained(tree: Tree) -> bool:
-    """Whether the network has something to train."""
+    """Whether the network has a trained array."""
     if isinstance(tree, tuple):
         return any(is_trained(inner) for inner in tree)
     fields = fields_of(type(tree))
@@ -214,7 +214,7 @@ def is_trained(tree: Tree) -> bool:
 
 
 def first_trained(trees: tuple[Tree, ...]) -> int:
-    """The position of the first network that has something to train; how many there are if none has."""
+    """Return the position of the first network that has a trained array, or the number of networks if none has one."""
     return next((position for position, tree in enumerate(trees) if is_trained(tree)), len(trees))
 
 
@@ -222,7 +222,7 @@ def first_trained(trees: tuple[Tree, ...]) -> int:
 
 
 def equal(a: Tree, b: Tree) -> bool:
-    """Whether two networks are the same value: same records, same settings, same bits in every array.
+    """Whether two networks are the same value: the same records, the same settings, the same bits in every array.
 
     Example:
         >>> import funcnet as fn
@@ -237,7 +237,7 @@ def equal(a: Tree, b: Tree) -> bool:
 
 
 def same_bits(a: AnyArray, b: AnyArray) -> bool:
-    """Whether two arrays have one dtype, one shape and the same bits in every element."""
+    """Whether two arrays have the same dtype, the same shape and the same bits in every element."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
@@ -255,10 +255,10 @@ def _equal(a: object, b: object) -> bool:
 
 
 def astype(tree: T, dtype: FloatDType) -> T:
-    """The network with every array in another dtype: ``np.float32`` or ``np.float64``.
+    """Return the network with every array cast to ``np.float32`` or ``np.float64``.
 
     Raises:
-        ConfigError: If the dtype is neither.
+        ConfigError: If the dtype is neither of them.
 
     Example:
         >>> import funcnet as fn
@@ -285,13 +285,13 @@ def _astype(tree: Tree, dtype: np.dtype[np.floating]) -> Tree:
 
 
 def float_dtype(dtype: FloatDType) -> np.dtype[np.floating]:
-    """The dtype of a network as NumPy has it.
+    """Return a network's dtype as an ``np.dtype``.
 
     Raises:
         ConfigError: If it is neither float32 nor float64.
     """
     for known in (np.float32, np.float64):
-        if isinstance(dtype, type | np.dtype) and dtype in (known, np.dtype(known)):  # NumPy takes None for float64
+        if isinstance(dtype, type | np.dtype) and dtype in (known, np.dtype(known)):  # NumPy interprets None as float64
             return np.dtype(known)
     raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}")
 
@@ -300,7 +300,7 @@ def check_finite_parameters(tree: Tree) -> None:
     """Check that every trained array is finite.
 
     Raises:
-        NonFiniteError: Names the first that is not.
+        NonFiniteError: If one is not. The message names the first.
     """
     for leaf in leaves(tree):
         if leaf.trained:

@@ -1,1 +1,1 @@
-"""Where batches come from."""
+"""Data: batches, datasets, preparation and augmentation."""

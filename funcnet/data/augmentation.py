@@ -1,4 +1,4 @@
-"""Augmentation: pure functions of a key and a batch that change its images at random. Shapes: x (B, H, W, C)."""
+"""Augmentation: pure functions of a key and a batch that change the inputs at random. Shapes: x (B, H, W, C)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @frozen
 class RandomShift:
-    """Move each image by up to so many pixels, in each direction alike; what comes in is 0. Shapes: x (B, H, W, C).
+    """Move each image by up to ``pixels`` pixels along each axis, filling with 0. Shapes: x (B, H, W, C).
 
     Example:
         >>> image = np.zeros((1, 3, 3, 1))
@@ -38,7 +38,7 @@ class RandomShift:
         check_count("RandomShift", "pixels", self.pixels, low=0, high=MOST_PIXELS)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
-        """The batch with its images moved."""
+        """Return the batch with its images moved."""
         check_is_batch("RandomShift", batch)
         check_array("RandomShift", "x", batch.x, ("B", "H", "W", "C"))
         count, height, width = (int(size) for size in batch.x.shape[:3])
@@ -54,7 +54,7 @@ class RandomShift:
 
 @frozen
 class RandomFlip:
-    """Mirror a share ``rate`` of the images, left to right. Shapes: x (B, H, W, C).
+    """Mirror each image left to right with probability ``rate``. Shapes: x (B, H, W, C).
 
     Example:
         >>> RandomFlip()(Key(0), Batch(np.array([[[[1.0], [2.0]]]]), np.array([0]))).x[0, 0, :, 0]
@@ -67,7 +67,7 @@ class RandomFlip:
         check_number("RandomFlip", "rate", self.rate, low=0, high=1, closed=True)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
-        """The batch with some images mirrored."""
+        """Return the batch with some of its images mirrored."""
         check_is_batch("RandomFlip", batch)
         check_array("RandomFlip", "x", batch.x, ("B", "H", "W", "C"))
         chosen = uniform(key, (len(batch.x), 1, 1, 1)) < self.rate
@@ -77,7 +77,7 @@ class RandomFlip:
 
 @frozen
 class RandomNoise:
-    """Add normal noise of a standard deviation to each number. Shapes: x (B, ...).
+    """Add normal noise with standard deviation ``deviation`` to each number. Shapes: x (B, ...).
 
     Example:
         >>> RandomNoise(0.1)(Key(0), Batch(np.zeros((1, 2)), np.array([0]))).x.round(3)
@@ -90,7 +90,7 @@ class RandomNoise:
         check_number("RandomNoise", "deviation", self.deviation, low=0, high=INFINITY)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
-        """The batch with noise."""
+        """Return the batch with noise added to its inputs."""
         check_is_batch("RandomNoise", batch)
         check_array("RandomNoise", "x", batch.x, ("B", "..."))
         with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""Data as values: a batch, and minibatches as a sequence that can be counted, sliced and walked again."""
+"""Data as values: a batch, and minibatches as a sequence that can be counted, sliced and iterated repeatedly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Y = TypeVar("Y", bound=NDArray[Any])
 
 @frozen(eq=False)
 class Batch(Generic[T_co]):
-    """Examples that make one step. Shapes: x (B, ...), y (B, ...), weight (B,) or None."""
+    """The examples of one training step. Shapes: x (B, ...), y (B, ...), weight (B,) or None."""
 
     x: Array
     y: T_co
@@ -32,9 +32,9 @@ class Batch(Generic[T_co]):
 
 @frozen(eq=False)
 class Minibatches(Sequence[Batch[Y]]):
-    """A sequence of batches: sized, sliceable, and the same each time it is walked.
+    """A sequence of batches that has a length, can be sliced, and is the same in every iteration.
 
-    ``batches[k:]`` goes on in an epoch's middle. See ``minibatches``.
+    ``batches[k:]`` resumes an epoch at batch k. See ``minibatches``.
     """
 
     x: Array = field(repr=False)
@@ -59,7 +59,7 @@ class Minibatches(Sequence[Batch[Y]]):
         if isinstance(position, slice):
             start, stop, stride = position.indices(len(self))
             if stride != 1:
-                raise ConfigError(f"batches are sliced with step 1, got {stride}", subject="Minibatches")
+                raise ConfigError(f"batches can only be sliced with step 1, got {stride}", subject="Minibatches")
             return evolve(self, rows=self.rows[start * size : max(start, stop) * size])
         return self._cut(self.rows.start + range(len(self))[position] * size)
 
@@ -92,7 +92,7 @@ def check_is_batch(subject: str, batch: object) -> None:
     """Check that a value is a batch.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If it is not a batch; the message shows the value.
     """
     if not isinstance(batch, Batch):
         raise ConfigError(f"a batch must be a Batch, got {batch!r:.80}; use Batch(x, y)", subject=subject)
@@ -109,26 +109,26 @@ def minibatches(
     augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None,
     weight: Array | None = None,
 ) -> Minibatches[Y]:
-    """Cut examples into batches, in a random order if there is a key. Checks once what no step checks again.
+    """Cut examples into batches, in a random order if there is a key, and check the examples once for all steps.
 
     Args:
-        x: Inputs, shape (N, ...), float32 or float64; of any number type if a transform makes them floats.
+        x: Inputs, shape (N, ...), float32 or float64, or any number type if a transform converts them to floats.
         y: Targets, shape (N,) or (N, ...): class ids of any integer dtype, or floats.
         batch_size: From 1 to N.
-        key: Names the order; None keeps the order of x.
-        drop_last: Leave out the last batch if it is smaller, as the post does; by default it is kept.
+        key: The key that determines the order. None keeps the order of x.
+        drop_last: Leave out the last batch if it is smaller, as the post does. By default, it is kept.
         transform: A pure function of a batch, such as ``scale_images``.
-        augment: A pure function of a key and a batch, such as ``RandomShift(2)``; each batch has a key of its own, a
-            child of ``key``.
-        weight: How much each example counts, shape (N,), for a loss that takes weights: a batch's mean is then
-            sum(w l) / sum(w), which needs a weight above 0.
+        augment: A pure function of a key and a batch, such as ``RandomShift(2)``. Each batch gets a different child of
+            ``key``.
+        weight: How much each example counts, shape (N,), for a loss that takes weights. The mean of a batch is then
+            sum(w l) / sum(w), so each batch needs a weight above 0.
 
     Raises:
         ShapeError: If x, y and weight differ in length, or x has no rows or no features.
-        DTypeError: If x holds no floats and there is no transform, or y no numbers.
-        NonFiniteError, LabelError: If a value is NaN or infinite, or a label negative; says which.
-        ConfigError: If batch_size is not from 1 to N, a weight is negative or all are 0, or there is something
-            to draw and no key.
+        DTypeError: If x does not contain floats and there is no transform, or y does not contain numbers.
+        NonFiniteError, LabelError: If a value is NaN or infinite, or a label is negative; the message says which one.
+        ConfigError: If batch_size is not from 1 to N, a weight is negative, all weights are 0, or there is an
+            augmentation without a key.
 
     Example:
         >>> batches = minibatches(np.zeros((10, 2)), np.arange(10), 4, key=Key(0))
@@ -145,7 +145,7 @@ def minibatches(
     if key is not None:
         check_key(name, key)
     elif augment is not None:
-        raise ConfigError("augment draws; give a key", subject=name)
+        raise ConfigError("augment needs a key; pass key=Key(seed)", subject=name)
     check_count(name, "batch_size", batch_size, high=len(x))
     if weight is not None:
         check_weight(name, weight, len(x))
@@ -162,9 +162,10 @@ def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -
     if type(y) is not np.ndarray:
         check_labels(name, "y", y, len(x))
     if x.ndim == 0 or x.size == 0 or (x.ndim == 1 and not raw):
-        raise ShapeError(f"x must have shape (N, ...), at least one row and one feature, got {x.shape}", subject=name)
+        wanted = "(N, ...) with at least one row and one feature"
+        raise ShapeError(f"x must have shape {wanted}, got {x.shape}", subject=name)
     if len(y.shape) == 0 or len(y) != len(x):
-        raise ShapeError(f"x and y must have one length, got {x.shape} and {y.shape}", subject=name)
+        raise ShapeError(f"x and y must have the same length, got {x.shape} and {y.shape}", subject=name)
     _check_values(name, x, y, raw=raw)
 
 

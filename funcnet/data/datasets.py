@@ -1,4 +1,4 @@
-"""Datasets: the IDX file format and MNIST, checked byte for byte."""
+"""Datasets: the IDX file format, and MNIST with a check of every byte."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from funcnet.core.files import Filename, as_path, remove_stale
 
 _IDX_TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP: Final = b"\x1f\x8b"
-_MAX_RANK: Final = 32  # what every NumPy can hold
+_MAX_RANK: Final = 32  # every version of NumPy supports this rank
 _LONGEST_HEADER: Final = 4 + 4 * _MAX_RANK
 IDX_LIMIT: Final = 2**31
 
@@ -34,16 +34,16 @@ IDX_LIMIT: Final = 2**31
 def read_idx(path: Filename) -> NDArray[np.generic]:
     """Read one array from an IDX file, gzipped or plain.
 
-    The file has two zero bytes, the element type, the number of axes, each axis' size as a big-endian uint32, and then
-    the elements, the last axis fastest. The result is locked and in native byte order.
+    The file consists of two zero bytes, the element type, the number of axes, the size of each axis as a big-endian
+    uint32, and the elements, with the last axis varying fastest. The result is locked and in native byte order.
 
     Raises:
-        DatasetFormatError: If the file is not exactly that, or holds over 2 GiB. What its header promises is compared
-            with what is there before memory is taken for it.
-        ConfigError: If the path is none.
-        OSError: If it cannot be read.
+        DatasetFormatError: If the file does not have this format or contains more than 2 GiB. Memory is allocated only
+            for bytes that the file has, regardless of the size in its header.
+        ConfigError: If the path is invalid.
+        OSError: If the file cannot be read.
 
-    Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", its file formats.
+    Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", section on file formats.
     """
     file = as_path("read_idx", "path", path)
     size = _idx_size(_read(file, _LONGEST_HEADER), str(file))
@@ -53,10 +53,10 @@ def read_idx(path: Filename) -> NDArray[np.generic]:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """A file's content, unpacked if it is gzipped: one member of at most ``limit`` bytes.
+    """Return the content of a file, at most ``limit`` bytes, decompressed if it is a gzip file with one member.
 
     Raises:
-        DatasetFormatError: If the gzip stream is damaged, or the content larger than ``limit``.
+        DatasetFormatError: If the gzip stream is damaged, or the content is larger than ``limit``.
     """
     data = _read(path, limit + 1)
     if len(data) > limit:
@@ -65,18 +65,18 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def _read(path: Path, count: int) -> bytes:
-    """The first ``count`` bytes of a file's content, or all of it; a gzip stream that ends before must end well."""
+    """Return the first ``count`` bytes of a file's content, or all of it; a shorter gzip stream must be complete."""
     with path.open("rb") as file:
         head = file.read(2)
         file.seek(0)
         if head == _GZIP:
             return _gunzip(file, path, count)
-        return file.read(min(count, os.fstat(file.fileno()).st_size + 1))  # as much memory as it is told to set aside
+        return file.read(min(count, os.fstat(file.fileno()).st_size + 1))  # read() allocates all of count
 
 
 def _gunzip(file: IO[bytes], path: Path, count: int) -> bytes:
     unpacker = zlib.decompressobj(wbits=31)
-    unpacked = BytesIO()  # it grows in place, and gives its bytes away without a copy
+    unpacked = BytesIO()  # it grows in place, and getvalue() does not copy
     size = 0
     try:
         while size < count and not unpacker.eof:
@@ -92,7 +92,7 @@ def _gunzip(file: IO[bytes], path: Path, count: int) -> bytes:
 
 
 def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
-    """The array that an IDX file's content stands for; ``name`` is for messages. See ``read_idx``."""
+    """Return the array in the content of an IDX file; ``name`` is for messages. See ``read_idx``."""
     expected = _idx_size(data, name)
     dtype, shape, start = np.dtype(_IDX_TYPES[data[2]]), _idx_shape(data), 4 + 4 * data[3]
     if len(data) != expected:
@@ -104,16 +104,17 @@ def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
 
 
 def _idx_size(data: bytes, name: str) -> int:
-    """How many bytes a file must have by its header, which ``data`` begins with."""
+    """Return the size that a file must have according to its header, which is at the start of ``data``."""
     if len(data) < 4 or data[:2] != b"\0\0":
-        raise DatasetFormatError(f"{name} is no IDX file: it must begin with two zero bytes, got {data[:4]!r}")
+        raise DatasetFormatError(f"{name} is not an IDX file: it must begin with two zero bytes, got {data[:4]!r}")
     kind, rank = data[2], data[3]
     if kind not in _IDX_TYPES:
         raise DatasetFormatError(f"{name} has the unknown IDX element type 0x{kind:02x}")
     start, shape = 4 + 4 * rank, _idx_shape(data)
     if not 0 < rank <= _MAX_RANK or len(data) < start or 0 in shape:
         raise DatasetFormatError(
-            f"{name} must have 1 to {_MAX_RANK} axes of at least one element, got {shape} in a header of {start} bytes"
+            f"{name} must have 1 to {_MAX_RANK} axes, each with at least one element, "
+            f"got {shape} in a header of {start} bytes"
         )
     return start + math.prod(shape) * np.dtype(_IDX_TYPES[kind]).itemsize
 
@@ -161,19 +162,20 @@ class MNIST:
 
 
 def load_mnist(directory: Filename | None = None, *, flatten: bool = True, scale: bool = True) -> MNIST:
-    """MNIST's handwritten digits; the last 10,000 training examples are the validation part, as in the post.
+    """Load MNIST's handwritten digits. The last 10,000 training examples are the validation part, as in the post.
 
-    The four IDX files, gzipped or plain, are looked for in ``directory``; without one in ``$FUNCNET_DATA/mnist``, then
-    in the user's cache, and else downloaded into the cache. Each file's content is compared with its known SHA-256.
+    The four IDX files, gzipped or plain, are read from ``directory``. Without a directory, they are read from
+    ``$FUNCNET_DATA/mnist`` or from the user's cache; if neither has them, they are downloaded into the cache. The
+    content of each file is compared with its known SHA-256.
 
     Args:
-        directory: Where the files are.
-        flatten: Rows of 784 numbers; else images of shape (28, 28, 1).
-        scale: float32 from 0 to 1; else uint8 as in the files.
+        directory: The directory of the files.
+        flatten: Return rows of 784 numbers; otherwise images of shape (28, 28, 1).
+        scale: Return float32 from 0 to 1; otherwise uint8 as in the files.
 
     Raises:
-        FileNotFoundError: If the files are in none of the places and cannot be downloaded; says what to do.
-        DatasetFormatError: If a file is not the genuine one.
+        FileNotFoundError: If no place has the files and they cannot be downloaded; the message says what to do.
+        DatasetFormatError: If a file is not the genuine MNIST file.
 
     Source: LeCun et al., "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86 (1998).
     """
@@ -198,7 +200,7 @@ def load_mnist(directory: Filename | None = None, *, flatten: bool = True, scale
 
 
 def _mnist_files(directory: Filename | None) -> dict[str, bytes]:
-    """Each file's content by name, from the first place that has all four."""
+    """Return the content of each file by name, from the first place that has all four files."""
     if directory is not None:
         places = [as_path("load_mnist", "directory", directory)]
     else:
@@ -214,7 +216,7 @@ def _mnist_files(directory: Filename | None) -> dict[str, bytes]:
 
 
 def cache_directory() -> Path:
-    """Where downloads are kept: ``$XDG_CACHE_HOME/funcnet/mnist``, by default in ``~/.cache``."""
+    """Return the directory of downloads: ``$XDG_CACHE_HOME/funcnet/mnist``, by default in ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcnet" / "mnist"
 
 
@@ -235,7 +237,7 @@ def _sha256(data: bytes) -> str:
 
 
 def _fetched(cache: Path, name: str) -> bytes:
-    """One file's content, downloaded into the cache unless it is there; only a checked file gets its name."""
+    """Return the content of one file from the cache, or download it; a download is kept only if it is genuine."""
     found = _find(cache, name)
     if found:
         return _checked(found, name)
@@ -243,12 +245,12 @@ def _fetched(cache: Path, name: str) -> bytes:
     for mirror in _MIRRORS:
         try:
             return _download(f"{mirror}{name}.gz", cache, name)
-        except (OSError, HTTPException, ValueError) as error:  # urllib raises the last for addresses that are none
+        except (OSError, HTTPException, ValueError) as error:  # urllib raises ValueError for bad addresses
             reasons.append(f"{mirror}: {error}")
     raise FileNotFoundError(
         f"MNIST's {name} is neither in $FUNCNET_DATA/mnist nor in {cache}, and it could not be downloaded "
-        f"({'; '.join(reasons)}). Connect to the network and load again, or put the four files "
-        f"({', '.join(_FILES)}, with or without .gz) into a directory and give load_mnist(directory)."
+        f"({'; '.join(reasons)}). Connect to the network and try again, or put the four files "
+        f"({', '.join(_FILES)}, with or without .gz) into a directory and call load_mnist(directory)."
     )
 
 
@@ -264,7 +266,7 @@ def _download(url: str, cache: Path, name: str) -> bytes:
         try:
             data = _checked(Path(temporary), name)
         except DatasetFormatError:
-            raise DatasetFormatError(f"what it sent is not {name}.gz, by its SHA-256 or its format") from None
+            raise DatasetFormatError(f"the download is not {name}.gz: its SHA-256 or its format is wrong") from None
         Path(temporary).chmod(0o644)
         Path(temporary).replace(cache / f"{name}.gz")
     finally:

@@ -1,4 +1,4 @@
-"""Preparing data: hold a part out, one-hot rows, images from bytes to numbers."""
+"""Preparation of data: hold out examples, make one-hot rows, convert images from bytes to floats."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Y = TypeVar("Y", bound=NDArray[Any])
 
 
 def split(x: Array, y: Y, held_out: float, *, key: Key) -> tuple[Batch[Y], Batch[Y]]:
-    """Draw examples to hold out. Shapes: x (N, ...), y (N, ...).
+    """Draw examples to hold out at random. Shapes: x (N, ...), y (N, ...).
 
     Args:
         x: Inputs.
         y: Targets.
-        held_out: How many: an int from 1 to N - 1, or a share between 0 and 1, rounded to the nearest count.
-        key: Names the draw.
+        held_out: An int from 1 to N - 1, or a fraction between 0 and 1, which is rounded to the nearest count.
+        key: The key that determines the draw.
 
     Returns:
-        The examples that stay, and those held out, each in the order of x.
+        The remaining examples and the held-out examples, each in the order of x.
 
     Raises:
         ShapeError: If x and y differ in length.
-        ConfigError: If nothing would stay, or nothing be held out.
+        ConfigError: If no examples would remain, or none would be held out.
 
     Example:
         >>> x, y = np.zeros((10, 2)), np.arange(10)
@@ -47,13 +47,13 @@ def split(x: Array, y: Y, held_out: float, *, key: Key) -> tuple[Batch[Y], Batch
     _check_rows("split", "x", x)
     _check_rows("split", "y", y)
     if len(x) != len(y):
-        raise ShapeError(f"x and y must have one length, got {x.shape} and {y.shape}", subject="split")
+        raise ShapeError(f"x and y must have the same length, got {x.shape} and {y.shape}", subject="split")
     if isinstance(held_out, bool) or not isinstance(held_out, int | float | np.integer | np.floating):
-        raise ConfigError(f"held_out must be a count or a share, got {held_out!r}", subject="split")
+        raise ConfigError(f"held_out must be a count or a fraction, got {held_out!r}", subject="split")
     share = isinstance(held_out, float | np.floating)
     count = round(float(held_out) * len(x)) if share and 0 < held_out < 1 else held_out
     if not isinstance(count, int | np.integer) or not 0 < count < len(x):
-        wanted = f"from 1 to {len(x) - 1}, or a share between 0 and 1 that gives so many"
+        wanted = f"from 1 to {len(x) - 1}, or a fraction between 0 and 1 that gives such a count"
         raise ConfigError(f"held_out must be {wanted}, got {held_out}", subject="split")
     order = permutation(key, len(x))
 
@@ -72,10 +72,10 @@ def _check_rows(subject: str, name: str, array: NDArray[Any]) -> None:
 
 
 def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> Array:
-    """A row a label, with 1 in the label's place and 0 elsewhere. Shapes: labels (B,), result (B, O).
+    """Return a row for each label, with 1 at the label's position and 0 elsewhere. Shapes: labels (B,), result (B, O).
 
     Raises:
-        LabelError: If a label is no class; says which.
+        LabelError: If a label is not from 0 to ``classes - 1``; the message says which one.
 
     Example:
         >>> one_hot(np.array([2, 0]), 3)
@@ -91,13 +91,13 @@ def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> 
 
 
 def scale_images(batch: Batch[T]) -> Batch[T]:
-    """A batch's images from bytes, 0 to 255, to float32, 0 to 1: for ``minibatches(..., transform=scale_images)``.
+    """Convert images from bytes, 0 to 255, to float32, 0 to 1: for ``minibatches(..., transform=scale_images)``.
 
-    Images stay bytes in memory, a quarter of the floats.
+    The dataset then stays in memory as bytes, a quarter of the size of the floats.
 
     Raises:
         DTypeError: If x is not uint8.
-        ShapeError: If it has no rows' axis.
+        ShapeError: If x does not have a batch axis.
 
     Example:
         >>> scale_images(Batch(np.array([[0, 51, 255]], np.uint8), np.array([3]))).x

@@ -1,1 +1,1 @@
-"""What a network does: summaries, explanations, statistics, the first number that is not finite."""
+"""What does my network do? Summaries, explanations, statistics, and the first number that is not finite."""

@@ -1,4 +1,4 @@
-"""Explanations: every number of a forward and backward pass, with its formula and shapes, to be redone on paper."""
+"""Explanations: every number of a forward and a backward pass, with its formula and shapes, to recompute on paper."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAR: Final = "\\|"
 
 @frozen(eq=False)
 class Term:
-    """One array of a pass: its name, and its value as training uses it."""
+    """One array of a pass: its name, and its value exactly as training uses it."""
 
     name: str
     value: AnyArray
@@ -33,7 +33,7 @@ class Term:
 
 
 def _digits(value: AnyArray, width: int) -> str:
-    """Every number, with the fewest digits that tell its bits, whatever NumPy's print options are."""
+    """Every number, with the fewest digits that identify its bits, whatever NumPy's print options are."""
     with np.printoptions(suppress=False, sign="-", nanstr="nan", infstr="inf", formatter=None):
         return np.array2string(
             value, separator=", ", floatmode="unique", max_line_width=width, threshold=sys.maxsize, legacy=False
@@ -42,7 +42,7 @@ def _digits(value: AnyArray, width: int) -> str:
 
 @frozen(eq=False)
 class Stage:
-    """What one layer, or the loss, does in one direction: its formulas, what goes in, what comes out."""
+    """The work of one layer, or of the loss, in one direction: its formulas, its inputs and its outputs."""
 
     title: str
     formulas: tuple[str, ...]
@@ -57,7 +57,7 @@ class Stage:
 
 @frozen(eq=False)
 class Explanation:
-    """A forward and a backward pass, a stage a layer and direction; prints as text, ``markdown`` is a table."""
+    """A forward and a backward pass, one stage per layer and direction; prints as text, ``markdown`` is a table."""
 
     loss: float
     stages: tuple[Stage, ...]
@@ -67,7 +67,7 @@ class Explanation:
 
     @property
     def markdown(self) -> str:
-        """A row an array."""
+        """One row per array."""
         rows = ["| stage | formula | array | shape | value |", "|---|---|---|---|---|"]
         for stage in self.stages:
             title, formula = stage.title, "; ".join(f"`{formula}`" for formula in stage.formulas)
@@ -80,16 +80,17 @@ class Explanation:
 
 
 def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
-    """Each array of the forward and the backward pass, as training computes it, bit for bit.
+    """Show each array of the forward and the backward pass, as training computes it, bit for bit.
 
-    For networks small enough to redo on paper. A combinator is one stage. Formulas are read from docstrings: a layer's
-    is the first that begins with ``y =``; those backward, in its class or its backward function, begin with ``grad_``,
-    and a loss's with ``loss =`` or ``g =``. Backward, a stage's ``grad_x`` is the ``g`` of the next one.
+    This function is for networks small enough to recompute on paper. A combinator is one stage. The formulas come from
+    docstrings: a layer's formula is the first that begins with ``y =``; its backward formulas, in its class or its
+    backward function, begin with ``grad_``, and a loss's with ``loss =`` or ``g =``. In the backward pass, the
+    ``grad_x`` of a stage is the ``g`` of the next one.
 
-    Shapes: x (B, ...), y as the loss wants it.
+    Shapes: x (B, ...), y as the loss expects it.
 
     Raises:
-        FuncnetError: If something does not fit.
+        FuncnetError: If the network, x, y and the loss do not fit each other.
 
     Example:
         >>> import funcnet as fn
@@ -151,7 +152,7 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
 
 
 def _last(formula: str) -> bool:
-    """What a stage hands on comes last, as its array does."""
+    """Whether a formula comes last: ``grad_x``, which a stage hands to the next one, as in its list of arrays."""
     return formula.startswith("grad_x =")
 
 
@@ -163,7 +164,7 @@ def _of_the_loss(loss: Loss[T], y: T, value: float, g: Array) -> Stage:
 
 
 def _formulas(left: str, *documented: object) -> tuple[str, ...]:
-    """The formulas with such a left side in the first docstring that has any."""
+    """The formulas with this left side, a regular expression, in the first docstring that has any."""
     for each in documented:
         found: list[str] = re.findall(rf"``({left} = [^`]*)``", getattr(each, "__doc__", None) or "")
         if found:

@@ -1,4 +1,4 @@
-"""Monitoring: how large gradients are beside what they change, layer by layer, as a plain table for plotting."""
+"""Gradient statistics: the size of each gradient relative to its parameter, and dead units, as tables for plotting."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 @frozen
 class ParameterStatistics:
-    """One parameter's norms in a step: ``update_ratio`` is that of the update to the parameter, by plain descent.
+    """The norms of one parameter in a step. ``update_ratio`` is the update's norm over the parameter's, for plain SGD.
 
-    About 1e-3 is usual; much more and training is unstable, much less and it is slow.
+    A ratio of about 1e-3 is usual. With a much larger one, training is unstable; with a much smaller one, it is slow.
     """
 
     path: str
@@ -37,9 +37,9 @@ class ParameterStatistics:
 
 @frozen
 class ActivationStatistics:
-    """One layer's output over a batch: the mean of its magnitudes, and the share of its units that are 0 in every row.
+    """The output of one layer over a batch: the mean of its magnitudes, and the share of units that are 0 in every row.
 
-    A ReLU whose unit is 0 for all examples is dead: it learns no more from them.
+    A ReLU unit that is 0 for all examples is dead: it learns nothing from them.
     """
 
     path: str
@@ -50,7 +50,7 @@ class ActivationStatistics:
 
 @frozen
 class GradientStatistics:
-    """What ``gradient_statistics`` found: a row a parameter, and a row a layer."""
+    """The result of ``gradient_statistics``: one row per parameter, and one row per layer."""
 
     parameters: tuple[ParameterStatistics, ...]
     activations: tuple[ActivationStatistics, ...]
@@ -80,17 +80,17 @@ def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[
 def gradient_statistics(
     params: Network, x: Array, y: T, loss: Loss[T], *, learning_rate: float = 1.0
 ) -> GradientStatistics:
-    """Norms of parameters and gradients, update-to-weight ratios, and shares of dead units, on one batch.
+    """Measure the norms of parameters and gradients, update-to-weight ratios, and shares of dead units, on one batch.
 
     Args:
         params: The network.
         x: Inputs, shape (B, ...).
-        y: Targets, as the loss wants them.
+        y: Targets, as the loss expects them.
         loss: The loss.
-        learning_rate: What the gradient is multiplied with for ``update_ratio``.
+        learning_rate: The factor of the gradient in ``update_ratio``.
 
     Raises:
-        FuncnetError: If something does not fit, or the loss is not finite.
+        FuncnetError: If the network, x, y and the loss do not fit each other, or the loss is not finite.
 
     Example:
         >>> import funcnet as fn
@@ -117,7 +117,7 @@ def gradient_statistics(
         x = forward(layer, x)
         dead = (x == 0).all(axis=0)
         share = float(np.count_nonzero(dead)) / dead.size
-        with np.errstate(all="ignore"):  # an infinite mean says so itself
+        with np.errstate(all="ignore"):  # an infinite mean is visible in the result
             magnitude = mean(np.abs(x))
         outputs.append(ActivationStatistics(path, type(layer).__name__, magnitude, share))
     return GradientStatistics(tuple(parameters), tuple(outputs))

@@ -1,4 +1,4 @@
-"""Diagnosis: the first number in a training step that is not finite, and what went into it."""
+"""Diagnosis: the first number in a training step that is not finite, and the numbers that it was computed from."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ T = TypeVar("T")
 
 @frozen
 class NonFinite:
-    """A number that is NaN or infinite: where it stands, and the range of what it was computed from.
+    """A number that is NaN or infinite: its place, and the range of the numbers that it was computed from.
 
     Args:
-        where: Such as ``"the output of layer 2 (Dense)"`` or ``"the gradient by 2.weight"``.
-        index: Its place in that array; ``()`` for the loss.
+        where: The name of its array, such as ``"the output of layer 2 (Dense)"`` or
+            ``"the gradient with respect to 2.weight"``.
+        index: Its index in that array; ``()`` for the loss.
         value: NaN or an infinity.
-        low: The smallest finite number that went into it; NaN if there is none.
-        high: The largest.
+        low: The smallest finite number that it was computed from; NaN if all were NaN or infinite.
+        high: The largest finite number that it was computed from.
     """
 
     where: str
@@ -45,15 +46,16 @@ class NonFinite:
 
 
 def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> NonFinite | None:
-    """The first number of a step, forward and backward, that is NaN or infinite; None if there is none.
+    """Find the first number of a step, forward and backward, that is NaN or infinite; None if all are finite.
 
-    It looks at the input, layer by layer at the parameters and the output, at the loss and its gradient, and layer by
-    layer backward at the gradients. It computes in native arithmetic: portable arithmetic refuses such numbers.
+    The function checks the input, the parameters and output of each layer, the loss and its gradient, and the
+    gradients of each layer from the last to the first. It uses native arithmetic, because portable arithmetic refuses
+    such numbers.
 
-    Shapes: x (B, ...), y as the loss wants it, weight (B,) or None.
+    Shapes: x (B, ...), y as the loss expects it, weight (B,) or None.
 
     Raises:
-        FuncnetError: If something does not fit.
+        FuncnetError: If the network, x, y, the loss and the weights do not fit each other.
 
     Example:
         >>> import funcnet as fn
@@ -91,10 +93,11 @@ def _backward(pulls: list[tuple[str, Layer, Pullback[Layer]]], g: Array) -> NonF
     for path, layer, pull in reversed(pulls):
         grad_x, grads = pull(g)
         for leaf in leaves(grads):
-            found = _first(f"the gradient by {_within(path, leaf.path)}", leaf.array, g) if leaf.trained else None
+            name = f"the gradient with respect to {_within(path, leaf.path)}"
+            found = _first(name, leaf.array, g) if leaf.trained else None
             if found:
                 return found
-        found = _first(f"the gradient by the input of {_named(path, layer)}", grad_x, g)
+        found = _first(f"the gradient with respect to the input of {_named(path, layer)}", grad_x, g)
         if found:
             return found
         g = grad_x
@@ -123,7 +126,7 @@ def _first(where: str, array: Array, before: Array) -> NonFinite | None:
 def diagnosed(
     error: NonFiniteError, params: Network, x: Array, y: T, loss: Loss[T], *, weight: Array | None
 ) -> NonFiniteError:
-    """The error of a step with the first number in it that is not finite."""
+    """Return the error of a step, with the first number in that step that is not finite added to its message."""
     found = first_nonfinite(params, x, y, loss, weight)
     if found is not None and found.where not in error.message:
         error.message = f"{error.message}; the first number that is not finite: {found}"

@@ -1,4 +1,4 @@
-"""Inspection: what a network is made of, layer by layer, as a table: shapes, parameters, memory."""
+"""Summary: the layers of a network as a table, with shapes, parameters and memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from funcnet.network.passes import backward, forward, layers_of, output_shape
 
 @frozen
 class SummaryRow:
-    """A layer: where it stands, its type, a row's shape after it, and what it holds itself.
+    """One layer: its path, its type, the shape of a row of its output, and the sizes of its own arrays.
 
-    ``trained`` and ``fixed`` count numbers, ``size`` is bytes; what stands in the layers inside is theirs.
-    ``output_shape`` is None for what is inside a layer that does not give it an input by calling it.
+    ``trained`` and ``fixed`` count numbers, ``size`` is in bytes; none of them includes the layers inside this one.
+    ``output_shape`` is None for a layer inside a combinator that does not call it as a network.
     """
 
     path: str
@@ -30,30 +30,30 @@ class SummaryRow:
 
     @property
     def depth(self) -> int:
-        """How many combinators it is inside of."""
+        """The number of combinators that contain it."""
         return sum(not step.isdigit() for step in self.path.split(".")) if self.path else 0
 
 
 @frozen
 class Summary:
-    """A row a layer, combinators before what is inside them; prints as a table."""
+    """One row per layer, a combinator before the layers inside it; prints as a table."""
 
     input_shape: Shape
     rows: tuple[SummaryRow, ...]
 
     @property
     def trained(self) -> int:
-        """Numbers that are trained."""
+        """The number of trained numbers."""
         return sum(row.trained for row in self.rows)
 
     @property
     def fixed(self) -> int:
-        """Numbers that are not: statistics, and what is frozen."""
+        """The number of untrained numbers: statistics and frozen parameters."""
         return sum(row.fixed for row in self.rows)
 
     @property
     def size(self) -> int:
-        """Bytes of both."""
+        """The size of both, in bytes."""
         return sum(row.size for row in self.rows)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Summary:
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    """Names and shapes to the left, numbers to the right."""
+    """Align names and shapes to the left, numbers to the right."""
     padded = [
         f"{cell:{'<' if i < 2 else '>'}{width}}" for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
@@ -77,19 +77,19 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def summary(params: Network, shape: Shape) -> Summary:
-    """What the network is made of, and what becomes of a row of this shape, without running it.
+    """Show the layers of the network, and the shape of a row after each, without running the network.
 
     Args:
         params: The network.
-        shape: The shape of a row of x, without the batch.
+        shape: The shape of a row of x, without the batch axis.
 
     Returns:
-        A row a layer; what is inside a combinator has rows of its own, and parameters that ``Repeat`` uses several
-        times are there once. ``print`` it.
+        One row per layer. The layers inside a combinator have rows, too; parameters that ``Repeat`` uses repeatedly
+        appear once. ``print`` shows the table.
 
     Raises:
-        ShapeError: Names the first layer that such a row does not fit.
-        ConfigError: If the shape is no tuple of positive sizes.
+        ShapeError: If a layer does not accept such a row; the message names the first one.
+        ConfigError: If the shape is not a tuple of positive sizes.
 
     Example:
         >>> import funcnet as fn
@@ -114,7 +114,7 @@ def summary(params: Network, shape: Shape) -> Summary:
 
 
 def _rows(path: str, layer: Layer, shape: Shape | None, *, fixed: bool) -> Iterator[SummaryRow]:
-    """A layer's row, and those of the layers inside; ``shape`` is that of a row of its input, if it is known."""
+    """The rows of a layer and of the layers inside it; ``shape`` is that of a row of its input, or None if unknown."""
     fields = fields_of(type(layer))
     after = None if shape is None else output_shape(layer, shape)
     arrays: dict[str, Array] = {name: getattr(layer, name) for name in fields.arrays}
@@ -135,7 +135,7 @@ def _rows(path: str, layer: Layer, shape: Shape | None, *, fixed: bool) -> Itera
 
 @frozen(eq=False)
 class _Probe(Layer):
-    """``y = layer(x)``, which notes the shape of what enters the layer first: only a combinator knows what that is."""
+    """``y = layer(x)``, and a note of the input's row shape: only a combinator knows what its inner layers receive."""
 
     layer: Layer
     place: str
@@ -151,10 +151,10 @@ def _probed(params: Network, place: str, entering: dict[str, Shape]) -> Network:
 
 
 def _entering(layer: Layer, inside: list[str], shape: Shape) -> dict[str, Shape]:
-    """What enters the layers inside a combinator when such rows enter it, as far as it calls them as networks."""
+    """The input shapes of the layers inside a combinator, as far as it calls them as networks."""
     entering: dict[str, Shape] = {}
     probes = {name: _probed(getattr(layer, name), name, entering) for name in inside}
-    with suppress(AttributeError):  # it looks for a layer's own fields
+    with suppress(AttributeError):  # a combinator may read fields of its layer that a probe does not have
         output_shape(replace_unchecked(layer, probes), shape)
     return entering
 
@@ -165,7 +165,7 @@ def _noted_shape(params: _Probe, shape: Shape) -> Shape:
 
 
 def _noted_forward(params: _Probe, x: Array) -> Array:
-    """For a combinator whose shape is found by running it on no rows."""
+    """Note the shape for a combinator that finds its output shape by running its layers on an empty batch."""
     params.entering.setdefault(params.place, x.shape[1:])
     return forward(params.layer, x)
 

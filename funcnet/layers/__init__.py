@@ -1,1 +1,1 @@
-"""The layers, one family a file."""
+"""The built-in layers, one family per file."""

@@ -1,4 +1,4 @@
-"""Activations: the elementwise layers, each a record and the two functions that it is."""
+"""Activations: the elementwise layers, each a record with two functions, value and slope."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ register_elementwise(
 
 @frozen(eq=False)
 class ReLU(Layer):
-    """``y = max(x, 0)``, ``grad_x = g * (x > 0)``: the slope at 0 is 0. Shapes: x, y (B, ...).
+    """``y = max(x, 0)``, ``grad_x = g * (x > 0)``; the slope at 0 is 0. Shapes: x, y (B, ...).
 
     Source: Glorot, Bordes and Bengio, "Deep sparse rectifier neural networks", AISTATS 2011.
 
@@ -50,10 +50,10 @@ register_elementwise(ReLU, value=lambda _, x: np.maximum(x, 0), slope=lambda _, 
 
 @frozen(eq=False)
 class LeakyReLU(Layer):
-    """``y = x`` above 0, else ``slope * x``; at 0 the derivative is ``slope``. Shapes: x, y (B, ...).
+    """``y = x`` above 0, else ``slope * x``; the derivative at 0 is ``slope``. Shapes: x, y (B, ...).
 
-    PyTorch calls ``slope`` ``negative_slope``, with the same default; Keras too (formerly ``alpha``), with 0.3. From 0
-    to below 1, so that y is the larger of x and ``slope * x``.
+    PyTorch calls the setting ``negative_slope`` and has the same default. Keras uses that name too (formerly
+    ``alpha``), with the default 0.3. The slope is in [0, 1), so that y is the larger of x and ``slope * x``.
 
     Source: Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
 
@@ -66,7 +66,7 @@ class LeakyReLU(Layer):
     slope: float = 0.01
 
     def check(self) -> None:
-        """A slope in [0, 1)."""
+        """Check that the slope is in [0, 1)."""
         check_number("LeakyReLU", "slope", self.slope, low=0, high=1, closed=True)
 
 
@@ -80,9 +80,9 @@ register_elementwise(
 
 @frozen(eq=False)
 class ELU(Layer):
-    """``y = x`` above 0, else ``alpha * (exp(x) - 1)``; at 0 the derivative is ``alpha``. Shapes: x, y (B, ...).
+    """``y = x`` above 0, else ``alpha * (exp(x) - 1)``; the derivative at 0 is ``alpha``. Shapes: x, y (B, ...).
 
-    Below 0 the derivative is ``alpha * exp(x) = y + alpha``. PyTorch and Keras have the same ``alpha``.
+    Below 0, the derivative is ``alpha * exp(x) = y + alpha``. PyTorch and Keras have the same ``alpha``.
 
     Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear units
     (ELUs)", ICLR 2016, equation 15.
@@ -96,7 +96,7 @@ class ELU(Layer):
     alpha: float = 1.0
 
     def check(self) -> None:
-        """A positive alpha."""
+        """Check that alpha is positive."""
         check_number("ELU", "alpha", self.alpha, low=0, high=np.inf)
 
 
@@ -112,7 +112,8 @@ register_elementwise(
 class Sigmoid(Layer):
     """The logistic function ``y = 1 / (1 + exp(-x))``, ``grad_x = g * y * (1 - y)``. Shapes: x, y (B, ...).
 
-    The post gives this name to tanh; that is ``Tanh`` here.
+    With ``s = exp(-x)``, the derivative is ``s / (1 + s)**2 = y * (1 - y)``. The post uses this name for tanh, which is
+    ``Tanh`` here.
 
     Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
 
@@ -126,7 +127,7 @@ class Sigmoid(Layer):
 
 
 def sigmoid(x: Array) -> Array:
-    """The logistic function; the exponential is of ``-|x|``, so that it cannot overflow."""
+    """The logistic function. It takes the exponential of ``-|x|``, which cannot overflow."""
     small = exp(-np.abs(x))
     y: Array = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
     return y
@@ -139,7 +140,7 @@ register_elementwise(Sigmoid, value=lambda _, x: sigmoid(x), slope=lambda _, __,
 class Tanh(Layer):
     """The hyperbolic tangent ``y = tanh(x)``, ``grad_x = g * (1 - y * y)``. Shapes: x, y (B, ...).
 
-    The post calls it Sigmoid.
+    The derivative of ``sinh(x) / cosh(x)`` is ``1 - sinh(x)**2 / cosh(x)**2``. The post calls this layer Sigmoid.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.4.
 
@@ -155,10 +156,10 @@ register_elementwise(Tanh, value=lambda _, x: tanh(x), slope=lambda _, __, y: 1 
 
 @frozen(eq=False)
 class Softplus(Layer):
-    """``y = log(1 + exp(x))``, at 0 log 2: PyTorch's with ``beta=1`` and without ``threshold``. Shapes: x, y (B, ...).
+    """``y = log(1 + exp(x))``, which is log 2 at 0. Shapes: x, y (B, ...).
 
-    As ``max(x, 0) + log(1 + exp(-|x|))`` it cannot overflow. The derivative is the logistic function of x:
-    ``exp(x) / (1 + exp(x)) = 1 - exp(-y)``.
+    PyTorch's layer is the same with ``beta=1`` and without ``threshold``. The form ``max(x, 0) + log(1 + exp(-|x|))``
+    cannot overflow. The derivative is the logistic function of x: ``exp(x) / (1 + exp(x)) = 1 - exp(-y)``.
 
     Source: Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
 
@@ -179,12 +180,12 @@ register_elementwise(
 
 @frozen(eq=False)
 class SiLU(Layer):
-    """``y = x * s(x)`` with the logistic function s, also called Swish; 0 at 0, slope 1/2. Shapes: x, y (B, ...).
+    """``y = x * s(x)`` with the logistic function s, also called Swish. Shapes: x, y (B, ...).
 
-    With ``s' = s (1 - s)`` the derivative is ``s + x s (1 - s) = s + y (1 - s)``.
+    At 0, y is 0 and the slope is 1/2. With ``s' = s (1 - s)``, the derivative is ``s + x s (1 - s) = s + y (1 - s)``.
 
-    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, which names it;
-    Ramachandran, Zoph and Le, "Searching for activation functions", arXiv:1710.05941, 2017, as Swish.
+    Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, which introduces the
+    name; Ramachandran, Zoph and Le, "Searching for activation functions", arXiv:1710.05941, 2017, for Swish.
 
     Example:
         >>> import funcnet as fn
@@ -205,11 +206,11 @@ register_elementwise(
 
 @frozen(eq=False)
 class GELU(Layer):
-    """``y = x * P(x)`` with the normal distribution function P, exact by ``erf``; 0 at 0, with slope 1/2.
+    """``y = x * P(x)`` with the exact normal distribution function P. Shapes: x, y (B, ...).
 
-    Shapes: x, y (B, ...). PyTorch's and Keras' default; their approximation is ``GELUTanh``. ``P(x)`` is
-    ``(1 + erf(x / sqrt 2)) / 2``; its derivative is the normal density p, so that of y is ``P(x) + x p(x)``, and P(x)
-    is y / x, for the price of a division.
+    At 0, y is 0 and the slope is 1/2. This is the default of PyTorch and Keras; their approximation is ``GELUTanh``.
+    ``P(x)`` is ``(1 + erf(x / sqrt 2)) / 2``. Its derivative is the normal density p, so the derivative of y is
+    ``P(x) + x p(x)``, where ``P(x) = y / x`` costs only a division.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016.
 
@@ -227,7 +228,7 @@ _NEXT_TO_0: Final = 1e-30
 
 
 def _gelu_slope(x: Array, y: Array) -> Array:
-    """From 40 on the density is 0; below 1e-30, where y / x has no digits, the share is 1/2 to all of them."""
+    """The derivative of GELU. From 40 on, the density is 0. Below 1e-30, y / x loses its digits, and P(x) is 1/2."""
     size = np.minimum(np.abs(x), _FAR)
     share = np.where(size < _NEXT_TO_0, x.dtype.type(0.5), y / x)
     return share + x * (_DENSITY_AT_0 * exp(-0.5 * size * size))
@@ -243,10 +244,11 @@ register_elementwise(
 
 @frozen(eq=False)
 class GELUTanh(Layer):
-    """``y = x * (1 + tanh(u)) / 2``, ``u = sqrt(2 / pi) (x + 0.044715 x**3)``: GELU nearly; 0 at 0, slope 1/2.
+    """``y = x * (1 + tanh(u)) / 2`` with ``u = sqrt(2 / pi) (x + 0.044715 x**3)``, an approximation of GELU.
 
-    Shapes: x, y (B, ...). PyTorch's ``GELU(approximate="tanh")``, within 5e-4 of ``GELU``. With ``t = tanh(u)`` the
-    derivative is ``(1 + t) / 2 + x (1 - t**2) u' / 2``, with ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x**2)``.
+    Shapes: x, y (B, ...). At 0, y is 0 and the slope is 1/2. This is PyTorch's ``GELU(approximate="tanh")``, within
+    5e-4 of ``GELU``. With ``t = tanh(u)``, the derivative is ``(1 + t) / 2 + x (1 - t**2) u' / 2``, where
+    ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x**2)``.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, section 2.
 
@@ -263,7 +265,7 @@ _SATURATED: Final = 10.0
 
 
 def _near(x: Array) -> Array:
-    """From 10 on tanh(u) is 1 as a float64: what lies beyond gives the same, and its cube no overflow."""
+    """Clip x to [-10, 10]. From 10 on, tanh(u) is 1 in float64, so y is the same, and the cube cannot overflow."""
     return np.minimum(np.maximum(x, -_SATURATED), _SATURATED)
 
 

@@ -17,16 +17,16 @@ from funcnet.random.keys import Key
 
 @frozen(eq=False)
 class BatchNorm(Layer):
-    """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``, the variance being the biased one.
+    """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset`` with the biased variance.
 
-    In training form, mean and variance are those of the batch, over all axes but the last; else they are the fields,
-    which ``calibrate(net, x)`` fills with those of x. There are no running averages: nothing changes behind the
-    network's back. A training batch of one position gives the offset; PyTorch refuses it. Shapes: x, y (B, ..., C), all
-    others (C,).
+    In training form, the mean and the variance are those of the batch, over all axes except the last. In plain form,
+    they are the fields, which ``calibrate(net, x)`` sets to the statistics of x. There are no running averages: the
+    forward pass changes nothing. A training batch of one position gives the offset; PyTorch refuses such a batch.
+    Shapes: x, y (B, ..., C), all fields (C,).
 
     Source: Ioffe and Szegedy, "Batch normalization", ICML 2015, with population statistics as in its algorithm 2. Scale
-    and offset are PyTorch's weight and bias, epsilon is its default (Keras' is 1e-3); its running variance is the
-    unbiased one.
+    and offset are PyTorch's weight and bias. Epsilon has PyTorch's default (Keras' is 1e-3). PyTorch's running variance
+    is unbiased.
 
     Example:
         >>> import funcnet as fn
@@ -47,10 +47,10 @@ class BatchNorm(Layer):
     training: bool = False
 
     def check(self) -> None:
-        """Vectors of one length, both statistics or none, epsilon above 0, and a bool."""
+        """Check that the vectors have one length, that both statistics or neither are given, and the settings."""
         check_affine("BatchNorm", self.scale, self.offset)
         if (self.mean is None) != (self.variance is None):
-            raise ConfigError("mean and variance must be given both or not at all", subject="BatchNorm")
+            raise ConfigError("mean and variance must both be given, or neither", subject="BatchNorm")
         if self.mean is not None:
             check_array("BatchNorm", "mean", self.mean, self.scale.shape, match=("scale", self.scale))
             check_array("BatchNorm", "variance", self.variance, self.scale.shape, match=("scale", self.scale))
@@ -60,7 +60,7 @@ class BatchNorm(Layer):
 
 
 def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
-    """``(x - mean) / root``, and root: by the batch's statistics in training, else by the layer's own."""
+    """``(x - mean) / root``, and root, from the batch's statistics in training form, else from the layer's own."""
     if params.training:
         centred: Array = x - sum_rows(per_channel(x)) / _positions(x)
         variance: Array = sum_rows(per_channel(centred * centred)) / _positions(x)
@@ -72,7 +72,7 @@ def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
 
 
 def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
-    """Normalized by the batch's statistics or by its own, scaled and shifted. No rows give no rows."""
+    """``y = normal * scale + offset``; see ``normal_and_root``. An empty batch gives an empty batch."""
     check_channels("BatchNorm", x, "scale", params.scale)
     return normal_and_root(params, x)[0] * params.scale + params.offset
 
@@ -80,10 +80,10 @@ def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
 def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, BatchNorm]:
     """``y = normal * scale + offset``: ``grad_scale = (g * normal).sum(axis=0)``, ``grad_offset = g.sum(axis=0)``.
 
-    With its own statistics y is linear in x: grad_x is ``g * scale / root``. In training, mean and root depend on x:
-    ``d mean / d x[j] = 1 / N``, ``d root / d x[j] = normal[j] / N`` for N positions, so that
-    ``d normal[i] / d x[j] = (delta[i, j] - 1 / N - normal[i] normal[j] / N) / root``, and
-    grad_x is ``(g - mean(g) - normal * mean(g * normal)) * scale / root``: two sums that are there already.
+    In plain form, y is linear in x, and grad_x is ``g * scale / root``. In training form, mean and root depend on x:
+    ``d mean / d x[j] = 1 / N`` and ``d root / d x[j] = normal[j] / N`` for N positions. Therefore
+    ``d normal[i] / d x[j] = (delta[i, j] - 1 / N - normal[i] normal[j] / N) / root``, and grad_x is
+    ``(g - mean(g) - normal * mean(g * normal)) * scale / root``. The two sums are those of grad_offset and grad_scale.
     """
     normal, root = normal_and_root(params, x)
     grads = evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
@@ -94,19 +94,19 @@ def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, B
 
 
 def _positions(x: Array) -> int:
-    """How many numbers a channel has; 1 for no rows, whose sums are 0."""
+    """The count of numbers in a channel; 1 for an empty batch, whose sums are 0."""
     return max(len(per_channel(x)), 1)
 
 
 def _statistics(params: BatchNorm) -> tuple[Array, Array]:
     if params.mean is None or params.variance is None:
-        fix = "use calibrate(net, x) to evaluate, train_step or training(net, key) to train"
-        raise ConfigError(f"it has no statistics to normalize by; {fix}", subject="BatchNorm")
+        fix = "to evaluate, use calibrate(net, x); to train, use train_step or training(net, key)"
+        raise ConfigError(f"the layer has no statistics to normalize with; {fix}", subject="BatchNorm")
     return params.mean, params.variance
 
 
 def batch_norm_training(params: BatchNorm, _: Key) -> BatchNorm:
-    """The layer in its training form, which draws nothing."""
+    """The layer in its training form; it draws no random numbers."""
     return evolve(params, training=True)
 
 
@@ -135,15 +135,15 @@ register_layer(
 
 
 def batch_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> BatchNorm:
-    """A BatchNorm that scales by 1 and shifts by 0, without statistics yet.
+    """Create a BatchNorm with scale 1 and offset 0, without statistics.
 
     Args:
         size: C, the size of the last axis.
-        epsilon: What is added to the variance.
+        epsilon: The number that is added to the variance.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If the size is no positive int, epsilon not above 0, or the dtype another.
+        ConfigError: If the size is not a positive int, epsilon is not positive, or the dtype is invalid.
 
     Example:
         >>> batch_norm(10)

@@ -1,4 +1,4 @@
-"""Channels: what the layers share that scale and shift each number of the last axis by its own."""
+"""Channels: the functions shared by layers that scale and shift each channel of the last axis separately."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from funcnet.network.layer import Shape
 
 
 def check_affine(subject: str, scale: Array, offset: Array | None = None) -> None:
-    """Check that scale is a vector of at least one element, and offset another of its length.
+    """Check that scale is a vector of at least one element and that offset has the same length.
 
     Raises:
-        ShapeError: If one has another shape.
-        ConfigError: If they have no element.
+        ShapeError: If one of them has a different shape.
+        ConfigError: If they are empty.
     """
     check_array(subject, "scale", scale, ("C",))
     check_count(subject, "scale's size", scale.size)
@@ -24,10 +24,10 @@ def check_affine(subject: str, scale: Array, offset: Array | None = None) -> Non
 
 
 def unit_affine(subject: str, size: int, dtype: FloatDType) -> tuple[Array, Array]:
-    """A scale of ones and an offset of zeros.
+    """Create a scale of ones and an offset of zeros.
 
     Raises:
-        ConfigError: If the size is no positive int, or the dtype another.
+        ConfigError: If the size is not a positive int, or the dtype is invalid.
     """
     check_size(subject, "size", size)
     kind = float_dtype(dtype)
@@ -35,11 +35,11 @@ def unit_affine(subject: str, size: int, dtype: FloatDType) -> tuple[Array, Arra
 
 
 def kept_shape(subject: str, scale: Array, shape: Shape) -> Shape:
-    """(..., C), which is kept."""
+    """The shape of y's rows, which is that of x's rows, (..., C)."""
     check_row_shape(subject, shape, ("...", len(scale)), ("scale", scale))
     return shape
 
 
 def per_channel(a: Array) -> Array:
-    """Every position of every row as a row of its own. Shapes: a (B, ..., C), result (N, C)."""
+    """Every position of every row as a separate row. Shapes: a (B, ..., C), result (N, C)."""
     return a.reshape(-1, a.shape[-1])

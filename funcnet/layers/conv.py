@@ -32,21 +32,21 @@ from funcnet.random.initializers import Initializer, glorot_normal
 from funcnet.random.keys import Key, check_key
 
 PATCHES: Final = 2**24
-"""How many numbers of patches forward has at a time, at most: 64 MB of float32."""
+"""The largest count of patch numbers that forward holds at a time: 64 MB of float32."""
 
 
 @frozen(eq=False)
 class Conv2D(Layer):
-    """Cross-correlation of images with kernels, which are not flipped: what every framework calls convolution.
+    """Cross-correlation of images with kernels that are not flipped, which every framework calls convolution.
 
     ``y = patches @ weight + bias``: ``y[b, i, j, o]`` is bias[o] plus the sum over p, q and c of
     ``x[b, i * stride + p * dilation, j * stride + q * dilation, c] weight[p, q, c, o]``, with zeros around x.
     Shapes: x (B, H, W, C), weight (KH, KW, C, O), bias (O,), y (B, OH, OW, O).
 
-    Stride and dilation are an int or a pair (rows, columns). The padding is ``"valid"`` (none), ``"same"``, an int, a
-    pair (rows, columns) or ``((top, bottom), (left, right))``. With ``"same"`` there are ceil(H / stride) rows, as in
-    TensorFlow, Keras and JAX: if an odd number of zeros is needed, one more is below, and right. PyTorch allows it for
-    stride 1 only, where it is the same.
+    Stride and dilation are an int or a pair (rows, columns). The padding is ``"valid"`` (no padding), ``"same"``, an
+    int, a pair (rows, columns) or ``((top, bottom), (left, right))``. With ``"same"``, y has ceil(H / stride) rows, as
+    in TensorFlow, Keras and JAX. If the number of zeros is odd, the extra zero is at the bottom or on the right.
+    PyTorch allows ``"same"`` only for stride 1, with the same result.
 
     Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998; Dumoulin
     and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, 2016.
@@ -65,7 +65,7 @@ class Conv2D(Layer):
     dilation: Pair = 1
 
     def check(self) -> None:
-        """A weight of four axes without an empty one, a bias that fits it, and settings of the known forms."""
+        """Check that weight has four nonempty axes, that bias fits weight, and that the settings are valid."""
         check_array("Conv2D", "weight", self.weight, ("KH", "KW", "C", "O"))
         for size in self.weight.shape:
             check_count("Conv2D", "a size of weight", size)
@@ -88,25 +88,25 @@ def _checked(params: Conv2D, x: Array) -> Axes:
 
 
 def _matrix(weight: Array) -> Array:
-    """The weight as a patch meets it. Shapes: (KH, KW, C, O) to (I, O), I being KH * KW * C."""
+    """The weight as a matrix. Shapes: weight (KH, KW, C, O), result (I, O) with I = KH * KW * C."""
     return weight.reshape(-1, weight.shape[3])
 
 
 def _places(axes: Axes) -> int:
-    """How many a kernel has in an image."""
+    """The number of places that a kernel takes in an image."""
     return axes[0].count * axes[1].count
 
 
 def patches_of(x: Array, axes: Axes) -> Array:
-    """The numbers that a kernel meets, a row for each of its places.
+    """The patches of the images: the numbers under the kernel, one row for each place of the kernel.
 
-    Shapes: x (B, H, W, C), patches (B * OH * OW, KH * KW * C), in one of two memory orders: NumPy copies a run of
-    numbers at a time, and short runs take long.
+    Shapes: x (B, H, W, C), patches (B * OH * OW, KH * KW * C). NumPy copies contiguous runs, and short runs are slow;
+    therefore the memory order is whichever of two gives the longer runs.
     """
     image, channels = padded(x, axes), x.shape[3]
     vertical, horizontal = axes
     count, size = len(x) * _places(axes), vertical.size * horizontal.size * channels
-    if count * channels == image.size:  # as many places as pixels: a kernel of one pixel
+    if count * channels == image.size:  # There are as many places as pixels: the kernel has one pixel.
         return image.reshape(count, size)
     reach = tuple((axis.size - 1) * axis.dilation + 1 for axis in axes)
     views = sliding_window_view(image, reach, axis=(1, 2))[:, :: vertical.stride, :: horizontal.stride]
@@ -119,7 +119,8 @@ def patches_of(x: Array, axes: Axes) -> Array:
 def images_of(patches: Array, axes: Axes, x: Array) -> Array:
     """The transpose of ``patches_of``: each number is added to the pixel that it came from.
 
-    Shapes: patches (KH * KW * C, OH * OW * B), result (B, H, W, C), as x. The batch is innermost: runs are long.
+    Shapes: patches (KH * KW * C, OH * OW * B), result (B, H, W, C), like x. The batch is the innermost axis, which
+    makes the contiguous runs long.
     """
     batch, _, __, channels = x.shape
     vertical, horizontal = axes
@@ -131,7 +132,7 @@ def images_of(patches: Array, axes: Axes, x: Array) -> Array:
 
 
 def _convolved(params: Conv2D, x: Array, axes: Axes) -> Array:
-    """Patches times weight, and the bias for whole rows of images: a few channels at a time would take longer."""
+    """``patches @ weight + bias``. The bias is repeated over a row of the image, as adding short runs is slower."""
     vertical, horizontal = axes
     outputs = params.bias.size
     product = matmul_parts(patches_of(x, axes), _matrix(params.weight), _places(axes))
@@ -141,9 +142,9 @@ def _convolved(params: Conv2D, x: Array, axes: Axes) -> Array:
 
 
 def conv2d_forward(params: Conv2D, x: Array) -> Array:
-    """``y = patches @ weight + bias``, a row of patches for each place of the kernel.
+    """``y = patches @ weight + bias``, with one row of patches for each place of the kernel.
 
-    A large batch goes through in groups, so that memory is bounded; each image has a product of its own anyway.
+    A large batch is computed in groups to bound the memory. Each image has its own product, so groups change no bits.
     """
     axes = _checked(params, x)
     group = max(1, PATCHES // (_places(axes) * math.prod(params.weight.shape[:3])))
@@ -153,10 +154,10 @@ def conv2d_forward(params: Conv2D, x: Array) -> Array:
 
 
 def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
-    """As for Dense, a row for each place of the kernel: ``dL/dweight`` is ``patches.T @ g``, ``dL/dbias`` g's sum.
+    """The gradients of ``L = <g, y>``: those of Dense, with one row for each place of the kernel.
 
-    ``dL/dpatches`` is ``g @ weight.T``; ``dL/dx`` at a pixel is the sum of it over all places where the pixel stands in
-    the patches.
+    ``y = patches @ weight + bias`` gives ``dL/dweight = patches.T @ g``, ``dL/dbias = g.sum(axis=0)`` and
+    ``dL/dpatches = g @ weight.T``. A pixel occurs in several patches; ``dL/dx`` is the sum of its entries there.
     """
     axes = _checked(params, x)
     flat, batch_last = (each.reshape(-1, params.bias.size) for each in (g, g.transpose(1, 2, 0, 3).copy()))
@@ -166,7 +167,7 @@ def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
 
 
 def conv2d_output_shape(params: Conv2D, shape: Shape) -> Shape:
-    """(H, W, C) to (OH, OW, O)."""
+    """Map the row shape (H, W, C) to (OH, OW, O)."""
     check_row_shape("Conv2D", shape, ("H", "W", params.weight.shape[2]), ("weight", params.weight))
     vertical, horizontal = _axes(params, shape)
     return vertical.count, horizontal.count, params.bias.size
@@ -189,23 +190,22 @@ def conv2d(
     init: Initializer = glorot_normal,
     dtype: FloatDType = np.float32,
 ) -> Conv2D:
-    """A Conv2D layer with a drawn weight and a zero bias.
+    """Create a Conv2D layer with a random weight and a zero bias.
 
     Args:
-        key: Names the draw.
+        key: The key of the draw.
         in_channels: C.
         out_channels: O.
         kernel_size: KH and KW: an int for both, or a pair.
-        stride: How many pixels lie between two places of the kernel: an int, or a pair (rows, columns).
-        padding: ``"valid"`` (none), ``"same"`` (TensorFlow's and JAX's), an int, a pair (rows, columns), or
+        stride: The distance in pixels between neighboring places of the kernel: an int, or a pair (rows, columns).
+        padding: ``"valid"`` (no padding), ``"same"`` (as in TensorFlow and JAX), an int, a pair (rows, columns), or
             ``((top, bottom), (left, right))``.
-        dilation: How far apart the pixels are that a kernel meets: an int, or a pair (rows, columns).
-        init: Draws the weight; default Glorot's normal, whose fans count the kernel's window.
+        dilation: The distance in pixels between neighboring kernel elements: an int, or a pair (rows, columns).
+        init: The initializer of the weight. The default is Glorot's normal; its fans include the kernel's window.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a number is not a positive int, init is no function, the padding has none of its forms, or the
-            dtype is another.
+        ConfigError: If a number is not a positive int, init is not a function, or the padding or the dtype is invalid.
 
     Example:
         >>> conv2d(Key(0), 1, 6, 5, padding="same")

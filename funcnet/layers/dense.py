@@ -19,7 +19,7 @@ from funcnet.random.keys import Key, check_key
 class Dense(Layer):
     """Affine map ``y = x @ weight + bias``. Shapes: x (B, I), weight (I, O), bias (O,), y (B, O).
 
-    PyTorch's ``Linear`` keeps the weight transposed, as (O, I); Keras' ``Dense`` as here.
+    PyTorch's ``Linear`` stores the transposed weight, (O, I). Keras' ``Dense`` stores (I, O), as funcnet does.
 
     Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
 
@@ -37,7 +37,7 @@ class Dense(Layer):
     bias: Array
 
     def check(self) -> None:
-        """Weight is a matrix with at least one input and output, bias a vector that fits it."""
+        """Check that weight is a matrix with at least one input and one output, and that bias fits it."""
         check_array("Dense", "weight", self.weight, ("I", "O"))
         check_count("Dense", "weight's in_size", self.weight.shape[0])
         check_count("Dense", "weight's out_size", self.weight.shape[1])
@@ -53,15 +53,15 @@ def dense_forward(params: Dense, x: Array) -> Array:
 def dense_backward(params: Dense, x: Array, g: Array) -> tuple[Array, Dense]:
     """The gradients of ``L = <g, y>``.
 
-    ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o]: ``grad_x = g @ weight.T``; ``dL/dweight[i, o]`` the sum
-    over b of x[b, i] g[b, o]: the sum of the rows' outer products, ``grad_weight = x.T @ g``; ``dL/dbias[o]`` the sum
-    over b of g[b, o]: ``grad_bias = g.sum(axis=0)``.
+    ``dL/dx[b, i]`` is the sum over o of g[b, o] weight[i, o], so ``grad_x = g @ weight.T``. ``dL/dweight[i, o]`` is the
+    sum over b of x[b, i] g[b, o], so ``grad_weight = x.T @ g``, the sum of the rows' outer products. ``dL/dbias[o]`` is
+    the sum over b of g[b, o], so ``grad_bias = g.sum(axis=0)``.
     """
     return matmul(g, params.weight.T), evolve(params, weight=sum_outer(x, g), bias=sum_rows(g))
 
 
 def dense_output_shape(params: Dense, shape: Shape) -> Shape:
-    """(I,) to (O,)."""
+    """Map the row shape (I,) to (O,)."""
     check_row_shape("Dense", shape, params.weight.shape[:1], ("weight", params.weight))
     return params.weight.shape[1:]
 
@@ -74,17 +74,17 @@ register_layer(
 def dense(
     key: Key, in_size: int, out_size: int, *, init: Initializer = glorot_normal, dtype: FloatDType = np.float32
 ) -> Dense:
-    """A Dense layer with a drawn weight and a zero bias.
+    """Create a Dense layer with a random weight and a zero bias.
 
     Args:
-        key: Names the draw.
+        key: The key of the draw.
         in_size: The number of inputs, I.
         out_size: The number of outputs, O.
-        init: Draws the weight; default Glorot's normal, as in the post.
+        init: The initializer of the weight. The default is Glorot's normal, as in the post.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a size is no positive int, init no function, or the dtype another.
+        ConfigError: If a size is not a positive int, init is not a function, or the dtype is invalid.
 
     Example:
         >>> dense(Key(0), 784, 100)

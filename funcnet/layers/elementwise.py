@@ -1,4 +1,4 @@
-"""What elementwise layers share: the one function that registers them all."""
+"""Elementwise layers: the function that registers them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def register_elementwise(
     name: str | None = None,
     **removed: Never,
 ) -> None:
-    """Register a layer without trained parameters that maps each element by itself.
+    """Register a layer without trained parameters that maps each element independently.
 
     Args:
-        record: As for ``register_layer``, without trained fields.
-        value: ``(params, x) -> y``, elementwise, C-contiguous.
-        slope: ``(params, x, y) -> dy/dx``, elementwise; y is ``value(params, x)``. Booleans stand for 0 and 1.
-        name: The name in files; default module and qualified name.
-        removed: What earlier versions took beside: ``value_into`` and ``slope_into`` are refused with the advice to
-            delete them.
+        record: A record class as for ``register_layer``, without trained fields.
+        value: ``(params, x) -> y``, elementwise and C-contiguous.
+        slope: ``(params, x, y) -> dy/dx``, elementwise, with ``y = value(params, x)``. Booleans mean 0 and 1.
+        name: The name in files. The default is the module and the qualified name.
+        removed: The keywords of earlier versions, ``value_into`` and ``slope_into``. They are refused with the advice
+            to delete them.
 
     Raises:
-        ConfigError: If the record has trained fields or value or slope is no function, or for ``register_layer``'s
-            reasons.
+        ConfigError: If the record has trained fields, if value or slope is not a function, or if ``register_layer``
+            refuses the record.
 
     Example:
         >>> from attrs import frozen
@@ -59,7 +59,7 @@ def register_elementwise(
         return value(params, x)
 
     def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
-        """``grad_x = g * dy/dx``, element by element."""
+        """``grad_x = g * dy/dx``, because y[i] depends on x[i] only."""
         return g * slope(params, x, value(params, x)), params
 
     reason = "value and slope are all that an elementwise layer needs"

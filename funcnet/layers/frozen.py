@@ -1,4 +1,4 @@
-"""Frozen: a combinator that takes a network out of training."""
+"""Frozen: a combinator that excludes a network from training."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from funcnet.network.passes import backward, forward, output_shape
 
 @frozen(eq=False)
 class Frozen(Layer, Generic[N]):
-    """``y = net(x)``, and nothing in net is trained, decayed or updated. Shapes: x (B, ...), y (B, ...) as net has it.
+    """``y = net(x)`` without training, decay or updates of net. Shapes: x (B, ...), y (B, ...) is net's output.
 
-    Freezing is data: wrap the network to freeze it, take ``.net`` out again to train it. A gradient goes through to
-    what stands before; nothing else is computed on net's account, and before the first layer that is trained nothing
-    at all.
+    Freezing is data: wrap the network to freeze it; unwrap ``.net`` to train it again. The gradient passes through net
+    to the layers before it. No other gradient is computed for net. The backward pass stops at the first trained layer.
 
-    It stays the evaluation network, in training too: ``training`` and ``calibrate`` leave net alone, so that Dropout
-    is the identity and BatchNorm keeps the statistics that it was calibrated with, as Keras' BatchNormalization does
-    under ``trainable = False``; PyTorch's ``requires_grad_(False)`` leaves both to ``eval()``. So net must be in its
-    plain form and, with BatchNorm, calibrated before it is frozen.
+    The network is the evaluation network in training, too. ``training`` and ``calibrate`` do not change net: Dropout
+    is the identity, and BatchNorm keeps its calibrated statistics. Keras' BatchNormalization does the same under
+    ``trainable = False``; PyTorch's ``requires_grad_(False)`` leaves both to ``eval()``. Therefore net must be in its
+    plain form, and a BatchNorm in it must be calibrated, before net is frozen.
 
     Source: Yosinski, Clune, Bengio and Lipson, "How transferable are features in deep neural networks?", NIPS 2014.
 
@@ -42,7 +41,7 @@ class Frozen(Layer, Generic[N]):
     net: Annotated[N, FIXED]
 
     def check(self) -> None:
-        """The network is one that evaluates."""
+        """Check that the network is in its plain form, with its statistics."""
         check_evaluation(self.net, "Frozen")
 
 
@@ -52,12 +51,12 @@ def frozen_forward(params: Frozen[N], x: Array) -> Array:
 
 
 def frozen_backward(params: Frozen[N], x: Array, g: Array) -> tuple[Array, Frozen[N]]:
-    """``grad_x`` is net's; there is no other gradient."""
+    """``grad_x`` is net's, because ``y = net(x)``; net's parameters are constants without gradients."""
     return backward(params.net, x, g)[0], params
 
 
 def frozen_output_shape(params: Frozen[N], shape: Shape) -> Shape:
-    """The network's."""
+    """The output shape of net."""
     return output_shape(params.net, shape)
 
 

@@ -1,4 +1,4 @@
-"""Normalization of each row by itself, over its last axis: LayerNorm, RMSNorm."""
+"""Normalization over the last axis, independently for each row: LayerNorm, RMSNorm."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from funcnet.network.layer import Layer, register_layer
 
 @frozen(eq=False)
 class LayerNorm(Layer):
-    """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset``, the variance being the biased one.
+    """``y = (x - mean) / sqrt(variance + epsilon) * scale + offset`` with the biased variance.
 
-    Mean and variance are those of each row's last axis. Shapes: x, y (B, ..., C), scale (C,), offset (C,).
+    Mean and variance are taken over the last axis. Shapes: x, y (B, ..., C), scale (C,), offset (C,).
 
-    Source: Ba, Kiros and Hinton, "Layer normalization", 2016. Scale and offset are PyTorch's weight and bias, epsilon
-    is its default; Keras' is 1e-3.
+    Source: Ba, Kiros and Hinton, "Layer normalization", 2016. Scale and offset are PyTorch's weight and bias. Epsilon
+    has PyTorch's default; Keras' is 1e-3.
 
     Example:
         >>> import funcnet as fn
@@ -33,7 +33,7 @@ class LayerNorm(Layer):
     epsilon: float = 1e-5
 
     def check(self) -> None:
-        """Scale and offset are vectors of one length, and epsilon is above 0."""
+        """Check that scale and offset are vectors of one length and that epsilon is positive."""
         check_affine("LayerNorm", self.scale, self.offset)
         check_number("LayerNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
 
@@ -42,10 +42,10 @@ class LayerNorm(Layer):
 class RMSNorm(Layer):
     """``y = x / sqrt(mean(x * x) + epsilon) * scale``.
 
-    The mean is that of each row's last axis. Shapes: x, y (B, ..., C), scale (C,).
+    The mean is taken over the last axis. Shapes: x, y (B, ..., C), scale (C,).
 
-    Source: Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019. PyTorch's default epsilon is that
-    of the dtype (1.2e-7 in float32), Keras' 1e-6.
+    Source: Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019. PyTorch's default epsilon is the
+    machine epsilon of the dtype (1.2e-7 in float32); Keras' is 1e-6.
 
     Example:
         >>> import funcnet as fn
@@ -57,33 +57,33 @@ class RMSNorm(Layer):
     epsilon: float = 1e-5
 
     def check(self) -> None:
-        """Scale is a vector, and epsilon is above 0."""
+        """Check that scale is a vector and that epsilon is positive."""
         check_affine("RMSNorm", self.scale)
         check_number("RMSNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
 
 
 def mean_last(a: Array) -> Array:
-    """The mean over the last axis, which is kept with size 1. Shapes: a (..., C), result (..., 1)."""
+    """The mean over the last axis, which stays with size 1. Shapes: a (..., C), result (..., 1)."""
     mean: Array = sum_last(a) / a.shape[-1]
     return mean
 
 
 def centred(x: Array) -> Array:
-    """``x - mean(x)`` over the last axis."""
+    """``x - mean(x)``, where the mean is over the last axis."""
     return x - mean_last(x)
 
 
 def normalized(x: Array, epsilon: float) -> tuple[Array, Array]:
-    """``normal = x / root``, and ``root = sqrt(mean(x * x) + epsilon)`` over the last axis, (..., 1)."""
+    """``normal = x / root`` and ``root = sqrt(mean(x * x) + epsilon)`` over the last axis. Shapes: root (..., 1)."""
     root: Array = np.sqrt(mean_last(x * x) + epsilon)
     return x / root, root
 
 
 def normalized_backward(normal: Array, root: Array, g: Array) -> Array:
-    """``grad_x`` of ``normalized``; g is the gradient by normal.
+    """``grad_x`` of ``normalized``, where g is the gradient by normal.
 
-    ``d root / d x[j] = x[j] / (C root) = normal[j] / C``, and so
-    ``d normal[i] / d x[j] = (delta[i, j] - normal[i] normal[j] / C) / root``: the sum over i of it times g[i] is
+    ``d root / d x[j] = x[j] / (C root) = normal[j] / C``. Therefore
+    ``d normal[i] / d x[j] = (delta[i, j] - normal[i] normal[j] / C) / root``. The sum over i of g[i] times this is
     ``(g[j] - normal[j] mean(g normal)) / root``.
     """
     grad_x: Array = (g - normal * mean_last(g * normal)) / root
@@ -94,7 +94,7 @@ def normalized_backward(normal: Array, root: Array, g: Array) -> Array:
 
 
 def layer_norm_forward(params: LayerNorm, x: Array) -> Array:
-    """Centred, divided by the root of its mean square, which then is the variance, scaled and shifted."""
+    """``y = normal * scale + offset``. The mean square of the centered x is the variance of x."""
     check_channels("LayerNorm", x, "scale", params.scale)
     normal, _ = normalized(centred(x), params.epsilon)
     return normal * params.scale + params.offset
@@ -103,9 +103,9 @@ def layer_norm_forward(params: LayerNorm, x: Array) -> Array:
 def layer_norm_backward(params: LayerNorm, x: Array, g: Array) -> tuple[Array, LayerNorm]:
     """``y = normal * scale + offset``: ``grad_scale = (g * normal).sum(axis=0)``, ``grad_offset = g.sum(axis=0)``.
 
-    The gradient by normal is ``g * scale``. What goes back through ``x - mean(x)`` has its mean subtracted:
-    ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``. With ``d = (g * scale - normal * mean(g * scale * normal)) /
-    root``, ``grad_x = d - mean(d)``.
+    The gradient by normal is ``g * scale``; through ``normalized`` it becomes
+    ``d = (g * scale - normal * mean(g * scale * normal)) / root``. The derivative of the centering is
+    ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``, which gives ``grad_x = d - mean(d)``.
     """
     normal, root = normalized(centred(x), params.epsilon)
     d = normalized_backward(normal, root, g * params.scale)
@@ -126,7 +126,7 @@ register_layer(
 
 
 def rms_norm_forward(params: RMSNorm, x: Array) -> Array:
-    """Divided by the root of its mean square, and scaled."""
+    """``y = normal * scale``, where normal is x divided by its root mean square."""
     check_channels("RMSNorm", x, "scale", params.scale)
     normal, _ = normalized(x, params.epsilon)
     return normal * params.scale
@@ -135,7 +135,7 @@ def rms_norm_forward(params: RMSNorm, x: Array) -> Array:
 def rms_norm_backward(params: RMSNorm, x: Array, g: Array) -> tuple[Array, RMSNorm]:
     """``y = normal * scale``: ``grad_scale = (g * normal).sum(axis=0)``; the gradient by normal is ``g * scale``.
 
-    ``grad_x = (g * scale - normal * mean(g * scale * normal)) / root``.
+    ``normalized_backward`` gives ``grad_x = (g * scale - normal * mean(g * scale * normal)) / root``.
     """
     normal, root = normalized(x, params.epsilon)
     return normalized_backward(normal, root, g * params.scale), evolve(params, scale=sum_rows(per_channel(g * normal)))
@@ -150,19 +150,19 @@ register_layer(
 )
 
 
-# -------------------------------------------------------------------------------------------------- makers
+# -------------------------------------------------------------------------------------------- constructors
 
 
 def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> LayerNorm:
-    """A LayerNorm that scales by 1 and shifts by 0.
+    """Create a LayerNorm with scale 1 and offset 0.
 
     Args:
         size: C, the size of the last axis.
-        epsilon: What is added to the variance or the mean square.
+        epsilon: The number that is added to the variance or the mean square.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If the size is no positive int, epsilon not above 0, or the dtype another.
+        ConfigError: If the size is not a positive int, epsilon is not positive, or the dtype is invalid.
 
     Example:
         >>> layer_norm(10)
@@ -172,7 +172,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float
 
 
 def rms_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> RMSNorm:
-    """An RMSNorm that scales by 1; arguments and errors are those of ``layer_norm``.
+    """Create an RMSNorm with scale 1; arguments and errors are those of ``layer_norm``.
 
     Example:
         >>> rms_norm(10)

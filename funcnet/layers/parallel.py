@@ -1,4 +1,4 @@
-"""Parallel: a combinator, several networks side by side on one input."""
+"""Parallel: a combinator that applies several networks to one input."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Combine: TypeAlias = Literal["add", "concat"]
 class Parallel(Layer, Generic[M]):
     """``y = nets[0](x) + nets[1](x) + ...``, or their concatenation along the last axis with ``combine="concat"``.
 
-    Every network gets x. Sums, of outputs and of the gradients by x, are taken in the order of nets. Shapes: x (B,
-    ...); all outputs and y the same, or with "concat" the same but for the last axis, whose sizes add up.
+    Every network gets x. The outputs and the gradients by x are added in the order of nets. Shapes: x (B, ...). With
+    "add", all outputs and y have one shape. With "concat", only the sizes of the last axis may differ; they add up.
 
-    Source: Szegedy et al., "Going deeper with convolutions", CVPR 2015, for branches that are concatenated.
+    Source: Szegedy et al., "Going deeper with convolutions", CVPR 2015, for concatenated branches.
 
     Example:
         >>> import funcnet as fn
@@ -46,7 +46,7 @@ class Parallel(Layer, Generic[M]):
     combine: Combine = "add"
 
     def check(self) -> None:
-        """A tuple of one network or more, and a known way to combine."""
+        """Check that nets is a nonempty tuple and that combine is "add" or "concat"."""
         if not isinstance(self.nets, tuple) or not self.nets:
             fix = "; use (net,)" if not isinstance(self.nets, tuple) else ""
             raise ConfigError(f"nets must be a tuple of at least one network, got {self.nets!r}{fix}", subject=_NAME)
@@ -57,7 +57,7 @@ _NAME: Final = "Parallel"
 
 
 def _each(f: Callable[[A], T], networks: Iterable[A]) -> list[T]:
-    """What f gives for each network, or for what belongs to it; an error is told by the network's position."""
+    """Apply f to each network or to its data; an error is reported with the network's position."""
     found: list[T] = []
     for position, each in enumerate(networks):
         with entering(position):
@@ -66,7 +66,7 @@ def _each(f: Callable[[A], T], networks: Iterable[A]) -> list[T]:
 
 
 def _pattern(first: Shape, combine: Combine) -> tuple[int | str, ...]:
-    """What the other networks' outputs must be like."""
+    """The shape that the outputs of the other networks must match."""
     return first if combine == "add" else (*first[:-1], "C")
 
 
@@ -81,7 +81,7 @@ def _check(params: Parallel[M], ys: list[Array]) -> None:
 
 
 def _parts(params: Parallel[M], ys: list[Array], g: Array) -> list[Array]:
-    """What each output's gradient is: g, or the part of it where the output stands in y."""
+    """The gradient by each output: g, or with "concat" the slice of g that corresponds to the output."""
     if params.combine == "add":
         return [g] * len(ys)
     bounds = pairwise(accumulate((y.shape[-1] for y in ys), initial=0))
@@ -93,14 +93,18 @@ def _sum(arrays: list[Array]) -> Array:
 
 
 def parallel_forward(params: Parallel[M], x: Array) -> Array:
-    """The outputs' sum or concatenation."""
+    """The sum or the concatenation of the outputs."""
     ys = _each(lambda net: forward(net, x), params.nets)
     _check(params, ys)
     return _sum(ys) if params.combine == "add" else np.concatenate(ys, axis=-1)
 
 
 def parallel_backward(params: Parallel[M], x: Array, g: Array) -> tuple[Array, Parallel[M]]:
-    """Each network pulls back g, or its part of it; ``grad_x`` is the sum of what they give."""
+    """Pull g, or its slice for the output, back through each network; ``grad_x`` is the sum of their ``grad_x``.
+
+    ``<g, y>`` is the sum over k of ``<g_k, nets[k](x)>``, where g_k is g or its slice. x enters every term, so the
+    gradients by x add up. The parameters of nets[k] enter term k only.
+    """
     passes = _each(lambda net: vjp(net, x), params.nets)
     parts = _parts(params, [y for y, _ in passes], g)
     pulled = _each(lambda each: each[0][1](each[1]), zip(passes, parts, strict=True))
@@ -108,19 +112,19 @@ def parallel_backward(params: Parallel[M], x: Array, g: Array) -> tuple[Array, P
 
 
 def parallel_calibrated(params: Parallel[M], x: Array) -> Parallel[M]:
-    """What reaches each network is x."""
+    """Calibrate each network with x, which is the input of each."""
     return evolve(params, nets=cast("M", tuple(_each(lambda net: calibrate(net, x), params.nets))))
 
 
 def parallel_output_shape(params: Parallel[M], shape: Shape) -> Shape:
-    """That of every output; with "concat" the last axes' sizes add up."""
+    """The shape of every output; with "concat", the sizes of the last axes add up."""
     shapes = _each(lambda net: output_shape(net, shape), params.nets)
     first, add = shapes[0], params.combine == "add"
     if not (add or first):
         raise ShapeError("nets[0](x) must have an axis to concatenate along, got rows of shape ()", subject=_NAME)
     for position, other in enumerate(shapes):
         if other != first if add else (len(other) != len(first) or other[:-1] != first[:-1]):
-            wanted = f"rows of shape {first}, as nets[0](x) has" + ("" if add else ", but for the last axis")
+            wanted = f"rows of shape {first}, as nets[0](x) has" + ("" if add else ", except for the last axis")
             raise ShapeError(f"nets[{position}](x) must have {wanted}, got {other}", subject=_NAME)
     return first if add else (*first[:-1], sum(other[-1] for other in shapes))
 

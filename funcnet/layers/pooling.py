@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean number in windows over images, and the mean of a whole image."""
+"""Pooling: the maximum or the mean of windows over images, and the mean of a whole image."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from funcnet.network.layer import Layer, Shape, register_layer
 
 @frozen(eq=False)
 class MaxPool2D(Layer):
-    """The largest number of each window and channel; of equal ones the first, by rows, gets the gradient.
+    """The largest number of each window and channel; the first of equal ones, in row order, gets the gradient.
 
     ``y = max(window)``, as in PyTorch. Shapes: x (B, H, W, C), y (B, OH, OW, C). Window and stride are an int or a pair
-    (rows, columns); without a stride windows stand side by side. Padding is as for ``Conv2D``, and never the largest.
+    (rows, columns). The default stride is the window, so that windows are adjacent. Padding has the forms of
+    ``Conv2D``; a padded pixel is never the largest.
 
     Source: Ranzato, Huang, Boureau and LeCun, "Unsupervised learning of invariant feature hierarchies with
     applications to object recognition", CVPR 2007.
@@ -47,17 +48,17 @@ class MaxPool2D(Layer):
     padding: Padding = "valid"
 
     def check(self) -> None:
-        """Settings of the known forms; in a padding as large as a window there would be no number."""
+        """Check the settings. A padding as large as the window is refused: its windows would have no pixels."""
         _check_settings(self)
 
 
 @frozen(eq=False)
 class AvgPool2D(Layer):
-    """The mean of each window and channel; padding does not count, the mean is that of the image's own pixels.
+    """The mean of each window and channel; it counts the image's own pixels, not the padding.
 
     ``y = mean(window)``, as in TensorFlow, Keras, and PyTorch with ``count_include_pad=False``. Shapes: x (B, H, W, C),
-    y (B, OH, OW, C). Window and stride are an int or a pair (rows, columns); without a stride windows stand side by
-    side. Padding is as for ``Conv2D``.
+    y (B, OH, OW, C). Window and stride are an int or a pair (rows, columns). The default stride is the window, so that
+    windows are adjacent. Padding has the forms of ``Conv2D``.
 
     Source: LeCun et al., "Handwritten digit recognition with a back-propagation network", NIPS 1989.
 
@@ -72,7 +73,7 @@ class AvgPool2D(Layer):
     padding: Padding = "valid"
 
     def check(self) -> None:
-        """Settings of the known forms; in a padding as large as a window there would be no number."""
+        """Check the settings. A padding as large as the window is refused: its windows would have no pixels."""
         _check_settings(self)
 
 
@@ -95,14 +96,14 @@ def _checked(params: MaxPool2D | AvgPool2D, x: Array) -> Axes:
 
 
 def pool_output_shape(params: MaxPool2D | AvgPool2D, shape: Shape) -> Shape:
-    """(H, W, C) to (OH, OW, C)."""
+    """Map the row shape (H, W, C) to (OH, OW, C)."""
     check_row_shape(type(params).__name__, shape, ("H", "W", "C"))
     vertical, horizontal = _axes(params, shape)
     return vertical.count, horizontal.count, shape[2]
 
 
 def _zeros(x: Array, axes: Axes) -> Array:
-    """Where the gradients of padded images are added up."""
+    """The zeros to which the gradients of the padded images are added."""
     return np.zeros_like(x, shape=(len(x), axes[0].padded, axes[1].padded, x.shape[3]))
 
 
@@ -114,7 +115,7 @@ def _unpadded(image: Array, axes: Axes) -> Array:
 
 
 def _largest(x: Array, axes: Axes) -> tuple[Array, list[Array]]:
-    """The largest number of each window, and what stands at each position in the windows."""
+    """The largest number of each window, and for each position in a window a view of all windows' pixels there."""
     views = in_windows(padded(x, axes, -math.inf), axes)
     y = views[0].copy()
     for view in views[1:]:
@@ -128,7 +129,11 @@ def max_pool_forward(params: MaxPool2D, x: Array) -> Array:
 
 
 def max_pool_backward(params: MaxPool2D, x: Array, g: Array) -> tuple[Array, MaxPool2D]:
-    """The largest number of a window, the first of equal ones, gets the window's g; a number may get several."""
+    """The first largest number of a window gets the window's g.
+
+    ``dy/dx`` is 1 at the pixel that is the window's maximum, and 0 at the others. ``grad_x`` at a pixel is therefore
+    the sum of g over all windows that have their (first) maximum there; overlapping windows may share one.
+    """
     axes = _checked(params, x)
     y, views = _largest(x, axes)
     image, found = _zeros(x, axes), np.zeros_like(y, np.bool_)
@@ -156,13 +161,13 @@ register_layer(
 
 
 def _own(axes: Axes, x: Array) -> Array:
-    """How many of each window's pixels are the image's own. Shape: (OH, OW, 1)."""
+    """The number of the image's own pixels in each window. Shapes: result (OH, OW, 1)."""
     vertical, horizontal = (np.array(axis.own(), x.dtype) for axis in axes)
     return (vertical[:, None] * horizontal)[:, :, None]
 
 
 def avg_pool_forward(params: AvgPool2D, x: Array) -> Array:
-    """The sum over a window, in the order of its rows, divided by the number of its pixels that are the image's."""
+    """The sum over a window, in row order, divided by the number of the image's own pixels in the window."""
     axes = _checked(params, x)
     first, *others = in_windows(padded(x, axes), axes)
     y = first.copy()
@@ -172,7 +177,10 @@ def avg_pool_forward(params: AvgPool2D, x: Array) -> Array:
 
 
 def avg_pool_backward(params: AvgPool2D, x: Array, g: Array) -> tuple[Array, AvgPool2D]:
-    """Every pixel gets g divided by that number, from each window that it is in."""
+    """Every pixel gets ``g / n`` from each window that contains it.
+
+    ``y`` is the sum of a window's n own pixels divided by n, so ``dy/dx`` is ``1 / n`` at each of them.
+    """
     axes = _checked(params, x)
     share, image = g / _own(axes, g), _zeros(x, axes)
     for target in in_windows(image, axes):
@@ -206,7 +214,7 @@ class GlobalAvgPool2D(Layer):
 
 
 def _pixels(shape: Shape) -> int:
-    """How many there are."""
+    """The number of pixels of an image; at least one is required."""
     if not shape[0] * shape[1]:
         raise ShapeError(
             f"x must have at least one pixel, got H, W = {shape[0]}, {shape[1]}", subject="GlobalAvgPool2D"
@@ -220,21 +228,21 @@ def _checked_pixels(x: Array) -> int:
 
 
 def global_avg_pool_forward(_: GlobalAvgPool2D, x: Array) -> Array:
-    """``y[b, c]`` is the mean of x[b, i, j, c] over i and j."""
+    """``y[b, c]`` is the mean of ``x[b, i, j, c]`` over i and j."""
     pixels = _checked_pixels(x)
     channels = x.transpose(0, 3, 1, 2).copy().reshape(len(x), x.shape[3], pixels)
     return sum_last(channels)[:, :, 0] / pixels
 
 
 def global_avg_pool_backward(params: GlobalAvgPool2D, x: Array, g: Array) -> tuple[Array, GlobalAvgPool2D]:
-    """Every pixel gets ``g / (H * W)``."""
+    """Every pixel gets ``g / (H * W)``, because ``y`` is the sum of the pixels divided by ``H * W``."""
     grad_x = np.empty_like(x)
     grad_x[...] = (g / _checked_pixels(x))[:, None, None, :]
     return grad_x, params
 
 
 def global_avg_pool_output_shape(_: GlobalAvgPool2D, shape: Shape) -> Shape:
-    """(H, W, C) to (C,)."""
+    """Map the row shape (H, W, C) to (C,)."""
     check_row_shape("GlobalAvgPool2D", shape, ("H", "W", "C"))
     _pixels(shape)
     return shape[2:]

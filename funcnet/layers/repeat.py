@@ -1,4 +1,4 @@
-"""Repeat: a combinator, one network several times over with the same parameters."""
+"""Repeat: a combinator that applies one network several times with the same parameters."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from funcnet.network.passes import forward, output_shape, vjp
 
 @frozen(eq=False)
 class Repeat(Layer, Generic[N]):
-    """``y = net(net(... net(x)))``, net ``times`` times, with the same parameters. Shapes: x, net(x), y (B, ...).
+    """``y = net(net(... net(x)))``, net applied ``times`` times. Shapes: x, net(x), y (B, ...), all the same.
 
-    It computes what the tuple ``(net,) * times`` does; its gradient is the sum of that tuple's, added from the last
-    repetition to the first.
+    It computes the same output as the tuple ``(net,) * times``. Its gradient is the sum of the gradients in that
+    tuple, added from the last repetition to the first.
 
-    In training each repetition draws by itself: Dropout in net has, in repetition i, the child ``("repetition", i)`` of
-    the key that ``training`` gave it. With one mask for all, what is kept would be scaled ``times`` times, and the mean
-    would not stay. BatchNorm in net normalizes each repetition by itself in training, and evaluates them all with one
-    set of statistics, as in PyTorch: those of what enters net in any repetition. A LayerNorm has no such gap.
+    In training, each repetition draws independently: in repetition i, a Dropout in net uses the child
+    ``("repetition", i)`` of the key that ``training`` gave it. With one mask for all repetitions, the kept elements
+    would be scaled ``times`` times, and the mean would change. A BatchNorm in net normalizes each repetition separately
+    in training but evaluates all of them with one set of statistics, those of the inputs of all repetitions, as in
+    PyTorch. LayerNorm has no such difference.
 
     Source: Lan et al., "ALBERT: a lite BERT for self-supervised learning of language representations", ICLR 2020, for
     layers that share their parameters.
@@ -43,12 +44,12 @@ class Repeat(Layer, Generic[N]):
     times: int
 
     def check(self) -> None:
-        """Once or more."""
+        """Check that times is a positive int."""
         check_count("Repeat", "times", self.times)
 
 
 def repeat_forward(params: Repeat[N], x: Array) -> Array:
-    """``net`` of what it gave before, from x on."""
+    """Apply net to x, then to its own output, ``times`` times in all."""
     for number in range(params.times):
         y = forward(repetition(params.net, number), x)
         check_net_output("Repeat", x, y)
@@ -57,7 +58,11 @@ def repeat_forward(params: Repeat[N], x: Array) -> Array:
 
 
 def repeat_backward(params: Repeat[N], x: Array, g: Array) -> tuple[Array, Repeat[N]]:
-    """Back through every repetition. A parameter's gradient is the sum of its gradients in each of its places."""
+    """Pull g back through every repetition, from the last to the first.
+
+    With a separate copy of the parameters for each repetition, the chain rule gives each copy its gradient. All copies
+    are one parameter, whose gradient is therefore the sum of theirs.
+    """
     pulls: list[Pullback[N]] = []
     for number in range(params.times):
         x, pull = vjp(repetition(params.net, number), x)
@@ -71,7 +76,10 @@ def repeat_backward(params: Repeat[N], x: Array, g: Array) -> tuple[Array, Repea
 
 
 def repeat_calibrated(params: Repeat[N], x: Array) -> Repeat[N]:
-    """What reaches the network is x, and what each repetition, calibrated on what reached it, makes of that."""
+    """Calibrate net on the inputs of all repetitions: x, and the outputs of all repetitions except the last.
+
+    These outputs are computed with net calibrated on the input of the repetition.
+    """
     if not calibrates(params.net):
         return params
     reached = [x]
@@ -82,7 +90,7 @@ def repeat_calibrated(params: Repeat[N], x: Array) -> Repeat[N]:
 
 
 def repeat_output_shape(params: Repeat[N], shape: Shape) -> Shape:
-    """The shape of x, which is net(x)'s."""
+    """The row shape of x, which net(x) must have, too."""
     inner = output_shape(params.net, shape)
     if inner != shape:
         raise ShapeError(f"net(x) must have the shape of x, {shape}, got {inner}", subject="Repeat")

@@ -1,4 +1,4 @@
-"""Residual: a combinator, a layer made of a network."""
+"""Residual: a combinator that adds a network's output to its input."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def residual_forward(params: Residual[N], x: Array) -> Array:
 
 
 def residual_backward(params: Residual[N], x: Array, g: Array) -> tuple[Array, Residual[N]]:
-    """``grad_x = g + net's grad_x``: both paths carry g."""
+    """``grad_x = g + grad_x of net``: ``<g, y> = <g, x> + <g, net(x)>``, so g flows through both paths."""
     grad_x, grad_net = backward(params.net, x, g)
     return g + grad_x, evolve(params, net=grad_net)
 
 
 def residual_calibrated(params: Residual[N], x: Array) -> Residual[N]:
-    """What reaches the inner network is x."""
+    """Calibrate net with x, which is its input."""
     return evolve(params, net=calibrate(params.net, x))
 
 
 def residual_output_shape(params: Residual[N], shape: Shape) -> Shape:
-    """The shape of x, which is net(x)'s."""
+    """The row shape of x, which net(x) must have, too."""
     inner = output_shape(params.net, shape)
     if inner != shape:
         raise ShapeError(f"net(x) must have the shape of x, {shape}, got {inner}", subject="Residual")

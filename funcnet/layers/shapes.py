@@ -1,4 +1,4 @@
-"""Layers that give the same numbers another shape: Flatten, Reshape."""
+"""Layers that change the shape and keep the numbers: Flatten, Reshape."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from funcnet.network.layer import L, Layer, Shape, register_layer
 
 
 def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], name: str) -> None:
-    """Register a layer that keeps each row's numbers in their order: ``shape(params, row's shape)`` is the new one."""
+    """Register a layer that keeps the order of each row's numbers; ``shape(params, shape)`` is the new row shape."""
 
     def forward(params: L, x: Array) -> Array:
         check_batch(record.__name__, x)
         return x.reshape(len(x), *shape(params, x.shape[1:]))
 
     def backward(params: L, x: Array, g: Array) -> tuple[Array, L]:
+        """``grad_x`` is g in the shape of x, because y has the same numbers as x, in the same order."""
         return g.reshape(x.shape), params
 
     register_layer(record, forward=forward, backward=backward, output_shape=shape, name=name)
@@ -28,7 +29,7 @@ def register_reshaping(record: type[L], *, shape: Callable[[L, Shape], Shape], n
 
 @frozen(eq=False)
 class Flatten(Layer):
-    """Each row as a vector, in C order: what stands between images and Dense. Shapes: x (B, ...), y (B, O).
+    """Each row as a vector, in C order, for example between image layers and Dense. Shapes: x (B, ...), y (B, O).
 
     Example:
         >>> import numpy as np
@@ -45,7 +46,7 @@ register_reshaping(Flatten, shape=lambda _, shape: (math.prod(shape),), name="fu
 
 @frozen(eq=False)
 class Reshape(Layer):
-    """Each row in another shape, in C order. Shapes: x (B, ...), y ``(B, *shape)``.
+    """Each row in a new shape, in C order. Shapes: x (B, ...), y ``(B, *shape)``.
 
     Example:
         >>> import numpy as np
@@ -60,7 +61,7 @@ class Reshape(Layer):
     shape: Shape
 
     def check(self) -> None:
-        """A tuple of positive sizes."""
+        """Check that shape is a tuple of positive sizes."""
         if not isinstance(self.shape, tuple):
             fix = f"; use ({self.shape},)" if isinstance(self.shape, int) else ""
             reason = f"shape must be a tuple of sizes without the batch, got {self.shape!r}{fix}"
@@ -72,7 +73,7 @@ class Reshape(Layer):
 def _reshaped(params: Reshape, shape: Shape) -> Shape:
     if math.prod(shape) != math.prod(params.shape):
         sizes = f"{math.prod(params.shape)} numbers to fit {params.shape}"
-        raise ShapeError(f"x must have rows of {sizes}, got {shape}, which are {math.prod(shape)}", subject="Reshape")
+        raise ShapeError(f"x must have rows of {sizes}, got {shape}, which has {math.prod(shape)}", subject="Reshape")
     return params.shape
 
 

@@ -1,4 +1,4 @@
-"""Standardize: a layer of statistics, made from data."""
+"""Standardize: a layer of statistics that is created from data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from funcnet.network.layer import Layer, Shape, register_layer
 
 @frozen(eq=False)
 class Standardize(Layer):
-    """``y = (x - mean) / scale``, each feature by its own. Nothing in it is trained.
+    """``y = (x - mean) / scale`` with one mean and one scale per feature. The layer has no trained parameters.
 
-    Shapes: x, y (B, ...), mean and scale as a row of x. ``standardize(x)`` makes it from data.
+    Shapes: x, y (B, ...), mean and scale like a row of x. ``standardize(x)`` creates the layer from data.
 
     Example:
         >>> import funcnet as fn
@@ -28,7 +28,7 @@ class Standardize(Layer):
     scale: Statistic
 
     def check(self) -> None:
-        """Mean and scale have one shape."""
+        """Check that mean and scale have the same shape."""
         check_array("Standardize", "scale", self.scale, self.mean.shape, match=("mean", self.mean))
 
 
@@ -46,12 +46,12 @@ def standardize_forward(params: Standardize, x: Array) -> Array:
 
 
 def standardize_backward(params: Standardize, _: Array, g: Array) -> tuple[Array, Standardize]:
-    """``grad_x = g / scale``: y is linear in x."""
+    """``grad_x = g / scale``, because ``dy/dx = 1 / scale``."""
     return g / params.scale, params
 
 
 def standardize_output_shape(params: Standardize, shape: Shape) -> Shape:
-    """The shape of mean, which it keeps."""
+    """The row shape of x, which must be the shape of mean."""
     check_row_shape("Standardize", shape, params.mean.shape, ("mean", params.mean))
     return shape
 
@@ -66,17 +66,17 @@ register_layer(
 
 
 def standardize(x: Array) -> Standardize:
-    """The layer that gives each feature of x the mean 0 and the (biased) variance 1.
+    """Create the layer that gives each feature of x the mean 0 and the (biased) variance 1.
 
-    The statistics are computed in float64. The scale of a feature that is the same in every row is 1, as in
-    scikit-learn's ``StandardScaler``: it becomes 0.
+    The statistics are computed in float64. A feature that is the same in every row gets the scale 1 and becomes 0, as
+    in scikit-learn's ``StandardScaler``.
 
     Args:
-        x: Rows, shape (N, ...); in images every pixel is a feature.
+        x: Rows, shape (N, ...). In images, every pixel is a feature.
 
     Raises:
-        ShapeError: If there is no row, or rows are single numbers.
-        NonFiniteError: If x, or a statistic of it, is not finite.
+        ShapeError: If x has no rows, or if its rows are single numbers.
+        NonFiniteError: If x or a statistic of x is not finite.
 
     Example:
         >>> layer = standardize(np.array([[1.0, 5.0], [3.0, 5.0]]))
@@ -88,7 +88,7 @@ def standardize(x: Array) -> Standardize:
         raise ShapeError(f"x must have at least one row, got {x.shape}", subject="standardize")
     check_finite("standardize", "x", x)
     constant = np.maximum.reduce(x) == np.minimum.reduce(x)
-    with np.errstate(over="ignore", invalid="ignore"):  # a statistic that is not finite is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # A nonfinite statistic is refused below.
         mean = mean_rows(x)
         centred = x - mean
         scale = np.sqrt(mean_rows(centred * centred)).astype(x.dtype)

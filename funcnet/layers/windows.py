@@ -1,4 +1,4 @@
-"""Windows over images: the geometry that convolution and pooling share, and the views of what lies in the windows."""
+"""Windows over images: the geometry that convolution and pooling share, and views of the pixels in the windows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from funcnet.core.errors import ConfigError, ShapeError
 S = TypeVar("S")
 
 Pair: TypeAlias = int | tuple[int, int]
-"""A number for rows and one for columns; an int stands for both."""
+"""A number for rows and a number for columns; an int means both."""
 
 Sides: TypeAlias = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
-"""How many pixels are added on an image's sides."""
+"""The number of pixels that are added to the sides of an image."""
 
 Padding: TypeAlias = Literal["same", "valid"] | Sides
-"""What is added around an image: ``"valid"`` nothing, an int on every side, a pair (rows, columns) on both sides of
-each, ``((top, bottom), (left, right))``; ``"same"`` so much that there is a window for every ``stride`` pixels."""
+"""The padding around an image: ``"valid"`` adds nothing; an int is the number for every side; a pair (rows, columns)
+has a number for top and bottom and one for left and right; ``((top, bottom), (left, right))`` has one for each side.
+``"same"`` adds as many pixels as are needed for one window per ``stride`` pixels."""
 
 
 @frozen(eq=False)
 class Axis:
-    """How windows lie along an image's rows or columns: so many, each of ``size`` pixels ``dilation`` apart.
+    """The layout of windows along an image's rows or columns: ``count`` windows of ``size`` pixels each.
 
-    They begin ``stride`` pixels apart, in an axis of ``length`` pixels with ``before`` and ``after`` added.
+    The pixels of a window are ``dilation`` apart, and the windows begin ``stride`` pixels apart. The axis has
+    ``length`` pixels, with ``before`` and ``after`` pixels of padding.
     """
 
     size: int
@@ -41,30 +43,28 @@ class Axis:
 
     @property
     def padded(self) -> int:
-        """The axis' length with what is added."""
+        """The length of the axis with padding."""
         return self.before + self.length + self.after
 
     @property
     def inside(self) -> slice:
-        """Where the image's own pixels lie in the padded axis."""
+        """The slice of the image's own pixels in the padded axis."""
         return slice(self.before, self.before + self.length)
 
     def at(self, position: int) -> slice:
-        """Which pixels of the padded axis stand at this position in their windows."""
+        """The slice of the padded axis that has each window's pixel at this position."""
         first = position * self.dilation
         return slice(first, first + self.stride * (self.count - 1) + 1, self.stride)
 
     def own(self) -> list[int]:
-        """How many of each window's pixels are the image's own."""
+        """The number of the image's own pixels in each window."""
         starts = (window * self.stride - self.before for window in range(self.count))
         reach = range(0, self.size * self.dilation, self.dilation)
         return [sum(0 <= start + offset < self.length for offset in reach) for start in starts]
 
 
-"""The most pixels that a setting may count: beyond it, the size of a padded batch could be beyond what NumPy counts."""
-
 Axes: TypeAlias = tuple[Axis, Axis]
-"""Rows and columns."""
+"""The layouts along rows and along columns."""
 
 
 def axes_of(
@@ -76,7 +76,7 @@ def axes_of(
     padding: Padding = "valid",
     dilation: Pair = 1,
 ) -> Axes:
-    """The windows of a size over images of a shape (H, W, ...).
+    """The layout of windows of the given size over images of the given shape, (H, W, ...).
 
     Raises:
         ShapeError: If a window is larger than the padded image.
@@ -105,25 +105,25 @@ def axes_of(
 def _too_small(subject: str, given: str, added: int, reach: int) -> ShapeError:
     padding = f" and {added} of padding" if added else ""
     fix = "use a smaller window, or padding='same'"
-    message = f"x must have room for a window that reaches over {reach}, got {given}{padding}; {fix}"
+    message = f"x must have room for a window that spans {reach}, got {given}{padding}; {fix}"
     return ShapeError(message, subject=subject)
 
 
 def pair(value: Pair) -> tuple[int, int]:
-    """The number for rows and the one for columns."""
+    """The number for rows and the number for columns."""
     rows, columns = value if isinstance(value, tuple) else (value, value)
-    return int(rows), int(columns)  # NumPy's small ints would overflow
+    return int(rows), int(columns)  # NumPy's small int types would overflow.
 
 
 def plain(value: S) -> S:
-    """A setting with Python's ints where it has NumPy's, which have another fingerprint."""
+    """The setting with NumPy ints converted to Python ints, because NumPy ints have different fingerprints."""
     if isinstance(value, tuple):
         return cast("S", tuple(plain(part) for part in cast("tuple[object, ...]", value)))
     return cast("S", int(cast("int", value))) if isinstance(value, np.integer) else value
 
 
 def _sides(padding: Sides) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Those of rows and those of columns."""
+    """The padding of the rows and the padding of the columns."""
     rows, columns = padding if isinstance(padding, tuple) else (padding, padding)
     return pair(rows), pair(columns)
 
@@ -132,10 +132,10 @@ def _sides(padding: Sides) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def check_pair(subject: str, name: str, value: object) -> None:
-    """Check that a setting is an int of at least 1 or a pair of them.
+    """Check that a setting is an int of at least 1 or a pair of such ints.
 
     Raises:
-        ConfigError: Says what it got; a number above MOST_PIXELS is refused, too.
+        ConfigError: If the setting is invalid, or if a number is above MOST_PIXELS.
 
     Example:
         >>> check_pair("MaxPool2D", "window", 0)
@@ -148,10 +148,10 @@ def check_pair(subject: str, name: str, value: object) -> None:
 
 
 def check_padding(subject: str, padding: object, *, below: Pair | None = None) -> None:
-    """Check that a padding has one of its forms, and is below the numbers of a pair, if there is one.
+    """Check that a padding has a valid form and, if ``below`` is given, that its numbers are smaller than that pair's.
 
     Raises:
-        ConfigError: Says the forms and what it got; a number above MOST_PIXELS is refused, too.
+        ConfigError: If the padding is invalid or not below the pair, or if a number is above MOST_PIXELS.
 
     Example:
         >>> check_padding("MaxPool2D", 2, below=2)
@@ -173,7 +173,7 @@ def check_padding(subject: str, padding: object, *, below: Pair | None = None) -
 
 
 def _check_size(subject: str, name: str, value: object) -> None:
-    """Check that no number, of one or of a pair, is larger than any image."""
+    """Check that the number, or each number of the pair, is at most MOST_PIXELS."""
     numbers = cast("tuple[int, ...]", value if isinstance(value, tuple) else (value,))
     if max(numbers) > MOST_PIXELS:
         raise ConfigError(f"{name} must be at most {MOST_PIXELS}, got {value!r}", subject=subject)
@@ -192,12 +192,12 @@ def _is_count(value: object, low: int) -> bool:
 
 
 def is_padded(axes: Axes) -> bool:
-    """Whether anything is added to the images."""
+    """Whether the images have any padding."""
     return any(axis.before or axis.after for axis in axes)
 
 
 def padded(x: Array, axes: Axes, fill: float = 0.0) -> Array:
-    """The images with what is added; x itself if nothing is. Shapes: (B, H, W, C)."""
+    """The images with their padding; x itself if there is no padding. Shapes: x (B, H, W, C)."""
     if not is_padded(axes):
         return x
     image = np.full_like(x, fill, shape=(len(x), axes[0].padded, axes[1].padded, x.shape[3]))
@@ -206,11 +206,14 @@ def padded(x: Array, axes: Axes, fill: float = 0.0) -> Array:
 
 
 def inside(image: Array, axes: Axes) -> Array:
-    """The images' own pixels. Shapes: (N, H, W, N) with padding and without."""
+    """The images' own pixels. Shapes: image (M, H, W, N) with padding, result (M, H, W, N) without padding."""
     return image[:, axes[0].inside, axes[1].inside]
 
 
 def in_windows(image: Array, axes: Axes) -> list[Array]:
-    """For each position in a window, by rows, the pixels of all windows there. Shapes: (N, H, W, N), (N, OH, OW, N)."""
+    """For each position in a window, in row order, a view of all windows' pixels at that position.
+
+    Shapes: image (M, H, W, N), each result (M, OH, OW, N).
+    """
     rows, columns = axes
     return [image[:, rows.at(i), columns.at(j)] for i in range(rows.size) for j in range(columns.size)]

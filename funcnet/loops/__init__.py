@@ -1,1 +1,1 @@
-"""How a network is trained: steps, epochs, fits, shards."""
+"""How is a network trained? Steps, epochs, fits and shards."""

@@ -1,9 +1,9 @@
-"""Epochs: a fold of a step over batches, and a run as a lazy sequence of epochs."""
+"""Epochs: an epoch as a fold of a step over batches, and a run as a lazy sequence of epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 from attrs import field, frozen
@@ -19,27 +19,22 @@ from funcnet.loops.steps import Step, TrainState
 from funcnet.network.layer import Network
 from funcnet.tracing.replay import replayed_fold
 
-if TYPE_CHECKING:
-    pass
-
 S = TypeVar("S")
 B = TypeVar("B")
-T = TypeVar("T")
-M = TypeVar("M", bound=Network)
 
 
 @frozen(eq=False)
 class EpochLog:
-    """What an epoch leaves beside its state. Shapes: losses (steps,), float64, each before its step's update."""
+    """The record of an epoch. Shapes: losses (steps,), float64, each computed before its step's update."""
 
     losses: NDArray[np.float64] = field(repr=lambda losses: f"{losses.dtype} {losses.shape}")
 
     @property
     def mean_loss(self) -> float:
-        """The mean over the steps.
+        """The mean of the losses over the steps.
 
         Raises:
-            ConfigError: If there was no step.
+            ConfigError: If the epoch had no step.
         """
         check_count("EpochLog", "the number of steps", len(self.losses))
         return mean(self.losses)
@@ -48,15 +43,16 @@ class EpochLog:
 def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, EpochLog]:
     """Fold a step over batches: ``for batch in batches: state, loss = step(state, batch)``.
 
-    ``train_epoch(step, s, a + b)`` equals going on over b from where a ended, bit for bit; no batch, no change.
+    ``train_epoch(step, s, a + b)`` has the bits of training on a and then, from the resulting state, on b. Without
+    batches, the state is unchanged.
 
-    The step must be pure. When a shape of batches comes for the second time, the step is traced, and then replayed
-    without being called, with the same bits, errors and messages: what it prints or appends to a list is lost.
-    ``program`` shows what became of it, ``ReplayWarning`` says that it is not pure, ``keep_programs(programs=0)`` calls
-    it in each step. NumPy's floating-point warnings are off while it runs.
+    The step must be pure. When batches of one shape come for the second time, the step is traced; from then on a replay
+    computes the same bits, errors and messages without calling the step, so what the step prints or appends to a list
+    is lost. ``program`` shows the traced program, ``ReplayWarning`` reports a step that is not pure, and
+    ``keep_programs(programs=0)`` calls the step every time. NumPy's floating-point warnings are off during the epoch.
 
     Raises:
-        NonFiniteError: If a loss, or a parameter at the end, is NaN or infinite; says which step.
+        NonFiniteError: If a loss, or a parameter after the last step, is NaN or infinite; the message has the step.
 
     Example:
         >>> import funcnet as fn
@@ -86,7 +82,7 @@ def _check_state(state: object, steps: int) -> None:
     if isinstance(params, Record | tuple):
         try:
             check_tree("", cast("object", params))
-        except StructureError:  # a state of a step of one's own
+        except StructureError:  # the state belongs to a user's step
             return
         try:
             check_finite_parameters(cast("Tree", params))
@@ -100,18 +96,18 @@ def _check_state(state: object, steps: int) -> None:
 def train(
     step: Step[S, B], state: S, data: Callable[[int], Iterable[B]], *, epochs: Iterable[int]
 ) -> Iterator[tuple[S, EpochLog]]:
-    """A run as a lazy sequence: after each epoch its state and log. It trains as far as it is asked for.
+    """Train lazily: yield the state and the log after each epoch. An epoch is computed only when it is requested.
 
-    It computes in the arithmetic that is in force when ``train`` is called, wherever the sequence is then advanced.
+    The run uses the arithmetic that is in force when ``train`` is called, wherever the sequence is then advanced.
 
     Args:
-        step: What an epoch folds.
-        state: Where the run begins.
-        data: The batches of an epoch, by its number.
-        epochs: The epochs' numbers: ``range(25)``; ``range(3, 25)`` goes on after three.
+        step: The step that each epoch folds over its batches.
+        state: The initial state.
+        data: A function from an epoch's number to its batches.
+        epochs: The epochs' numbers: ``range(25)``; ``range(3, 25)`` resumes after three epochs.
 
     Raises:
-        ConfigError: If an epoch's number is no int of at least 0.
+        ConfigError: If an epoch's number is not an int of at least 0.
 
     Example:
         >>> import funcnet as fn
@@ -126,7 +122,8 @@ def train(
         3
     """
     if not isinstance(epochs, Iterable):
-        raise ConfigError(f"epochs must be numbers of epochs, got {epochs!r}; use range({epochs})", subject="train")
+        fix = f"use range({epochs})"
+        raise ConfigError(f"epochs must be a sequence of epoch numbers, got {epochs!r}; {fix}", subject="train")
     check_callable("train", "data", data)
     numbers = list(epochs)
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Fitting: a run with validation and early stopping, as a lazy sequence of values that can be saved."""
+"""Fitting: training with validation and early stopping, as a lazy sequence of values that can be saved."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from funcnet.loops.steps import Step
 S = TypeVar("S")
 R = TypeVar("R")
 B = TypeVar("B")
-T = TypeVar("T")
 
 Goal: TypeAlias = Literal["lowest", "highest"]
 
 
 @frozen(eq=False)
 class Fit(Generic[S]):
-    """A run with validation, between two epochs: the state, the best one so far, and how long ago that was.
+    """A run with validation, between two epochs: its state, its best state so far, and the age of the best one.
 
     Args:
         state: The network or ``TrainState`` after the last epoch.
-        best: The one with the best validation value; the first state until an epoch is done.
-        best_epoch: Its epoch's number; None until an epoch is done.
-        waited: Epochs since then.
+        best: The state with the best validation value; the initial state before the first epoch.
+        best_epoch: The number of the epoch that gave ``best``; None before the first epoch.
+        waited: The number of epochs since then.
         losses: The mean training loss of each epoch.
         values: The validation value after each epoch.
     """
@@ -46,17 +45,17 @@ class Fit(Generic[S]):
 
     @staticmethod
     def create(state: R) -> Fit[R]:
-        """The fit before its first epoch."""
+        """Return the fit before its first epoch."""
         return Fit(state, state)
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """The number of completed epochs."""
         return len(self.losses)
 
     @property
     def history(self) -> dict[str, NDArray[Any]]:
-        """A column a quantity, a row an epoch: ``pandas.DataFrame(fit.history)``."""
+        """One column per quantity, one row per epoch: ``pandas.DataFrame(fit.history)``."""
         return {
             "epoch": np.arange(self.epoch),
             "loss": np.array(self.losses, np.float64),
@@ -68,6 +67,21 @@ class Fit(Generic[S]):
 
 
 register_name(Fit, "funcnet.Fit")
+
+
+@frozen
+class _Settings:
+    """The checked settings of one call of ``fit``, and the arithmetic that was in force at that call."""
+
+    epochs: int
+    patience: int | None
+    goal: Goal
+    min_delta: float
+    arithmetic: Name
+
+    def continues(self, fitted: Fit[Any]) -> bool:
+        """Whether another epoch follows."""
+        return fitted.epoch < self.epochs and (self.patience is None or fitted.waited < self.patience)
 
 
 def fit(
@@ -83,22 +97,22 @@ def fit(
 ) -> Iterator[Fit[S]]:
     """Train with validation after each epoch; stop early when the best value is ``patience`` epochs old.
 
-    A lazy sequence: after each epoch the whole fit as one value. Saved, loaded and given again as ``start``, it goes on
-    as if it had never stopped. It computes in the arithmetic that is in force when ``fit`` is called.
+    ``fit`` is lazy: it yields the whole fit as one value after each epoch. A fit that is saved, loaded and passed as
+    ``start`` continues as if it had never stopped. The run uses the arithmetic in force when ``fit`` is called.
 
     Args:
-        step: What an epoch folds.
-        start: ``Fit.create(state)``, or where another call of ``fit`` was left.
-        data: The batches of an epoch, by its number.
+        step: The step that each epoch folds over its batches.
+        start: ``Fit.create(state)``, or the last fit of an earlier call.
+        data: A function from an epoch's number to its batches.
         validate: A pure function of the state, such as ``lambda state: evaluate(state.params, x, y, loss)``.
-        epochs: The number of epochs at most, those of ``start`` included.
-        patience: Stop after so many epochs without a better value; None: never.
-        goal: Which value is better.
-        min_delta: By how much a value must be better.
+        epochs: The maximum number of epochs, including those of ``start``.
+        patience: The number of epochs without a better value after which training stops; None never stops early.
+        goal: Whether a lower or a higher value is better.
+        min_delta: The minimum improvement that counts as better.
 
     Raises:
-        ConfigError: If a setting is none.
-        NonFiniteError: If a validation value is NaN or infinite; says after which epoch.
+        ConfigError: If a setting is invalid.
+        NonFiniteError: If a validation value is NaN or infinite; the message has the epoch.
 
     Source: Prechelt, "Early stopping, but when?", in Neural Networks: Tricks of the Trade, 1998.
 
@@ -125,25 +139,23 @@ def fit(
     check_number("fit", "min_delta", min_delta, low=0, high=INFINITY, closed=True)
     if not isinstance(start, Fit):
         raise ConfigError(f"start must be a Fit, got {start!r:.80}; use Fit.create(state)", subject="fit")
-    return _epochs(step, start, data, validate, (epochs, patience, goal, float(min_delta)), in_force())
+    return _epochs(step, start, data, validate, _Settings(epochs, patience, goal, float(min_delta), in_force()))
 
 
-def _epochs(  # noqa: PLR0917  # what a generator keeps
+def _epochs(
     step: Step[S, B],
     fitted: Fit[S],
     data: Callable[[int], Iterable[B]],
     validate: Callable[[S], float],
-    settings: tuple[int, int | None, Goal, float],
-    arithmetic: Name,
+    settings: _Settings,
 ) -> Iterator[Fit[S]]:
-    epochs, patience, goal, min_delta = settings
-    while fitted.epoch < epochs and (patience is None or fitted.waited < patience):
-        with using(arithmetic):
+    while settings.continues(fitted):
+        with using(settings.arithmetic):
             state, log = train_epoch(step, fitted.state, data(fitted.epoch))
             loss, value = log.mean_loss, _number(validate(state))
         if not -INFINITY < value < INFINITY:
             raise NonFiniteError(f"the validation value after epoch {fitted.epoch} is {value}", subject="fit")
-        fitted = _after(fitted, state, loss, value, -1 if goal == "lowest" else 1, min_delta)
+        fitted = _after(fitted, state, loss, value, settings)
         yield fitted
 
 
@@ -153,10 +165,9 @@ def _number(value: object) -> float:
     return float(cast("float", value))
 
 
-def _after(  # noqa: PLR0917
-    fitted: Fit[S], state: S, loss: float, value: float, sign: int, min_delta: float
-) -> Fit[S]:
+def _after(fitted: Fit[S], state: S, loss: float, value: float, settings: _Settings) -> Fit[S]:
     losses, values = (*fitted.losses, loss), (*fitted.values, value)
-    if fitted.best_epoch is None or sign * (value - fitted.values[fitted.best_epoch]) > min_delta:
+    sign = -1 if settings.goal == "lowest" else 1
+    if fitted.best_epoch is None or sign * (value - fitted.values[fitted.best_epoch]) > settings.min_delta:
         return Fit(state, state, fitted.epoch, 0, losses, values)
     return Fit(state, fitted.best, fitted.best_epoch, fitted.waited + 1, losses, values)

@@ -1,7 +1,8 @@
-"""Shards: a batch's gradient as the sum of its shards' gradients, the same whoever computes them.
+"""Shards: a batch's gradient as the sum of its shards' gradients, with the same bits on any number of workers.
 
-The shard, not the worker, is the unit of arithmetic: shards have a fixed size, and their gradients are added in their
-order. So serial, threaded and multi-process runs have the same bits; another shard size is another run.
+The shard, not the worker, is the unit of arithmetic: shards have a fixed size, and their gradients are added in a
+fixed order. Serial, threaded and multi-process runs therefore have the same bits; a different shard size gives
+different bits.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Totalled(Protocol):
-    """A loss that says what its mean over a batch divides by, if that is not the rows' number or their weights' sum."""
+    """A loss whose mean over a batch divides by something other than the number of rows or the sum of their weights."""
 
     def total(self, target: Any, weight: Array | None, /) -> float:
-        """The sum of what the rows count for."""
+        """Return the number that the mean divides by."""
         ...
 
 
@@ -48,27 +49,28 @@ def sharded_value_and_grad(
     executor: Executor | None = None,
     key: Key | None = None,
 ) -> tuple[float, N]:
-    """``value_and_grad`` of a batch of N rows, as the sum over shards of n_s / N times the shard's.
+    """Compute ``value_and_grad`` of a batch of N rows as a sum over shards, each scaled by its share n_s / N.
 
-    With weights of examples, a shard's share is that of its weights' sum. A shard whose weights are all 0 is left out.
+    With example weights, a shard's share is its share of the sum of the weights. A shard whose weights are all 0 is
+    skipped.
 
     Args:
         params: The network.
         x: Inputs, shape (N, ...).
         y: Targets, an array of N rows.
-        loss: A mean over the batch. For processes, a function or record that pickles. One whose mean divides by
-            something else than the rows' number or weights says so by a method ``total(target, weight)``.
-        weight: How much each row counts, shape (N,), or None.
-        shard_size: Rows a shard; the last one may have fewer.
+        loss: A mean over the batch. For processes, it must be a function or record that pickles. If its mean divides by
+            something other than the number of rows or their weights, it needs a method ``total(target, weight)``.
+        weight: The weight of each row, shape (N,), or None.
+        shard_size: The number of rows in a shard; the last shard may have fewer.
         executor: Computes the shards, such as a ``ThreadPoolExecutor`` or a ``ProcessPoolExecutor``; None computes them
-            here, one after the other.
-        key: Puts shard i in training mode with ``key.child("shard", i)``; None computes with the network as it is.
-            A shard is a batch of its own to ``BatchNorm``: it has its own statistics ("ghost batch normalization",
-            Hoffer, Hubara and Soudry, NeurIPS 2017), whoever computes it.
+            in this thread, one after the other.
+        key: Puts shard i in training mode with ``key.child("shard", i)``; None uses the network unchanged.
+            ``BatchNorm`` treats each shard as a separate batch with its own statistics ("ghost batch normalization",
+            Hoffer, Hubara and Soudry, NeurIPS 2017), on any worker.
 
     Raises:
-        ConfigError: If shard_size is no positive int.
-        FuncnetError: What ``value_and_grad`` raises.
+        ConfigError: If shard_size is not a positive int.
+        FuncnetError: The errors of ``value_and_grad``.
 
     Example:
         >>> import numpy as np
@@ -92,10 +94,10 @@ def sharded_value_and_grad(
     return value, cast("N", total)
 
 
-def _shards(  # noqa: PLR0917  # what a batch is
+def _shards(  # noqa: PLR0917  # the parts of a batch
     params: N, x: Array, y: T, loss: Loss[T], weight: Array | None, shard_size: int, key: Key | None
 ) -> tuple[list[tuple[N, Array, T, Loss[T], Array | None, Name]], list[float]]:
-    """What each shard that counts is computed from, and its share in the whole."""
+    """Return the arguments for each shard whose total is not 0, and its share of the batch's total."""
     if weight is not None:
         check_weight("sharded_value_and_grad", weight, len(x))
     shards: list[tuple[N, Array, T, Loss[T], Array | None, Name]] = []
@@ -112,22 +114,22 @@ def _shards(  # noqa: PLR0917  # what a batch is
             totals.append(total)
             whole += total
     if not shards:
-        raise ConfigError("the weights of the batch's rows must have a sum above 0", subject="sharded_value_and_grad")
+        raise ConfigError("the sum of the weights of the batch must be positive", subject="sharded_value_and_grad")
     return shards, [total / whole if whole else 1.0 for total in totals]
 
 
 def _total(loss: Loss[T], x: Array, y: T, weight: Array | None) -> float:
-    """What a shard counts for: what the loss's mean over it divides by."""
+    """Return the total of a shard: the number that the loss's mean over it divides by."""
     if isinstance(loss, Totalled):
         return loss.total(y, weight)
     return float(len(x)) if weight is None else sum_all(weight.astype(np.float64))
 
 
 def check_targets(subject: str, y: object, count: int) -> None:
-    """Check that targets are an array of so many rows, which can be cut.
+    """Check that the targets are an array of ``count`` rows that can be sliced.
 
     Raises:
-        DTypeError, ShapeError: Says what they are.
+        DTypeError, ShapeError: If they are not; the message describes them.
     """
     if type(y) is not np.ndarray:
         raise DTypeError(f"y must be a plain NumPy array, got {type(y).__name__}", subject=subject)
@@ -141,7 +143,7 @@ def _scaled(grads: N, share: float) -> N:
     return map_parameters(lambda g: lock(g * share), grads)
 
 
-def _shard(  # noqa: PLR0917  # what an executor maps over
+def _shard(  # noqa: PLR0917  # the arguments that an executor maps over
     params: N, x: Array, y: T, loss: Loss[T], weight: Array | None, arithmetic: Name
 ) -> tuple[float, N]:
     with using(arithmetic):

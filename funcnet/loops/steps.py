@@ -37,12 +37,12 @@ M = TypeVar("M", bound=Network)
 
 
 Step: TypeAlias = Callable[[S, B], tuple[S, float]]
-"""``(state, batch) -> (state, loss)``, a pure function: what ``train_epoch`` folds."""
+"""``(state, batch) -> (state, loss)``, a pure function, which ``train_epoch`` folds over batches."""
 
 
 @frozen
 class SGDStep(Generic[T]):
-    """``(network, batch) -> (network, loss)``; see ``sgd_step``. A record: it prints, pickles and compares."""
+    """``(network, batch) -> (network, loss)``; see ``sgd_step``. It is a record: it prints, pickles and compares."""
 
     loss: Loss[T]
     learning_rate: float
@@ -50,12 +50,12 @@ class SGDStep(Generic[T]):
     executor: Executor | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
-        """The network after one update, and the loss before it."""
+        """Return the network after one update, and the loss before it."""
         if isinstance(params, TrainState):
             fix = "use train_step, or state.params"
             raise StructureError(f"params must be a network, got a TrainState; {fix}", subject="sgd_step")
         check_training(params, "sgd_step")
-        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
+        with np.errstate(all="ignore"):  # NaN and infinity are refused, here or at the epoch's end
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
 
@@ -63,17 +63,17 @@ class SGDStep(Generic[T]):
 def sgd_step(
     loss: Loss[T], *, learning_rate: float, shard_size: int | None = None, executor: Executor | None = None
 ) -> SGDStep[T]:
-    """A step of plain gradient descent, whose state is the network itself.
+    """Return a step of plain gradient descent, whose state is the network itself.
 
     Args:
-        loss: What is minimized.
-        learning_rate: The step's length, above 0.
-        shard_size: Compute each batch's gradient in shards of so many rows, see ``sharded_value_and_grad``.
-        executor: Who computes the shards; it changes no bit and is no part of the step's value.
+        loss: The loss to minimize.
+        learning_rate: The learning rate, above 0.
+        shard_size: The number of rows in a shard of a batch, see ``sharded_value_and_grad``; None does not shard.
+        executor: Computes the shards; it changes no bit and is not part of the step's value.
 
     Raises:
-        ConfigError: If the learning rate is not above 0 and finite; and from the step, if a layer is not in training
-            form.
+        ConfigError: If the learning rate is not above 0 and finite. The step raises it, too, if a layer is not in its
+            training form.
 
     Example:
         >>> import funcnet as fn
@@ -95,9 +95,9 @@ def _check_loss(subject: str, loss: object) -> None:
 
 @frozen(eq=False)
 class TrainState(Generic[N]):
-    """All that a run is, between two steps: network, optimizer and its moments, steps done, key, arithmetic.
+    """The complete state of a run between two steps: network, optimizer, moments, step count, key and arithmetic.
 
-    So it cannot go on under another optimizer or in another arithmetic.
+    Because the state holds them, a run cannot continue under another optimizer or in another arithmetic.
     """
 
     params: N
@@ -109,7 +109,7 @@ class TrainState(Generic[N]):
 
     @staticmethod
     def create(params: M, optimizer: Optimizer, *, key: Key) -> TrainState[M]:
-        """The state before the first step of a run in the arithmetic that is in force.
+        """Return the state before the first step of a run in the arithmetic in force.
 
         Example:
             >>> import funcnet as fn
@@ -124,12 +124,12 @@ class TrainState(Generic[N]):
 
 
 def averaged(state: TrainState[N]) -> N:
-    """The network with its parameters' moving average, which an optimizer ``Averaging`` in the state keeps.
+    """Return the network with the moving average of its parameters, kept by an ``Averaging`` in the state's optimizer.
 
-    What is not trained, such as statistics, is that of the state's own network: calibrate again where there are any.
+    Everything untrained, such as statistics, comes from the state's own network; recalibrate statistics if it has any.
 
     Raises:
-        ConfigError: If no ``Averaging`` is in the state's optimizer.
+        ConfigError: If the state's optimizer does not contain an ``Averaging``.
 
     Example:
         >>> import funcnet as fn
@@ -155,13 +155,13 @@ class TrainStep(Generic[T]):
     executor: Executor | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
-        """The state after one update by its own optimizer, and the loss before it."""
+        """Return the state after one update by its own optimizer, and the loss before it."""
         _check_run(state)
         if state.arithmetic != in_force():
-            fix = f"go on inside funcnet.arithmetic.using({state.arithmetic!r})"
+            fix = f"continue inside fn.arithmetic.using({state.arithmetic!r})"
             raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
         key = state.key.child("step", state.step) if has_modes(state.params) else None
-        with np.errstate(all="ignore"):  # what is not finite is refused, here or at the epoch's end
+        with np.errstate(all="ignore"):  # NaN and infinity are refused, here or at the epoch's end
             loss, grads = _gradients(self, state.params, batch, key)
             params, moments = updated(state.optimizer, state.params, grads, state.moments, state.step)
         return evolve(state, params=params, moments=moments, step=state.step + 1), loss
@@ -174,7 +174,7 @@ def _check_run(state: object, subject: str = "TrainStep") -> None:
 
 
 def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:
-    """A step for a ``TrainState``: the network in training mode, keyed by the step's number; the state's own optimizer.
+    """Return a step for a ``TrainState``: training mode, keyed by the step's number, and the state's own optimizer.
 
     Example:
         >>> import funcnet as fn

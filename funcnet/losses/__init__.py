@@ -1,4 +1,4 @@
-"""Losses: pure functions of predictions and targets to the batch's mean, and its gradient by the prediction."""
+"""Losses: pure functions that return the mean loss of a batch and its gradient with respect to the prediction."""
 
 from funcnet.losses.binary import binary_cross_entropy as binary_cross_entropy
 from funcnet.losses.binary import hinge as hinge

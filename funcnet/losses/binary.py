@@ -1,4 +1,4 @@
-"""Losses for two classes: cross-entropy from a logit, and the hinge."""
+"""Losses for two classes: binary cross-entropy of logits, and the hinge loss."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from funcnet.losses.reduction import check_targets, reduced
 
 
 def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
-    """The mean over all elements of ``-t log s - (1 - t) log (1 - s)``, s the logistic function of the *logit*.
+    """The mean over all elements of ``-t log s - (1 - t) log (1 - s)``, with s the logistic function of the *logit*.
 
-    Computed as ``max(x, 0) - t x + log(1 + exp(-|x|))``, which overflows for no logit; the gradient of an element is
-    ``(s - t) / (B O)``. PyTorch's ``BCEWithLogitsLoss``.
+    The loss is computed as ``max(x, 0) - t x + log(1 + exp(-|x|))``, which does not overflow for any logit x. The
+    gradient of an element is ``(s - t) / (B O)``. This is PyTorch's ``BCEWithLogitsLoss``.
 
     Args:
         logits: Shape (B, ...).
-        target: From 0 to 1, of the logits' shape and dtype: no broadcasting.
-        weight: Shape (B,): the mean is then sum(w l) / sum(w), l a row's own mean.
+        target: Numbers from 0 to 1, with the shape and dtype of the logits. Nothing is broadcast.
+        weight: Shape (B,). The mean is then sum(w l) / sum(w), where l is the mean loss of a row.
 
     Raises:
-        ShapeError, DTypeError, ConfigError: If an argument is none of these, or there is no element.
-        LabelError: If a target is not from 0 to 1; says which.
+        ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or has no elements.
+        LabelError: If a target is not from 0 to 1; the message says which one.
         NonFiniteError: If the loss is NaN or infinite.
 
     Example:
@@ -45,8 +45,8 @@ def _binary(x: Array, t: Array) -> tuple[Array, Array]:
 def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over all elements of ``max(0, 1 - t y)``, for targets t of *-1 and 1*; the slope at the kink is 0.
 
-    Keras' and Optax's ``hinge``; PyTorch has none (its ``HingeEmbeddingLoss`` is another). Shapes and errors: as for
-    ``binary_cross_entropy``.
+    This is the ``hinge`` of Keras and Optax. PyTorch does not have it (its ``HingeEmbeddingLoss`` is a different loss).
+    Shapes and errors are those of ``binary_cross_entropy``.
 
     Source: Cortes and Vapnik, "Support-vector networks", Machine Learning 20 (1995).
 

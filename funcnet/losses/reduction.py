@@ -1,4 +1,4 @@
-"""What stands once for all losses: checks of arguments, weights of rows, the mean over the batch and its gradient."""
+"""Code shared by all losses: argument checks, row weights, the mean over the batch and its gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from funcnet.core.checks import INFINITY, check_array, check_count, check_weight
 from funcnet.core.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 
 Elements: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
-"""``(prediction, target) -> (losses, slopes)``: the loss of each element, and its derivative by the prediction."""
+"""``(prediction, target) -> (losses, slopes)``: each element's loss and its derivative (slope) by the prediction."""
 
 TOO_LARGE: Final = "a prediction or a target is too large or not finite"
 
@@ -22,14 +22,14 @@ TOO_LARGE: Final = "a prediction or a target is too large or not finite"
 def reduced(
     name: str, prediction: Array, target: Array, weight: Array | None, elements: Elements
 ) -> tuple[float, Array]:
-    """The mean over all elements of a loss that has a value and a slope an element; rows may have weights.
+    """Return the mean of an elementwise loss over all elements, and its gradient. Rows may have weights.
 
     Args:
-        name: The loss, for messages.
+        name: The name of the loss, for messages.
         prediction: Shape (B, ...).
-        target: Shape and dtype of the prediction.
-        weight: Shape (B,); the mean is then sum(w l) / sum(w), over all elements of a row alike.
-        elements: What an element is worth.
+        target: An array with the shape and dtype of the prediction.
+        weight: Shape (B,). The mean is then sum(w l) / sum(w); all elements of a row have the row's weight.
+        elements: The function that computes each element's loss and slope.
     """
     check_array(name, "prediction", prediction, ("B", "..."))
     check_count(name, "the number of predictions", prediction.size)
@@ -37,12 +37,12 @@ def reduced(
     if not prediction.flags.c_contiguous:
         target = _in_order(target, prediction)
     factors = row_factors(name, weight, prediction)
-    with np.errstate(all="ignore"):  # a loss that is not finite is refused
+    with np.errstate(all="ignore"):  # ``averaged`` refuses a loss that is not finite
         return averaged(name, *elements(prediction, target), factors)
 
 
 def _in_order(target: Array, prediction: Array) -> Array:
-    """The target in the prediction's memory order, which is that of the sum."""
+    """Copy the target into the prediction's memory order, which is the order of the sum."""
     copy = np.empty_like(prediction)
     copy[...] = target
     return copy
@@ -51,14 +51,14 @@ def _in_order(target: Array, prediction: Array) -> Array:
 def averaged(
     name: str, losses: Array, slopes: Array, factors: Array | None, reason: str = TOO_LARGE
 ) -> tuple[float, Array]:
-    """The mean of losses, and its gradient: their slopes, divided by their number.
+    """Return the mean of the losses and its gradient, which is the slopes divided by the number of losses.
 
     Args:
-        name: The loss, for messages.
+        name: The name of the loss, for messages.
         losses: Shape (B, ...).
-        slopes: Shape (B, ...): the derivatives by the prediction; all of a row's count for its losses.
-        factors: Shape (B,): what a row's losses are multiplied by, see ``row_factors``; None for 1.
-        reason: Why they may not be finite.
+        slopes: Shape (B, ...). The derivatives of each row's losses with respect to that row of the prediction.
+        factors: Shape (B,). The factors by which each row's losses are multiplied, see ``row_factors``. None means 1.
+        reason: The reason why the mean may not be finite, for the message.
 
     Raises:
         NonFiniteError: If the mean is NaN or infinite.
@@ -76,17 +76,17 @@ def _beside(factors: Array, rows: Array) -> Array:
 
 
 def row_factors(name: str, weight: Array | None, like: Array, counted: Array | None = None) -> Array | None:
-    """What a row's loss is multiplied by before the mean over the batch: ``w / mean(w c)``; None for 1.
+    """Return the factor of each row's loss in the mean over the batch: ``w / mean(w c)``. None means 1.
 
     Args:
-        name: The loss, for messages.
-        weight: Shape (B,); None for 1.
-        like: Shape (B, ...), whose dtype is the result's.
-        counted: Shape (B,): what a row counts for, c; None for 1.
+        name: The name of the loss, for messages.
+        weight: Shape (B,). None means 1.
+        like: Shape (B, ...). The result has its dtype.
+        counted: Shape (B,). How much each row counts in the mean, c. None means 1.
 
     Raises:
-        ShapeError, DTypeError, NonFiniteError, ConfigError: If the weights are invalid, or the rows together count for
-            nothing.
+        ShapeError, DTypeError, NonFiniteError, ConfigError: If the weights are invalid, or ``mean(w c)`` is not above 0
+            and finite.
     """
     if weight is None and counted is None:
         return None
@@ -95,15 +95,15 @@ def row_factors(name: str, weight: Array | None, like: Array, counted: Array | N
     wide = np.ones(len(like)) if weight is None else weight.astype(np.float64)
     total = mean(wide if counted is None else wide * counted)
     if not 0 < total < INFINITY:
-        raise ConfigError(f"the weights must have a sum above 0 and finite, got a mean of {total}", subject=name)
+        raise ConfigError(f"the sum of the weights must be positive and finite, got a mean of {total}", subject=name)
     return (wide / total).astype(like.dtype)
 
 
 def check_targets(name: str, what: str, target: Array, good: NDArray[np.bool_], wanted: str) -> None:
-    """Check that every target is good.
+    """Check that every target is valid.
 
     Raises:
-        LabelError: Says what is wanted and which is not.
+        LabelError: If a target is invalid; the message says which one, and what is wanted.
     """
     if not good.all():
         index = tuple(int(i) for i in np.unravel_index(int(good.argmin()), good.shape))

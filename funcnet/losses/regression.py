@@ -1,4 +1,4 @@
-"""Losses for numbers: squared, absolute and Huber's errors, and Poisson's for counts."""
+"""Losses for regression: squared error, absolute error and the Huber loss, and the Poisson loss for counts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def mean_squared_error(prediction: Array, target: Array, weight: Array | None = 
 
     Args:
         prediction: Shape (B, ...).
-        target: Of the prediction's shape and dtype: no broadcasting.
-        weight: Shape (B,): the mean is then sum(w l) / sum(w), l a row's own mean.
+        target: An array with the shape and dtype of the prediction. Nothing is broadcast.
+        weight: Shape (B,). The mean is then sum(w l) / sum(w), where l is the mean loss of a row.
 
     Raises:
-        ShapeError, DTypeError, ConfigError: If an argument is none of these, or there is no element.
+        ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or has no elements.
         NonFiniteError: If the loss is NaN or infinite.
 
     Example:
@@ -41,7 +41,7 @@ def _squared(y: Array, t: Array) -> tuple[Array, Array]:
 def mean_absolute_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over all elements of ``|prediction - target|``, and its gradient; the slope at 0 is 0.
 
-    Shapes and errors: as for ``mean_squared_error``.
+    Shapes and errors are those of ``mean_squared_error``.
 
     Example:
         >>> mean_absolute_error(np.array([[1.0, 4.0]]), np.array([[1.0, 2.0]]))
@@ -57,9 +57,9 @@ def _absolute(y: Array, t: Array) -> tuple[Array, Array]:
 
 @frozen
 class Huber:
-    """Huber's loss: the mean of ``d²/2`` for errors d up to ``delta`` and ``delta (|d| - delta/2)`` for larger ones.
+    """The Huber loss: the mean of ``d²/2`` for errors d up to ``delta`` and ``delta (|d| - delta/2)`` for larger ones.
 
-    PyTorch's ``HuberLoss``. Shapes and errors: as for ``mean_squared_error``.
+    This is PyTorch's ``HuberLoss``. Shapes and errors are those of ``mean_squared_error``.
 
     Source: Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35 (1964).
 
@@ -74,18 +74,18 @@ class Huber:
         check_number("Huber", "delta", self.delta, low=0, high=INFINITY)
 
     def __call__(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
-        """The loss and its gradient."""
+        """Return the loss and its gradient."""
         return reduced("huber", prediction, target, weight, self.elements)
 
     def elements(self, y: Array, t: Array) -> tuple[Array, Array]:
-        """``s (d - s/2)`` is both forms, where the slope s is d, clipped to ``delta``."""
+        """Return the loss ``s (d - s/2)``, which covers both cases, and the slope s: d clipped to ``delta``."""
         d, delta = y - t, y.dtype.type(self.delta)
         s = np.clip(d, -delta, delta)
         return s * (d - s * 0.5), s
 
 
 def huber(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
-    """``Huber(delta=1.0)``.
+    """The Huber loss with ``delta=1.0``, as a function.
 
     Example:
         >>> huber(np.array([0.5, 3.0]), np.array([0.0, 0.0]))
@@ -95,10 +95,10 @@ def huber(prediction: Array, target: Array, weight: Array | None = None) -> tupl
 
 
 def poisson(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
-    """The mean of ``exp(prediction) - target * prediction``: the prediction is the rate's *logarithm*.
+    """The mean of ``exp(prediction) - target * prediction``: the prediction is the *logarithm* of the rate.
 
-    PyTorch's ``PoissonNLLLoss`` as it is by default: without the term of the target alone. Shapes and errors: as for
-    ``mean_squared_error``; and a LabelError if a target is below 0.
+    This is PyTorch's ``PoissonNLLLoss`` with its default settings, which leave out the term that depends on the target
+    alone. Shapes and errors are those of ``mean_squared_error``, plus a LabelError if a target is below 0.
 
     Example:
         >>> poisson(np.array([0.0, 0.0]), np.array([1.0, 3.0]))

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy: class ids or shares, label smoothing, weights of classes and examples."""
+"""Softmax cross-entropy for class ids or class shares, with label smoothing, class weights and example weights."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from funcnet.losses.reduction import averaged, check_targets, row_factors
 from funcnet.tracing import whole
 
 Targets: TypeAlias = "Labels | Array"
-"""Class ids, shape (B,), or a share of each class, shape (B, O)."""
+"""Class ids, shape (B,), or class shares (the probability of each class), shape (B, O)."""
 
 _NAME: Final = "softmax_cross_entropy"
 _REASON: Final = "the logits are too large or not finite"
 
 
 def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = None) -> tuple[float, Array]:
-    """The mean over the batch of ``-log softmax(logits)[label]``, from *logits*, and its gradient by the logits.
+    """The mean over the batch of ``-log softmax(logits)[label]``, from *logits*, and its gradient.
 
-    ``loss = mean(log(sum(exp(logits))) - logits[label])``, the sum over each row and the mean over the batch;
-    ``g = (softmax(logits) - onehot(label)) / B``. The row's maximum is subtracted first: logits of 1e4 are right.
+    ``loss = mean(log(sum(exp(logits))) - logits[label])``, with the sum over each row and the mean over the batch, and
+    ``g = (softmax(logits) - onehot(label)) / B``. The maximum of each row is subtracted first, so that large logits
+    such as 1e4 do not overflow.
 
     Args:
         logits: Shape (B, O).
-        labels: Class ids from 0 to O - 1, shape (B,), any integer dtype. Shares of each class, of the logits' shape and
-            dtype, such as ``one_hot`` gives, are taken, too; for the type checkers that is ``SoftmaxCrossEntropy()``.
-        weight: Shape (B,): the mean is then sum(w l) / sum(w).
+        labels: Class ids from 0 to O - 1, shape (B,), any integer dtype. Class shares with the logits' shape and dtype,
+            such as ``one_hot`` returns, also work. Type checkers accept them only in ``SoftmaxCrossEntropy()``.
+        weight: Shape (B,). The mean is then sum(w l) / sum(w).
 
     Returns:
         The loss, summed in float64, and its gradient, shape (B, O).
 
     Raises:
-        ShapeError, DTypeError, ConfigError: If an argument is none of these, or the batch is empty.
-        LabelError: If a label is no class, or a share negative; says which.
+        ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or the batch is empty.
+        LabelError: If a label is not a class id, or a share is negative; the message says which one.
         NonFiniteError: If the loss is NaN or infinite.
 
     Example:
@@ -55,7 +56,7 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
     """
     _check_logits(logits)
     if _are_shares_of(labels, logits):
-        return _PLAIN(logits, labels, weight)  # which refuses another dtype
+        return _PLAIN(logits, labels, weight)  # this refuses a different dtype
     return _of_ids(logits, labels, weight)
 
 
@@ -67,7 +68,7 @@ def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float,
 
 
 def _ids_rows(logits: Array, labels: Labels) -> tuple[Array, Array]:
-    """Each row's loss and slopes, for class ids. Shapes: logits (B, O), labels (B,) -> (B,), (B, O)."""
+    """Return each row's loss and slopes for class ids. Shapes: logits (B, O), labels (B,) -> (B,), (B, O)."""
     index = _flat_index(logits, labels)
     shifted, shares, sums = _exponentials(logits)
     slopes = shares / sums
@@ -76,21 +77,21 @@ def _ids_rows(logits: Array, labels: Labels) -> tuple[Array, Array]:
 
 
 def _shares_rows(logits: Array, targets: Array) -> tuple[Array, Array]:
-    """Each row's loss and slopes, for shares of the classes. Shapes: (B, O), (B, O) -> (B, 1), (B, O)."""
+    """Return each row's loss and slopes for class shares. Shapes: (B, O), (B, O) -> (B, 1), (B, O)."""
     shifted, shares, sums = _exponentials(logits)
-    terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 of infinity is 0
+    terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 times infinity is 0
     return sum_last(terms), shares / sums * sum_last(targets) - targets
 
 
 def _flat_index(logits: Array, labels: Labels) -> NDArray[np.intp]:
-    """Where each row's class stands among all logits in a row. Shapes: (B, O), (B,) -> (B,)."""
+    """Return the index of each row's class in the flattened logits. Shapes: (B, O), (B,) -> (B,)."""
     count, classes = logits.shape
     starts = np.arange(0, count * classes, classes, dtype=np.intp)
     return np.add(starts, labels, dtype=np.intp, casting="unsafe")
 
 
 def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
-    """Logits from each row's maximum on, their exponentials, and the sum of those. Shapes: (B, O), (B, O), (B, 1)."""
+    """Return the logits minus each row's maximum, their exponentials, and the sums. Shapes: (B, O), (B, O), (B, 1)."""
     shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
     shares = exp(shifted)
     return shifted, shares, sum_last(shares)
@@ -98,14 +99,14 @@ def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
 
 def _check_ids(labels: Targets, count: int, classes: int) -> None:
     if type(labels) in ARRAY_TYPES and labels.shape == (count, 1) and labels.dtype.kind in "iu":
-        wanted = f"({count},), one class id a row"
+        wanted = f"({count},), one class id per row"
         raise ShapeError(f"labels must have shape {wanted}, got {labels.shape}; use labels[:, 0]", subject=_NAME)
     check_labels(_NAME, "labels", labels, count, classes)
 
 
 def _check_logits(logits: Array) -> None:
     check_array(_NAME, "logits", logits, ("B", "O"))
-    check_count(_NAME, "the batch's size", len(logits))
+    check_count(_NAME, "the batch size", len(logits))
     check_count(_NAME, "the number of classes", logits.shape[1])
     if logits.shape[1] == 1:
         fix = "a softmax over one class is always 1; use binary_cross_entropy"
@@ -114,14 +115,14 @@ def _check_logits(logits: Array) -> None:
 
 @frozen
 class SoftmaxCrossEntropy:
-    """``softmax_cross_entropy`` with options: ``-sum_c w_c t_c log p_c`` a row, t the target's shares after smoothing.
+    """``softmax_cross_entropy`` with options: a row's loss is ``-sum_c w_c t_c log p_c``, with smoothed shares t.
 
-    PyTorch's ``CrossEntropyLoss``: for class ids, a mean with class weights divides by the sum of the labels' weights;
-    for shares, by the number of rows. Examples' weights multiply both.
+    This is PyTorch's ``CrossEntropyLoss``. A mean with class weights divides by the sum of the labels' class weights
+    for class ids, and by the number of rows for class shares. Example weights apply in both cases.
 
     Args:
-        label_smoothing: What each class shares equally: ``t = (1 - s) onehot + s / O``.
-        class_weight: A factor a class, or None for 1.
+        label_smoothing: The share s that is spread equally over all classes: ``t = (1 - s) onehot + s / O``.
+        class_weight: A factor for each class. None means 1.
 
     Source: Szegedy et al., "Rethinking the Inception architecture", CVPR 2016, for label smoothing.
 
@@ -144,18 +145,18 @@ class SoftmaxCrossEntropy:
             check_number(name, "a class weight", each, low=0, high=INFINITY, closed=True)
 
     def __call__(self, logits: Array, labels: Targets, weight: Array | None = None) -> tuple[float, Array]:
-        """The loss and its gradient."""
+        """Return the loss and its gradient."""
         _check_logits(logits)
         if not self.label_smoothing and self.class_weight is None and not _are_shares(labels):
             return _of_ids(logits, cast("Labels", labels), weight)
-        with np.errstate(all="ignore"):  # a weight beyond the logits' dtype gives a loss that is refused
+        with np.errstate(all="ignore"):  # class weights may overflow; ``averaged`` refuses the loss
             targets, counted = self._targets(logits, labels)
         factors = row_factors(_NAME, weight, logits, counted)
         with np.errstate(all="ignore"):
             return averaged(_NAME, *_shares_rows(logits, targets), factors, _REASON)
 
     def total(self, labels: Targets, weight: Array | None) -> float:
-        """What the mean over a batch divides by: how much a shard of it counts for."""
+        """Return the divisor of the mean over a batch, which is also how much a shard counts in a combined mean."""
         counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
         if self.class_weight is not None and not _are_shares(labels):
             _check_ids(labels, len(labels), len(self.class_weight))
@@ -163,11 +164,11 @@ class SoftmaxCrossEntropy:
         total = sum_all(counted)
         if self.label_smoothing and not total and (weight is None or weight.any()):
             reason = "smoothing gives every class a share"
-            raise ConfigError(f"the classes of a shard must have a weight above 0: {reason}; use larger shards")
+            raise ConfigError(f"at least one class in a shard must have a positive weight: {reason}; use larger shards")
         return total
 
     def _targets(self, logits: Array, labels: Targets) -> tuple[Array, Array | None]:
-        """Each row's shares, smoothed and weighted by class, and what each row counts for in the mean, if not 1."""
+        """Return each row's shares, smoothed and weighted by class, and how much each row counts (None means 1)."""
         count, classes = logits.shape
         weights = np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
         if weights.shape != (classes,):
@@ -190,7 +191,7 @@ class SoftmaxCrossEntropy:
 
 @whole
 def _of_classes(weights: Array, labels: Labels) -> Array:
-    return weights.take(labels.astype(np.intp))  # NumPy 1 takes no uint64
+    return weights.take(labels.astype(np.intp))  # NumPy 1 does not accept uint64 indices
 
 
 def _are_shares(labels: Targets) -> bool:
@@ -198,7 +199,7 @@ def _are_shares(labels: Targets) -> bool:
 
 
 def _are_shares_of(labels: Targets, logits: Array) -> bool:
-    """Whether they are meant as shares of these logits' classes, be it in another shape or another dtype."""
+    """Return whether the labels are meant as class shares for these logits, even if the shape or dtype is wrong."""
     return _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape)
 
 

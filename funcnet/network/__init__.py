@@ -1,1 +1,1 @@
-"""What a layer, a loss, a network and a pass through it are."""
+"""The definitions of a layer, a loss, a network, and a pass through a network."""

@@ -1,4 +1,4 @@
-"""Inference: a network's outputs over many rows, in chunks, so that memory stays bounded."""
+"""Inference: a network's outputs over many rows, computed in chunks to bound the memory."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TILE: Final = 8
 
 
 def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
-    """The network's output for every row, 256 rows at a time. Shapes: x (N, ...), result (N, ...).
+    """The network's output for every row, computed 256 rows at a time. Shapes: x (N, ...), result (N, ...).
 
     Args:
         params: The network.
         x: The inputs.
-        rowwise: Compute 8 rows at a time, the last ones filled up: BLAS then rounds a row in the same way whatever rows
-            are around it, which in larger batches it does not. Portable arithmetic does so always.
+        rowwise: Compute 8 rows at a time, and pad the last ones with zeros. BLAS then rounds a row independently of the
+            rows around it, which it does not do in larger batches. Portable arithmetic always does.
 
     Raises:
-        FuncnetError: If x does not fit; the message says which layer.
+        FuncnetError: If x does not fit a layer; the message names the layer.
 
     Example:
         >>> import funcnet as fn
@@ -41,12 +41,12 @@ def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
     """
     _check_network("outputs", params)
     check_array("outputs", "x", x, ("N", "..."))
-    with np.errstate(all="ignore"):  # as in forward
+    with np.errstate(all="ignore"):  # Overflow gives inf here, as in forward.
         return _outputs(params, x, rowwise=rowwise)
 
 
 def _check_network(subject: str, params: object) -> None:
-    if hasattr(params, "moments") and hasattr(params, "params"):  # training.py is above
+    if hasattr(params, "moments") and hasattr(params, "params"):  # TrainState is in a later folder.
         fix = "use state.params"
         raise StructureError(f"params must be a network, got a {type(params).__name__}; {fix}", subject=subject)
 
@@ -70,17 +70,17 @@ def _tiles(params: Network, x: Array, result: Array) -> None:
 
 
 def _tile(rows: Array) -> Array:
-    """Rows, filled up with zeros."""
+    """The rows, padded with zeros to TILE rows."""
     tile = np.zeros((TILE, *rows.shape[1:]), rows.dtype)
     tile[: len(rows)] = rows
     return tile
 
 
 def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.intp]:
-    """The class of every row: the position of its largest logit, the first of equals. Shapes: x (N, ...), result (N,).
+    """The class of every row: the position of its (first) largest logit. Shapes: x (N, ...), result (N,).
 
     Raises:
-        NonFiniteError: If a logit is NaN or infinite; says which.
+        NonFiniteError: If a logit is NaN or infinite; the message says which one.
 
     Example:
         >>> import funcnet as fn
@@ -92,10 +92,10 @@ def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.i
 
 
 def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
-    """The probability of every class: softmax of the logits. Shapes: x (N, ...), result (N, O).
+    """The probability of every class: the softmax of the logits. Shapes: x (N, ...), result (N, O).
 
     Raises:
-        NonFiniteError: If a logit is NaN or infinite; says which.
+        NonFiniteError: If a logit is NaN or infinite; the message says which one.
 
     Example:
         >>> import funcnet as fn
@@ -103,25 +103,25 @@ def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
         array([[0.5, 0.5]])
     """
     logits = _logits("predict_proba", params, x, rowwise=rowwise)
-    with np.errstate(all="ignore"):  # a share too small for its dtype is 0
+    with np.errstate(all="ignore"):  # A probability below the dtype's range is 0.
         return softmax(logits)
 
 
 def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:
     _check_network(subject, params)
-    with np.errstate(all="ignore"):  # an output that is not finite is refused below
+    with np.errstate(all="ignore"):  # A nonfinite output is refused below.
         logits = outputs(params, x, rowwise=rowwise)
     check_array(subject, "the output", logits, ("N", "O"))
     check_count(subject, "the number of classes", logits.shape[1])
     if logits.shape[1] == 1:
-        fix = "one logit says of two classes which: use outputs(net, x)[:, 0] > 0"
-        raise ShapeError(f"the output must have a column a class, got {logits.shape}; {fix}", subject=subject)
+        fix = "for two classes with one logit, use outputs(net, x)[:, 0] > 0"
+        raise ShapeError(f"the output must have one column per class, got {logits.shape}; {fix}", subject=subject)
     check_finite(subject, "the output", logits)
     return logits
 
 
 def evaluate(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> float:
-    """The loss of the plain network over all rows; the outputs are computed 256 rows at a time.
+    """The loss of the plain network over all rows. The outputs are computed 256 rows at a time.
 
     Shapes: x (N, ...), weight (N,) or None.
 

@@ -1,4 +1,4 @@
-"""What a layer is: a record of parameters with a registered rule, its pure forward and backward functions."""
+"""Layers: records of parameters with a registered rule, which holds the pure forward and backward functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from funcnet.tracing import recording
 
 @frozen(eq=False)
 class Layer(Record):
-    """The base of every layer: a frozen record whose fields' roles are their annotations."""
+    """The base class of every layer: a frozen record. The annotation of a field defines the role of the field."""
 
 
 Network: TypeAlias = "Layer | tuple[Network, ...]"
@@ -31,9 +31,9 @@ L = TypeVar("L", bound=Layer)
 
 @frozen(eq=False)
 class Pullback(Generic[N]):
-    """What ``vjp`` returns beside y: a pure function ``g -> (grad_x, grad_params)``.
+    """The second result of ``vjp``: a pure function ``g -> (grad_x, grad_params)``.
 
-    ``params_only(g)`` is ``grad_params`` alone, without what nobody needs for it.
+    ``params_only(g)`` computes only ``grad_params`` and skips everything that it does not need.
     """
 
     both: Callable[[Array], tuple[Array, N]]
@@ -45,7 +45,7 @@ class Pullback(Generic[N]):
 
 
 Shape: TypeAlias = tuple[int, ...]
-"""The shape of a row, an array's without the batch: ``(784,)``, ``(28, 28, 1)``."""
+"""The shape of a row, which is an array's shape without the batch: ``(784,)``, ``(28, 28, 1)``."""
 
 
 @frozen(eq=False)
@@ -75,28 +75,30 @@ def register_layer(
     name: str | None = None,
     **removed: Never,
 ) -> None:
-    """Make a record type a layer: the open door for layers of your own.
+    """Register a record type as a layer; use it for your own layers.
 
-    Forward and backward are all that an author must write; both are pure.
+    An author must write only forward and backward. Both must be pure.
 
     Args:
         record: A class ``@frozen(eq=False) class Name(fn.Layer)``. A field annotated ``fn.Array`` or ``fn.Weight`` is
             trained.
-        forward: ``(params, x) -> y``; y is C-contiguous.
-        backward: ``(params, x, g) -> (grad_x, grad_params)``: the gradients of ``<g, y>``; ``grad_params`` is the
+        forward: ``(params, x) -> y``; y must be C-contiguous.
+        backward: ``(params, x, g) -> (grad_x, grad_params)``, the gradients of ``<g, y>``; ``grad_params`` is the
             record with its trained fields replaced, ``evolve(params, ...)``.
-        training: ``(params, key) -> params`` in its training form, such as with the key: for layers that do something
-            else in training. Keep the key in a field of its own: ``Repeat`` replaces it by one a repetition.
-        is_training: ``params -> bool``, whether it is in that form: goes with ``training``.
-        calibrated: ``(params, x) -> params`` with x's statistics, in its plain form: for layers with statistics of what
-            reaches them; and for combinators, ``evolve(params, net=calibrate(params.net, x))``.
-        output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError: optional, saves running it.
-        name: The name in files; default module and qualified name.
-        removed: What earlier versions took beside: ``vjp`` and ``plan`` are refused with the advice to delete them.
+        training: ``(params, key) -> params`` returns the layer in its training form, for example with the key. It is
+            for layers that behave differently in training. Store the key in a separate field: ``Repeat`` replaces it.
+        is_training: ``params -> bool`` returns whether the layer is in its training form; required with ``training``.
+        calibrated: ``(params, x) -> params`` returns the layer in its plain form with the statistics of x. It is for
+            layers with statistics of their inputs. For combinators: ``evolve(params, net=calibrate(params.net, x))``.
+        output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError. Optional; without it, the
+            layer is run on an empty batch.
+        name: The name in files. The default is the module and the qualified name.
+        removed: The keywords of earlier versions, ``vjp`` and ``plan``. They are refused with the advice to delete
+            them.
 
     Raises:
-        ConfigError: If the record is no frozen attrs class, compares by value, or is registered already; if forward
-            or backward is no function; if one of ``training`` and ``is_training`` is given without the other.
+        ConfigError: If the record is not a frozen attrs class, compares by value, or is already registered; if forward
+            or backward is not a function; if only one of ``training`` and ``is_training`` is given.
 
     Example:
         See ``examples/own_layer.py``.
@@ -106,7 +108,7 @@ def register_layer(
     check_callable("register_layer", "forward", forward)
     check_callable("register_layer", "backward", backward)
     if (training is None) != (is_training is None):
-        raise ConfigError(f"{record.__name__} must have both of training= and is_training=, or none")
+        raise ConfigError(f"{record.__name__} must have both training= and is_training=, or neither")
     register_name(record, name)
     _RULES[record] = Rule(
         forward=forward,
@@ -119,23 +121,23 @@ def register_layer(
 
 
 def check_keywords(function: str, given: Iterable[str], removed: tuple[str, ...], reason: str) -> None:
-    """Refuse keywords that a function does not have, and say of those that it had once why they can be deleted.
+    """Refuse unknown keywords; for a removed keyword, the message says why the caller can delete it.
 
     Raises:
         ConfigError: If a keyword was removed.
-        TypeError: If there never was such a keyword.
+        TypeError: If a keyword never existed.
     """
     for keyword in given:
         if keyword in removed:
-            raise ConfigError(f"{function} takes no {keyword}=: delete it, {reason}")
+            raise ConfigError(f"{function} does not take {keyword}=; delete it: {reason}")
         raise TypeError(f"{function}() got an unexpected keyword argument {keyword!r}")
 
 
 def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
-    """What a layer's backward returned, if it is a pair.
+    """The result of a layer's backward, after a check that it is a pair.
 
     Raises:
-        StructureError: Says what it got.
+        StructureError: If it is not a pair.
     """
     if type(result) is not tuple or len(result) != 2:
         got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
@@ -144,10 +146,10 @@ def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
     return result
 
 
-class entering:  # noqa: N801  # it is called like a function
-    """``with entering(position)``: what a fold does inside a tuple of networks, at this position.
+class entering:  # noqa: N801  # Callers use it like a function.
+    """``with entering(position)`` marks the work of a fold at one position of a tuple of networks.
 
-    An error that passes through gets the position in front of its path; a trace knows where it is.
+    An error that leaves the block gets the position in front of its path. A trace records the path.
     """
 
     __slots__ = ("position", "tape")
@@ -174,7 +176,7 @@ def _check_record(record: type[Layer]) -> None:
     if "__attrs_attrs__" not in record.__dict__ or record.__setattr__ is object.__setattr__:
         raise ConfigError(f"{record.__name__} must be a frozen attrs class; {fix}")
     if record.__eq__ is not object.__eq__:
-        raise ConfigError(f"{record.__name__} must not compare by value, its fields may be arrays; {fix}")
+        raise ConfigError(f"{record.__name__} must not compare by value, because its fields may be arrays; {fix}")
     fields_of(record)
 
 
@@ -182,7 +184,7 @@ def rule_of(layer: L) -> Rule[L]:
     """The rule of a layer's exact type.
 
     Raises:
-        StructureError: If the value is no layer.
+        StructureError: If the value is not a layer.
         ConfigError: If its type is not registered.
     """
     rule = _RULES.get(type(layer))

@@ -1,4 +1,4 @@
-"""Modes as data: the plain network is the evaluation network; ``training`` makes the training one, of the same type."""
+"""Modes as data: the plain network evaluates; ``training`` returns the training network, which has the same type."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from funcnet.random.keys import Key, check_key
 
 
 def training(params: N, key: Key) -> N:
-    """The network as it is in training: each layer that draws has a key of its own, a child of ``key`` by its position.
+    """The network in its training form. Each layer that draws has its own key, a child of ``key`` by its position.
 
-    A network that is no other in training is returned as it is.
+    A network without such layers is returned unchanged.
 
     Example:
         >>> import funcnet as fn
@@ -44,14 +44,15 @@ def _training_at(params: Network, key: Key, part: int | str) -> Network:
 
 
 def has_modes(params: Network) -> bool:
-    """Whether a layer of the network is another one in training."""
+    """Whether a layer of the network behaves differently in training."""
     return any(rule.training is not None for _, _, rule in _layers(params))
 
 
 def repetition(params: N, number: int) -> N:
-    """The network as it is in one of several uses of it in one pass: each key is the use's own child of what it was.
+    """The network for one repetition of ``Repeat``: each key is replaced by a child key.
 
-    Only layers in their training form have keys that count; others, and every array, are the network's own.
+    Therefore every repetition draws independently. Only keys of layers in their training form are replaced; the arrays
+    and the other layers are those of the network.
     """
     return cast("N", _repeated(params, number)) if has_modes(params) else params
 
@@ -69,45 +70,46 @@ def _repeated(params: Network, number: int) -> Network:
 
 
 def check_evaluation(params: Network, subject: str) -> None:
-    """Check that every layer is in its plain form, with its statistics: that it can evaluate, for good.
+    """Check that every layer is in its plain form and has its statistics, so that the network can evaluate.
 
     Raises:
-        ConfigError: Names the layer that is not.
+        ConfigError: If a layer is not; the message names the layer.
     """
     for path, layer, rule in _layers(params):
         if rule.is_training(layer):
-            raise _at(path, layer, f"{subject} needs it in its plain form, got {layer!r}; give the plain network")
+            raise _at(path, layer, f"{subject} needs the layer in its plain form, got {layer!r}; pass a plain network")
         missing = [name for name in fields_of(type(layer)).statistics if getattr(layer, name) is None]
         if rule.calibrated is not None and missing:
-            raise _at(path, layer, f"{subject} needs its {missing[0]}, got {layer!r}; give calibrate(net, x)")
+            raise _at(path, layer, f"{subject} needs the layer's {missing[0]}, got {layer!r}; pass calibrate(net, x)")
 
 
 def check_training(params: Network, subject: str) -> None:
-    """Check that every layer that is another one in training is that one.
+    """Check that every layer that behaves differently in training is in its training form.
 
     Raises:
-        ConfigError: Names the layer that is not.
+        ConfigError: If a layer is not; the message names the layer.
     """
     for path, layer, rule in _layers(params):
         if rule.training is not None and not rule.is_training(layer):
-            fix = "use train_step and TrainState.create(net, optimizer, key=...), or give training(net, key)"
-            raise _at(path, layer, f"{subject} needs it in its training form, got {layer!r}; {fix}")
+            fix = "use train_step and TrainState.create(net, optimizer, key=...), or pass training(net, key)"
+            raise _at(path, layer, f"{subject} needs the layer in its training form, got {layer!r}; {fix}")
 
 
 def calibrate(params: N, x: Array) -> N:
-    """The network with the statistics of what reaches each layer when x goes in: what ``BatchNorm`` evaluates with.
+    """The network with the statistics of each layer's input, which ``BatchNorm`` uses in evaluation.
 
-    Each layer gets what the ones before, calibrated already, make of x. All rows go through at once: the memory is that
-    of the largest layer's output. The statistics are summed in float64. Training changes what they stand for: calibrate
-    after it, and again after more of it.
+    The network's input is x, and the input of a layer is the output of the calibrated layers before it. All rows are
+    computed at once, so the memory is that of the largest layer's output. The statistics are summed in float64.
+    Training changes the inputs of the layers: calibrate after training, and again after more training.
 
     Args:
-        params: The network. A layer with statistics may be in its training form; it comes back in its plain one.
-        x: The rows, such as the training set's or a thousand of them, shape (N, ...).
+        params: The network. A layer with statistics may be in its training form; it is returned in its plain form.
+        x: The rows, for example the training set or a thousand rows of it, shape (N, ...).
 
     Raises:
-        ConfigError: If another layer is in its training form, or a combinator does not say what reaches its inside.
-        ShapeError: If there is no row, or x does not fit a layer.
+        ConfigError: If a layer without statistics is in its training form, or a combinator does not define the input
+            of its inner network.
+        ShapeError: If x has no rows or does not fit a layer.
         NonFiniteError: If a statistic is not finite.
 
     Example:
@@ -121,15 +123,15 @@ def calibrate(params: N, x: Array) -> N:
         raise ShapeError(f"x must have at least one row, got {x.shape}", subject="calibrate")
     for path, layer, rule in _layers(params):
         if rule.calibrated is None and rule.is_training(layer):
-            raise _at(path, layer, f"calibrate needs it in its plain form, got {layer!r}; give the plain network")
+            raise _at(path, layer, f"calibrate needs the layer in its plain form, got {layer!r}; pass a plain network")
     if not calibrates(params):
         return params
-    with np.errstate(all="ignore"):  # a statistic that is not finite is refused
+    with np.errstate(all="ignore"):  # The layers refuse nonfinite statistics.
         return cast("N", _calibrated(params, contiguous(x))[0])
 
 
 def _calibrated(params: Network, x: Array) -> tuple[Network, Array]:
-    """The calibrated network, and its output."""
+    """The calibrated network and its output."""
     if isinstance(params, tuple):
         layers: list[Network] = []
         for position, inner in enumerate(params):
@@ -139,19 +141,19 @@ def _calibrated(params: Network, x: Array) -> tuple[Network, Array]:
         return tuple(layers), x
     hook = rule_of(params).calibrated
     if hook is None and calibrates(params):
-        fix = "give register_layer calibrated="
-        raise ConfigError(f"what reaches its inner network is not known; {fix}", subject=type(params).__name__)
+        fix = "pass calibrated= to register_layer"
+        raise ConfigError(f"the input of its inner network is not known; {fix}", subject=type(params).__name__)
     changed = params if hook is None else hook(params, x)
     return changed, forward(changed, x)
 
 
 def calibrates(params: Network) -> bool:
-    """Whether a layer of the network takes statistics of what reaches it."""
+    """Whether a layer of the network has statistics of its input."""
     return any(rule.calibrated is not None and fields_of(type(layer)).statistics for _, layer, rule in _layers(params))
 
 
 def _layers(params: Network, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Layer, Rule[Any]]]:
-    """Every layer, with its path and its rule; combinators before what is inside."""
+    """Every layer with its path and its rule; a combinator comes before its inner layers."""
     if isinstance(params, tuple):
         for position, inner in enumerate(params):
             yield from _layers(inner, (*path, position))

@@ -1,4 +1,4 @@
-"""Networks: forward and backward as mirror folds over a tuple of layers.
+"""Passes: forward and backward as mirror folds over a tuple of layers.
 
 A network is a layer or a tuple of networks; its gradient is a network of the same type.
 """
@@ -21,7 +21,6 @@ from funcnet.tracing import attempt
 from funcnet.tracing.replay import replayed_call
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 
 def forward(params: Network, x: Array) -> Array:
@@ -30,14 +29,14 @@ def forward(params: Network, x: Array) -> Array:
     ``forward(a + b, x)`` equals ``forward(b, forward(a, x))`` bit for bit, and ``forward((), x)`` is ``x``.
 
     Raises:
-        FuncnetError: If an array does not fit a layer; the message says which.
+        FuncnetError: If an array does not fit a layer; the message names the layer.
 
     Example:
         >>> from funcnet.layers.dense import Dense
         >>> forward(Dense(weight=np.array([[2.0]]), bias=np.array([1.0])), np.array([[3.0]]))
         array([[7.]])
     """
-    with np.errstate(all="ignore"):  # a map of numbers: what overflows is infinite, and who must not have that looks
+    with np.errstate(all="ignore"):  # Overflow gives inf here; callers check.
         return _forward(params, contiguous(x))
 
 
@@ -51,7 +50,7 @@ def _forward(params: Network, x: Array) -> Array:
 
 
 def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
-    """The output of every top-level element, in order; the last one is the network's own.
+    """The output of every top-level element, in order; the last one is the network's output.
 
     Example:
         >>> from funcnet.layers.activations import ReLU, Tanh
@@ -69,12 +68,12 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
 
 
 def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
-    """Run the network, and return its output and its pullback (vector-Jacobian product).
+    """Run the network and return its output and its pullback (vector-Jacobian product).
 
     ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
 
-    The pullback is pure, and computes in the arithmetic that was in force for the forward pass, from each layer's
-    input, which that remembers. ``params_only(g)`` stops at the first layer that has something to train.
+    The pullback is pure. It uses the arithmetic that was in force for the forward pass, and each layer's input, which
+    the forward pass stored. ``params_only(g)`` stops at the first layer with trained parameters.
 
     Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
 
@@ -91,7 +90,7 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
 
     def checked(g: Array) -> Array:
         check_array("backward", "g", g, y.shape, dtype=y.dtype, match=("the output", y))
-        # BLAS multiplies an array by itself with another kernel, so whether g is x must not be seen.
+        # BLAS uses a different kernel for the product of an array with itself; with a copy, g is never x.
         return g.copy()
 
     def both(g: Array) -> tuple[Array, N]:
@@ -106,11 +105,11 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
 
 
 Inputs: TypeAlias = "Array | tuple[Inputs, ...]"
-"""What went into each layer, nested as the network is."""
+"""The input of each layer, nested like the network."""
 
 
 def _remembering(params: Network, x: Array) -> tuple[Array, Inputs]:
-    """The network's output, and what went into each layer."""
+    """The network's output and the input of each layer."""
     if not isinstance(params, tuple):
         return attempt(rule_of(params).forward, params, x), x
     inputs: list[Inputs] = []
@@ -122,7 +121,7 @@ def _remembering(params: Network, x: Array) -> tuple[Array, Inputs]:
 
 
 def _backward(params: Network, inputs: Inputs, g: Array) -> tuple[Array, Network]:
-    """Each layer's backward, from the last to the first."""
+    """Call each layer's backward, from the last layer to the first."""
     if not isinstance(params, tuple):
         return checked_pair(params, attempt(rule_of(params).backward, params, cast("Array", inputs), g))
     g, grads = _backward_from(0, params, inputs, g)
@@ -130,7 +129,7 @@ def _backward(params: Network, inputs: Inputs, g: Array) -> tuple[Array, Network
 
 
 def _backward_by_params(params: Network, inputs: Inputs, g: Array) -> Network:
-    """``_backward`` without the gradient by x: no further than to the first layer that is trained."""
+    """``_backward`` without the gradient by x; it stops at the first trained layer."""
     if not isinstance(params, tuple):
         return _backward(params, inputs, g)[1]
     first = first_trained(params)
@@ -142,7 +141,7 @@ def _backward_by_params(params: Network, inputs: Inputs, g: Array) -> Network:
 
 
 def _backward_from(first: int, params: tuple[Network, ...], inputs: Inputs, g: Array) -> tuple[Array, list[Network]]:
-    """Back through the layers from the last to this one: the gradient by its input, and theirs in order."""
+    """Go back from the last layer to ``first``; return the gradient by its input, and all their gradients in order."""
     grads: list[Network] = []
     for position in reversed(range(first, len(params))):
         with entering(position):
@@ -153,11 +152,11 @@ def _backward_from(first: int, params: tuple[Network, ...], inputs: Inputs, g: A
 
 
 def output_shape(params: Network, shape: Shape) -> Shape:
-    """The shape of the network's output for one row, without running it. Shapes are without the batch.
+    """The shape of the network's output for one row, without computing it. Shapes exclude the batch.
 
     Raises:
-        ConfigError: If the shape is no tuple of positive sizes.
-        ShapeError: Names the first layer that such a row does not fit.
+        ConfigError: If the shape is not a tuple of positive sizes.
+        ShapeError: If such a row does not fit a layer; the message names the layer.
 
     Example:
         >>> import funcnet as fn
@@ -182,16 +181,17 @@ def _output_shape(params: Network, shape: Shape) -> Shape:
     if rule.output_shape is not None:
         return rule.output_shape(params, shape)
     dtype = next((leaf.array.dtype for leaf in leaves(params)), np.dtype(np.float32))
-    return rule.forward(params, np.zeros((0, *shape), dtype)).shape[1:]  # no row, no arithmetic
+    return rule.forward(params, np.zeros((0, *shape), dtype)).shape[1:]  # The batch is empty.
 
 
 def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
     """The gradients of ``<g, forward(params, x)>`` by x and by every parameter.
 
-    Shapes: x (B, ...), g like the output, grad_x like x; ``grad_params`` is a network of params' own type.
+    It is the chain rule: each layer's backward maps g, the gradient by its output, to the gradient by its input, which
+    is the g of the layer before. Shapes: x (B, ...), g like the output, grad_x like x; grad_params has params' type.
 
     Raises:
-        FuncnetError: If x does not fit a layer, or g the output.
+        FuncnetError: If x does not fit a layer, or g does not fit the output.
 
     Example:
         >>> from funcnet.layers.dense import Dense
@@ -204,7 +204,7 @@ def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
 
 
 def layers_of(params: Network, path: str = "") -> Iterator[tuple[str, Layer]]:
-    """The layers of nested tuples in order, each with where it stands; a combinator is one layer.
+    """The layers of nested tuples in order, each with its path; a combinator is one layer.
 
     Example:
         >>> import funcnet as fn
@@ -219,14 +219,14 @@ def layers_of(params: Network, path: str = "") -> Iterator[tuple[str, Layer]]:
 
 
 def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
-    """The loss of the network on one batch, and the loss's gradient by every parameter: a network of params' own type.
+    """The loss of the network on one batch, and its gradient by every parameter, a network of the type of params.
 
-    Shapes: x (B, ...), y (B, ...) as the loss wants it, weight (B,) or None.
+    Shapes: x (B, ...), y (B, ...) as the loss requires, weight (B,) or None.
 
     Raises:
         NonFiniteError: If the loss is NaN or infinite.
-        ConfigError: If there are weights and the loss takes none.
-        FuncnetError: If something does not fit.
+        ConfigError: If weights are given but the loss takes no weights.
+        FuncnetError: If an array does not fit.
 
     Example:
         >>> import funcnet as fn
@@ -237,12 +237,12 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
     """
     check_callable("value_and_grad", "loss", loss)
-    with np.errstate(all="ignore"):  # a loss that is not finite is refused
+    with np.errstate(all="ignore"):  # A nonfinite loss is refused.
         return replayed_call(loss_and_grad, params, x, y, loss, weight, context=in_force())
 
 
 def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
-    """``value_and_grad`` for a caller that has silenced floating-point warnings already, such as a step in a fold."""
+    """``value_and_grad`` for callers that have already silenced floating-point warnings, such as a step in a fold."""
     prediction, inputs = _remembering(params, contiguous(x))
     value, g = weighted_loss(loss, prediction, y, weight)
     if not -INFINITY < value < INFINITY:

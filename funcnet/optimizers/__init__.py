@@ -1,7 +1,7 @@
-"""The update, separate from the gradient: ``sgd_update``, and optimizers as records of two pure functions.
+"""Updates, separate from gradients: ``sgd_update``, and optimizers, which are records with two pure functions.
 
-An optimizer's state is its moments, networks by name: ``Moments.of()`` for SGD, ``Moments.of(velocity=...)`` for
-Momentum.
+The state of an optimizer is its moments, which are named networks: ``Moments.of()`` for SGD,
+``Moments.of(velocity=...)`` for Momentum.
 """
 
 from funcnet.optimizers.adaptive import Adagrad as Adagrad

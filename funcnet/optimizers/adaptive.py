@@ -1,4 +1,4 @@
-"""Optimizers with a rate a parameter, from its own gradients so far: Adagrad, RMSprop, Adam and AdamW."""
+"""Optimizers that adapt the rate of each parameter to its past gradients: Adagrad, RMSprop, Adam and AdamW."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from funcnet.optimizers.protocol import Descent, rate_of
 class Adagrad(Descent):
     """``s' = s + g²``, ``p - rate * g / (sqrt(s') + eps)``, where ``rate = learning_rate / (1 + step * lr_decay)``.
 
-    PyTorch's ``Adagrad``.
+    This is PyTorch's ``Adagrad``.
 
     Args:
         learning_rate: A number above 0 or a schedule.
-        lr_decay: How fast the rate falls with the number of updates done.
-        initial_accumulator_value: Where s begins.
-        eps: Keeps the quotient finite.
+        lr_decay: How fast the rate falls with the number of completed updates.
+        initial_accumulator_value: The initial value of s.
+        eps: A number above 0 that keeps the quotient finite.
 
     Source: Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
     JMLR 12 (2011).
@@ -46,27 +46,27 @@ class Adagrad(Descent):
     eps: float = 1e-10
 
     def check(self) -> None:
-        """The settings are PyTorch's, and eps is above 0."""
+        """Check the ranges of the settings, which are PyTorch's, except that eps must be above 0."""
         check_number("Adagrad", "lr_decay", self.lr_decay, low=0, high=INFINITY, closed=True)
         value = self.initial_accumulator_value
         check_number("Adagrad", "initial_accumulator_value", value, low=0, high=INFINITY, closed=True)
         check_number("Adagrad", "eps", self.eps, low=0, high=INFINITY)
 
     def names(self) -> tuple[str, ...]:
-        """The sum of squares."""
+        """Return the name of the sum of squared gradients."""
         return ("squares",)
 
     def init(self, params: N, /) -> Moments[N]:
-        """The initial sum of squares."""
+        """Return the initial sum of squares."""
         value = float(self.initial_accumulator_value)
         return Moments.of(squares=map_parameters(lambda p: np.full_like(p, value), params))
 
     def rate(self, step: int, /) -> float:
-        """The learning rate after so many updates."""
+        """Return the learning rate after ``step`` updates."""
         return super().rate(step) / (1.0 + step * float(self.lr_decay))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """One step, by the sum of squares with these gradients."""
+        """Take one step, with the sum of squares that includes these gradients."""
         self.check_moments(moments)
         rate, eps = rate_of(self, step), float(self.eps)
         squares = map_parameters(lambda s, g: s + g * g, moments["squares"], grads)
@@ -76,14 +76,14 @@ class Adagrad(Descent):
 
 @frozen
 class RMSprop(Descent):
-    """``s' = alpha * s + (1 - alpha) * g²``, ``p - learning_rate * g / (sqrt(s') + eps)``. PyTorch's ``RMSprop``.
+    """``s' = alpha * s + (1 - alpha) * g²``, ``p - learning_rate * g / (sqrt(s') + eps)``: PyTorch's ``RMSprop``.
 
     Args:
         learning_rate: A number above 0 or a schedule.
-        alpha: What stays of the mean square.
-        eps: Keeps the quotient finite.
-        momentum: Above 0, the quotients are summed to a velocity, as Momentum's gradients are.
-        centered: Divide by the deviation, ``sqrt(s' - m'²)``, where m is the mean gradient.
+        alpha: The fraction of the mean square that each update keeps.
+        eps: A number above 0 that keeps the quotient finite.
+        momentum: If it is above 0, the quotients accumulate in a velocity, as the gradients do in Momentum.
+        centered: Divide by the standard deviation, ``sqrt(s' - m'²)``, where m is the mean gradient.
 
     Source: Tieleman and Hinton, "Neural networks for machine learning", lecture 6.5, 2012; Graves, "Generating
     sequences with recurrent neural networks", 2013, for the centered form.
@@ -104,7 +104,7 @@ class RMSprop(Descent):
     centered: bool = False
 
     def check(self) -> None:
-        """Shares are shares."""
+        """Check the ranges of alpha, eps and momentum, and the type of centered."""
         check_number("RMSprop", "alpha", self.alpha, low=0, high=1, closed=True)
         check_number("RMSprop", "eps", self.eps, low=0, high=INFINITY)
         check_number("RMSprop", "momentum", self.momentum, low=0, high=1, closed=True)
@@ -112,11 +112,11 @@ class RMSprop(Descent):
             raise ConfigError(f"centered must be True or False, got {self.centered!r}", subject="RMSprop")
 
     def names(self) -> tuple[str, ...]:
-        """The mean square, the velocity if there is momentum, the mean if centered."""
+        """Return the names of the mean square, of the velocity with momentum, and of the mean if centered."""
         return ("square", *(["velocity"] if self.momentum > 0 else []), *(["mean"] if self.centered else []))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """One step, by the mean square with these gradients."""
+        """Take one step, with the mean square that includes these gradients."""
         self.check_moments(moments)
         rate, alpha, fresh = rate_of(self, step), float(self.alpha), float(1.0 - self.alpha)
         eps, decay = float(self.eps), float(self.momentum)
@@ -124,7 +124,7 @@ class RMSprop(Descent):
         made = {"square": square}
         if self.centered:
             made["mean"] = map_parameters(lambda m, g: m + (g - m) * fresh, moments["mean"], grads)
-            square = map_parameters(lambda s, m: np.maximum(s - m * m, 0.0), square, made["mean"])  # rounding: below 0
+            square = map_parameters(lambda s, m: np.maximum(s - m * m, 0.0), square, made["mean"])  # not below 0
         direction = map_parameters(lambda g, s: g / (np.sqrt(s) + eps), grads, square)
         if self.momentum > 0:
             direction = map_parameters(lambda v, d: v * decay + d, moments["velocity"], direction)
@@ -134,10 +134,11 @@ class RMSprop(Descent):
 
 @frozen
 class Adam(Descent):
-    """``p - learning_rate * m / (sqrt(s) + eps)``, m the mean gradient and s the mean square, free of their start.
+    """``p - learning_rate * m / (sqrt(s) + eps)``, with bias-corrected means m of the gradient and s of its square.
 
-    With ``betas = (a, b)``: ``m' = a m + (1 - a) g`` and ``s' = b s + (1 - b) g²``, from zero; after t updates they are
-    divided by ``1 - a^t`` and ``1 - b^t``. PyTorch's ``Adam``, but it has no ``weight_decay``: take ``AdamW``.
+    With ``betas = (a, b)``, ``m' = a m + (1 - a) g`` and ``s' = b s + (1 - b) g²``, starting from zero. After t updates
+    they are divided by ``1 - a^t`` and ``1 - b^t``. This is PyTorch's ``Adam`` without its ``weight_decay``; for weight
+    decay, use ``AdamW``.
 
     Source: Kingma and Ba, "Adam: A method for stochastic optimization", ICLR 2015, algorithm 1.
 
@@ -157,7 +158,7 @@ class Adam(Descent):
     eps: float = 1e-8
 
     def check(self) -> None:
-        """Betas are two shares."""
+        """Check that betas are two numbers from 0 to below 1, and that eps is above 0."""
         name = type(self).__name__
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             raise ConfigError(f"betas must be a tuple of two numbers, got {self.betas!r}", subject=name)
@@ -166,11 +167,11 @@ class Adam(Descent):
         check_number(name, "eps", self.eps, low=0, high=INFINITY)
 
     def names(self) -> tuple[str, ...]:
-        """The mean and the mean square."""
+        """Return the names of the mean gradient and the mean square."""
         return "mean", "square"
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """One step by the mean gradient."""
+        """Take one step along the mean gradient, divided by the root of the mean square."""
         self.check_moments(moments)
         a, b = map(float, self.betas)
         eps = float(self.eps)
@@ -186,7 +187,7 @@ class Adam(Descent):
 class AdamW(Adam):
     """Adam with decoupled weight decay: first ``p * (1 - learning_rate * weight_decay)``, for ``Weight`` fields.
 
-    PyTorch's ``AdamW``, which decays every parameter; here biases and the scales of normalization are left alone.
+    PyTorch's ``AdamW`` decays every parameter. This one does not decay biases and the scales of normalization layers.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
 
@@ -203,12 +204,12 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
     def check(self) -> None:
-        """The decay is 0 or more."""
+        """Check Adam's settings, and that the decay is 0 or more."""
         super().check()
         check_number("AdamW", "weight_decay", self.weight_decay, low=0, high=INFINITY, closed=True)
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """Adam's step from smaller weights."""
+        """Decay the weights, then take Adam's step."""
         kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
         return super().update(map_decayed(lambda w: w * kept, params), grads, moments, step)
 

@@ -19,7 +19,7 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
     """One step of gradient descent: ``p - learning_rate * g`` for every trained array p, in p's dtype.
 
     Raises:
-        StructureError: If the gradients have another structure; the message has both.
+        StructureError: If the gradients have a different structure; the message shows both structures.
         ConfigError: If the learning rate is not above 0 and finite.
 
     Example:
@@ -31,13 +31,13 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         (array([[0.8]]), array([-0.1]), array([[1.]]))
     """
     check_number("sgd_update", "learning_rate", learning_rate, low=0, high=INFINITY)
-    number: Any = learning_rate  # a NumPy number would promote float32 arrays
+    number: Any = learning_rate  # a NumPy scalar would promote float32 arrays
     rate = number.item() if isinstance(learning_rate, np.generic) else number
     return descend(params, grads, 1.0 * rate)
 
 
 def descend(params: N, direction: N, rate: float) -> N:
-    """``p - rate * d`` for every trained array: what ``sgd_update`` does, for a rate that is known to be one."""
+    """Return ``p - rate * d`` for every trained array: ``sgd_update`` without the check of the rate."""
     return map_parameters(lambda p, d: p - d * rate, params, direction)
 
 
@@ -57,29 +57,29 @@ class SGD(Descent):
     """
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """One step down."""
+        """Take one step along the negative gradient."""
         self.check_moments(moments)
         return descend(params, grads, rate_of(self, step)), moments
 
 
 @frozen
 class _Velocity(Descent):
-    """What Momentum and Nesterov share: a sum of gradients that fade."""
+    """The base of Momentum and Nesterov, which keep a velocity: a decaying sum of the gradients."""
 
     momentum: float = 0.9
 
     def check(self) -> None:
-        """Momentum is a share."""
+        """Check that momentum is from 0 to below 1."""
         check_number(type(self).__name__, "momentum", self.momentum, low=0, high=1, closed=True)
 
     def names(self) -> tuple[str, ...]:
-        """The sum of gradients that fade."""
+        """Return the name of the velocity."""
         return ("velocity",)
 
 
 @frozen
 class Momentum(_Velocity):
-    """Gradient descent with a heavy ball: ``v' = momentum * v + g``, ``p - learning_rate * v'`` (PyTorch's form).
+    """Gradient descent with momentum: ``v' = momentum * v + g``, ``p - learning_rate * v'`` (PyTorch's form).
 
     Source: Polyak, "Some methods of speeding up the convergence of iteration methods", 1964; Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013, with the rate outside the velocity.
@@ -98,7 +98,7 @@ class Momentum(_Velocity):
     """
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """One step with the new velocity."""
+        """Take one step along the new velocity."""
         self.check_moments(moments)
         rate, decay = rate_of(self, step), float(self.momentum)
         velocity = map_parameters(lambda v, g: v * decay + g, moments["velocity"], grads)
@@ -107,9 +107,9 @@ class Momentum(_Velocity):
 
 @frozen
 class Nesterov(_Velocity):
-    """Momentum that looks ahead: ``v' = momentum * v + g``, ``p - learning_rate * (g + momentum * v')``.
+    """Nesterov momentum: ``v' = momentum * v + g``, ``p - learning_rate * (g + momentum * v')``.
 
-    PyTorch's ``SGD(momentum=..., nesterov=True)``.
+    This is PyTorch's ``SGD(momentum=..., nesterov=True)``.
 
     Source: Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k²)", 1983; Sutskever
     et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
@@ -125,7 +125,7 @@ class Nesterov(_Velocity):
     """
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """One step with the velocity that the next update would have."""
+        """Take one step along the look-ahead velocity, ``g + momentum * v'``."""
         self.check_moments(moments)
         rate, decay = rate_of(self, step), float(self.momentum)
         velocity = map_parameters(lambda v, g: v * decay + g, moments["velocity"], grads)

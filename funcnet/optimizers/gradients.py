@@ -1,4 +1,4 @@
-"""Functions of gradients, which are networks: their global norm, clipping by value and by the global norm."""
+"""Functions of gradients, which are networks: the global norm, clipping by value, clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def global_norm(grads: Network) -> float:
     """The Euclidean norm of all trained arrays together, computed in float64.
 
     Raises:
-        StructureError: If the gradients are no network.
+        StructureError: If the gradients are not a network.
 
     Example:
         >>> import funcnet as fn
@@ -33,9 +33,9 @@ def global_norm(grads: Network) -> float:
 
 
 def norm_of(arrays: Iterable[Array]) -> float:
-    """The Euclidean norm of arrays together."""
+    """Return the Euclidean norm of all arrays together."""
     total = 0.0
-    with np.errstate(all="ignore"):  # an infinite norm says so itself
+    with np.errstate(all="ignore"):  # an overflow gives an infinite norm, without a warning
         for array in arrays:
             wide = array.astype(np.float64)
             total += sum_all(wide * wide)
@@ -44,7 +44,7 @@ def norm_of(arrays: Iterable[Array]) -> float:
 
 
 def clip_by_value(grads: N, limit: float) -> N:
-    """Every element brought between ``-limit`` and ``limit``: PyTorch's ``clip_grad_value_``, as a pure function.
+    """Limit every element to the range from ``-limit`` to ``limit``: PyTorch's ``clip_grad_value_`` as a pure function.
 
     Raises:
         ConfigError: If the limit is not above 0 and finite.
@@ -59,13 +59,13 @@ def clip_by_value(grads: N, limit: float) -> N:
 
 
 def clip_by_global_norm(grads: N, max_norm: float) -> N:
-    """Gradients whose global norm is above ``max_norm``, scaled down to it; others as they are.
+    """Scale the gradients down to a global norm of ``max_norm`` if their global norm is larger.
 
     The factor is ``max_norm / (norm + 1e-6)``, as in PyTorch's ``clip_grad_norm_``; Optax leaves out the ``1e-6``.
 
     Raises:
         ConfigError: If max_norm is not above 0 and finite.
-        StructureError: If the gradients are no network.
+        StructureError: If the gradients are not a network.
         NonFiniteError: If the norm is NaN or infinite.
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013.

@@ -1,4 +1,4 @@
-"""Moments: the networks that an optimizer keeps between two updates, each with a name."""
+"""Moments: the named networks that an optimizer keeps between updates."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from funcnet.network.layer import N, Network
 M = TypeVar("M", bound=Network)
 
 INNER: Final = "inner."
-"""The names of an inner optimizer's moments begin with it."""
+"""The prefix of the names of an inner optimizer's moments."""
 
 
 @frozen(eq=False, repr=False)
 class Moments(Generic[N]):
-    """Networks of the parameters' structure, by name: ``moments["velocity"]``. Iteration goes over the names.
+    """Named networks with the structure of the parameters, such as ``moments["velocity"]``. Iteration yields the names.
 
-    Files and fingerprints hold the networks in their order, without the names: an optimizer says them in ``init``.
+    Files and fingerprints contain the networks in order, without the names. The optimizer's ``init`` gives the names.
 
     Args:
-        names: A name for each network; no two are the same.
+        names: One name for each network. The names are distinct.
         networks: The networks.
 
     Raises:
-        StructureError: If the names do not fit the networks, or something is no network.
+        StructureError: If the names do not match the networks, or an item is not a network.
 
     Example:
         >>> import funcnet as fn
@@ -50,13 +50,13 @@ class Moments(Generic[N]):
             got = f"got {names!r:.80} and {networks!r:.80}"
             raise StructureError(f"there must be a name for each network, {got}", subject="Moments")
         if len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
-            raise StructureError(f"names must be strings, all different, got {names!r:.80}", subject="Moments")
+            raise StructureError(f"names must be distinct strings, got {names!r:.80}", subject="Moments")
         for network in networks:
             check_tree("Moments", network)
 
     @staticmethod
     def of(**networks: M) -> Moments[M]:
-        """Networks by name, in this order.
+        """Make moments from networks by name, in the given order.
 
         Example:
             >>> Moments.of().names
@@ -65,29 +65,29 @@ class Moments(Generic[N]):
         return Moments(tuple(networks), tuple(networks.values()))
 
     def __getitem__(self, name: str) -> N:
-        """The network of a name.
+        """Return the network with this name.
 
         Raises:
-            StructureError: If there is none; says which names there are.
+            StructureError: If there is no such network; the message lists the names.
         """
         if name not in self:
             raise StructureError(f"there is no moment {name!r}; the names are {self.names}", subject="Moments")
         return self.networks[self.names.index(name)]
 
     def __iter__(self) -> Iterator[str]:
-        """The names, in order."""
+        """Iterate over the names, in order."""
         return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a network of this name."""
+        """Return whether there is a network with this name."""
         return name in self.names
 
     def __len__(self) -> int:
-        """How many networks there are."""
+        """Return the number of networks."""
         return len(self.names)
 
     def around(self, inner: Moments[N]) -> Moments[N]:
-        """These, and then those of an inner optimizer, whose names now begin with ``inner.``.
+        """Append the moments of an inner optimizer, with the prefix ``inner.`` before their names.
 
         Example:
             >>> Moments.of(average=()).around(Moments.of(velocity=())).names
@@ -96,7 +96,7 @@ class Moments(Generic[N]):
         return Moments((*self.names, *(INNER + name for name in inner.names)), (*self.networks, *inner.networks))
 
     def inner(self) -> Moments[N]:
-        """Those of the inner optimizer, with the names that it gave them: what ``around`` put together.
+        """Return the moments of the inner optimizer under their original names. This undoes ``around``.
 
         Example:
             >>> Moments.of(average=()).around(Moments.of(velocity=())).inner().names

@@ -1,4 +1,4 @@
-"""What an optimizer is: two pure functions, ``init`` and ``update``, and the checks of what they take and return."""
+"""The optimizer protocol: two pure functions, ``init`` and ``update``, and checks of their arguments and results."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from funcnet.tracing import attempt
 
 
 class Optimizer(Protocol):
-    """Two pure functions; the state between two updates is the moments and the number of updates done.
+    """Two pure functions. The state between updates is the moments and the number of completed updates.
 
-    Every update returns moments with the names that ``init`` gave.
+    Every update returns moments with the names that ``init`` gave them.
     """
 
     def init(self, params: N, /) -> Moments[N]:
-        """The moments before the first update."""
+        """Return the moments before the first update."""
         ...
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """The parameters and moments after one more update."""
+        """Return the parameters and moments after one more update."""
         ...
 
 
 class RatedOptimizer(Optimizer, Protocol):
-    """An optimizer that says its learning rate: what decoupled weight decay needs."""
+    """An optimizer with a method that returns its learning rate, which decoupled weight decay needs."""
 
     def rate(self, step: int, /) -> float:
-        """The learning rate after so many updates."""
+        """Return the learning rate after ``step`` updates."""
         ...
 
 
 def check_optimizer(subject: str, optimizer: object) -> None:
-    """Check that a value has an optimizer's two functions.
+    """Check that a value has the two functions of an optimizer.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If it does not; the message shows the value.
     """
     if isinstance(optimizer, type) or not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
         raise ConfigError(f"optimizer must have init and update, got {optimizer!r:.80}", subject=subject)
 
 
 def initial(optimizer: Optimizer, params: N) -> Moments[N]:
-    """The optimizer's moments before the first update.
+    """Return the optimizer's moments before the first update.
 
     Raises:
-        StructureError: If the optimizer returns something else; says what to return.
+        StructureError: If the optimizer does not return moments; the message says what to return.
     """
     moments: Any = optimizer.init(params)
     if not isinstance(moments, Moments):
@@ -63,10 +63,10 @@ def initial(optimizer: Optimizer, params: N) -> Moments[N]:
 
 
 def updated(optimizer: Optimizer, params: N, grads: N, moments: Moments[N], step: int) -> tuple[N, Moments[N]]:
-    """The parameters and moments after one more update.
+    """Return the parameters and moments after one more update.
 
     Raises:
-        StructureError: If the optimizer returns something else; says what to return.
+        StructureError: If the optimizer does not return parameters and moments; the message says what to return.
     """
     made: Any = attempt(optimizer.update, params, grads, moments, step)
     if not isinstance(made, tuple) or len(cast("tuple[object, ...]", made)) != 2 or not isinstance(made[1], Moments):
@@ -79,21 +79,21 @@ def _returned(optimizer: Optimizer, name: str, wanted: str, got: object) -> Stru
 
 
 def zeros_like(params: N) -> N:
-    """The network with every trained array zero: where moments begin."""
-    return map_parameters(lambda p: np.zeros_like(p), params)  # noqa: PLW0108  # an overloaded function has no one type
+    """Return the network with zeros in every trained array, which is the initial value of most moments."""
+    return map_parameters(lambda p: np.zeros_like(p), params)  # noqa: PLW0108  # an overloaded function has no single type
 
 
 def check_moments(subject: str, moments: object, names: tuple[str, ...], *, around: bool = False) -> None:
     """Check that moments have the names that an optimizer gives them.
 
     Args:
-        subject: The optimizer.
-        moments: What it got.
-        names: Its own names.
-        around: Whether an inner optimizer's moments follow.
+        subject: The name of the optimizer, for messages.
+        moments: The moments that the optimizer received.
+        names: The names of the optimizer's own moments.
+        around: Whether the moments of an inner optimizer follow.
 
     Raises:
-        StructureError: If they have not; says both.
+        StructureError: If the names differ; the message shows the expected and the received names.
     """
     given = moments.names if isinstance(moments, Moments) else None
     rest = given[len(names) :] if given is not None and given[: len(names)] == names else None
@@ -102,7 +102,7 @@ def check_moments(subject: str, moments: object, names: tuple[str, ...], *, arou
     wanted = (*names, f"{INNER}*") if around else names
     call = f"Moments.of({', '.join(f'{name}=...' for name in names)})"
     got = f"{moments!r:.80}, which is not {call}" if given is None else f"{given}"
-    reason = "a run goes on under the optimizer that it began with"
+    reason = "a run must continue with the optimizer that it began with"
     raise StructureError(f"moments must have the names {wanted}, got {got}; {reason}", subject=subject)
 
 
@@ -117,31 +117,31 @@ class Descent:
         self.check()
 
     def check(self) -> None:
-        """Raise if another setting is invalid."""
+        """Raise if a setting other than the learning rate is invalid."""
 
     def rate(self, step: int, /) -> float:
-        """The learning rate after so many updates."""
+        """Return the learning rate after ``step`` updates."""
         return rate_at(self.learning_rate, step)
 
     def names(self) -> tuple[str, ...]:
-        """The names of the moments."""
+        """Return the names of the moments."""
         return ()
 
     def init(self, params: N, /) -> Moments[N]:
-        """Moments of zero."""
+        """Return moments of zeros."""
         return Moments.of(**{name: zeros_like(params) for name in self.names()})
 
     def check_moments(self, moments: object) -> None:
-        """Check that moments are this optimizer's.
+        """Check that moments belong to this optimizer.
 
         Raises:
-            StructureError: If they are not.
+            StructureError: If they do not.
         """
         check_moments(type(self).__name__, moments, self.names())
 
 
 def rate_of(optimizer: RatedOptimizer, step: int) -> float:
-    """The learning rate after so many updates as a Python number: one of NumPy's would promote float32 arrays."""
+    """Return the learning rate after ``step`` updates as a Python number: a NumPy scalar would promote arrays."""
     rate: Any = optimizer.rate(step)
     return cast("float", rate.item() if isinstance(rate, np.generic | np.ndarray) else rate)
 
@@ -150,7 +150,7 @@ def learning_rates(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
     """The learning rates of an optimizer's first steps, for a plot. Shape: (steps,).
 
     Raises:
-        ConfigError: If steps is no int of at least 0, or the optimizer does not say its rate.
+        ConfigError: If steps is not an int of at least 0, or the optimizer does not have a learning rate.
 
     Example:
         >>> import funcnet as fn
@@ -162,12 +162,12 @@ def learning_rates(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
 
 
 def rated(optimizer: Optimizer, subject: str) -> RatedOptimizer:
-    """The optimizer, if it says its learning rate.
+    """Return the optimizer if it has a learning rate.
 
     Raises:
-        ConfigError: If it does not.
+        ConfigError: If it does not have one.
     """
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "rate", None)):
         fix = "give it a method rate(step)"
-        raise ConfigError(f"the optimizer must say its learning rate, got {optimizer!r:.80}; {fix}", subject=subject)
+        raise ConfigError(f"the optimizer must have a learning rate, got {optimizer!r:.80}; {fix}", subject=subject)
     return cast("RatedOptimizer", optimizer)

@@ -1,7 +1,7 @@
-"""Schedules: learning rates as functions of the number of updates done. Records: they print, pickle and can be saved.
+"""Schedules: learning rates as functions of the number of completed updates.
 
-``schedule(0)`` is the rate of the first update. Any optimizer's ``learning_rate`` is a number or a schedule, and any
-frozen record with such a ``__call__`` is a schedule.
+Schedules are records: they can be printed, pickled and saved. ``schedule(0)`` is the rate of the first update. The
+``learning_rate`` of any optimizer is a number or a schedule. Any frozen record with such a ``__call__`` is a schedule.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from funcnet.core.names import register_name
 from funcnet.tracing import whole
 
 Schedule: TypeAlias = Callable[[int], float]
-"""``updates done -> learning rate``, finite and 0 or more."""
+"""``completed updates -> learning rate``, which is finite and 0 or more."""
 
 
 def check_rate(subject: str, learning_rate: object) -> None:
-    """Check a learning rate: a number above 0 and finite, or a schedule.
+    """Check that a learning rate is a finite number above 0, or a schedule.
 
     Raises:
         ConfigError: If it is neither.
@@ -43,10 +43,10 @@ def _check_called(subject: str, schedule: object) -> None:
 
 
 def rate_at(learning_rate: float | Schedule, step: int) -> float:
-    """The learning rate after so many updates.
+    """Return the learning rate after ``step`` updates.
 
     Raises:
-        ConfigError: If step is no int of at least 0, or a schedule gives no finite number of at least 0.
+        ConfigError: If step is not an int of at least 0, or a schedule does not return a finite number of at least 0.
 
     Example:
         >>> rate_at(0.1, 7), rate_at(step_decay(0.1, step_size=5, gamma=0.5), 7)
@@ -67,7 +67,7 @@ def _scheduled(learning_rate: Schedule, step: int) -> float:
 
 @frozen
 class ConstantRate:
-    """The same rate in every step; see ``constant``."""
+    """A constant rate; see ``constant``."""
 
     learning_rate: float
 
@@ -75,13 +75,13 @@ class ConstantRate:
         check_number("constant", "learning_rate", self.learning_rate, low=0, high=INFINITY)
 
     def __call__(self, step: int, /) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         check_count("constant", "step", step, low=0)
         return float(self.learning_rate)
 
 
 def constant(learning_rate: float) -> ConstantRate:
-    """The same rate in every step: a part of joined schedules.
+    """The same rate at every step, for use in ``join_schedules``.
 
     Example:
         >>> constant(0.1)(1000)
@@ -104,13 +104,13 @@ class StepDecay:
         check_number("step_decay", "gamma", self.gamma, low=0, high=INFINITY)
 
     def __call__(self, step: int, /) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         check_count("step_decay", "step", step, low=0)
         return self.learning_rate * power(float(self.gamma), step // self.step_size)
 
 
 def step_decay(learning_rate: float, *, step_size: int, gamma: float = 0.1) -> StepDecay:
-    """A rate that is multiplied by ``gamma`` after every ``step_size`` steps: PyTorch's ``StepLR``.
+    """A rate that is multiplied by ``gamma`` after every ``step_size`` steps, as in PyTorch's ``StepLR``.
 
     Example:
         >>> schedule = step_decay(0.8, step_size=10, gamma=0.5)
@@ -134,13 +134,13 @@ class ExponentialDecay:
         check_count("exponential_decay", "steps", self.steps)
 
     def __call__(self, step: int, /) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         check_count("exponential_decay", "step", step, low=0)
         return self.learning_rate * power(float(self.gamma), step / self.steps)
 
 
 def exponential_decay(learning_rate: float, *, gamma: float, steps: int = 1) -> ExponentialDecay:
-    """A rate that is multiplied by ``gamma`` over every ``steps`` steps, smoothly: PyTorch's ``ExponentialLR``.
+    """A rate that decays smoothly by a factor of ``gamma`` every ``steps`` steps, as in PyTorch's ``ExponentialLR``.
 
     Example:
         >>> schedule = exponential_decay(0.1, gamma=0.25, steps=100)
@@ -152,7 +152,7 @@ def exponential_decay(learning_rate: float, *, gamma: float, steps: int = 1) -> 
 
 @frozen
 class CosineDecay:
-    """Half a cosine's wave from ``learning_rate`` to ``final``; see ``cosine_decay``."""
+    """Half a cosine wave from ``learning_rate`` to ``final``; see ``cosine_decay``."""
 
     learning_rate: float
     steps: int
@@ -164,16 +164,16 @@ class CosineDecay:
         check_number("cosine_decay", "final", self.final, low=0, high=INFINITY, closed=True)
 
     def __call__(self, step: int, /) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         check_count("cosine_decay", "step", step, low=0)
         share = 0.5 * (1.0 + cos_pi(min(step, self.steps) / self.steps))
         return self.final + (self.learning_rate - self.final) * share
 
 
 def cosine_decay(learning_rate: float, *, steps: int, final: float = 0.0) -> CosineDecay:
-    """A rate that falls to ``final`` over ``steps`` steps as half a cosine's wave, and stays there.
+    """A rate that falls to ``final`` over ``steps`` steps along half a cosine wave, and stays there.
 
-    PyTorch's ``CosineAnnealingLR``, whose rate rises again.
+    In contrast, the rate of PyTorch's ``CosineAnnealingLR`` rises again.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts", ICLR 2017, without restarts.
 
@@ -187,7 +187,7 @@ def cosine_decay(learning_rate: float, *, steps: int, final: float = 0.0) -> Cos
 
 @frozen
 class LinearWarmup:
-    """A line from ``initial`` to ``learning_rate``; see ``linear_warmup``."""
+    """A linear increase from ``initial`` to ``learning_rate``; see ``linear_warmup``."""
 
     learning_rate: float
     steps: int
@@ -199,7 +199,7 @@ class LinearWarmup:
         check_number("linear_warmup", "initial", self.initial, low=0, high=INFINITY, closed=True)
 
     def __call__(self, step: int, /) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         check_count("linear_warmup", "step", step, low=0)
         if step >= self.steps:
             return float(self.learning_rate)
@@ -207,9 +207,10 @@ class LinearWarmup:
 
 
 def linear_warmup(learning_rate: float, *, steps: int, initial: float = 0.0) -> LinearWarmup:
-    """A rate that grows from ``initial`` to ``learning_rate`` over ``steps`` steps as a line, and stays there.
+    """A rate that grows linearly from ``initial`` to ``learning_rate`` over ``steps`` steps, and stays there.
 
-    With ``initial=0`` the first update changes nothing, as in Optax; PyTorch's ``LinearLR`` begins at a third.
+    With ``initial=0``, the first update does not change the parameters, as in Optax. PyTorch's ``LinearLR`` begins at a
+    third of the rate.
 
     Example:
         >>> schedule = linear_warmup(0.1, steps=4)
@@ -221,7 +222,7 @@ def linear_warmup(learning_rate: float, *, steps: int, initial: float = 0.0) -> 
 
 @frozen
 class JoinedSchedules:
-    """One schedule after the other; see ``join_schedules``."""
+    """A sequence of schedules; see ``join_schedules``."""
 
     schedules: tuple[Schedule, ...]
     boundaries: tuple[int, ...]
@@ -233,23 +234,23 @@ class JoinedSchedules:
                 fix = f"use constant({schedule})"
                 raise ConfigError(f"schedules must be schedules, got {schedule!r}; {fix}", subject="join_schedules")
         if not self.schedules or len(self.boundaries) != len(self.schedules) - 1:
-            wanted = "one boundary between each two schedules"
+            wanted = "one boundary between consecutive schedules"
             got = f"got {len(self.schedules)} schedules and {len(self.boundaries)} boundaries"
             raise ConfigError(f"there must be {wanted}, {got}", subject="join_schedules")
         for boundary in self.boundaries:
             check_count("join_schedules", "a boundary", boundary)
         if any(a >= b for a, b in pairwise(self.boundaries)):
-            raise ConfigError(f"boundaries must grow, got {self.boundaries}", subject="join_schedules")
+            raise ConfigError(f"boundaries must increase, got {self.boundaries}", subject="join_schedules")
 
     def __call__(self, step: int, /) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         check_count("join_schedules", "step", step, low=0)
         number = sum(1 for boundary in self.boundaries if step >= boundary)
         return self.schedules[number](step - (self.boundaries[number - 1] if number else 0))
 
 
 def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> JoinedSchedules:
-    """One schedule after the other: the next begins at each boundary, at its own step 0. Optax's name and form.
+    """Schedules in sequence, as in Optax: at each boundary, the next schedule begins, at its own step 0.
 
     Example:
         >>> schedule = join_schedules([linear_warmup(0.1, steps=10), cosine_decay(0.1, steps=90)], [10])

@@ -1,8 +1,8 @@
-"""Optimizers around an optimizer: clipping, decoupled weight decay, accumulated gradients, averaged weights.
+"""Optimizers that wrap an optimizer: clipping, decoupled weight decay, accumulated gradients, averaged weights.
 
-In ``ClipByGlobalNorm(Averaging(AdamW(learning_rate=1e-3)), max_norm=1.0)`` the outer one sees the gradients first. A
-wrapper that keeps a moment of its own puts it first, and ``inner.`` before the names of the inner optimizer's: here
-they are ``average``, ``inner.mean`` and ``inner.square``.
+In ``ClipByGlobalNorm(Averaging(AdamW(learning_rate=1e-3)), max_norm=1.0)``, the outer optimizer gets the gradients
+first. A wrapper with its own moment puts that moment first and adds ``inner.`` to the names of the inner optimizer's
+moments. In this example, the names are ``average``, ``inner.mean`` and ``inner.square``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from funcnet.optimizers.protocol import (
 
 @frozen
 class Wrapper:
-    """The base of optimizers around an optimizer, which is their field ``optimizer``."""
+    """The base of optimizers that wrap an optimizer, which is their field ``optimizer``."""
 
     optimizer: Optimizer
 
@@ -45,21 +45,21 @@ class Wrapper:
         """Raise if a setting is invalid."""
 
     def rate(self, step: int, /) -> float:
-        """The inner optimizer's learning rate after so many updates."""
+        """Return the inner optimizer's learning rate after ``step`` updates."""
         return rated(self.optimizer, type(self).__name__).rate(step)
 
     def init(self, params: N, /) -> Moments[N]:
-        """The inner optimizer's moments."""
+        """Return the inner optimizer's moments."""
         return initial(self.optimizer, params)
 
 
 @frozen
 class ClipByValue(Wrapper):
-    """An optimizer that gets its gradients through ``clip_by_value``.
+    """An optimizer whose gradients are first clipped by ``clip_by_value``.
 
     Args:
-        optimizer: What updates.
-        limit: The largest size of an element.
+        optimizer: The inner optimizer.
+        limit: The largest absolute value of an element.
 
     Example:
         >>> import funcnet as fn
@@ -70,20 +70,20 @@ class ClipByValue(Wrapper):
     limit: float
 
     def check(self) -> None:
-        """The limit is above 0."""
+        """Check that the limit is above 0."""
         check_number("ClipByValue", "limit", self.limit, low=0, high=INFINITY)
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """The inner update with clipped gradients."""
+        """Apply the inner update to the clipped gradients."""
         return updated(self.optimizer, params, clip_by_value(grads, self.limit), moments, step)
 
 
 @frozen
 class ClipByGlobalNorm(Wrapper):
-    """An optimizer that gets its gradients through ``clip_by_global_norm``.
+    """An optimizer whose gradients are first clipped by ``clip_by_global_norm``.
 
     Args:
-        optimizer: What updates.
+        optimizer: The inner optimizer.
         max_norm: The largest global norm.
 
     Example:
@@ -95,11 +95,11 @@ class ClipByGlobalNorm(Wrapper):
     max_norm: float
 
     def check(self) -> None:
-        """The norm is above 0."""
+        """Check that the norm is above 0."""
         check_number("ClipByGlobalNorm", "max_norm", self.max_norm, low=0, high=INFINITY)
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """The inner update with clipped gradients."""
+        """Apply the inner update to the clipped gradients."""
         return updated(self.optimizer, params, clip_by_global_norm(grads, self.max_norm), moments, step)
 
 
@@ -107,12 +107,13 @@ class ClipByGlobalNorm(Wrapper):
 class WeightDecay(Wrapper):
     """An optimizer with decoupled weight decay: first ``p * (1 - rate * weight_decay)``, for fields of type ``Weight``.
 
-    ``rate`` is the inner optimizer's. Around ``Adam`` it is ``AdamW``. PyTorch's other optimizers add ``weight_decay *
-    p`` to the gradient of every parameter instead: for plain SGD, and if all is decayed, that is the same.
+    ``rate`` is the inner optimizer's learning rate. Around ``Adam``, this is ``AdamW``. PyTorch's optimizers other than
+    ``AdamW`` add ``weight_decay * p`` to the gradient of every parameter. For plain SGD, that is the same if every
+    parameter is decayed.
 
     Args:
-        optimizer: What updates.
-        weight_decay: 0 or more.
+        optimizer: The inner optimizer.
+        weight_decay: A number that is 0 or more.
 
     Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
 
@@ -125,15 +126,15 @@ class WeightDecay(Wrapper):
     weight_decay: float
 
     def check(self) -> None:
-        """The decay is 0 or more, and the inner optimizer says its rate."""
+        """Check that the decay is 0 or more, that the inner optimizer has a rate, and that it does not accumulate."""
         check_number("WeightDecay", "weight_decay", self.weight_decay, low=0, high=INFINITY, closed=True)
         rated(self.optimizer, "WeightDecay")
         if any(isinstance(inner, Accumulation) for inner in chain(self.optimizer)):
             reason = "it would decay in steps without an update"
-            raise ConfigError(f"put WeightDecay inside of Accumulation; outside, {reason}", subject="WeightDecay")
+            raise ConfigError(f"put WeightDecay inside Accumulation; outside, {reason}", subject="WeightDecay")
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """The inner update of smaller weights."""
+        """Decay the weights, then apply the inner update."""
         kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
         check_tree("WeightDecay", params)
         return updated(self.optimizer, map_decayed(lambda w: w * kept, params), grads, moments, step)
@@ -141,14 +142,14 @@ class WeightDecay(Wrapper):
 
 @frozen
 class Accumulation(Wrapper):
-    """An optimizer that updates once in ``steps`` steps, with the mean of their gradients: a large batch in parts.
+    """An optimizer that updates once every ``steps`` steps, with the mean of their gradients: a large batch in parts.
 
-    In the steps between, the parameters stay. It keeps one moment, the sum so far. To the inner optimizer and its
-    schedule only updates count.
+    The parameters do not change in the other steps. The optimizer keeps one moment, the sum of the gradients so far.
+    The inner optimizer and its schedule count only the updates.
 
     Args:
-        optimizer: What updates.
-        steps: How many gradients make an update.
+        optimizer: The inner optimizer.
+        steps: The number of gradients in an update.
 
     Example:
         >>> import funcnet as fn
@@ -159,20 +160,20 @@ class Accumulation(Wrapper):
     steps: int
 
     def check(self) -> None:
-        """Steps are counted."""
+        """Check that steps is an int of at least 1."""
         check_count("Accumulation", "steps", self.steps)
 
     def rate(self, step: int, /) -> float:
-        """The inner optimizer's learning rate."""
+        """Return the inner optimizer's learning rate for the update that this step belongs to."""
         check_count("Accumulation", "step", step, low=0)
         return super().rate(step // self.steps)
 
     def init(self, params: N, /) -> Moments[N]:
-        """A sum of zero, and the inner moments."""
+        """Return a sum of zeros and the inner moments."""
         return Moments.of(sum=zeros_like(params)).around(super().init(params))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """A longer sum, or the inner update."""
+        """Add the gradients to the sum, and apply the inner update if the sum is complete."""
         check_moments("Accumulation", moments, ("sum",), around=True)
         check_count("Accumulation", "step", step, low=0)
         inner, count = moments.inner(), float(self.steps)
@@ -186,14 +187,14 @@ class Accumulation(Wrapper):
 
 @frozen
 class Averaging(Wrapper):
-    """An optimizer that also keeps a moving average of the parameters: ``averaged(state)`` is that network.
+    """An optimizer that also keeps a moving average of the parameters, which ``averaged(state)`` returns.
 
-    The average is exponential, ``a' = a + (1 - decay) * (p' - a)``, and after the first update ``p'`` itself, as in
-    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``. It is one moment, and changes no update.
+    The average is exponential, ``a' = a + (1 - decay) * (p' - a)``. After the first update, it is ``p'`` itself, as in
+    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``. It is one moment and does not affect the updates.
 
     Args:
-        optimizer: What updates.
-        decay: What stays of the average in a step.
+        optimizer: The inner optimizer.
+        decay: The fraction of the average that each step keeps.
 
     Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on Control and
     Optimization 30 (1992), for averages of parameters.
@@ -207,15 +208,15 @@ class Averaging(Wrapper):
     decay: float = 0.999
 
     def check(self) -> None:
-        """The decay is a share."""
+        """Check that the decay is from 0 to below 1."""
         check_number("Averaging", "decay", self.decay, low=0, high=1, closed=True)
 
     def init(self, params: N, /) -> Moments[N]:
-        """The parameters, and the inner moments."""
+        """Return the parameters as the average, and the inner moments."""
         return Moments.of(average=params).around(super().init(params))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """The inner update, and the average after it."""
+        """Apply the inner update, then update the average."""
         check_moments("Averaging", moments, ("average",), around=True)
         check_count("Averaging", "step", step, low=0)
         fresh = float(1.0 - self.decay)
@@ -228,7 +229,7 @@ class Averaging(Wrapper):
 
 
 def chain(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """An optimizer and all inside of it, from the outer to the inner."""
+    """Yield an optimizer and all optimizers inside it, from the outermost to the innermost."""
     yield optimizer
     while isinstance(optimizer, Wrapper):
         optimizer = optimizer.optimizer
@@ -236,10 +237,10 @@ def chain(optimizer: Optimizer) -> Iterator[Optimizer]:
 
 
 def average_in(optimizer: Optimizer, moments: Moments[N], subject: str) -> N | None:
-    """The averaged network among an optimizer's moments; None if none is kept.
+    """Return the averaged network among an optimizer's moments, or None if the optimizer does not keep an average.
 
     Raises:
-        StructureError: If it should be there and is not.
+        StructureError: If the optimizer keeps an average but the moments do not contain it.
     """
     prefix = ""
     for each in chain(optimizer):

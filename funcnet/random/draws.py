@@ -1,7 +1,7 @@
-"""Random numbers from a key: uniform, normal, permutation. The same key gives the same bits, for ever.
+"""Random numbers from a key: uniform numbers, normal numbers, permutations. A key's bits never change.
 
-Nothing here follows NumPy's ``Generator``, whose streams may change between releases, or libm, whose last bits depend
-on the CPU. The words come from the Philox bit generator, and everything after them is IEEE arithmetic.
+This module uses neither NumPy's ``Generator``, whose streams may change between releases, nor libm, whose last bits
+depend on the CPU. The words come from the Philox bit generator. All later steps are IEEE arithmetic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from funcnet.tracing import whole
 
 @whole
 def words(key: Key, count: int) -> NDArray[np.uint64]:
-    """``count`` random 64-bit words: Philox4x64-10 seeded by ``SeedSequence(key.seed, spawn_key=key.path)``.
+    """Draw ``count`` random 64-bit words from Philox4x64-10, seeded by ``SeedSequence(key.seed, spawn_key=key.path)``.
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
@@ -37,7 +37,7 @@ def words(key: Key, count: int) -> NDArray[np.uint64]:
 
 
 def _size(subject: str, shape: object) -> int:
-    """The number of elements of a shape, which is checked."""
+    """Check a shape, and return its number of elements."""
     if not isinstance(shape, tuple):
         raise ConfigError(f"shape must be a tuple of sizes, got {shape!r:.80}", subject=subject)
     for size in cast("tuple[object, ...]", shape):
@@ -48,7 +48,7 @@ def _size(subject: str, shape: object) -> int:
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Uniform in [0, 1): the upper 53 bits of each word.
+    """Draw uniform numbers in [0, 1): the upper 53 bits of each word.
 
     Example:
         >>> uniform(Key(42), (2,))
@@ -58,7 +58,7 @@ def uniform(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def permutation(key: Key, count: int) -> NDArray[np.intp]:
-    """A random order of ``range(count)``: the stable argsort of ``count`` words.
+    """Draw a random order of ``range(count)``: the stable argsort of ``count`` words.
 
     Example:
         >>> permutation(Key(42), 5)
@@ -69,10 +69,10 @@ def permutation(key: Key, count: int) -> NDArray[np.intp]:
 
 @whole
 def normal(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Standard normal: the inverse distribution function of a uniform number in (0, 1) with 52 bits.
+    """Draw standard normal numbers: the inverse distribution function of 52-bit uniform numbers in (0, 1).
 
     Source: Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37 (1988),
-    routine PPND16, with a logarithm of our own.
+    routine PPND16, with funcnet's own logarithm.
 
     Example:
         >>> normal(Key(42), (2,))

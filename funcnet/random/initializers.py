@@ -1,10 +1,10 @@
-"""How a weight begins: functions ``(key, shape, dtype) -> array``.
+"""Weight initializers: functions ``(key, shape, dtype) -> array``.
 
-A weight of shape (..., I, O) has ``fan_in`` = I and ``fan_out`` = O, each times the sizes in front (a kernel's window).
-The draws are permanent: IEEE operations in a fixed order, whatever arithmetic is in force.
+A weight of shape (..., I, O) has ``fan_in`` = I and ``fan_out`` = O, each multiplied by the preceding sizes (a kernel's
+window). The draws never change: they are IEEE operations in a fixed order, whichever arithmetic is in force.
 
-How a fully connected layer of I inputs and O outputs begins by default, U(a) being uniform from -a to a, and N(v)
-normal with variance v (in brackets funcnet's ``init=`` that draws from the same distribution):
+The table shows the default initialization of a fully connected layer with I inputs and O outputs. U(a) is uniform from
+-a to a, and N(v) is normal with variance v. Parentheses give the ``init=`` in funcnet with the same distribution:
 
 =========================  ====================================================  ====================
 library                    weight                                                bias
@@ -16,10 +16,10 @@ scikit-learn ``MLP...``    U(sqrt(6 / (I + O))) (``glorot_uniform``)            
 ... with ``"logistic"``    U(sqrt(2 / (I + O)))                                  U(sqrt(2 / (I + O)))
 =========================  ====================================================  ====================
 
-The normal initializers' tails are whole, as PyTorch's are; Keras' are cut off at two standard deviations and widened to
-the same variance. For I = O PyTorch's default weights have a third of the variance of funcnet's, Keras' and
-scikit-learn's: a learning rate from there may not fit here. ``dense(..., init=...)`` draws the weight; for a drawn
-bias give the record another: ``evolve(layer, bias=...)``.
+The normal initializers have full tails, as in PyTorch. Keras truncates the tails at two standard deviations and
+rescales to the same variance. For I = O, PyTorch's default weights have a third of the variance of those of funcnet,
+Keras and scikit-learn, so a learning rate tuned for PyTorch may not fit funcnet. ``dense(..., init=...)`` draws the
+weight. To use a drawn bias, too, replace it in the record: ``evolve(layer, bias=...)``.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from funcnet.random.draws import normal, uniform
 from funcnet.random.keys import Key, check_key
 
 Initializer: TypeAlias = Callable[[Key, tuple[int, ...], np.dtype[np.floating]], Array]
-"""``(key, shape, dtype) -> array``, a pure function."""
+"""A pure function ``(key, shape, dtype) -> array``."""
 
 # ------------------------------------------------------------------------------------------ scaled by the fans
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """How many inputs an output sees, and how many outputs an input reaches.
+    """Return the number of inputs that an output depends on, and the number of outputs that an input affects.
 
     Example:
         >>> fans((784, 100)), fans((5, 5, 1, 6))
@@ -56,7 +56,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def glorot_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Normal with variance ``2 / (fan_in + fan_out)``: Glorot's, also called Xavier's, as in the post.
+    """Draw from a normal distribution with variance ``2 / (fan_in + fan_out)``: Glorot (or Xavier), as in the post.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
     AISTATS 2010.
@@ -70,7 +70,9 @@ def glorot_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]
 
 
 def glorot_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Uniform with variance ``2 / (fan_in + fan_out)``: up to ``sqrt(6 / (fan_in + fan_out))`` from 0.
+    """Draw from a uniform distribution with variance ``2 / (fan_in + fan_out)``: Glorot (or Xavier).
+
+    The limit is ``sqrt(6 / (fan_in + fan_out))``.
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
     AISTATS 2010, equation 16.
@@ -84,7 +86,7 @@ def glorot_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating
 
 
 def he_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Normal with variance ``2 / fan_in``: He's, also called Kaiming's, for layers before a ReLU.
+    """Draw from a normal distribution with variance ``2 / fan_in``: He (or Kaiming), for layers before a ReLU.
 
     Source: He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
 
@@ -97,7 +99,7 @@ def he_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) ->
 
 
 def he_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Uniform with variance ``2 / fan_in``: up to ``sqrt(6 / fan_in)`` from 0.
+    """Draw from a uniform distribution with variance ``2 / fan_in``. The limit is ``sqrt(6 / fan_in)``.
 
     Source: He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015, for the variance.
 
@@ -110,7 +112,7 @@ def he_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -
 
 
 def lecun_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Normal with variance ``1 / fan_in``, which keeps the variance of what passes through.
+    """Draw from a normal distribution with variance ``1 / fan_in``, so that outputs keep the variance of the inputs.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.6.
 
@@ -123,7 +125,7 @@ def lecun_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating])
 
 
 def lecun_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Uniform with variance ``1 / fan_in``: up to ``sqrt(3 / fan_in)`` from 0.
+    """Draw from a uniform distribution with variance ``1 / fan_in``. The limit is ``sqrt(3 / fan_in)``.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.6.
 
@@ -136,9 +138,10 @@ def lecun_uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]
 
 
 def pytorch_default(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Uniform with variance ``1 / (3 fan_in)``, up to ``1 / sqrt(fan_in)`` from 0: the weights of PyTorch's ``Linear``.
+    """Draw from the uniform distribution of the weights of PyTorch's ``Linear``, with limit ``1 / sqrt(fan_in)``.
 
-    There it is called ``kaiming_uniform_(a=sqrt(5))``; the draws are funcnet's. PyTorch draws the bias likewise.
+    The variance is ``1 / (3 fan_in)``. PyTorch calls the distribution ``kaiming_uniform_(a=sqrt(5))``, and it draws the
+    bias from the same distribution. The numbers come from funcnet's own generator.
 
     Source: PyTorch, ``torch.nn.Linear.reset_parameters``.
 
@@ -155,7 +158,7 @@ def _normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], vari
 
 
 def _uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], variance: float) -> Array:
-    """A uniform number up to ``limit`` from 0 has the variance ``limit**2 / 3``."""
+    """Draw uniform numbers: a uniform distribution from ``-limit`` to ``limit`` has the variance ``limit**2 / 3``."""
     return lock(((2 * uniform(key, shape) - 1) * np.sqrt(3 * variance)).astype(dtype))
 
 
@@ -163,12 +166,13 @@ def _uniform(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], var
 
 
 def orthogonal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """A random matrix (fan_in, O) with orthonormal columns, or rows if they are fewer; all such are equally likely.
+    """Draw a random matrix (fan_in, O) with orthonormal columns, or orthonormal rows if there are fewer rows.
 
-    Sizes in front of the last count as one, as in Keras. Its first column is a random direction ``x / |x|``. The others
-    are those of a smaller such matrix, below a row of zeros, mirrored by the reflection that takes the first axis to
-    the line of x. So the columns are made from the last to the first: column k is x of length n - k, and mirrors what
-    stands on its right. A reflection is ``z - v (v . z) 2 / (v . v)`` with ``v = x + sign(x[0]) |x| e``.
+    All such matrices are equally likely. The sizes before the last are multiplied to one, as in Keras. The first column
+    is a random direction ``x / |x|``. The other columns are those of a smaller such matrix below a row of zeros,
+    reflected by the reflection that maps the first axis to the line of x. The columns are therefore computed from the
+    last to the first: column k has an x of length n - k and reflects the columns to its right. The reflection is
+    ``z - v (v . z) 2 / (v . v)`` with ``v = x + sign(x[0]) |x| e``.
 
     Source: Stewart, "The efficient generation of random orthogonal matrices with an application to condition
     estimators", SIAM Journal on Numerical Analysis 17 (1980); Saxe, McClelland and Ganguli, "Exact solutions to the
@@ -187,7 +191,7 @@ def orthogonal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -
 
 
 def _orthonormal_columns(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Column k of z from row k on is the x of column k."""
+    """Build the columns from z: the elements of column k of z from row k to the last are the x of column k."""
     q = np.zeros_like(z)
     for k in range(z.shape[1] - 1, -1, -1):
         v = z[k:, k].copy()
@@ -201,7 +205,7 @@ def _orthonormal_columns(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _total(a: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of the rows, which it writes over: the lower half is added to the upper until one row is left."""
+    """Sum the rows in place: add the lower half to the upper half until one row is left."""
     count = len(a)
     while count > 1:
         half = count // 2
@@ -215,7 +219,7 @@ def _total(a: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def zeros(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-    """Zeros, of any shape: for biases.
+    """Return zeros of any shape, such as a bias.
 
     Example:
         >>> zeros(Key(0), (2,), np.dtype(np.float32))
@@ -227,7 +231,7 @@ def zeros(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Arr
 
 @frozen
 class Constant:
-    """An initializer that fills with one number; ``constant`` makes it."""
+    """An initializer that fills an array with one number. Use ``constant`` to make one."""
 
     value: float
 
@@ -235,7 +239,7 @@ class Constant:
         check_number("constant", "value", self.value, low=-math.inf, high=math.inf)
 
     def __call__(self, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
-        """The number everywhere, in any shape."""
+        """Return an array of any shape that is filled with the number."""
         _check("constant", key, shape, dtype, axes=1)
         largest = float(np.finfo(dtype).max)
         check_number("constant", f"value in {np.dtype(dtype)}", self.value, low=-largest, high=largest)
@@ -243,10 +247,10 @@ class Constant:
 
 
 def constant(value: float) -> Constant:
-    """An initializer that fills an array of any shape with one finite number.
+    """Make an initializer that fills an array of any shape with one finite number.
 
     Raises:
-        ConfigError: If the value is no finite number.
+        ConfigError: If the value is not a finite number.
 
     Example:
         >>> constant(0.1)(Key(0), (2,), np.dtype(np.float64))
@@ -261,7 +265,7 @@ def constant(value: float) -> Constant:
 def _check(subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], *, axes: int = 2) -> None:
     check_key(subject, key)
     if not isinstance(shape, tuple) or len(shape) < axes:
-        wanted = "(..., I, O)" if axes == 2 else "of one axis or more"
+        wanted = "(..., I, O)" if axes == 2 else "of at least one axis"
         raise ConfigError(f"shape must be a tuple {wanted}, got {shape!r}", subject=subject)
     for size in shape:
         check_count(subject, "a size in shape", size)

@@ -1,7 +1,7 @@
-"""Keys: randomness as a value. A key names a stream of random numbers; it is never used up.
+"""Keys: randomness as a value. A key names a stream of random numbers and is never used up.
 
-``key.child(...)`` names another, independent stream. The path is NumPy's ``SeedSequence`` spawn key, so streams do not
-overlap; what is drawn from a key is in ``draws.py``.
+``key.child(...)`` names a different, independent stream. The path is the spawn key of NumPy's ``SeedSequence``, so
+streams do not overlap. ``draws.py`` has the functions that draw from a key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Key:
 
     Args:
         seed: An int from 0 to 2**64 - 1.
-        path: Where this key stands below the seed; use ``child`` to make it.
+        path: The position of this key below the seed. Use ``child`` to extend it.
 
     Example:
         >>> key = Key(42)
@@ -45,9 +45,9 @@ class Key:
 
     @whole
     def child(self, *path: SupportsIndex | str) -> Key:
-        """The key below this one: each part an int from 0 to 2**32 - 1, or a string.
+        """Return a key below this one. Each part of the path is an int from 0 to 2**32 - 1, or a string.
 
-        A string stands for the first 4 bytes, big-endian, of the SHA-256 of its UTF-8.
+        A string is converted to the first 4 bytes, big-endian, of the SHA-256 of its UTF-8 encoding.
 
         Raises:
             ConfigError: If a part is neither.
@@ -71,12 +71,12 @@ def _part(part: SupportsIndex | str) -> int:
             raise ConfigError(f"a part of a path must be text, got {part!r}", subject="Key") from None
     try:
         return _check_part(part if isinstance(part, bool) else index(part))
-    except TypeError:  # no whole number
+    except TypeError:  # not an integer
         return _check_part(part)
 
 
 def _check_part(part: object) -> int:
-    # NumPy spells (2**32,) and (0, 1) alike, so a larger int would not be a name of its own.
+    # NumPy's SeedSequence encodes (2**32,) and (0, 1) alike, so a larger int would not be a unique name.
     if type(part) is not int or not 0 <= part < 2**32:
         wanted = "a string or an int from 0 to 2**32 - 1"
         raise ConfigError(f"a part of a path must be {wanted}, got {part!r}", subject="Key")
@@ -87,7 +87,7 @@ def check_key(subject: str, key: object) -> None:
     """Check that a setting is a key.
 
     Raises:
-        ConfigError: Says what it got.
+        ConfigError: If it is not.
     """
     if not isinstance(key, Key):
         fix = f"; use Key({key})" if type(key) is int else ""

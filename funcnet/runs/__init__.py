@@ -1,1 +1,1 @@
-"""How a run is kept and proved: files, fingerprints, audits."""
+"""How is a run kept and proved? Checkpoints, fingerprints and audits."""

@@ -1,8 +1,8 @@
-"""Runs that can be audited: training that leaves a chain of hashes, a row an epoch, and checkpoints.
+"""Auditable runs: training that records a chain of hashes, one row per epoch, and checkpoints.
 
-A directory holds ``rows.jsonl`` and checkpoints. A row's hash covers the row before it, so that no row can be changed,
-left out or put elsewhere without a trace. What computed it, an ``Environment``, stands beside the hash, not in it: in
-portable arithmetic a run has the same hashes on every machine.
+A directory holds ``rows.jsonl`` and the checkpoints. Each row's hash covers the previous row, so changing, removing
+or moving a row leaves a trace. The ``Environment`` that computed a row appears next to the hash but is not part of
+it: in portable arithmetic, a run has the same hashes on every machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ S = TypeVar("S")
 B = TypeVar("B")
 
 Data: TypeAlias = Callable[[int], Iterable[B]]
-"""The batches of an epoch, by its number."""
+"""A function from an epoch's number to its batches."""
 
 ROWS: Final = "rows.jsonl"
 LONGEST_ROW: Final = 2**16
@@ -40,18 +40,18 @@ LONGEST_ROW: Final = 2**16
 
 @frozen
 class RunRow:
-    """What an epoch leaves in the chain; the first row is the state before the first epoch, and has no number.
+    """The record of one epoch in the chain. The first row describes the initial state and has no epoch number.
 
     Args:
-        epoch: Its number.
-        steps: How many batches it had.
-        previous: The hash of the row before.
+        epoch: The epoch's number.
+        steps: The number of batches.
+        previous: The hash of the previous row.
         state: The state's fingerprint after the epoch.
-        data: The fingerprint of the batches, as they were fed.
+        data: The fingerprint of the batches, in the order of training.
         settings: The step's fingerprint.
-        arithmetic: What it was computed in.
-        environment: What computed it, for the reader; no part of the hash.
-        hash: Of all the others.
+        arithmetic: The arithmetic that computed the epoch.
+        environment: The environment that computed it, for the reader; not part of the hash.
+        hash: The hash of all other fields.
     """
 
     epoch: int | None
@@ -65,7 +65,7 @@ class RunRow:
     hash: str = ""
 
     def sealed(self) -> RunRow:
-        """The row with its hash."""
+        """Return the row with its hash."""
         return attrs.evolve(self, hash=fingerprint(attrs.evolve(self, environment="", hash="")))
 
 
@@ -74,17 +74,17 @@ register_name(RunRow, "funcnet.RunRow")
 
 @frozen
 class Run:
-    """The rows of an audited run and the directory that has its checkpoints; see ``load_run``."""
+    """The rows of an audited run, and the directory with its checkpoints; see ``load_run``."""
 
     directory: Path
     rows: tuple[RunRow, ...]
 
     def checkpoint(self, position: int) -> Path:
-        """Where the state after a row is kept, if it is."""
+        """Return the path of the checkpoint after a row; the file may be missing."""
         return self.directory / _checkpoint_name(self.rows[position].epoch)
 
     def position(self, epoch: int) -> int:
-        """The position of an epoch's row.
+        """Return the position of an epoch's row.
 
         Raises:
             ConfigError: If the run has no such epoch.
@@ -111,22 +111,22 @@ def audited_train(
     epochs: Iterable[int],
     every: int = 1,
 ) -> Iterator[tuple[S, EpochLog]]:
-    """``train``, leaving a row an epoch and a checkpoint every so many in a directory. The bits are ``train``'s.
+    """Run ``train`` and write a row per epoch, and regular checkpoints, to a directory. The bits are ``train``'s.
 
-    A directory that has rows is gone on with: the state must be the one of its last row. A row is on disk before the
-    next epoch begins; a crash loses the epoch it interrupts.
+    In a directory that already has rows, the run resumes: the state must be that of the last row. A row is on disk
+    before the next epoch begins; a crash loses only the epoch that it interrupts.
 
     Args:
-        directory: Made if it is not there.
-        step: What an epoch folds; a step of your own needs ``register_name``.
+        directory: The directory, which is created if it does not exist.
+        step: The step that each epoch folds over its batches; your own step needs ``register_name``.
         state: A network or a ``TrainState``.
-        data: The batches of an epoch, by its number.
-        epochs: The epochs' numbers, rising.
-        every: Keep a checkpoint after so many epochs, counted from epoch 0; the start is always kept.
+        data: A function from an epoch's number to its batches.
+        epochs: The epochs' numbers, in increasing order.
+        every: The number of epochs between checkpoints, counted from epoch 0; the initial state is always kept.
 
     Raises:
-        ConfigError: If something has no name, an epoch is in the rows already, or a setting is none.
-        StructureError: If the state is not the one that the directory's run ended in.
+        ConfigError: If something has no name, an epoch is already in the rows, or a setting is invalid.
+        StructureError: If the state is not the final state of the run in the directory.
         CheckpointError: If the rows in the directory are not a chain.
 
     Example:
@@ -158,37 +158,46 @@ def audited_train(
         save(home / _checkpoint_name(None), cast("Any", state))
         last = RunRow(None, 0, "", fingerprint(state), "", settings, in_force(), computed_by).sealed()
         _append(home / ROWS, last)
-    return _audited(home, step, state, data, numbers, every, last, in_force(), settings)
+    return _audited(step, state, data, last, _Settings(home, tuple(numbers), every, in_force(), settings))
 
 
-def _audited(  # noqa: PLR0917  # what a generator keeps
-    home: Path,
-    step: Step[S, B],
-    state: S,
-    data: Data[B],
-    numbers: list[int],
-    every: int,
-    last: RunRow,
-    arithmetic: Name,
-    settings: str,
+@frozen
+class _Settings:
+    """The checked settings of one call of ``audited_train``; ``step`` is the fingerprint of the step."""
+
+    home: Path
+    numbers: tuple[int, ...]
+    every: int
+    arithmetic: Name
+    step: str
+
+
+def _audited(
+    step: Step[S, B], state: S, data: Data[B], last: RunRow, settings: _Settings
 ) -> Iterator[tuple[S, EpochLog]]:
-    for number in numbers:
-        with using(arithmetic):
+    for number in settings.numbers:
+        with using(settings.arithmetic):
             batches = Hashed(data(number))
             state, log = train_epoch(step, state, batches)
             computed_by = str(environment())
-        if (number + 1) % every == 0:
-            save(home / _checkpoint_name(number), cast("Any", state))
-        after = fingerprint(state)
+        if (number + 1) % settings.every == 0:
+            save(settings.home / _checkpoint_name(number), cast("Any", state))
         last = RunRow(
-            number, len(log.losses), last.hash, after, batches.digest(), settings, arithmetic, computed_by
+            epoch=number,
+            steps=len(log.losses),
+            previous=last.hash,
+            state=fingerprint(state),
+            data=batches.digest(),
+            settings=settings.step,
+            arithmetic=settings.arithmetic,
+            environment=computed_by,
         ).sealed()
-        _append(home / ROWS, last)
+        _append(settings.home / ROWS, last)
         yield state, log
 
 
 class Hashed(Iterable[B]):
-    """Batches that are hashed as they go by."""
+    """An iterable of batches that hashes each batch as it passes."""
 
     def __init__(self, batches: Iterable[B]) -> None:
         check_iterable("audited_train", "data's batches", batches)
@@ -201,19 +210,19 @@ class Hashed(Iterable[B]):
             yield batch
 
     def digest(self) -> str:
-        """The hash of the batches that went by."""
+        """Return the hash of the batches so far."""
         return self._digest.hexdigest()
 
 
 def _check_going_on(last: RunRow, state: object, numbers: list[int]) -> None:
     if fingerprint(state) != last.state:
         after = "the start" if last.epoch is None else f"epoch {last.epoch}"
-        fix = "load the state that the run ended in, or give another directory"
-        raise StructureError(f"state is not the one after {after}; {fix}", subject="audited_train")
+        fix = "load the state that the run ended with, or use another directory"
+        raise StructureError(f"state is not the run's state after {after}; {fix}", subject="audited_train")
     first = -1 if last.epoch is None else last.epoch
     if numbers and numbers[0] <= first:
         fix = f"range({first + 1}, ...)"
-        raise ConfigError(f"the run has epochs up to {first} already; use epochs={fix}", subject="audited_train")
+        raise ConfigError(f"the run already has epochs up to {first}; use epochs={fix}", subject="audited_train")
 
 
 def _append(path: Path, row: RunRow) -> None:
@@ -232,13 +241,13 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def load_run(directory: Filename) -> Run:
-    """Read the rows of an audited run, and check that they are one chain.
+    """Read the rows of an audited run, and check that they form a single chain.
 
-    A last line without its end is what a crash leaves, and is left out.
+    An incomplete last line, which a crash can leave, is ignored.
 
     Raises:
-        CheckpointError: If a row was changed, left out or put elsewhere; says which.
-        OSError: If there are no rows to read.
+        CheckpointError: If a row was changed, removed or moved; the message has the line.
+        OSError: If the rows cannot be read.
 
     Example:
         >>> import tempfile, funcnet as fn
@@ -256,7 +265,7 @@ def load_run(directory: Filename) -> Run:
             row = _row(line)
             sealed = row.sealed()
         except (ValueError, TypeError, RecursionError):
-            raise CheckpointError(f"line {position + 1} is no row", subject=str(home / ROWS)) from None
+            raise CheckpointError(f"line {position + 1} is not a row", subject=str(home / ROWS)) from None
         if sealed.hash != row.hash:
             reason = "was changed: its hash is not that of its content"
         elif row.previous != (rows[-1].hash if rows else ""):
@@ -265,12 +274,12 @@ def load_run(directory: Filename) -> Run:
             raise CheckpointError(f"line {position + 1} {reason}", subject=str(home / ROWS))
         rows.append(row)
     if not rows:
-        raise CheckpointError("it has no row", subject=str(home / ROWS))
+        raise CheckpointError("it has no rows", subject=str(home / ROWS))
     return Run(home, tuple(rows))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file; one that is too long for a row is cut, and the last is left out if it has no end."""
+    """The lines of a file. A line that is too long for a row is cut; an incomplete last line is skipped."""
     with path.open("rb") as file:
         while line := file.readline(LONGEST_ROW):
             if line.endswith(b"\n") or len(line) == LONGEST_ROW:

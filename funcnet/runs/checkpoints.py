@@ -1,8 +1,8 @@
-"""Checkpoints: a network or a whole run's state in one file, in the safetensors layout, written and read strictly.
+"""Checkpoints: a network or a whole run's state in one safetensors file, written and read strictly.
 
-A file is a little-endian uint64, the header's length; the header, JSON; and the arrays' bytes. The header has each
-array's dtype, shape and offsets, and as ``__metadata__`` the value's structure, where it was made, and a SHA-256 of
-everything else in the file.
+A file consists of a little-endian uint64, the header's length; the header, as JSON; and the arrays' bytes. The header
+has the dtype, shape and offsets of each array. Its ``__metadata__`` has the value's structure, the environment that
+wrote it, and a SHA-256 of the rest of the file.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
@@ -58,19 +58,19 @@ V = TypeVar("V")
 
 
 def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]]) -> None:
-    """Write a network, a run's state, or a fit to a file. Whatever happens, the path holds the old file or the new one.
+    """Write a network, a run's state, or a fit to a file. If writing fails, the path still holds the old file.
 
-    The safetensors library of any framework opens the file and finds each array under its path, such as
+    Any framework's safetensors library opens the file and finds each array under its path, such as
     ``params.2.net.0.weight``.
 
     Args:
-        path: Where; a file that is there is replaced, and keeps its permissions.
+        path: The file's path. An existing file is replaced and keeps its permissions.
         value: A network; a ``TrainState``: parameters, optimizer, moments, step and key; or a ``Fit`` of either.
 
     Raises:
-        ConfigError: If something in it is not registered; says what, where and what to do.
-        StructureError: If it is no network, or the moments do not fit the parameters.
-        CheckpointError: If an array is empty, or the structure too large for a file.
+        ConfigError: If something in the value is not registered; the message says what, where, and how to fix it.
+        StructureError: If the value is not a network, or the moments do not fit the parameters.
+        CheckpointError: If an array is empty, or the structure is too large for a file.
         OSError: If the file cannot be written.
 
     Example:
@@ -94,7 +94,7 @@ def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]])
 
 
 def _ordered(arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
-    """Larger elements first, so that each array is aligned; then by name."""
+    """Sort larger elements first, so that each array is aligned; then by name."""
     return dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
 
 
@@ -109,7 +109,7 @@ def _header(structure: Node, arrays: dict[str, AnyArray]) -> Header:
         if not _NAME.fullmatch(name):
             raise CheckpointError(f"the path {name!r} must have at most 255 letters, digits, _ and dots; rename fields")
         if not 0 < array.ndim <= MAX_RANK or array.size == 0:
-            raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of at least 1, got {array.shape}")
+            raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {array.shape}")
         start, end = end, end + array.nbytes
         entry = {"dtype": _CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
         header[name] = entry
@@ -117,7 +117,7 @@ def _header(structure: Node, arrays: dict[str, AnyArray]) -> Header:
 
 
 def _encode(header: Header) -> bytes:
-    """The header as bytes, filled with spaces so that the arrays are aligned."""
+    """Encode the header, padded with spaces so that the arrays are aligned."""
     text = canonical(header)
     if len(text) > HEADER_LIMIT - 8:
         raise CheckpointError(f"a header must have at most {HEADER_LIMIT} bytes, got {len(text)}")
@@ -157,18 +157,18 @@ def _write(path: Path, parts: list[bytes | memoryview]) -> None:
 
 
 def _mode(path: Path) -> int | None:
-    """The permissions of the file that is replaced; it must be one that could be written."""
+    """Return the permissions of the file to be replaced, after checking that it is writable."""
     if not path.exists():
         return None
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise CheckpointError(f"{path} is no regular file", subject="save")
-    with path.open("r+b"):  # the system's own error for a directory, or for what may not be written
+        raise CheckpointError(f"{path} is not a regular file", subject="save")
+    with path.open("r+b"):  # raises the system's own error for a directory or a read-only file
         return stat.S_IMODE(mode) & 0o777
 
 
 def _sync(directory: Path) -> None:
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a directory cannot be opened
+    if hasattr(os, "O_DIRECTORY"):  # other systems cannot open a directory
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -186,21 +186,21 @@ def load(
 @overload
 def load(path: Filename, *, like: V, allow_nonfinite: bool = False) -> V: ...
 def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) -> object:
-    """Read what ``save`` wrote: exactly that value, or an error; its arrays are locked.
+    """Read a file written by ``save``: the result is exactly the saved value, with locked arrays, or an error.
 
-    Only registered records and functions are made, by their own constructors. No byte is taken on trust: a file that is
-    cut short, or in which any byte differs, is refused.
+    Only registered records and functions are created, through their own constructors. No byte is trusted: a file that
+    is cut short, or in which any byte differs, is refused.
 
     Args:
-        path: Where.
-        like: A value of the structure that is expected: record types, tuple lengths, shapes and dtypes. The result has
-            its static type.
-        allow_nonfinite: Accept NaN and infinities in arrays.
+        path: The file's path.
+        like: A value with the expected structure: record types, tuple lengths, shapes and dtypes. The result has its
+            static type.
+        allow_nonfinite: Accept NaN and infinity in arrays.
 
     Raises:
-        CheckpointError: If the file is no checkpoint, damaged, newer than this funcnet, holds something that is not
-            registered or numbers that are not finite; has the path and the reason.
-        StructureError: If the structure is not that of ``like``.
+        CheckpointError: If the file is not a checkpoint, is damaged or newer than this funcnet, or holds unregistered
+            names or numbers that are not finite; the message has the path and the reason.
+        StructureError: If the structure differs from that of ``like``.
         OSError: If the file cannot be read.
 
     Example:
@@ -229,7 +229,7 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
 
 @frozen
 class _Entry:
-    """What the header says of one array, checked; ``end`` is where its bytes end."""
+    """The checked header entry of one array; ``end`` is the end of its bytes."""
 
     dtype: np.dtype[np.floating]
     shape: tuple[int, ...]
@@ -237,12 +237,12 @@ class _Entry:
 
 
 def _read(file: IO[bytes]) -> tuple[Node, dict[str, Array]]:
-    """The structure and the arrays in a file, after every check of its form and its hash."""
+    """Read the structure and the arrays, with all checks of the file's form and hash."""
     size = os.fstat(file.fileno()).st_size
     text = _header_text(file, size)
     header = _check_header(_parse(text))
     if _encode(header) != text:
-        raise CheckpointError("its header is not in the one form that funcnet writes")
+        raise CheckpointError("its header is not in the form that funcnet writes")
     entries = _check_entries(header)
     expected = 8 + len(text) + max((entry.end for entry in entries.values()), default=0)
     if expected != size:
@@ -250,11 +250,11 @@ def _read(file: IO[bytes]) -> tuple[Node, dict[str, Array]]:
     arrays = {name: _read_array(file, entry) for name, entry in entries.items()}
     blank = _encode(_with_hash(header, _NO_HASH))
     if _hash(blank, map(raw, arrays.values())) != header[_METADATA]["sha256"]:
-        raise CheckpointError("its content does not have the SHA-256 that it says; the file is damaged")
+        raise CheckpointError("its content does not match its SHA-256; the file is damaged")
     said = header[_METADATA]["structure"].encode()
     structure = cast("Node", _parse(said))
     if canonical(structure) != said:
-        raise CheckpointError("its structure is not in the one form that funcnet writes")
+        raise CheckpointError("its structure is not in the form that funcnet writes")
     return structure, {name: lock(array) for name, array in arrays.items()}
 
 
@@ -262,9 +262,9 @@ def _header_text(file: IO[bytes], size: int) -> bytes:
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or not 2 <= length <= min(size - 8, HEADER_LIMIT):
-        limit = f"at most {HEADER_LIMIT} bytes that are there"
+        limit = f"at most {HEADER_LIMIT} bytes, all in the file"
         got = f"{length} in a file of {size}" if len(start) == 8 else f"a file of {size}"
-        raise CheckpointError(f"it is no checkpoint, or was cut: its header must have {limit}, got {got}")
+        raise CheckpointError(f"it is not a checkpoint, or it was cut: its header must have {limit}, got {got}")
     text = file.read(length)
     if len(text) != length:
         raise CheckpointError(f"its header must have {length} bytes, got {len(text)}")
@@ -272,10 +272,10 @@ def _header_text(file: IO[bytes], size: int) -> bytes:
 
 
 def _parse(text: bytes) -> object:
-    """JSON without duplicate keys, floats or long numbers.
+    """Parse JSON without duplicate keys, floats or long numbers.
 
     Raises:
-        CheckpointError: If it is not that.
+        CheckpointError: If the text is anything else.
     """
     try:
         return json.loads(
@@ -288,9 +288,9 @@ def _parse(text: bytes) -> object:
     except CheckpointError:
         raise
     except RecursionError:
-        raise CheckpointError("its header is nested too deep") from None
+        raise CheckpointError("its header is nested too deeply") from None
     except ValueError as error:
-        raise CheckpointError(f"it is no checkpoint, or damaged: its header is no JSON ({error})") from error
+        raise CheckpointError(f"it is not a checkpoint, or it is damaged: its header is not JSON ({error})") from error
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -309,11 +309,11 @@ def _short_int(digits: str) -> int:
 
 
 def _no_float(digits: str) -> object:
-    raise CheckpointError(f"its header has the number {digits:.40}, which is no int")
+    raise CheckpointError(f"its header has the number {digits:.40}, which is not an int")
 
 
 def _check_header(header: object) -> Header:
-    """Check that a header is an object whose metadata are funcnet's, of a version that can be read."""
+    """Check that a header is an object with funcnet's metadata, in a readable version."""
     found = cast("Header", header).get(_METADATA) if isinstance(header, dict) else None
     metadata = cast("dict[str, object]", found) if isinstance(found, dict) else {}
     version = metadata.get(_ENTRIES[0])
@@ -328,7 +328,7 @@ def _check_header(header: object) -> Header:
 
 
 def _check_entries(header: Header) -> dict[str, _Entry]:
-    """What a header says of arrays; their bytes must follow each other without holes, sorted as ``save`` sorts."""
+    """Check the header's array entries: their bytes must be contiguous, in the order in which ``save`` sorts them."""
     entries: dict[str, _Entry] = {}
     end = 0
     for name, said in header.items():
@@ -351,27 +351,27 @@ def _check_entry(name: str, said: object, start: int) -> _Entry:
         raise CheckpointError(f"{name} must have the dtype {' or '.join(_DTYPES)}, got {entry['dtype']!r:.80}")
     shape = _sizes(name, "shape", entry["shape"])
     if not 0 < len(shape) <= MAX_RANK or 0 in shape:
-        raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of at least 1, got {list(shape)!r:.80}")
+        raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {list(shape)!r:.80}")
     offsets = (start, start + math.prod(shape) * dtype.itemsize)
     if _sizes(name, "data_offsets", entry["data_offsets"]) != offsets:
-        wanted = f"{list(offsets)} to have {list(shape)} elements and no holes"
-        raise CheckpointError(f"{name} must have the offsets {wanted}, got {entry['data_offsets']!r:.80}")
+        wanted = f"{list(offsets)}, without gaps and for the shape {list(shape)}"
+        raise CheckpointError(f"{name} must have the data_offsets {wanted}, got {entry['data_offsets']!r:.80}")
     return _Entry(dtype, shape, offsets[1])
 
 
 def _sizes(name: str, what: str, sizes: object) -> tuple[int, ...]:
     items = cast("list[object]", sizes) if isinstance(sizes, list) else [None]
     if not all(type(item) is int and 0 <= item < 2**63 for item in items):
-        raise CheckpointError(f"{name} must have as {what} a list of ints in [0, 2**63), got {sizes!r:.80}")
+        raise CheckpointError(f"the {what} of {name} must be a list of ints in [0, 2**63), got {sizes!r:.80}")
     return tuple(cast("list[int]", items))
 
 
 def _read_array(file: IO[bytes], entry: _Entry) -> Array:
     array: Array = np.empty(entry.shape, entry.dtype)
     buffer = array.reshape(-1).view(np.uint8).data
-    count: int = file.readinto(buffer)  # type: ignore[attr-defined]  # a binary file has it
+    count: int = file.readinto(buffer)  # type: ignore[attr-defined]  # every binary file has readinto
     if count != len(buffer):
-        raise CheckpointError("it was cut while it was read")
+        raise CheckpointError("it was cut while it was being read")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -379,7 +379,7 @@ def _read_array(file: IO[bytes], entry: _Entry) -> Array:
 
 
 def _check_value(value: object, subject: str) -> object:
-    """Check that a value is a network, a state whose parts fit each other, or a fit of one of them."""
+    """Check that a value is a network, a consistent state, or a fit of either."""
     if isinstance(value, Fit):
         fitted = cast("Fit[object]", value)
         _check_fit(fitted, subject)
@@ -402,7 +402,7 @@ def _check_value(value: object, subject: str) -> object:
 
 
 def _with_names(value: object) -> object:
-    """What a file holds, where moments are a tuple of networks: their optimizer says the names."""
+    """Restore the names of moments, which a file holds as a tuple of networks, from their optimizer."""
     if isinstance(value, Fit):
         fitted = cast("Fit[object]", value)
         return attrs.evolve(fitted, state=_with_names(fitted.state), best=_with_names(fitted.best))
@@ -415,21 +415,22 @@ def _with_names(value: object) -> object:
     networks = cast("object", state.moments)
     found = len(cast("tuple[object, ...]", networks)) if isinstance(networks, tuple) else None
     if found != len(names):
-        reason = "a run goes on under the optimizer that it began with"
+        reason = "a run must continue with the optimizer that it began with"
         raise StructureError(f"moments must be {len(names)} networks, {names}, got {found}; {reason}", subject="load")
     return attrs.evolve(state, moments=Moments(names, cast("tuple[Network, ...]", networks)))
 
 
 def _check_fit(fitted: Fit[object], subject: str) -> None:
-    """Check that a fit has a loss and a value an epoch, and its best epoch among them."""
+    """Check that a fit has one loss and one value per epoch, and that its best epoch is one of them."""
     for name, numbers in (("losses", fitted.losses), ("values", fitted.values)):
         if type(numbers) is not tuple or not all(isinstance(number, int | float) for number in numbers):
             raise ConfigError(f"{name} must be a tuple of numbers, got {numbers!r:.80}", subject=subject)
     epochs = len(fitted.losses)
     if len(fitted.values) != epochs:
-        raise ConfigError(f"values must be {epochs}, one a loss, got {len(fitted.values)}", subject=subject)
+        raise ConfigError(f"values must have length {epochs}, one per loss, got {len(fitted.values)}", subject=subject)
     if epochs == 0 and fitted.best_epoch is not None:
-        raise ConfigError(f"best_epoch must be None before an epoch, got {fitted.best_epoch!r:.80}", subject=subject)
+        got = f"got {fitted.best_epoch!r:.80}"
+        raise ConfigError(f"best_epoch must be None before the first epoch, {got}", subject=subject)
     if epochs:
         check_count(subject, "best_epoch", fitted.best_epoch, low=0, high=epochs - 1)
     check_count(subject, "waited", fitted.waited, low=0)

@@ -17,7 +17,7 @@ _UNKNOWN: Final = "not checked"
 
 @frozen
 class Environment:
-    """What bits may depend on, in words; see ``environment``. "not checked" stands for what cannot be found out."""
+    """The factors that bits may depend on, in words; see ``environment``. "not checked" marks an unknown value."""
 
     python: str
     numpy: str
@@ -34,9 +34,9 @@ register_name(Environment, "funcnet.Environment")
 
 
 def environment() -> Environment:
-    """What computes here: versions, BLAS kernels and threads, NumPy's SIMD level, platform, arithmetic.
+    """Describe this process: versions, BLAS kernels and threads, NumPy's SIMD level, platform and arithmetic.
 
-    BLAS is looked at through threadpoolctl, which ``pip install funcnet[audit]`` installs.
+    BLAS is inspected with threadpoolctl, which ``pip install funcnet[audit]`` installs.
 
     Example:
         >>> import funcnet as fn
@@ -83,7 +83,7 @@ def _blas() -> tuple[str, str]:
 
 @cache
 def _simd() -> str:
-    """The SIMD levels that NumPy was built for and found here."""
+    """The SIMD levels that NumPy was built for and that this processor supports."""
     for name in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):
         try:
             module = import_module(name)

@@ -1,4 +1,4 @@
-"""Fingerprints: what a value is, to the last bit, in one SHA-256; and what computed it, as an ``Environment``."""
+"""Fingerprints: one SHA-256 that identifies a value to the last bit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _VERSION: Final = b"funcnet fingerprint 1\n"
 
 
 def fingerprint(value: object) -> str:
-    """The SHA-256 of a value, 64 hexadecimal digits: the same for the same value on every machine, in every process.
+    """Return the SHA-256 of a value, 64 hexadecimal digits: equal for equal values on every machine, in every process.
 
     Args:
         value: A network, a ``TrainState``, a step, a key, a batch, an array, a number, a string, or a tuple of values.
 
     Returns:
-        A hash of types, names, settings, dtypes, shapes and every bit of every array. Memory order, byte order and a
-        NaN's sign in a setting are no part of it.
+        A hash of types, names, settings, dtypes, shapes and every bit of every array. Memory order, byte order and the
+        sign of a NaN in a setting do not affect it.
 
     Raises:
-        ConfigError: If something in it has no name, such as a lambda; says what, where and what to do.
+        ConfigError: If something in the value has no name, such as a lambda; the message says what, where, and the fix.
 
     Example:
         >>> import funcnet as fn

@@ -1,4 +1,4 @@
-"""Audits: replay a part of a run and compare its bytes; find where two runs part."""
+"""Audits: replay part of a run and compare its bytes; find where two runs diverge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ B = TypeVar("B")
 
 
 def _nearest(run: Run, position: int) -> int:
-    """The last row up to this one whose state is kept."""
+    """Return the position of the last row, at or before this one, that has a checkpoint."""
     for candidate in range(position, -1, -1):
         if run.checkpoint(candidate).exists():
             return candidate
@@ -44,7 +44,7 @@ def _state_at(run: Run, position: int) -> Any:
 
 @frozen
 class Recheck:
-    """What ``recheck`` compared, and the first thing that differs, if any; true if it passed."""
+    """The comparison of ``recheck``, and its first difference, if any; true if there is no difference."""
 
     epochs: tuple[int, ...]
     replayed_from: str
@@ -52,7 +52,7 @@ class Recheck:
 
     @property
     def passed(self) -> bool:
-        """Whether all bytes are the same."""
+        """Whether all bytes are equal."""
         return not self.difference
 
     def __bool__(self) -> bool:
@@ -64,20 +64,20 @@ class Recheck:
 
 
 def recheck(run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[B]) -> Recheck:
-    """Replay some epochs of a run from the nearest checkpoint before them, and compare the bytes.
+    """Replay some epochs of a run from the nearest earlier checkpoint, and compare the bytes.
 
     Args:
-        run: What ``load_run`` read.
-        segment: Epochs' numbers, such as ``range(3, 6)``.
+        run: The result of ``load_run``.
+        segment: The epochs' numbers, such as ``range(3, 6)``.
         step: The run's step.
         data: The run's data.
 
     Returns:
-        What was compared, and the first difference: in the step, the batches, the states or the checkpoints.
+        The epochs compared, and the first difference: in the step, the batches, the states or the checkpoints.
 
     Raises:
-        ConfigError: If the run has no such epoch, or something is none of these.
-        CheckpointError: If the checkpoint to begin from is damaged, or there is none.
+        ConfigError: If the run has no such epoch, or an argument has the wrong type.
+        CheckpointError: If the starting checkpoint is damaged or missing.
 
     Example:
         See ``examples/resume.py``.
@@ -88,7 +88,7 @@ def recheck(run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[
     check_callable("recheck", "data", data)
     epochs = tuple(segment)
     if not epochs:
-        raise ConfigError("segment has no epoch", subject="recheck")
+        raise ConfigError("segment must have at least one epoch", subject="recheck")
     positions = [run.position(epoch) for epoch in epochs]
     begin = _nearest(run, min(positions) - 1)
     state, difference = _state_at(run, begin), ""
@@ -128,14 +128,14 @@ def _replay(run: Run, position: int, state: Any, step: Step[Any, B], data: Data[
 
 @frozen
 class Divergence:
-    """Where two runs part, and in what.
+    """The point where two runs diverge, and the field that differs.
 
     Args:
-        epoch: The first epoch that is not the same; None if the runs begin differently.
-        step: The first step of that epoch, from 0; None where no step was replayed.
+        epoch: The first epoch that differs; None if the runs differ at the start.
+        step: The first step of that epoch that differs, counted from 0; None if no step was replayed.
         what: ``"state"``, ``"data"``, ``"settings"`` or ``"length"``.
         path: The field, such as ``"params.2.weight"``.
-        values: What stands there in either run.
+        values: The field's value in each run.
     """
 
     epoch: int | None
@@ -148,7 +148,8 @@ class Divergence:
         where = "at the start" if self.epoch is None else f"in epoch {self.epoch}"
         where += "" if self.step is None else f", step {self.step}"
         field = f", {self.path}" if self.path else ""
-        return f"the runs part {where}: {self.what}{field} is {self.values[0]} in one and {self.values[1]} in the other"
+        values = f"{self.values[0]} in one and {self.values[1]} in the other"
+        return f"the runs diverge {where}: {self.what}{field} is {values}"
 
 
 def first_divergence(
@@ -158,19 +159,19 @@ def first_divergence(
     step: Step[Any, B] | tuple[Step[Any, B], Step[Any, B]],
     data: Data[B] | tuple[Data[B], Data[B]],
 ) -> Divergence | None:
-    """The first step, layer and field in which two runs part; None if all their rows are the same.
+    """Find the first step, layer and field in which two runs diverge; None if all their rows are equal.
 
-    The epoch is found in the rows, the step by replaying that epoch in both runs, one step after the other.
+    The rows give the epoch. Replaying that epoch in both runs, one step after the other, gives the step.
 
     Args:
-        run_a: What ``load_run`` read.
-        run_b: The other.
-        step: The runs' step, or each run's own.
-        data: The runs' data, or each run's own.
+        run_a: The result of ``load_run`` for the first run.
+        run_b: The result for the second run.
+        step: The step of both runs, or a pair of steps, one per run.
+        data: The data of both runs, or a pair, one per run.
 
     Raises:
-        ConfigError: If something is none of these.
-        CheckpointError: If there is no checkpoint to replay from, or the replay does not end where the rows say.
+        ConfigError: If an argument has the wrong type.
+        CheckpointError: If no checkpoint exists to replay from, or the replay does not reproduce the rows.
 
     Example:
         See ``examples/resume.py``.
@@ -210,13 +211,13 @@ def _other_length(run_a: Run, run_b: Run) -> Divergence | None:
 
 
 def _before(run: Run, position: int, step: Step[Any, B], data: Data[B]) -> Any:
-    """The state before a row: replayed from the nearest checkpoint."""
+    """Return the state before a row, replayed from the nearest checkpoint."""
     begin = _nearest(run, position - 1)
     state = _state_at(run, begin)
     for between in range(begin + 1, position):
         state, difference = _replay(run, between, state, step, data)
         if difference:
-            raise CheckpointError(f"the replay does not give the run: {difference}", subject=str(run.directory))
+            raise CheckpointError(f"the replay does not reproduce the run: {difference}", subject=str(run.directory))
     return state
 
 
@@ -253,7 +254,7 @@ def _step_by_step(  # noqa: PLR0917
 
 
 def _between(epoch: int | None, step: int | None, what: str, a: object, b: object) -> Divergence | None:
-    """The first field in which two values differ, arrays first."""
+    """Return the first field in which two values differ, arrays first."""
     (structure, arrays), (other_structure, others) = take_apart(a, what), take_apart(b, what)
     for path, array in arrays.items():
         other = others.get(path)
@@ -274,14 +275,14 @@ def _between(epoch: int | None, step: int | None, what: str, a: object, b: objec
 
 
 def _first_index(a: AnyArray, b: AnyArray) -> tuple[int, ...]:
-    """The index of the first element with other bits."""
+    """The index of the first element whose bits differ."""
     bits = [np.ascontiguousarray(each).reshape(-1).view(np.uint8).reshape(-1, each.itemsize) for each in (a, b)]
     flat = int((bits[0] != bits[1]).any(axis=1).argmax())
     return tuple(int(i) for i in np.unravel_index(flat, a.shape))
 
 
 def _settings_of(node: Node, path: str) -> Iterator[tuple[str, str]]:
-    """What stands in a value beside its arrays: each field's path, and its setting or its record's name."""
+    """The content of a value apart from its arrays: the path of each field, with its setting or its record's name."""
     if isinstance(node, Mapping):
         kind, content = next(iter(node.items()))
         if kind == "record":

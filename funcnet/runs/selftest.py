@@ -1,4 +1,4 @@
-"""The self-test: which levels of the determinism contract hold on this machine."""
+"""The self-test: checks which levels of the determinism contract hold on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from funcnet.runs.checkpoints import load, save
 from funcnet.runs.fingerprints import fingerprint
 
 REFERENCE: Final = "8b93cfb41ec8e4450b2d6fe64c49d0f8c5cf29afa60977f388be214b2cfe4683"
-"""The fingerprint of ``reference_run("portable")``: the same on every machine."""
+"""The fingerprint of ``reference_run("portable")``, which is the same on every machine."""
 
 Net: TypeAlias = tuple[Dense, ReLU, Dropout, Dense, ReLU, Dense]
 _KEY: Final = Key(2026)
@@ -42,7 +42,7 @@ _KEY: Final = Key(2026)
 
 @frozen
 class Kernel:
-    """A BLAS kernel: what the processor must have, as Linux calls it, and the names that OpenBLAS has for it."""
+    """A BLAS kernel: the processor feature that it needs, under Linux's name, and OpenBLAS's names for the kernel."""
 
     needs: str
     names: tuple[str, ...]
@@ -60,7 +60,7 @@ _KERNELS: Final = {
 
 
 def reference_state() -> TrainState[Net]:
-    """The start of the reference run: 784-100-200-10 with dropout and momentum."""
+    """Return the start of the reference run: 784-100-200-10 with dropout and momentum."""
     init = _KEY.child("init")
     net = (
         *(dense(init.child(0), 784, 100), ReLU(), Dropout(0.2)),
@@ -78,13 +78,13 @@ def _reference_data() -> tuple[Array, NDArray[np.int64]]:
 
 
 def reference_batches(epoch: int) -> Minibatches[NDArray[np.int64]]:
-    """20 batches of 32 seeded synthetic examples."""
+    """Return 20 batches of 32 synthetic examples, drawn from a fixed key."""
     x, labels = _reference_data()
     return minibatches(x, labels, 32, key=_KEY.child("shuffle", epoch))
 
 
 def reference_run(arithmetic: Name = "portable", *, epochs: int = 15) -> str:
-    """Train the reference network for 20 steps an epoch, and return the state's fingerprint."""
+    """Train the reference network for 20 steps per epoch, and return the state's fingerprint."""
     step = train_step(softmax_cross_entropy)
     with using(arithmetic):
         state = reference_state()
@@ -100,7 +100,7 @@ Outcome: TypeAlias = Literal["holds", "fails", "not checked"]
 
 @frozen
 class Level:
-    """One level's promise, its outcome on this machine, and what was tried."""
+    """One level's promise, its outcome on this machine, and the test behind the outcome."""
 
     name: str
     promise: str
@@ -119,7 +119,7 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether no level fails."""
+        """Whether no level failed."""
         return all(level.outcome != "fails" for level in self.levels)
 
     def __str__(self) -> str:
@@ -127,17 +127,16 @@ class SelfTest:
 
 
 def selftest() -> SelfTest:
-    """Check the levels of the determinism contract here, in under 20 seconds.
+    """Check the levels of the determinism contract on this machine, in less than 20 seconds.
 
-    A level fails if bits differ. It is not checked if none differ, but a setting that was to be tried cannot be seen to
-    take effect: without threadpoolctl, which ``pip install funcnet[audit]`` installs, or with a BLAS other than
-    OpenBLAS.
+    A level fails if bits differ. It is "not checked" if no bits differ but a setting under test cannot be seen to take
+    effect: without threadpoolctl, which ``pip install funcnet[audit]`` installs, or with a BLAS other than OpenBLAS.
 
     Returns:
-        An outcome a level, D0 to D5; ``print`` it.
+        One outcome per level, D0 to D5; ``print`` shows them.
 
     Example:
-        ``python -m funcnet`` prints it; a line is such as
+        ``python -m funcnet`` prints the result, with lines such as
 
         >>> print(Level("D0 repeat", "the same bits in every run", "holds", "twice here and once in a new process"))
         D0 repeat    holds       the same bits in every run: twice here and once in a new process
@@ -154,7 +153,7 @@ def _outcome(*, same: bool, seen: bool = True) -> Outcome:
 
 @frozen
 class Elsewhere:
-    """What a new process says: the run's fingerprint, empty if it could not run, and the settings in force there."""
+    """The result of a new process: the run's fingerprint, empty if it failed, and the settings in force there."""
 
     fingerprint: str
     blas: str = ""
@@ -166,9 +165,9 @@ def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewh
     """Call a function of this module in a new process.
 
     Args:
-        call: Such as ``"reference_run('native')"``: gives a fingerprint.
-        inherit: Whether OpenBLAS's settings here are in force there; what they say of the processor's cache always is.
-        environment: Variables that are.
+        call: The call, such as ``"reference_run('native')"``, which must give a fingerprint.
+        inherit: Whether the new process inherits all of OpenBLAS's settings; it always inherits the cache size.
+        environment: Further environment variables of the new process.
     """
     program = (
         f"from funcnet.runs.selftest import *; from funcnet.runs.environment import environment; print({call})\n"
@@ -177,7 +176,7 @@ def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewh
     chosen = {key for key in os.environ if key.startswith("OPENBLAS_") and key != "OPENBLAS_L2_SIZE"}
     settings = {key: value for key, value in os.environ.items() if inherit or key not in chosen}
     path = os.pathsep.join(part for part in sys.path if part)
-    done = subprocess.run(  # noqa: S603  # this Python, our own program
+    done = subprocess.run(  # noqa: S603  # this Python, a program written here
         [sys.executable, "-c", program],
         env=settings | {"PYTHONPATH": path} | environment,
         capture_output=True,
@@ -188,34 +187,34 @@ def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewh
 
 
 def repeat_level() -> Level:
-    """D0, on two epochs of the reference run."""
+    """Check D0 on two epochs of the reference run."""
     here, again = (reference_run("native", epochs=2) for _ in range(2))
     there = elsewhere("reference_run('native', epochs=2)", inherit=True).fingerprint
     tried = "native run twice here, once in a new process"
     return Level("D0 repeat", "the same bits in every run", _outcome(same=here == again == there), tried)
 
 
-def gone_on(path: str, steps: int) -> str:
-    """Go on with the reference run's first epoch, of which so many steps are done, from a file."""
+def resumed_run(path: str, steps: int) -> str:
+    """Resume the reference run's first epoch from a file, after the given number of steps."""
     state = load(path, like=reference_state())
     return fingerprint(train_epoch(train_step(softmax_cross_entropy), state, reference_batches(0)[steps:])[0])
 
 
 def resume_level() -> Level:
-    """D1, on the reference run's first epoch."""
+    """Check D1 on the reference run's first epoch."""
     steps, step = 7, train_step(softmax_cross_entropy)
     part, _ = train_epoch(step, reference_state(), reference_batches(0)[:steps])
     with tempfile.TemporaryDirectory() as directory:
         path = os.fspath(Path(directory) / "part.safetensors")
         save(path, part)
-        there = elsewhere(f"gone_on({path!r}, {steps})", inherit=True).fingerprint
-    tried = f"native run saved after {steps} steps, gone on with in a new process"
+        there = elsewhere(f"resumed_run({path!r}, {steps})", inherit=True).fingerprint
+    tried = f"native run saved after {steps} steps, resumed in a new process"
     outcome = _outcome(same=there == reference_run("native", epochs=1))
-    return Level("D1 resume", "a run that stops and goes on is the same run", outcome, tried)
+    return Level("D1 resume", "a run that stops and resumes is the same run", outcome, tried)
 
 
 def rows_level() -> Level:
-    """D2, on a batch of the reference run."""
+    """Check D2 on a batch of the reference run."""
     net, x = reference_state().params, reference_batches(0)[0].x
     whole = outputs(net, x, rowwise=True)
     alone = np.concatenate([outputs(net, x[i : i + 1], rowwise=True) for i in range(len(x))])
@@ -228,7 +227,7 @@ def rows_level() -> Level:
 
 
 def workers_level() -> Level:
-    """D3, on four steps of the reference run."""
+    """Check D3 on four steps of the reference run."""
 
     def run(executor: ThreadPoolExecutor | None, arithmetic: Name) -> str:
         step = train_step(softmax_cross_entropy, shard_size=8, executor=executor)
@@ -246,7 +245,7 @@ _PORTABLE: Final = "reference_run('portable', epochs=2)"
 
 
 def threads_level() -> Level:
-    """D4, on two epochs of the portable reference run."""
+    """Check D4 on two epochs of the portable reference run."""
     counts = [str(count) for count in (1, 2)]
     runs = [elsewhere(_PORTABLE, OPENBLAS_NUM_THREADS=count) for count in counts]
     same = {run.fingerprint for run in runs} == {reference_run("portable", epochs=2)}
@@ -256,7 +255,7 @@ def threads_level() -> Level:
 
 
 def machines_level() -> Level:
-    """D5, on the BLAS kernels that this processor can run."""
+    """Check D5 on the BLAS kernels that this processor can run."""
     kernels = [kernel for kernel in _KERNELS if _can_run(kernel)]
     runs = [elsewhere(_PORTABLE, OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS="1") for kernel in kernels]
     here = reference_run("portable", epochs=2)

@@ -1,12 +1,12 @@
-"""Values taken apart: a structure that JSON can write, and the arrays by path. Fingerprints hash it, files hold it.
+"""Structures: a value split into a JSON structure and its arrays by path, for fingerprints and files.
 
 A value is None, a bool, an int, a float, a string, a NumPy number, an array, a tuple of values, a registered record of
-values, or a registered name. In a structure, None, bools, ints and strings stand as they are, a tuple as a list, and
-everything else as an object of one entry, whose key says what it is. A field that is declared ``field(eq=False)`` is no
-part of a value: such as who computes, which changes nothing. A field that its record gained after its release,
-``field(default=..., metadata=LATER)``, stands there only if it has another value than its default: so the record's
-fingerprints stay, and older files are read. ``Moments`` stand as the tuple of their networks: their optimizer, which
-stands beside them, says the names.
+values, or a registered name. In a structure, None, bools, ints and strings appear unchanged, a tuple is a list, and
+everything else is an object with one entry, whose key names the kind. A field declared with ``field(eq=False)`` is not
+part of a value: an executor, for example, which changes no bit. A field that was added to a record after its release,
+``field(default=..., metadata=LATER)``, appears only if it differs from its default, so the record's fingerprints do
+not change and older files can be read. ``Moments`` appear as the tuple of their networks; their optimizer, which is
+stored next to them, gives the names.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ DTYPES: Final = frozenset({"bool", *_INTS, *_FLOATS})
 
 
 def canonical(node: Node) -> bytes:
-    """A structure as text: one text for one structure, in ASCII."""
+    """Return a structure as ASCII text: equal structures give equal text."""
     return json.dumps(node, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def raw(array: AnyArray) -> memoryview:
-    """An array's elements as bytes, in C order, little-endian."""
+    """Return an array's elements as bytes, in C order, little-endian."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return little.reshape(-1).view(np.uint8).data
 
 
 def take_apart(value: object, subject: str) -> tuple[Node, dict[str, AnyArray]]:
-    """A value's structure, and its arrays by path, in the order of its tuples and fields.
+    """Split a value into its structure and its arrays by path, in the order of its tuples and fields.
 
     Raises:
-        ConfigError: If something in it is no value; says what, where and what to do.
+        ConfigError: If something in it is not a value; the message says what, where, and how to fix it.
 
     Example:
         >>> import funcnet as fn
@@ -69,7 +69,7 @@ def take_apart(value: object, subject: str) -> tuple[Node, dict[str, AnyArray]]:
 
 
 def place(path: Path) -> str:
-    """Where something stands in a value, for messages."""
+    """Return the place of something in a value, for messages."""
     return ".".join(path) or "the value"
 
 
@@ -107,7 +107,7 @@ def _is_later(field: attrs.Attribute[object]) -> bool:
 
 
 def _is_default(value: object, field: attrs.Attribute[object], path: Path) -> bool:
-    """Whether a field that came later has its default: None, a bool, an int, a float, a string or a tuple of them.
+    """Whether a later field has its default: None, a bool, an int, a float, a string or a tuple of them.
 
     Raises:
         ConfigError: If the field has no such default.
@@ -115,7 +115,7 @@ def _is_default(value: object, field: attrs.Attribute[object], path: Path) -> bo
     held: dict[str, AnyArray] = {}
     default = None if field.default is attrs.NOTHING else _take_apart(field.default, path, held)
     if held or field.default is attrs.NOTHING:
-        raise ConfigError(f"{place(path)}: a field that came later must have a default that is no array")
+        raise ConfigError(f"{place(path)}: a field that was added later must have a default that is not an array")
     arrays: dict[str, AnyArray] = {}
     return canonical(_take_apart(value, path, arrays)) == canonical(default)
 
@@ -170,12 +170,12 @@ def _not_a_value(value: object, path: Path) -> ConfigError:
 
 
 def put_together(node: Node, arrays: Mapping[str, AnyArray]) -> object:
-    """The value of a structure and its arrays: ``take_apart`` backwards, and it must be exactly that.
+    """Build the value from a structure and its arrays: the exact inverse of ``take_apart``.
 
-    Only registered records are made, by their constructors, which check what they get.
+    Only registered records are created, through their constructors, which check their arguments.
 
     Raises:
-        CheckpointError: If the structure is none, names something that is not registered, or a constructor refuses.
+        CheckpointError: If the structure is invalid, names something unregistered, or a constructor refuses it.
 
     Example:
         >>> import funcnet as fn
@@ -185,7 +185,7 @@ def put_together(node: Node, arrays: Mapping[str, AnyArray]) -> object:
     value = _put_together(node, (), arrays)
     again, used = take_apart(value, "")
     if canonical(again) != canonical(node) or used.keys() != arrays.keys():
-        raise CheckpointError("its structure and its arrays do not fit each other")
+        raise CheckpointError("its structure does not match its arrays")
     return value
 
 
@@ -199,7 +199,7 @@ def _put_together(node: object, path: Path, arrays: Mapping[str, AnyArray]) -> o
         return tuple(_put_together(inner, (*path, str(position)), arrays) for position, inner in parts)
     entries = list(cast("dict[str, object]", node).items()) if isinstance(node, dict) else []
     if len(entries) != 1 or entries[0][0] not in _MAKERS:
-        raise CheckpointError(f"{place(path)} has no known form, got {node!r:.80}")
+        raise CheckpointError(f"{place(path)} has an unknown form, got {node!r:.80}")
     tag, content = entries[0]
     try:
         return _MAKERS[tag](content, path, arrays)
@@ -208,14 +208,14 @@ def _put_together(node: object, path: Path, arrays: Mapping[str, AnyArray]) -> o
     except FuncnetError as error:
         raise CheckpointError(f"{place(path)}: {error}") from error
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{place(path)} is no {tag}: {error}") from error
+        raise CheckpointError(f"{place(path)} is not a valid {tag}: {error}") from error
 
 
 def _make_record(content: Any, path: Path, arrays: Mapping[str, AnyArray]) -> object:
     name, inside = content
     kind = named(name)
     if not isinstance(kind, type) or not attrs.has(kind):
-        raise CheckpointError(f"{place(path)}: the name {name!r} is that of no record")
+        raise CheckpointError(f"{place(path)}: the name {name!r} does not belong to a record")
     fields = [a for a in _fields(kind) if a.name in inside or not _is_later(a)]
     if list(inside) != [a.name for a in fields]:
         wanted = ", ".join(a.name for a in _fields(kind))
@@ -233,7 +233,7 @@ def _make_array(_: Any, path: Path, arrays: Mapping[str, AnyArray]) -> object:
 def _make_scalar(content: Any, path: Path, __: Mapping[str, AnyArray]) -> object:
     name, digits = content
     if name not in DTYPES:
-        raise CheckpointError(f"{place(path)} is no scalar: unknown dtype {name!r:.80}")
+        raise CheckpointError(f"{place(path)} is not a scalar: unknown dtype {name!r:.80}")
     (number,) = np.frombuffer(bytes.fromhex(digits), np.dtype(name).newbyteorder("<"))
     return number
 

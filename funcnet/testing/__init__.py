@@ -1,1 +1,1 @@
-"""How to check that a layer is right."""
+"""Checks that a layer is correct: the laws, gradients, and the lint for arithmetic."""

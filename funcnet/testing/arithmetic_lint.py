@@ -1,4 +1,4 @@
-"""Sources: find products, sums and transcendentals that a source does itself, past the door to arithmetic."""
+"""Lint: find products, sums and transcendental functions that bypass ``funcnet.arithmetic``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHOD_DOORS: Final = frozenset({
 
 
 def past_the_door(source: str) -> list[str]:
-    """What a source computes itself whose bits depend on how it is done: it belongs in ``funcnet.arithmetic``.
+    """Find the operations in a source that must come from ``funcnet.arithmetic``: their bits depend on the method.
 
     Example:
         >>> past_the_door("y = np.maximum(x, 0) @ w + x.sum()")
@@ -33,7 +33,7 @@ def past_the_door(source: str) -> list[str]:
 
 
 def _read_fields(tree: ast.AST) -> set[ast.AST]:
-    """Where a source reads a field of a record, such as BatchNorm's mean: of ``params`` or ``self``, and no call."""
+    """Find reads of fields, such as BatchNorm's mean: attributes of ``params`` or ``self`` that are not called."""
     called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
     read = {node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
     return {node for node in read - called if ast.unparse(node.value) in ("params", "self")}
@@ -65,5 +65,5 @@ def _in_attribute(node: ast.Attribute) -> list[str]:
 
 
 def _folded(node: ast.AST) -> bool:
-    """Whether a power is of a literal power of two, such as 2.0**-53, which is exact."""
+    """Whether a power has the form of a literal power of two, such as 2.0**-53, which is exact."""
     return isinstance(node, ast.BinOp) and re.fullmatch(r"2(\.0)? \*\* \(?-?\d+\)?", ast.unparse(node)) is not None

@@ -1,4 +1,4 @@
-"""Checking gradients: backward against central differences, in float64, for the input and for every parameter."""
+"""Gradient checks: compare backward with central differences, in float64, for the input and every parameter."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from funcnet.random.keys import Key
 
 
 def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -> Array:
-    """The gradient of f at x by central differences, ``(f(x + h e) - f(x - h e)) / 2h`` for every element.
+    """Compute the gradient of f at x by central differences, ``(f(x + h e) - f(x - h e)) / 2h`` for every element.
 
-    ``x`` is never changed, not even for a while: f gets copies, which it cannot write.
+    The function never writes into ``x``, not even temporarily: f receives copies, which it cannot write into.
 
     Args:
-        f: A function of an array like x to a number.
-        x: Where; float64 for an accuracy of about 1e-10.
+        f: A function from an array like x to a number.
+        x: The point; use float64 for an accuracy of about 1e-10.
         h: The step.
 
     Raises:
-        DTypeError: If x is no array of floats.
+        DTypeError: If x is not an array of floats.
         ConfigError: If h is not above 0 and finite.
 
-    Source: the post's ``eval_numerical_gradient``, which writes into x and puts the values back.
+    Source: the post's ``eval_numerical_gradient``, which writes into x and restores the values.
 
     Example:
         >>> numerical_gradient(lambda x: float(x[0] * x[1]), np.array([3.0, 5.0])).round(6)
@@ -49,7 +49,7 @@ def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -
         copy[index] += distance
         return lock(copy)
 
-    with np.errstate(all="ignore"):  # a quotient that is not finite shows
+    with np.errstate(all="ignore"):  # a quotient that is not finite appears in the result
         for index in np.ndindex(x.shape):
             gradient[index] = (f(moved(index, h)) - f(moved(index, -h))) / (2 * h)
     return gradient
@@ -57,7 +57,7 @@ def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -
 
 @frozen
 class GradientCheck:
-    """One array's comparison: where, how many elements, the largest error, and that error's share of its tolerance."""
+    """The comparison of one array: its name, its size, its worst element, and that element's error and tolerance."""
 
     where: str
     layer: str
@@ -70,13 +70,13 @@ class GradientCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within its tolerance; NaN is not."""
+        """Whether the error is within its tolerance; a NaN fails."""
         return self.error <= self.tolerance
 
 
 @frozen
 class GradientReport:
-    """A comparison for the input and one for every trained array; prints as a table."""
+    """One comparison for the input and one for each trained array; prints as a table."""
 
     checks: tuple[GradientCheck, ...]
 
@@ -98,22 +98,22 @@ def check_gradients(
 ) -> GradientReport:
     """Compare backward with central differences of forward, in float64, for the input and every trained parameter.
 
-    What is differentiated is ``<g, forward(params, x)>`` with a random g. Where a layer has a kink, such as ReLU at 0,
-    inputs must stay further than h from it.
+    The checked function is ``<g, forward(params, x)>`` with a random g. Where a layer has a kink, such as ReLU at 0,
+    every input must be further than h from the kink.
 
     Args:
         params: The network; it is cast to float64.
         x: Inputs, shape (B, ...); cast to float64.
         key: Names the draw of g.
         h: The step of the differences.
-        rtol: Tolerance as a share of the difference quotient.
-        atol: Tolerance on top.
+        rtol: The relative tolerance, as a share of the difference quotient.
+        atol: The absolute tolerance, which is added to the relative one.
 
     Returns:
-        A report with a line per array.
+        A report with one line per array.
 
     Raises:
-        GradientError: If an element differs; says which layer, field and index, and both values.
+        GradientError: If an element differs; the message has its layer, field and index, and both values.
 
     Example:
         >>> import funcnet as fn
@@ -148,17 +148,17 @@ def _complaint(check: GradientCheck, count: int) -> str:
     more = f" ({count - 1} more arrays differ)" if count > 1 else ""
     where = f"{check.where}[{', '.join(map(str, check.index))}] of {check.layer}"
     return (
-        f"the gradient by {where} must be {check.expected:.10g} by central differences, got {check.got:.10g}: "
-        f"an error of {check.error:.1e} where {check.tolerance:.1e} is allowed{more}"
+        f"the gradient with respect to {where} must be {check.expected:.10g} by central differences, "
+        f"got {check.got:.10g}: an error of {check.error:.1e} where {check.tolerance:.1e} is allowed{more}"
     )
 
 
 def _compare(where: str, layer: str, wanted: Array, got: Array, allowed: tuple[float, float]) -> GradientCheck:
     rtol, atol = allowed
-    check_array("backward", f"the gradient by {where}", got, wanted.shape, dtype=wanted.dtype)
+    check_array("backward", f"the gradient with respect to {where}", got, wanted.shape, dtype=wanted.dtype)
     if wanted.size == 0:
         return GradientCheck(where, layer, 0, 0.0, atol, (), 0.0, 0.0)
-    with np.errstate(all="ignore"):  # what is not finite is as wrong as can be
+    with np.errstate(all="ignore"):  # an error that is not finite counts as the worst
         error, tolerance = np.abs(got - wanted), atol + rtol * np.abs(wanted)
         worst = np.nan_to_num(error / tolerance, nan=np.inf)
     index = tuple(int(i) for i in np.unravel_index(int(worst.argmax()), wanted.shape))
@@ -171,7 +171,7 @@ def _trained(net: Tree) -> list[Leaf]:
 
 
 def replaced(tree: Any, path: str, array: Array) -> Any:
-    """The network with another array at a leaf's path, such as ``"2.net.0.weight"``."""
+    """Return the network with the array at a leaf's path, such as ``"2.net.0.weight"``, replaced."""
     step, _, rest = path.partition(".")
     if isinstance(tree, tuple):
         position = int(step)

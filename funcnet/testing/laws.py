@@ -1,4 +1,4 @@
-"""The laws, for a layer of one's own: ``check_layer`` puts it through all of them in one call."""
+"""The laws for your own layer: ``check_layer`` checks all of them in one call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from funcnet.arithmetic import sum_all
 from funcnet.core.arrays import AnyArray, Array, describe, lock
 from funcnet.core.checks import check_array, check_count
 from funcnet.core.errors import LawError, StructureError
-from funcnet.core.trees import astype, check_alike, equal, leaves, same_bits
+from funcnet.core.trees import Leaf, astype, check_alike, equal, leaves, same_bits
 from funcnet.network.layer import Layer, checked_pair, rule_of
 from funcnet.random.draws import normal
 from funcnet.random.keys import Key
@@ -27,13 +27,15 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _KEY: Final = Key(0).child("check_layer")
+_TWO_RESULTS: Final = "called twice gives two different results: it draws at random or keeps a state"
 
 
 @frozen
 class Check:
-    """What one law gave: where, the worst error, what is allowed there, and its index.
+    """The result of checking one law: the place, the worst error, its tolerance, and its index.
 
-    A tolerance of 0 stands for the same bits. ``kinks`` are places where the slopes to both sides differ.
+    A tolerance of 0 means that the bits must be equal. ``kinks`` counts the places where the slopes to the left and to
+    the right differ.
     """
 
     law: str
@@ -51,7 +53,7 @@ class Check:
 
 @frozen
 class LayerReport:
-    """A check a law and field; prints as a table."""
+    """One check per law and field; prints as a table."""
 
     checks: tuple[Check, ...]
 
@@ -61,25 +63,25 @@ class LayerReport:
 
 
 def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> LayerReport:
-    """Put a layer through the laws, in float64: a line in a test of a layer of your own.
+    """Check that a layer obeys the laws, in float64: one line in a test of your own layer.
 
-    Shapes, for other batch sizes and in float32 too, whose dtype every result keeps; purity; determinism, whatever was
-    computed before; linearity in g; the adjoint identity; every gradient against central differences, a kink such as
-    ReLU's at 0 being no error; and that the source takes its products, sums and exponentials from
-    ``funcnet.arithmetic``.
+    The laws are: correct shapes, for several batch sizes, and in float32, too, where every result keeps the dtype;
+    purity; determinism, independent of earlier calls; linearity in g; the adjoint identity; every gradient equals its
+    central difference, where a kink such as ReLU's at 0 is not an error; and the source takes its products, sums and
+    exponentials from ``funcnet.arithmetic``.
 
     Args:
-        layer: One layer, which keeps every law as it is: a Dropout with its key, for one.
+        layer: One layer, in a form that obeys every law: a Dropout needs its key, for example.
         x: Inputs, shape (B, ...), at least one row.
-        own_arithmetic: The layer may do products, sums and exponentials itself. Then portable arithmetic and row-wise
-            prediction promise nothing for it.
+        own_arithmetic: Allow the layer to compute products, sums and exponentials itself. Portable arithmetic and
+            row-wise prediction then promise nothing for this layer.
 
     Returns:
-        For each law and field the worst error, its tolerance and its index.
+        The worst error, its tolerance and its index, for each law and field.
 
     Raises:
-        StructureError: If it is a network.
-        LawError: Says which law, where, what was found, and which usual fault it looks like.
+        StructureError: If ``layer`` is a network.
+        LawError: If a law is broken; the message has the law, the place, the finding, and a likely cause.
 
     Example:
         >>> import funcnet as fn
@@ -99,13 +101,13 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
     check_count("check_layer", "the number of elements of x", x.size)
     net = astype(layer, np.float64)
     point = lock(x.astype(np.float64))
-    with np.errstate(all="ignore"):  # a law that numbers beyond every float break is broken
+    with np.errstate(all="ignore"):  # an overflow breaks the law that it occurs in
         g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
         checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g)]
         targets = _targets(net, point, g)
         checks += [*_linearity(net, point, g), *(_gradient(target, targets, len(x)) for target in targets)]
         checks.append(_adjoint(targets))
-        _shapes(astype(layer, np.float32), lock(x.astype(np.float32)))  # where a constant of float64 promotes
+        _shapes(astype(layer, np.float32), lock(x.astype(np.float32)))  # a float64 constant promotes here
     return LayerReport((*checks, _source(net, own_arithmetic=own_arithmetic)))
 
 
@@ -118,7 +120,7 @@ def _backward(layer: Layer, x: Array, g: Array) -> tuple[Array, Layer]:
 
 
 def _guarded(law: str, where: str, f: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-    """What f gives; what it raises is a breach of a law."""
+    """Return the result of f; an exception that f raises becomes a breach of a law."""
     try:
         return f(*arguments, **keywords)
     except Exception as error:
@@ -127,6 +129,10 @@ def _guarded(law: str, where: str, f: Callable[P, T], *arguments: P.args, **keyw
         hint = f"{where} raised {type(error).__name__}: {error}"
         hint += "; a wrong broadcast: the batch's axis is the first one" if "broadcast" in str(error) else ""
         raise _breach(law, hint) from error
+
+
+def _of(leaf: Leaf) -> str:
+    return f"the gradient with respect to {leaf.path}"
 
 
 def _breach(law: str, reason: str) -> LawError:
@@ -145,7 +151,7 @@ def _shapes(layer: Layer, x: Array) -> Check:
         grad_x, grads = _guarded("shapes", f"backward of a batch of {size}", _backward, layer, batch, np.ones_like(y))
         if type(grad_x) is not np.ndarray or grad_x.shape != batch.shape or grad_x.dtype != batch.dtype:
             got = f"{_shown(grad_x)}{_promoted(grad_x, x)}"
-            raise _breach("shapes", f"grad_x must be {_shown(batch)}, as x is, got {got}")
+            raise _breach("shapes", f"grad_x must be {_shown(batch)}, like x, got {got}")
         _one_structure(layer, grads)
     return Check("shapes", f"batches of {', '.join(map(str, sizes))}")
 
@@ -161,7 +167,7 @@ def _said_shape(layer: Layer, x: Array, y: Array) -> None:
         shape = _guarded("shapes", "output_shape", said, layer, x.shape[1:])
         if shape != y.shape[1:]:
             raise _breach(
-                "shapes", f"output_shape must say {y.shape[1:]}, as forward's rows have it, got {shape!r:.80}"
+                "shapes", f"output_shape must return {y.shape[1:]}, the shape of forward's rows, got {shape!r:.80}"
             )
 
 
@@ -172,10 +178,10 @@ def _one_structure(layer: Layer, grads: Layer) -> None:
             if leaf.trained and leaf.array.shape != other.array.shape:
                 turned = leaf.array.ndim == 2 and leaf.array.T.shape == other.array.shape
                 got = f"{_shown(leaf.array)}{': it is transposed' if turned else ''}"
-                raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
+                raise _breach("shapes", f"{_of(leaf)} must be {_shown(other.array)}, got {got}")
             if leaf.trained and leaf.array.dtype != other.array.dtype:
                 got = f"{_shown(leaf.array)}{_promoted(leaf.array, other.array)}"
-                raise _breach("shapes", f"the gradient by {leaf.path} must be {_shown(other.array)}, got {got}")
+                raise _breach("shapes", f"{_of(leaf)} must be {_shown(other.array)}, got {got}")
     _guarded("shapes", "walking over params and gradient", check_alike, layer, grads)
 
 
@@ -203,14 +209,14 @@ def _purity(layer: Layer, x: Array, g: Array) -> Check:
 def _determinism(layer: Layer, x: Array, g: Array) -> Check:
     y, (grad_x, grads) = _forward(layer, x), _backward(layer, x, g)
     if not same_bits(y, _forward(layer, x)):
-        raise _breach("determinism", "forward called twice gives two results: a random draw, or a state that it keeps")
+        raise _breach("determinism", f"forward {_TWO_RESULTS}")
     again_x, again = _backward(layer, x, g)
     if not (same_bits(grad_x, again_x) and equal(grads, again)):
-        raise _breach("determinism", "backward called twice gives two results: a random draw, or a state that it keeps")
+        raise _breach("determinism", f"backward {_TWO_RESULTS}")
     _forward(layer, lock(1 - 2 * x))
     after_x, after = _backward(layer, x, g)
     if not (same_bits(grad_x, after_x) and equal(grads, after)):
-        raise _breach("determinism", "backward depends on the input of an earlier call, not on x alone: a cached input")
+        raise _breach("determinism", "backward depends on an earlier call, not only on x: it caches an input")
     return Check("determinism", "twice, and after another")
 
 
@@ -222,7 +228,7 @@ def _linearity(layer: Layer, x: Array, g: Array) -> Iterator[Check]:
     for one, two, leaf, own in zip(leaves(a), leaves(b), leaves(total), leaves(layer), strict=True):
         if leaf.trained:
             if own.array.any() and same_bits(one.array, own.array) and same_bits(two.array, own.array):
-                raise _breach("gradient", f"that by {leaf.path} is the parameter itself: forgotten in evolve?")
+                raise _breach("gradient", f"{_of(leaf)} is the parameter itself; was it forgotten in evolve?")
             yield _compared(leaf.path, 2 * one.array + two.array, leaf.array)
 
 
@@ -244,7 +250,7 @@ def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
     if not finite.all():
         index = np.unravel_index(int(finite.argmin()), y.shape)
         at = ", ".join(map(str, index))
-        raise _breach("gradient", f"y[{at}] is {y[index]}: give an x at which the layer has finite numbers")
+        raise _breach("gradient", f"y[{at}] is {y[index]}: choose an x at which the layer's output is finite")
 
     def by_parameter(path: str) -> Callable[[Array], Array]:
         return lambda moved: g * _forward(replaced(layer, path, moved), x)
@@ -257,7 +263,7 @@ def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
 
 
 def _adjoint(targets: list[Target]) -> Check:
-    """``<g, J v>`` is ``<J' g, v>`` along a random direction v of each array."""
+    """Compare ``<g, J v>`` with ``<J' g, v>`` along a random direction v of each array."""
     worst, kinks = Slope(0.0, 0.0, ATOL), 0
     for target in targets:
         v = normal(_KEY.child("v", target.name), target.array.shape)
@@ -266,7 +272,7 @@ def _adjoint(targets: list[Target]) -> Check:
             return target.f(lock(target.array + t * v))
 
         found = slope(along, sum_all(target.gradient * v))
-        if found.kink:  # along a line that crosses several, no slope need lie between the two
+        if found.kink:  # a line may cross several kinks; a slope then need not lie between the two
             kinks += 1
         elif found.share > worst.share:
             worst = found
@@ -284,7 +290,7 @@ def _gradient(target: Target, targets: list[Target], rows: int) -> Check:
     one = found[worst]
     if one.share > 1:
         at = f"{target.name}[{', '.join(map(str, worst))}]"
-        reason = f"by {at} it must be {one.value:.8g}, got {float(target.gradient[worst]):.8g}"
+        reason = f"the gradient with respect to {at} must be {one.value:.8g}, got {float(target.gradient[worst]):.8g}"
         others = ((other.name, _wanted(other)) for other in targets if other is not target)
         guess = looks_like(target.gradient, _wanted(target), rows, others)
         raise _breach("gradient", f"{reason}; {guess}" if guess else reason)
@@ -319,13 +325,13 @@ def _source(layer: Layer, *, own_arithmetic: bool) -> Check:
                 seen = "source, as far as found"
                 continue
             if found:
-                fix = "take it from funcnet.arithmetic, or say own_arithmetic=True"
+                fix = "use funcnet.arithmetic, or pass own_arithmetic=True"
                 raise _breach("arithmetic", f"{name} does {', '.join(sorted(set(found)))} itself; {fix}")
     return Check("arithmetic", seen)
 
 
 def _functions(function: object, seen: list[object]) -> list[FunctionType]:
-    """A function and those that it closes over or names, theirs too; funcnet's own have their own test."""
+    """A function and the functions that it closes over or names, recursively; funcnet's own have a separate test."""
     if not isinstance(function, FunctionType) or function in seen:
         return []
     seen.append(function)
@@ -338,10 +344,10 @@ def _functions(function: object, seen: list[object]) -> list[FunctionType]:
 
 
 def _is_theirs(value: object, *, ours: bool) -> bool:
-    """What funcnet's closures hold is followed; of what a function names, only what is not the library's."""
+    """Whether to follow a function: always from a funcnet closure; otherwise only one outside of funcnet and NumPy."""
     return isinstance(value, FunctionType) and (ours or not _module(value).startswith(("funcnet.", "numpy")))
 
 
 def _module(function: FunctionType) -> str:
-    """Its name; empty for a function that was typed in."""
+    """The name of a function's module; empty for a function without one, such as one typed in."""
     return getattr(function, "__module__", None) or ""

@@ -1,4 +1,4 @@
-"""Differences: the slopes of a layer at one point, kinks included, and what a wrong gradient looks like."""
+"""Slopes: differences of a layer at one point, at kinks too, and a diagnosis of wrong gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROUNDING: Final = 1e-15
 
 @frozen(eq=False)
 class Target:
-    """What is differentiated: its name, its value, backward's gradient, and ``g * y`` as a function of it."""
+    """An array to differentiate by: its name, its value, backward's gradient, and ``g * y`` as a function of it."""
 
     name: str
     array: Array
@@ -30,7 +30,7 @@ class Target:
     f: Callable[[Array], Array]
 
     def moved(self, index: tuple[int, ...]) -> Callable[[float], Array]:
-        """``g * y`` as a function of how far one element is moved."""
+        """``g * y`` as a function of the distance by which one element moves."""
 
         def at(t: float) -> Array:
             copy = self.array.copy()
@@ -42,9 +42,9 @@ class Target:
 
 @frozen
 class Slope:
-    """A slope as found by differences, how far the one that was got is from it, and how far it may be.
+    """A slope found by differences, the error of the number compared with it, and the tolerance of that error.
 
-    At a kink the slopes to both sides differ, and every number between them will do.
+    At a kink the slopes to the left and to the right differ, and every number between them is correct.
     """
 
     value: float
@@ -54,15 +54,15 @@ class Slope:
 
     @property
     def share(self) -> float:
-        """The error as a share of its tolerance."""
+        """The error divided by its tolerance."""
         return self.error / self.tolerance
 
 
 def slope(f: Callable[[float], Array], got: float) -> Slope:
     """Compare a number with the slope at 0 of the sum of f's elements.
 
-    Where the slopes to both sides are apart, a smaller step tells a curve, on which they approach each other, from a
-    kink, at which they stay apart.
+    If the slopes to the left and to the right differ, a smaller step distinguishes a curve, where they approach each
+    other, from a kink, where they stay apart.
 
     Example:
         >>> found = slope(lambda t: np.maximum(t, np.zeros(1)), 0.25)
@@ -80,7 +80,7 @@ def slope(f: Callable[[float], Array], got: float) -> Slope:
         return Slope(middle, _apart(middle, got), tolerance)
     near = _sides(f, here, STEP / _NEARER)
     if abs(near[0] - near[1]) <= abs(left - right) / 2:
-        sides = near, _sides(f, here, STEP / _NEARER / _NEARER)  # a kink beside 0 lies beyond one of the steps
+        sides = near, _sides(f, here, STEP / _NEARER / _NEARER)  # a kink near 0 lies outside one of the steps
         best = min((middle, *((a + b) / 2 for a, b in sides)), key=lambda value: _apart(value, got))
         return Slope(best, _apart(best, got), tolerance + _NEARER * rounding)
     low, high = sorted((_NEARER * n - f) / (_NEARER - 1) for n, f in zip(near, (left, right), strict=True))
@@ -89,7 +89,7 @@ def slope(f: Callable[[float], Array], got: float) -> Slope:
 
 
 def _sides(f: Callable[[float], Array], here: Array, step: float) -> tuple[float, float]:
-    """The slopes to the left and to the right. Differences are taken before sums, which keeps their digits."""
+    """The slopes to the left and to the right. Subtracting before summing keeps the digits of the differences."""
     return sum_all(here - f(-step)) / step, sum_all(f(step) - here) / step
 
 
@@ -102,11 +102,11 @@ def _apart(a: float, b: float) -> float:
 
 
 def looks_like(got: Array, wanted: Array, rows: int, others: Iterable[tuple[str, Array]]) -> str:
-    """What a wrong gradient is, in words: forgotten, transposed, scaled or another's; empty if it is none of these.
+    """Diagnose a wrong gradient: forgotten, transposed, scaled or swapped; empty if none of these fits.
 
     Example:
         >>> looks_like(np.array([2.0, 4.0]), np.array([1.0, 2.0]), 8, ())
-        'scaled: it is 2 times what it must be'
+        'scaled: it is 2 times the correct gradient'
     """
     if not got.any():
         return "forgotten: it is 0 everywhere"
@@ -117,14 +117,14 @@ def looks_like(got: Array, wanted: Array, rows: int, others: Iterable[tuple[str,
         if _close(got, factor * wanted):
             of_the_mean = rows > 1 and abs(factor * rows - 1) < RTOL
             why = ", as if it were the mean over the batch, not the sum" if of_the_mean else ""
-            return f"scaled: it is {factor:.6g} times what it must be{why}"
+            return f"scaled: it is {factor:.6g} times the correct gradient{why}"
     for name, other in others:
         if other.shape == got.shape and _close(got, other):
-            return f"swapped: it is the gradient by {name}"
+            return f"swapped: it is the gradient with respect to {name}"
     return ""
 
 
 def _close(a: Array, b: Array) -> bool:
-    """Close enough to say what was meant."""
+    """Whether two arrays are close enough to recognize one as the other."""
     allowed = ATOL + 10 * RTOL * float(np.maximum.reduce(np.abs(b), axis=None, initial=0.0))
     return bool((np.abs(a - b) <= allowed).all())

@@ -1,47 +1,54 @@
 """Tracing: how a pure function becomes a program. This page explains it to a reader who knows NumPy.
 
-**The problem.** A training step written as pure functions makes a new array in every line, computes again in
-``backward`` what ``forward`` had already, and runs Python between any two NumPy calls. Written by hand for speed, it
-would be a second form of every formula: buffers, ``out=``, in-place updates. Here the second form is made from the
-first one, by running it.
+**The problem.** A training step written as pure functions allocates a new array for every result, computes some values
+twice (in ``forward`` and again in ``backward``), and returns to the Python interpreter between any two NumPy calls.
+Fast code uses buffers, ``out=`` and in-place updates instead. Written by hand, it would be a second form of every
+formula. funcnet derives this second form from the first one, by running it.
 
-**1. Record** (``recorder.py``, ``ducks.py``). The function runs once, on ``Traced`` arrays. They compute what NumPy
-computes, by NumPy's own protocols (``__array_ufunc__``, ``__array_function__``), and write each operation on a
-``Tape``::
+**1. Record** (``recorder.py``, ``ducks.py``). The function runs once, on ``Traced`` arrays. A ``Traced`` array computes
+what NumPy computes, through NumPy's own protocols (``__array_ufunc__`` and ``__array_function__``), and records each
+operation on a ``Tape``::
 
-    h = np.maximum(x @ w, 0)         matmul  x, w   -> v1
-    g = h * (h > 0)                  maximum v1, 0  -> v2
-                                     greater v2, 0  -> v3
-                                     multiply v2, v3 -> v4
+    h = np.maximum(x @ w, 0)         v1 = matmul(x, w)
+                                     v2 = maximum(v1, 0)
+    g = h * (h > 0)                  v3 = greater(v2, 0)
+                                     v4 = multiply(v2, v3)
 
-A *value* never changes. ``h += 1`` gives the memory of ``h`` a new value, so two operations with equal operands compute
-the same, wherever they stand: the second is not recorded again. A view (``.T``, a slice, ``reshape``) is its base's
-value with another offset, shape and strides.
+A *value*, such as ``v1``, never changes: ``h += 1`` gives the memory of ``h`` a new value. Two operations with equal
+operands therefore have equal results, wherever they appear, and the tape records only the first. This is how
+``backward`` shares what ``forward`` has computed. A view (``.T``, a slice, ``reshape``) is not an operation. It reads
+the value of its base with a different offset, shape and strides.
 
-A number of the step (``step + 1``, a loss) is a ``Number``, recorded in the same way. ``if`` asks for a truth: that it
-was so becomes a *guard*, which a replay checks. What takes numbers out unseen (``float(x)``, ``np.asarray(x)``,
-``x.tolist()``) is refused. ``attempt`` then records the function that did it, a layer's forward or a loss, as one
-operation on copies; ``whole`` says so beforehand.
+A number that varies from step to step (the step count, a loss) is a ``Number``, and its operations are recorded, too.
+All other numbers are constants. An ``if`` on a traced value becomes a *guard*: every replay checks that the condition
+has the same truth value as in the trace. What would take a number out of the trace unnoticed (``float(x)``,
+``np.asarray(x)``, ``x.tolist()``) is refused. The function that did it, such as a layer's forward or a loss, then
+becomes a single operation on copies of its arguments (``attempt`` in ``functions.py``). ``whole`` marks such a function
+in advance.
 
-**2. Compile** (``passes.py``, ``fusion.py``, ``program.py``). What nobody reads is left out, such as the gradient by a
-batch. What is done alike to every parameter is done once, on memory that holds them all. Each value gets memory: that
-of an operand that is needed no more, the state's own, or a block that is free again. Each operation becomes one line of
+**2. Compile** (``passes.py``, ``fusion.py``, ``writer.py``, ``program.py``). Operations whose results are never read
+are removed, such as the gradient with respect to the batch. Elementwise operations that are the same for every
+parameter are merged into one, on memory that holds all the parameters side by side. Each remaining value gets memory:
+that of an operand that is no longer needed, that of the state, or a free block. Each operation then becomes a line of
 Python::
 
     np.matmul(x, w, out=t1)
     np.maximum(t1, k0, out=t1)
 
-The state is written only after the last operation that can fail, so a replay that stops has changed nothing.
+The program writes to the state only after the last operation that can fail. A replay that stops early therefore changes
+nothing.
 
-**3. Replay** (``traces.py``; folds and kept programs are in ``replay.py``). The function ``run(x, y, ...)``
-computes one step and returns its numbers, or None if a guard does not hold.
+**3. Replay** (``traces.py``; ``replay.py`` keeps programs and runs folds). The function ``run(x, y, ...)`` computes one
+step and returns its numbers. It returns None if a guard does not hold; the plain function then computes the step. Each
+program is also checked: in every fold, its first replay is compared with the plain function, bit for bit.
 
-Why the bits are the same: each line is the NumPy call that the function made, on operands with the same elements in the
-same memory order. Two things beside the elements matter to bits. BLAS computes the product of an array by itself with
-another kernel, so operands that were two arrays stay two. And only functions that round each element by itself are
-joined over several arrays.
+**Why the bits are the same.** Each line is the NumPy call that the function made, on operands with the same elements in
+the same memory order. Only two other things affect the bits. First, BLAS computes the product of an array and itself
+with a different kernel, so operands that were two arrays remain two, even if they are equal. Second, some vectorized
+functions round an element differently depending on its position, so only the others are merged over several arrays.
 
-To see a step as a program:
+**An example.** Here is a step with the state ``w`` and the batch ``x``, and the program that it becomes. In the
+program, ``w`` is called ``state_``, ``h`` is ``t1``, and each ``memory`` call allocates a block:
 
 >>> import numpy as np
 >>> from funcnet.tracing.traces import Trace
@@ -70,13 +77,17 @@ def program(state, constants):
         return (n0, )
     return run
 <BLANKLINE>
+
+Load the state into the program's memory, then replay one step. It returns the loss and updates the state in place. The
+first argument is None because the state is in memory already:
+
 >>> trace.program.memory.arrays[0][...] = [1.0, 2.0]
 >>> trace.run([None, np.array([3.0, -4.0])])
 (3.0,)
 >>> trace.program.memory.arrays
 [array([0.7, 2. ])]
 
-This folder knows nothing of layers, and nothing else in the package mentions buffers.
+This folder knows nothing about layers, and no other folder of the package mentions buffers.
 """
 
 from funcnet.tracing.functions import attempt as attempt

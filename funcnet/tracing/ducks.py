@@ -1,7 +1,8 @@
-"""The objects that represent arrays, numbers and other values in a trace, and how NumPy's functions record them.
+"""The objects that represent arrays, numbers and other values in a trace, and the functions that record NumPy calls.
 
-``Traced`` is not a subclass of ``np.ndarray``: ``np.asarray`` and C code would read the numbers of a subclass without a
-sign. It computes as the array does, by NumPy's protocols, and refuses every operation that it does not know.
+``Traced`` is not a subclass of ``np.ndarray``, because ``np.asarray`` and C code would read the numbers of a subclass
+unnoticed. It computes what the array computes, through NumPy's protocols, and refuses every operation that it does not
+know.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from funcnet.tracing.recorder import (
 _NUMPY_1: Final = int(np.__version__.partition(".")[0]) < 2
 _core: Any = getattr(np, "_core", None) or np.core
 CLIP: Final[np.ufunc] = _core.umath.clip
-TUPLE: Final[Any] = tuple  # the type checkers draw no conclusions from isinstance(x, TUPLE)
+TUPLE: Final[Any] = tuple  # the type checkers do not narrow x after isinstance(x, TUPLE)
 
 _STRUCTURE: Final = {np.shape, np.ndim, np.size, np.result_type, np.can_cast, np.may_share_memory, np.shares_memory}
 _NEW: Final[dict[Any, int | None]] = {
@@ -64,12 +65,12 @@ _REDUCTIONS: Final[dict[str, np.ufunc]] = {
 _REDUCERS: Final[dict[Any, str]] = {np.amax: "max", np.amin: "min"} | {getattr(np, name): name for name in _REDUCTIONS}
 _NUMBERS: Final = (bool, int, float, np.number, np.bool_)
 _POWERS: Final[dict[float, np.ufunc]] = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
-"""The ufunc that computes ``x ** n`` for an array of floats, in every version of NumPy."""
+"""The ufuncs that compute ``x ** n`` for an array of floats, in every version of NumPy."""
 _OF_KIND: Final = {"dtype", "shape", "ndim", "size", "itemsize", "nbytes", "strides"}
 
 
 class _Operand(NDArrayOperatorsMixin, Duck):
-    """An array or a number: NumPy's protocols, and the refusals that both share."""
+    """The base class of traced arrays and numbers: NumPy's protocols, and the refusals that both share."""
 
     __slots__ = ()
 
@@ -80,7 +81,7 @@ class _Operand(NDArrayOperatorsMixin, Duck):
         return call_function(self.tape, func, args, kwargs)
 
     def __array__(self, *_: Any, **__: Any) -> AnyArray:
-        if recording() is not self.tape:  # the trace is over, and the function kept the object
+        if recording() is not self.tape:  # the trace has ended, and the function kept the object
             return np.asarray(self.raw())
         return self.tape.refuse("np.asarray, or another function, took the numbers out of an array")
 
@@ -103,7 +104,7 @@ for _name in ("float", "int", "index", "complex", "round", "trunc", "floor", "ce
 
 
 class Traced(_Operand):
-    """An array whose operations are recorded: ``isinstance(x, np.ndarray)``, but not ``type(x) is np.ndarray``."""
+    """An array whose operations are recorded. It passes ``isinstance(x, np.ndarray)``; its type is ``Traced``."""
 
     __slots__ = ("array", "storage")
 
@@ -111,15 +112,15 @@ class Traced(_Operand):
         self.tape, self.storage, self.array = tape, storage, array
 
     __class__ = property(lambda _: np.ndarray)  # pyright: ignore[reportIncompatibleMethodOverride]  # for isinstance
-    __hash__: Any = None  # as an array
+    __hash__: Any = None  # arrays have no hash
     base = None
 
     def operand(self, apart: list[Storage] | None = None) -> Ref:
-        """Its memory, in its layout."""
+        """Return the operand that reads this array's memory in its layout."""
         return self.tape.ref(self.storage, self.array, apart)
 
     def raw(self) -> AnyArray:
-        """The array, as it is in the step that is traced."""
+        """Return the array, with its elements in the traced step."""
         return self.array
 
     def __len__(self) -> int:
@@ -131,7 +132,7 @@ class Traced(_Operand):
         raise AttributeError(name)
 
     def item(self, *place: int) -> Any:
-        """A Python number that varies."""
+        """Return one element as a Python number that varies."""
         index: Any = place[0] if len(place) == 1 else place
         flat: Traced = self.reshape(-1) if isinstance(index, int) else self
         view = flat._view(index)
@@ -144,15 +145,15 @@ class Traced(_Operand):
             return _item(self.tape, operator.getitem, view.operand(), made) if number else view
         if any(isinstance(part, Number) for part in (index if isinstance(index, TUPLE) else (index,))):
             made = call(self.tape, _picked, (self, index), {})
-            if type(made) is Traced:  # a copy in place of a view: neither may be written to from now on
+            if type(made) is Traced:  # a copy instead of a view: neither array may be written to afterwards
                 self.storage.is_input = made.storage.is_input = True
             return made
         return call(self.tape, operator.getitem, (self, index), {})
 
     def _view(self, index: Any) -> Traced:
-        """A view by basic indexing, also where the index has a number for every axis."""
+        """Return a view by basic indexing, even if the index has a number for every axis."""
         parts = index if isinstance(index, TUPLE) else (index,)
-        whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # so NumPy gives no number
+        whole = parts if any(part is Ellipsis for part in parts) else (*parts, ...)  # with ..., NumPy returns an array
         return Traced(self.tape, self.storage, self.array[whole])
 
     def __setitem__(self, index: Any, new: Any) -> None:
@@ -162,7 +163,7 @@ class Traced(_Operand):
             self._mutated(operator.setitem, index, new)
 
     def _mutated(self, func: Callable[..., Any], *args: Any) -> None:
-        """Call a function that writes into this array."""
+        """Call and record a function that writes to this array."""
         operands = tuple(self.tape.encode(arg) for arg in args)
         self.tape.run(func, (self.array, *map(raw, args)), {})
         self.tape.write(self.storage, self.operand(), ("mutate", func, operands), {})
@@ -170,7 +171,7 @@ class Traced(_Operand):
     def __pow__(self, other: Any) -> Any:
         return _power(self, other)
 
-    def __ipow__(self, other: Any) -> Any:  # as in NumPy
+    def __ipow__(self, other: Any) -> Any:
         return _power(self, other, out=self)
 
     def __iter__(self) -> Iterator[Any]:
@@ -180,25 +181,25 @@ class Traced(_Operand):
         return bool((self == x).any())
 
     @property
-    def T(self) -> Traced:  # noqa: N802  # as NumPy calls it
+    def T(self) -> Traced:  # noqa: N802  # NumPy's name
         """The transpose, a view."""
         return Traced(self.tape, self.storage, self.array.T)
 
     def fill(self, value: Any) -> None:
-        """Write a number into every element."""
+        """Set every element to a number."""
         copy_into(self.tape, self, value, casting="unsafe")
 
     def put(self, index: Any, values: Any, mode: str = "raise") -> None:
-        """Write numbers at flat indices."""
+        """Set the elements at flat indices."""
         self._mutated(np.ndarray.put, index, values, mode)
 
     def astype(self, dtype: Any, order: Any = "K", *_: Any, **options: Any) -> Traced:
-        """The array in another dtype."""
+        """Return the array converted to a dtype."""
         same = not options.get("copy", True) and self.array.dtype == dtype
         return self if same else self._copied(self.array.astype(dtype, order))
 
     def copy(self, order: Any = "C") -> Traced:
-        """A copy."""
+        """Return a copy."""
         return self._copied(self.array.copy(order))
 
     def _copied(self, new: AnyArray) -> Traced:
@@ -212,12 +213,12 @@ class Traced(_Operand):
         return self.copy()
 
     def clip(self, low: Any = None, high: Any = None, out: Any = None) -> Any:
-        """``np.clip``."""
+        """Return the array limited to an interval, as ``np.clip`` does."""
         return call_function(self.tape, np.clip, (self, low, high), {} if out is None else {"out": out})
 
 
 def _power(x: Any, exponent: Any, **out: Any) -> Any:
-    """``x ** exponent`` of an array."""
+    """Return ``x ** exponent`` for an array."""
     ufunc = _POWERS.get(exponent) if type(exponent) in (int, float) and x.dtype.kind == "f" else None
     return np.power(x, exponent, **out) if ufunc is None else ufunc(x, **out)
 
@@ -257,14 +258,14 @@ ARRAY_TYPES.add(Traced)
 
 
 def _is_basic(index: Any) -> bool:
-    """Whether indexing gives a view."""
+    """Return whether indexing by ``index`` gives a view."""
     parts = index if isinstance(index, TUPLE) else (index,)
     basic = (int, slice, type(None), type(Ellipsis))
     return all(type(part) in basic or (isinstance(part, np.integer) and not isinstance(part, Duck)) for part in parts)
 
 
 def _picked(x: AnyArray, index: Any) -> Any:
-    """The elements at an index that contains numbers that vary."""
+    """Return the elements at an index that contains numbers that vary."""
     made = x[index]
     if not isinstance(made, np.ndarray):
         return made
@@ -278,7 +279,7 @@ def _picked(x: AnyArray, index: Any) -> Any:
 
 
 class Number(_Operand):
-    """A Python or NumPy number that varies; or another value, such as a key, of which only ``whole`` methods work."""
+    """A Python or NumPy number that varies, or another value, such as a key, that has only its ``whole`` methods."""
 
     __slots__ = ("scalar",)
 
@@ -288,15 +289,15 @@ class Number(_Operand):
     __class__ = property(lambda self: kind_of(self.scalar.value))  # pyright: ignore[reportIncompatibleMethodOverride]  # for isinstance
 
     def operand(self, _: list[Storage] | None = None) -> Scalar:
-        """The number as an operand."""
+        """Return the number as an operand."""
         return self.scalar
 
     def raw(self) -> Any:
-        """The number, as it is in the step that is traced."""
+        """Return the number, with its value in the traced step."""
         return self.scalar.value
 
     def item(self) -> Any:
-        """A Python number."""
+        """Return the number as a Python number."""
         made, op = self.scalar.value, self.scalar.op
         if not isinstance(made, np.generic):
             return self
@@ -326,7 +327,7 @@ class Number(_Operand):
 
 
 def call_scalar(tape: Tape, func: Callable[..., Any], *args: Any) -> Any:
-    """Record a function of Python numbers."""
+    """Call and record a function of Python numbers."""
     value = tape.run(func, [raw(arg) for arg in args], {})
     return recorded(tape, "scalar", func, tape.encode(args), [value])[0]
 
@@ -362,7 +363,7 @@ for _name in ("neg", "abs", "pos", "invert"):
 
 
 def recorded(tape: Tape, kind: str, func: Any, args: tuple[Any, ...], made: list[Any], **options: Any) -> list[Any]:
-    """Record an operation that made these arrays and numbers; return the objects that represent them in the trace."""
+    """Record an operation with these results; return the objects that represent the results in the trace."""
     values = tape.record(kind, func, args, made, **options)
     return [
         Traced(tape, Storage(value, each), each) if isinstance(value, Value) else Number(tape, value)
@@ -371,7 +372,7 @@ def recorded(tape: Tape, kind: str, func: Any, args: tuple[Any, ...], made: list
 
 
 def _item(tape: Tape, func: Any, operand: Ref | Scalar, made: Any) -> Any:
-    """A number of an array: a Python number, or, by ``getitem``, a NumPy number, which later writes do not change."""
+    """Record an element of an array as a number: a Python number, or a NumPy number if ``func`` is ``getitem``."""
     return recorded(tape, "item", func, (operand,), [made])[0]
 
 
@@ -379,7 +380,7 @@ def _item(tape: Tape, func: Any, operand: Ref | Scalar, made: Any) -> Any:
 
 
 def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Record a ufunc's call."""
+    """Call and record a ufunc."""
     out = tuple(each for each in kwargs.pop("out", None) or () if each is not None)
     if any(type(each) is not Traced for each in out):
         tape.refuse(f"np.{ufunc.__name__} wrote into a plain array; make it with np.empty_like")
@@ -387,7 +388,7 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
     if by_value and any(is_array(raw(each)) and raw(each).dtype.kind in "iu" for each in inputs):
         tape.refuse("NumPy 1 takes a dtype by an int's value")
     if method == "at":
-        inputs[0]._mutated(ufunc.at, *inputs[1:])  # noqa: SLF001  # its own kind
+        inputs[0]._mutated(ufunc.at, *inputs[1:])  # noqa: SLF001  # a Traced array
         return None
     if method not in ("__call__", "reduce"):
         return call(tape, getattr(ufunc, method), inputs, kwargs) if not out else tape.refuse(f"out= of ufunc.{method}")
@@ -415,8 +416,8 @@ def call_ufunc(tape: Tape, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...]
     return tuple(ducks) if len(ducks) > 1 else ducks[0]
 
 
-def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  # one for each kind
-    """Record a call of a NumPy function that is no ufunc."""
+def call_function(tape: Tape, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: PLR0911  # one return for each kind
+    """Call and record a NumPy function that is not a ufunc."""
     if func in _NEW:
         return _made_new(tape, _NEW[func], func, args, kwargs)
     if func is np.full_like:
@@ -447,20 +448,20 @@ def _made_new(tape: Tape, value: int | None, func: Any, args: tuple[Any, ...], k
     return made
 
 
-def copy_into(tape: Tape, dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) -> None:  # noqa: FBT002  # np.copyto
-    """Record ``np.copyto``."""
+def copy_into(tape: Tape, dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) -> None:  # noqa: FBT002  # as in np.copyto
+    """Call and record ``np.copyto``."""
     if type(dst) is not Traced:
         tape.refuse("np.copyto wrote into a plain array; make it with np.empty_like")
     source, mask = tape.encode(src), tape.encode(where)
     same = type(src) is Traced and src.storage is dst.storage and layout(src.array) == layout(dst.array)
     if same and address(src.array) == address(dst.array):
-        return  # x[i] += y has written the elements already
+        return  # in x[i] += y, the addition has written the elements already
     tape.run(np.copyto, (dst.array, raw(src)), {"casting": casting, "where": raw(where)})
     tape.write(dst.storage, dst.operand(None), ("copy", None, (source,)), {} if mask is True else {"where": mask})
 
 
 def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Record a call of any pure function: its results are views of operands, or made by one operation."""
+    """Call and record any pure function. Its results are views of operands, or the results of one operation."""
     apart: list[Storage] | None = [] if func in _BLAS or hasattr(func, "of_copies") else None
     operands, options = tape.encode(args, apart), tape.encode(dict(kwargs), apart)
     parts = parts_of((args, dict(kwargs)))
@@ -470,7 +471,7 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
     before = [array.tobytes() for array in arrays]
     result = tape.run(func, raw(args), raw(dict(kwargs)))
     written = any(old != array.tobytes() for old, array in zip(before, arrays, strict=True))
-    outs = [*plain, *(raw(arg) for arg in args[1:] if type(arg) is Traced)]  # an out= may hold the same bytes already
+    outs = [*plain, *(raw(arg) for arg in args[1:] if type(arg) is Traced)]  # out= may have had the same bytes before
     if written or any(result is out for out in outs):
         tape.refuse(f"{name_of(func)} wrote into its argument")
     if func in _STRUCTURE:
@@ -492,7 +493,7 @@ def call(tape: Tape, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Ma
 
 
 def has_numbers(operands: Any) -> bool:
-    """Whether a number that varies is among operands."""
+    """Return whether a number that varies is among the operands."""
     return any(type(part) is Scalar for part in parts_of(operands))
 
 
@@ -506,14 +507,14 @@ def _made_by_call(tape: Tape, func: Any, given: tuple[Any, Any], results: list[A
 
 
 def _viewed(result: Any, storages: list[Storage]) -> Storage | None:
-    """The storage that contains an array."""
+    """Return the storage that contains an array; None if no storage does."""
     if not is_array(result) or not result.size:
         return None
     return next((each for each in storages if np.shares_memory(result, each.array)), None)
 
 
 def is_dense(array: AnyArray) -> bool:
-    """Whether it fills its memory, in some order of its axes."""
+    """Return whether an array fills its memory without gaps, in some order of its axes."""
     unit = array.itemsize
     for stride, size in sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n != 1):
         if stride != unit:

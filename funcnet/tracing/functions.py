@@ -1,4 +1,4 @@
-"""Functions as operations of a trace: ``whole`` for those that are one, ``attempt`` for those that may become one."""
+"""Functions that become single operations of a trace: always (``whole``), or if they cannot be traced (``attempt``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import numpy as np
 
 from funcnet.core.arrays import AnyArray
-from funcnet.tracing.ducks import call, is_dense, recorded
+from funcnet.tracing.ducks import call, recorded
 from funcnet.tracing.recorder import (
     Duck,
     NotTraceable,
@@ -32,17 +32,17 @@ _NUMPY: Final = (np.__file__ or "").removesuffix("__init__.py")
 
 
 class Changed(Exception):  # noqa: N818  # never leaves a replay
-    """A function gave something of another structure than in the trace."""
+    """Raised in a replay when a function returns a result whose structure differs from the trace's."""
 
 
 def whole(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a pure function one operation of a trace: it gets plain arrays and numbers, and may look at them.
+    """Make a pure function a single operation of a trace. It receives plain arrays and numbers and may read them.
 
-    Outside of a trace it is the function itself. Use it for a function of your own that asks for numbers
-    (``float(x)``), or that calls code which is not NumPy's.
+    Outside a trace, the result behaves exactly as ``function``. Use it for a function that converts arrays to numbers
+    (``float(x)``) or that calls code outside NumPy.
 
     Args:
-        function: A pure function of arrays, numbers, and tuples and records of them, to the same.
+        function: A pure function. Its arguments and its result are arrays, numbers, or tuples and records of them.
 
     Example:
         >>> import funcnet as fn
@@ -58,7 +58,7 @@ def whole(function: Callable[P, R]) -> Callable[P, R]:
         values: Any = copies([*args, *kwargs.values()])
         return function(*values[: len(args)], **dict(zip(kwargs, values[len(args) :], strict=True)))
 
-    of_copies.of_copies = True  # type: ignore[attr-defined]  # what is equal stays apart
+    of_copies.of_copies = True  # type: ignore[attr-defined]  # keeps equal arguments apart
     made: Any = of_copies
 
     @wraps(function)
@@ -68,17 +68,17 @@ def whole(function: Callable[P, R]) -> Callable[P, R]:
         ducks = 0 if tape is None else sum(isinstance(leaf, Duck) for leaf in leaves_of(given))
         if tape is None or not ducks:
             return function(*args, **kwargs)
-        if sum(isinstance(arg, Duck) for arg in given) < ducks:  # some stand inside of records
+        if sum(isinstance(arg, Duck) for arg in given) < ducks:  # some are inside tuples or records
             return one_operation(tape, function, (args, kwargs))
         result: R = call(tape, made, args, kwargs)
         return result
 
-    run.in_one_operation = True  # type: ignore[attr-defined]  # what a value that varies asks its methods
+    run.in_one_operation = True  # type: ignore[attr-defined]  # Number.__getattr__ looks for it
     return run
 
 
 def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a pure function; in a trace, record it as one operation if it cannot be traced."""
+    """Call a pure function. In a trace, record the call as a single operation if the function cannot be traced."""
     tape = recording()
     if tape is None:
         return function(*args, **kwargs)
@@ -87,7 +87,7 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     try:
         try:
             result = function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # as one operation it raises its own error, or none
+        except Exception as error:  # noqa: BLE001  # as a single operation, it may raise no error
             tape.refused = tape.refused or f"it raised {type(error).__name__}: {error}"
             place = place_of(error)
         except NotTraceable as refusal:
@@ -105,7 +105,7 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 def place_of(error: BaseException) -> str:
-    """The line outside of this folder where it was raised."""
+    """Return the file and line where an error was raised: the innermost one outside this folder and NumPy."""
     place, step = "", error.__traceback__
     while step is not None:
         name = step.tb_frame.f_code.co_filename
@@ -116,7 +116,7 @@ def place_of(error: BaseException) -> str:
 
 
 def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> R:
-    """Record a function's call as one operation on copies of its arrays: it never sees a buffer."""
+    """Call a function and record it as one operation on copies of its arrays, so it never sees a buffer."""
     args, kwargs = arguments
     given, names = (args, tuple(kwargs.values())), tuple(kwargs)
     ducks = [leaf for leaf in leaves_of(given) if isinstance(leaf, Duck)]
@@ -138,14 +138,12 @@ def one_operation(tape: Tape, function: Callable[..., R], arguments: tuple[tuple
 
     run.__qualname__ = name_of(function)
     values = [leaf.copy("K") if is_array(leaf) else leaf for leaf in tape.run(run, [raw(duck) for duck in ducks], {})]
-    if any(is_array(leaf) and not is_dense(leaf) for leaf in values):
-        tape.refuse("an array with gaps in its memory came out")
     made = recorded(tape, "call", run, tape.encode(tuple(ducks), []), values, unique=True, many=True)
     return with_leaves(results.pop(), iter(made))
 
 
 def copies(values: Sequence[Any]) -> list[Any]:
-    """The values, with locked copies of arrays: in the memory order that they have; what is one memory stays one."""
+    """Return the values with locked copies of arrays. Strides are kept; arrays on the same memory remain so."""
     blocks: dict[tuple[int, int], AnyArray] = {}
     return [_copied(value, blocks) if type(value) is np.ndarray else value for value in values]
 

@@ -1,9 +1,10 @@
-"""Fusion: what is done alike to every array of a state is done once, on memory that holds them all.
+"""Fusion: operations that are the same for every array of a state run once, on memory that holds all the arrays.
 
-The arrays of a state whose new values come from one formula of exact elementwise operations are a family: in Adam,
-every parameter's new value is the same formula of the parameter, its two moments and its gradient. The formula's
-columns are then laid side by side in memory, and each of its operations becomes one NumPy call instead of one an array.
-The elements are the same, so the bits are.
+Arrays of a state form a family if the same formula of exact elementwise operations computes their new values. In Adam,
+for example, every parameter's new value is the same formula of the parameter, its two moments and its gradient. Each
+variable of the formula is a column, with one array per member of the family. The arrays of a column are placed side by
+side in memory, and each operation of the formula becomes one NumPy call instead of one call per array. The operations
+on each element do not change, so the bits do not change.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from funcnet.tracing.ducks import CLIP
 from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, c_strides, kind_of
 
 ALIGNMENT: Final = 64
-"""Arrays in memory begin at multiples of this many bytes."""
+"""The alignment of arrays in memory, in bytes."""
 
 EXACT: Final = {
     *(np.add, np.subtract, np.multiply, np.divide, np.sqrt, np.maximum, np.minimum, np.negative, np.abs, np.square),
     *(np.copysign, np.sign, CLIP),
 }
-"""Elementwise functions whose result for an element has the same bits wherever it stands in an array."""
+"""Elementwise functions whose result for an element has the same bits at every position in an array."""
 
 
 def padded(nbytes: int) -> int:
-    """A size in memory, up to where the next array begins."""
+    """Return a size in bytes, rounded up to a multiple of the alignment."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class Family(NamedTuple):
-    """Members that have one formula: ``columns[k][i]`` is the k-th value of member i, ``calls`` what computes columns.
+    """Arrays of the state that share a formula: ``columns[k][i]`` is the k-th value of member i.
 
-    A call is ``(column, function, operands)``; an operand is a column's number or a scalar operand.
+    ``calls`` are the operations of the formula. A call is ``(column, function, operands)``, where an operand is the
+    number of a column or a scalar operand.
     """
 
     columns: list[list[Value]]
@@ -43,7 +45,7 @@ class Family(NamedTuple):
 
 
 class _Formula:
-    """How a new value of the state comes from the old ones: its values numbered in order of their first use."""
+    """The formula of a new value of the state, with its values numbered in the order in which they are computed."""
 
     def __init__(self, new: Value, state: dict[Value, int], present: set[Op], rank: int) -> None:
         self.values: list[Value] = []
@@ -77,20 +79,20 @@ class _Formula:
         return scalars and bool(refs) and all(self._fits(ref) for ref in refs) and self._fits(op.out.whole)
 
     def _fits(self, ref: Ref) -> bool:
-        """Whether it is all of a value in C order, as large as the new value; a batch's array is none of a member's."""
+        """Return whether the operand is a whole value in C order, with the size and dtype of the new value."""
         array = ref.value.array
         is_all = ref.offset == 0 and ref.dtype == array.dtype == self._dtype and array.flags.c_contiguous
         return is_all and ref.strides == c_strides(ref.shape, ref.dtype) and array.size == self._size
 
 
 class _Column(int):
-    """The number of a column, as an operand."""
+    """The number of a column, used as an operand."""
 
     __slots__ = ()
 
 
 def _token(operand: Any) -> object:
-    """An operand, to be told from another."""
+    """Return a token that equal operands of two formulas share."""
     if type(operand) is _Column:
         return operand
     if type(operand) is Const:
@@ -100,7 +102,7 @@ def _token(operand: Any) -> object:
 
 
 def families_of(ops: Sequence[Op], state: Sequence[Value], new: Sequence[Value]) -> list[Family]:
-    """The families of a state, given its arrays' values before and after a step."""
+    """Return the families of a state, given the values of its arrays before and after a step."""
     present, places, ranks = set(ops), {value: place for place, value in enumerate(state)}, _ranks(ops, set(new))
     alike: dict[object, list[_Formula]] = {}
     for before, after in zip(state, new, strict=True):
@@ -120,7 +122,7 @@ def families_of(ops: Sequence[Op], state: Sequence[Value], new: Sequence[Value])
 
 
 def _ranks(ops: Sequence[Op], new: set[Value]) -> dict[Value | Scalar, int]:
-    """How many new values of the state each value comes after: what needs a new value cannot be of its family."""
+    """Return each value's rank: how many new values of the state it needs in sequence. A family shares one rank."""
     ranks: dict[Value | Scalar, int] = {}
     for op in ops:
         rank = max((ranks.get(value, 0) for value in op.reads()), default=0)
@@ -129,7 +131,7 @@ def _ranks(ops: Sequence[Op], new: set[Value]) -> dict[Value | Scalar, int]:
 
 
 class Flats:
-    """Columns as flat arrays: ``owner`` and ``start`` say where a member lies, ``members`` is the other way round."""
+    """Columns as flat arrays: ``owner`` and ``start`` locate a value in a flat array; ``members`` lists its values."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self.owner: dict[Value, Value] = {}
@@ -155,13 +157,13 @@ class Flats:
         return flat
 
     def fused(self, ops: Sequence[Op]) -> list[Op]:
-        """The operations in order, with one in place of each column's; empty if no order works."""
+        """Return the operations with one for each column, in an order that works; an empty list if no order does."""
         maker = {out: self._ops.get(op, op) for op in ops for out in op.outs}
         waiting: dict[Op, set[Op]] = {}
         for op in ops:
             node = self._ops.get(op, op)
             needs = {maker[value] for value in op.reads() if value in maker} - {node}
-            waiting[node] = waiting.pop(node, set()) | needs  # at the place of the last member
+            waiting[node] = waiting.pop(node, set()) | needs  # moves to the position of the last member
         ordered: dict[Op, None] = {}
         while waiting:
             later: dict[Op, set[Op]] = {}

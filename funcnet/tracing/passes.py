@@ -1,4 +1,4 @@
-"""Passes over a tape's operations before a program is written: what nobody reads goes, masks become floats."""
+"""Passes over the operations of a tape before a program is written: remove, reorder, convert masks to floats."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _TOTAL: Final = {
     *(operator.add, operator.sub, operator.mul, operator.neg, operator.abs),
     *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
 }
-"""Functions that raise no error for other numbers of the same shapes."""
+"""Functions that raise no error for different numbers in arrays of the same shapes."""
 _FORGIVING: Final = ("clip", "wrap")
 
 
 def refs_in(operands: Any) -> list[Ref]:
-    """The arrays among operands."""
+    """Return the arrays among the operands."""
     return [part for part in parts_of(operands) if type(part) is Ref]
 
 
 def is_elementwise(op: Op) -> bool:
-    """Whether an element of its result depends on the operands' elements there alone."""
+    """Return whether each element of the result depends only on the operands' elements at the same position."""
     return op.kind == "copy" or (op.kind == "ufunc" and op.func.signature is None)
 
 
 def can_fail(op: Op) -> bool:
-    """Whether a step may end here: by a condition, or by an error that a function raises."""
+    """Return whether a step may end at this operation, by a guard or by an error."""
     return op.kind in ("guard", "call", "scalar", "mutate") or _depends_on_integers(op)
 
 
 def _depends_on_integers(op: Op) -> bool:
-    """Whether a ufunc or a copy raises an error for some integers: a negative power, or a number that is too large.
+    """Return whether a ufunc or a copy raises an error for some integers: a negative power, or a number out of range.
 
-    What ufuncs of others do is not known.
+    A ufunc from outside NumPy may raise any error.
     """
     if op.kind not in ("ufunc", "reduce", "copy"):
         return False
@@ -50,14 +50,14 @@ def _depends_on_integers(op: Op) -> bool:
 
 
 def _may_raise(op: Op) -> bool:
-    """Whether it may raise an error for other numbers: somebody may catch that, so it counts though nobody reads it."""
+    """Return whether different numbers may raise an error, which a caller may see even if the result is not read."""
     if op.func in (np.ndarray.take, np.ndarray.put):
         return not any(type(x) is str and x in _FORGIVING for x in (*op.args[1:], *op.kwargs.values()))
     return _depends_on_integers(op) or (op.kind in ("call", "scalar", "mutate") and op.func not in _TOTAL)
 
 
 def live(ops: list[Op], wanted: set[Value | Scalar]) -> list[Op]:
-    """The operations whose results are wanted, conditions, and what may raise an error."""
+    """Return the operations that ``wanted``, the guards and the operations that may raise an error depend on."""
     needed, kept = set(wanted), list[Op]()
     for op in reversed(ops):
         if op.kind == "guard" or _may_raise(op) or not needed.isdisjoint(op.outs):
@@ -67,7 +67,7 @@ def live(ops: list[Op], wanted: set[Value | Scalar]) -> list[Op]:
 
 
 def early(ops: list[Op]) -> list[Op]:
-    """First what needs only the step's numbers: a condition on them that does not hold is then soon found."""
+    """Put first the operations and guards that need only the step's numbers: a failing guard then stops early."""
     known: set[Value | Scalar] = set()
     first, rest = list[Op](), list[Op]()
     for op in ops:
@@ -81,14 +81,14 @@ def early(ops: list[Op]) -> list[Op]:
 
 
 def float_masks(ops: list[Op]) -> list[Op]:
-    """Booleans among floats become floats first: within an operation, NumPy would convert them in small pieces."""
+    """Convert boolean operands to float first: within a float operation, NumPy would convert them in small pieces."""
     made: dict[object, Ref] = {}
     result: list[Op] = []
     for op in ops:
         if op.kind == "ufunc" and op.func in (np.add, np.subtract, np.multiply):
             args = tuple(_as_float(arg, op, made, result) for arg in op.args)
             if args != op.args:
-                op = evolve(op, args=args)  # noqa: PLW2901  # in its place
+                op = evolve(op, args=args)  # noqa: PLW2901  # replaces the operation
                 for out in op.outs:
                     out.op = op
         result.append(op)
@@ -96,7 +96,7 @@ def float_masks(ops: list[Op]) -> list[Op]:
 
 
 def _computes_in(x: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether a float operand beside booleans makes a function compute in this dtype."""
+    """Return whether an operand is a float that makes an operation with booleans compute in this dtype."""
     x = x.value if type(x) is Scalar else getattr(x, "array", x)
     return dtype == (np.float64 if type(x) is float else getattr(x, "dtype", None))
 

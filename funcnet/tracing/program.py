@@ -1,4 +1,4 @@
-"""Programs: a tape without what nobody reads, on memory that is used again, as one Python function of NumPy calls."""
+"""Programs: a tape without unused operations, compiled to one Python function of NumPy calls on reused memory."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from funcnet.tracing.writer import HEADING, Writer
 
 
 class StateMemory:
-    """Where the arrays of a state lie while steps are replayed: the members of a family side by side."""
+    """The memory of a state's arrays while steps are replayed, with the members of each family side by side."""
 
     def __init__(self, arrays: Sequence[AnyArray], families: Iterable[Sequence[int]]) -> None:
         order = list(dict.fromkeys([*(place for family in families for place in family), *range(len(arrays))]))
         starts = [0, *accumulate(padded(arrays[place].nbytes) for place in order)]
         self.starts = dict(zip(order, starts, strict=False))
         scope: dict[str, Any] = {}
-        exec(HEADING, scope)  # noqa: S102  # the text above
+        exec(HEADING, scope)  # noqa: S102  # a constant of the writer
         self.block: AnyArray = scope["memory"](starts[-1])
         self.arrays = [array_in(self.block, self.starts[place], layout(array)) for place, array in enumerate(arrays)]
 
     def holds(self, family: Sequence[int]) -> bool:
-        """Whether these arrays lie side by side, in this order."""
+        """Return whether these arrays lie side by side, in this order."""
         ends = [self.starts[place] + padded(self.arrays[place].nbytes) for place in family]
         return all(self.starts[place] == end for place, end in zip(family[1:], ends, strict=False))
 
 
 def array_in(block: AnyArray, start: int, shape: Layout) -> AnyArray:
-    """An array of a layout in a block of bytes."""
+    """Return an array of a layout in a block of bytes."""
     sizes, strides, dtype = shape
     return np.empty(sizes, dtype) if 0 in sizes else np.ndarray(sizes, dtype, block.data, start, strides)
 
@@ -42,17 +42,17 @@ def array_in(block: AnyArray, start: int, shape: Layout) -> AnyArray:
 class Program:
     """A compiled tape.
 
-    ``run(*arguments)`` computes one step on the state's memory and returns its results; None if a condition of the
-    trace does not hold, and then, as after an error, the state's memory is as it was.
+    ``run(*arguments)`` computes one step on the state's memory and returns its results. It returns None if a guard does
+    not hold. In that case, and after an error, the state's memory is unchanged.
 
     Args:
-        tape: What was recorded.
-        arguments: The values that ``run`` gets, in order.
+        tape: The recorded operations.
+        arguments: The values of the arguments of ``run``, in order.
         state: The values of the state's arrays before the step.
-        new: Their values after it.
-        results: What ``run`` returns: copies of arrays, numbers, constants.
-        names: For each argument and then each array of the state, how the source calls it.
-        memory: Of another program for this state; None makes one.
+        new: Their values after the step.
+        results: The results of ``run``: copies of arrays, numbers, constants.
+        names: The names in the source, first for each argument, then for each array of the state.
+        memory: The memory of another program for this state; None allocates new memory.
     """
 
     def __init__(
@@ -75,19 +75,18 @@ class Program:
         ordered = flats.fused(ops)
         if ops and not ordered:
             flats, ordered = Flats([]), ops
-        writer = Writer(ordered, flats, memory.starts)
-        writer.write(arguments, list(zip(state, new, strict=True)), results, names)
+        writer = Writer(ordered, flats, memory.starts, names)
+        self.source = writer.write(arguments, list(zip(state, new, strict=True)), results)
         self.memory, self.calls, self.opaque = memory, writer.calls, tuple(tape.opaque)
         self.constants, self.nbytes = writer.constants, writer.room.nbytes
-        self.source = writer.source(results)
         scope: dict[str, Any] = {}
-        exec(compile(self.source, "<program>", "exec"), scope)  # noqa: S102  # the source that was written here
-        for op in (*tape.ops, *ordered):  # values and operations hold each other, and the arrays of the trace
+        exec(compile(self.source, "<program>", "exec"), scope)  # noqa: S102  # source written by this package
+        for op in (*tape.ops, *ordered):  # breaks reference cycles that keep the trace's arrays
             op.outs.clear()
         self.run: Callable[..., tuple[Any, ...] | None] = scope["program"](memory.block, self.constants)
 
 
 def _places(families: Iterable[Family], places: dict[Value, int]) -> list[list[int]]:
-    """The columns of a state's own arrays, by their places."""
+    """Return the columns that consist of the state's arrays, as the arrays' positions in the state."""
     columns = [column for family in families for column in family.columns if column[0] in places]
     return [[places[value] for value in column] for column in columns]

@@ -1,9 +1,9 @@
-"""The recorder: what a function computes from what, written down while it computes.
+"""The recorder: a tape of the operations that a function performs, written while the function runs.
 
-A ``Tape`` holds operations in order. An operation's operands are ``Ref`` (a value's memory in some layout), ``Scalar``
-(a number), ``Const`` (an array from elsewhere) and plain Python values. A ``Value`` never changes: writing into an
-array gives its ``Storage`` a new value, so two operations with equal operands compute the same, whatever was written
-between.
+A ``Tape`` holds operations in order. The operands of an operation are ``Ref`` (a value's memory in some layout),
+``Scalar`` (a number), ``Const`` (an array from outside the trace) and plain Python values. A ``Value`` never changes:
+writing to an array gives its ``Storage`` a new value. Two operations with equal operands therefore have equal results,
+whatever was written between them.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ Layout: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]"
 """Shape, strides and dtype."""
 
 SMALL: Final = 2**16
-"""Equal constants of at most this many bytes are one operand; a larger one is known by its identity if it is locked."""
+"""Constants of at most this many bytes are identified by their content, larger ones by their identity."""
 
 _BY_VALUE: Final = {int, bool, str, type(None), type(Ellipsis)}
 
 
 class NotTraceable(BaseException):  # a function that catches every Exception must not hide it
-    """A function did something that cannot be replayed."""
+    """Raised when a function does something that cannot be replayed."""
 
 
 def layout(array: AnyArray) -> Layout:
-    """An array's shape, strides and dtype."""
+    """Return an array's shape, strides and dtype."""
     return array.shape, array.strides, array.dtype
 
 
 def c_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """The strides of an array in C order."""
+    """Return the strides of an array of this shape and dtype in C order."""
     return np.empty(shape, dtype).strides
 
 
 def is_array(x: object) -> TypeGuard[AnyArray]:
-    """Whether it is an array, as ``isinstance`` says it."""
+    """Return whether ``x`` is an array according to ``isinstance``; a traced array is one."""
     return isinstance(x, np.ndarray)
 
 
 def kind_of(x: object) -> Any:
-    """Its type, of which the type checkers draw no conclusions."""
+    """Return ``type(x)`` in a form that the type checkers do not narrow."""
     return type(x)
 
 
 def address(array: AnyArray) -> int:
-    """Where an array's memory begins."""
+    """Return the address of an array's first element."""
     start: int = array.__array_interface__["data"][0]
     return start
 
 
 def byte_bounds(array: AnyArray) -> tuple[int, int]:
-    """Where an array's memory begins and ends, whatever its strides."""
+    """Return the addresses at which an array's memory begins and ends, for any strides."""
     start = address(array)
     if not array.size:
         return start, start
@@ -69,27 +69,27 @@ def byte_bounds(array: AnyArray) -> tuple[int, int]:
 
 @define(eq=False)
 class Value:
-    """The content of an array's memory between two writes; ``array`` has its layout."""
+    """The content of an array's memory between two writes; ``array`` shows its layout."""
 
     array: AnyArray
     op: Op
 
     @property
     def whole(self) -> Ref:
-        """The operand that reads all of the value in its own layout."""
+        """The operand that reads the whole value in its own layout."""
         return Ref(self, 0, *layout(self.array))
 
 
 @define(eq=False)
 class Scalar:
-    """A Python number, or another value that is not an array, that each step computes again."""
+    """A Python number, or another value that is not an array, that each step computes anew."""
 
     value: object
     op: Op
 
 
 class Ref(NamedTuple):
-    """An operand: the memory of a value, read as an array of this layout."""
+    """An operand: the memory of a value, read as an array of the given layout."""
 
     value: Value
     offset: int
@@ -99,24 +99,27 @@ class Ref(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it reads all of the value in the value's own layout."""
+        """Whether the operand reads the whole value in the value's own layout."""
         return self == self.value.whole
 
 
 @define(eq=False)
 class Const:
-    """An operand: an array from outside of the trace that nobody writes to."""
+    """An operand: an array from outside the trace that is never written to."""
 
     array: AnyArray
 
 
 @define(eq=False, repr=False)
 class Op:
-    """An operation. ``outs`` are its results; ``base`` is the value that it changes in part, at the layout ``into``.
+    """An operation on the tape.
 
-    Kinds: ``input``; ``ufunc``, ``reduce``, ``copy``, ``alloc``, ``call``, ``mutate`` (a function that writes into its
-    first argument); ``scalar`` (a function of numbers) and ``item``; ``guard`` (a condition whose truth is ``func``).
-    ``many`` says that a call returns a tuple or a list.
+    ``outs`` are its results. An operation that overwrites a part of a value has that value as ``base`` and the part as
+    ``into``. ``place`` names the functions that it ran in. ``many`` is true if a call returns a tuple or a list.
+
+    The kinds are ``input``; ``ufunc``, ``reduce``, ``copy``, ``alloc``, ``call``, ``mutate`` (a function that writes to
+    its first argument); ``scalar`` (a function of numbers), ``item`` (a number taken from an array); and ``guard`` (a
+    condition whose recorded truth value is ``func``).
     """
 
     kind: str
@@ -130,13 +133,13 @@ class Op:
     outs: list[Value | Scalar] = field(factory=list[Value | Scalar])
 
     def reads(self) -> list[Value | Scalar]:
-        """The values and numbers that it needs."""
+        """Return the values and numbers that the operation reads."""
         operands = [x.value if type(x) is Ref else x for x in parts_of((self.args, self.kwargs))]
         return [x for x in (self.base, *operands) if isinstance(x, (Value, Scalar))]
 
     @property
     def out(self) -> Value:
-        """The result of an operation whose only result is an array."""
+        """The result of an operation that has one result, an array."""
         (value,) = self.outs
         assert isinstance(value, Value)  # noqa: S101  # for the type checkers
         return value
@@ -144,7 +147,7 @@ class Op:
 
 @define(eq=False)
 class Storage:
-    """The memory of an array in a trace; ``value`` is its content now. No operation writes to an input's memory."""
+    """The memory of an array in a trace; ``value`` is its current content. Inputs are never written to."""
 
     value: Value
     array: AnyArray
@@ -152,18 +155,18 @@ class Storage:
 
 
 class Duck:
-    """The base of what stands for an array, a number or another value in a trace."""
+    """The base class of objects that represent an array, a number or another value in a trace."""
 
     __slots__ = ("tape",)
 
     tape: Tape
 
     def operand(self, apart: list[Storage] | None = None, /) -> Ref | Scalar:
-        """The operand that it stands for; ``apart`` as for ``Tape.encode``."""
+        """Return the operand that this object represents; ``Tape.encode`` explains ``apart``."""
         raise NotImplementedError
 
     def raw(self) -> Any:
-        """The array or number that it stands for, as it is in the step that is traced."""
+        """Return the array or number that this object represents, with its value in the traced step."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -179,7 +182,7 @@ class Duck:
 
 
 def map_parts(f: Callable[[Any], Any], tree: Any) -> Any:
-    """Nested tuples, lists and dicts with ``f`` applied to everything in them."""
+    """Apply ``f`` to every item of nested tuples, lists and dicts; return them with the results."""
     kind = kind_of(tree)
     if kind is dict:
         return {name: map_parts(f, part) for name, part in tree.items()}
@@ -189,25 +192,25 @@ def map_parts(f: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def parts_of(tree: Any) -> list[Any]:
-    """Everything in nested tuples, lists and dicts, in order."""
+    """Return the items of nested tuples, lists and dicts, in order."""
     found: list[Any] = []
     map_parts(found.append, tree)
     return found
 
 
 def raw(x: Any) -> Any:
-    """An argument as it is outside of the trace."""
+    """Return an argument with plain arrays and numbers instead of traced ones."""
     return map_parts(lambda part: part.raw() if isinstance(part, Duck) else part, x)
 
 
 def name_of(function: Any) -> str:
-    """A function's name, or the name of a record's type."""
+    """Return a function's name, or the name of a record's type."""
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None) or type(function).__name__
     return str(name).rpartition("<locals>.")[2]
 
 
 class Opaque(NamedTuple):
-    """A function that could not be traced and became one operation: why, and where it did what cannot be replayed."""
+    """A function that could not be traced and became one operation, with the reason and the source line."""
 
     function: str
     reason: str
@@ -215,7 +218,7 @@ class Opaque(NamedTuple):
 
 
 class Tape:
-    """What was computed from what, in order."""
+    """The operations of a trace, in the order in which they ran."""
 
     def __init__(self) -> None:
         self.ops: list[Op] = []
@@ -228,18 +231,18 @@ class Tape:
         self._thread = threading.get_ident()
 
     def refuse(self, why: str) -> NoReturn:
-        """Say that this cannot be replayed; a function that goes on all the same is refused, too."""
+        """Raise ``NotTraceable``. The reason is kept, so a function that catches the exception is refused, too."""
         self.refused = self.refused or why
         raise NotTraceable(why)
 
     def mark(self) -> tuple[int, int, str]:
-        """Where the tape is, to ``rewind`` to."""
+        """Return the current position, for ``rewind``, and clear the reason of a refusal."""
         mark = len(self.ops), len(self._known), self.refused
         self.refused = ""
         return mark
 
     def rewind(self, mark: tuple[int, int, str]) -> None:
-        """Forget what was recorded since."""
+        """Delete what was recorded since the mark."""
         del self.ops[mark[0] :]
         for key in list(self._known)[mark[1] :]:
             del self._known[key]
@@ -248,17 +251,17 @@ class Tape:
     # -------------------------------------------------------------------------------------------- operands
 
     def input(self, value: object) -> Value | Scalar:
-        """An array or a number that is another one in each step."""
+        """Return the value of an array or number that differs from step to step."""
         op, array = Op("input"), cast("AnyArray", value)
         out = Value(array, op) if isinstance(value, np.ndarray) else Scalar(value, op)
         op.outs = [out]
         return out
 
     def encode(self, x: Any, apart: list[Storage] | None = None) -> Any:
-        """An argument as an operand.
+        """Return an argument as an operand.
 
-        BLAS takes another kernel for the product of an array by itself: with a list ``apart``, arrays that were two
-        when the function ran stay two, even if they are equal.
+        BLAS uses a different kernel for the product of an array and itself. With a list ``apart``, arrays that were two
+        when the function ran therefore remain two, even if they are equal.
         """
 
         def operand(part: Any) -> Any:
@@ -269,7 +272,7 @@ class Tape:
         return map_parts(operand, x)
 
     def ref(self, storage: Storage, array: AnyArray, apart: list[Storage] | None = None) -> Ref:
-        """An array in a storage as an operand."""
+        """Return an array in a storage as an operand; ``encode`` explains ``apart``."""
         value = storage.value
         if apart is not None:
             if any(other is not storage and other.value is value for other in apart):
@@ -286,15 +289,15 @@ class Tape:
         key: object = id(array)
         if array.nbytes <= SMALL:
             key = array.tobytes(), layout(array)
-        elif not locked:  # it may be written to before it is met again
+        elif not locked:  # the array may be written to before its next use
             key = id(array), hash(array.tobytes())
         if key not in self._constants:
             self._constants[key] = Const(array if locked else array.copy(order="K"))
             self._alive.append(array)
         return self._constants[key]
 
-    def _key(self, x: Any) -> object:  # noqa: PLR0911  # one for each kind
-        """A key that equal operands share."""
+    def _key(self, x: Any) -> object:  # noqa: PLR0911  # one return for each kind
+        """Return a key that equal operands share."""
         kind = kind_of(x)
         if kind is tuple or kind is list:
             return kind, tuple(map(self._key, x))
@@ -326,7 +329,7 @@ class Tape:
         unique: bool = False,
         many: bool = False,
     ) -> list[Any]:
-        """Write an operation down, or find that it is there already; returns the values of what it made."""
+        """Record an operation, unless an equal one is on the tape already; return the values of its results."""
         if threading.get_ident() != self._thread:
             self.refuse("another thread took part")
         if any(how != "ignore" for how in np.geterr().values()):
@@ -342,22 +345,22 @@ class Tape:
         return op.outs
 
     def run(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Compute. Whoever catches an error goes another way that no condition shows, so it refuses."""
+        """Call a function. An error refuses the trace: code that catches it would take a branch without a guard."""
         try:
             return func(*args, **kwargs)
         except Exception as error:
             self.refused = self.refused or f"{name_of(func)} raised {type(error).__name__}"
             raise
 
-    def guard(self, operand: Ref | Scalar, truth: bool) -> bool:  # noqa: FBT001  # a truth is what it records
-        """A condition that a replay must find as it was."""
+    def guard(self, operand: Ref | Scalar, truth: bool) -> bool:  # noqa: FBT001  # a truth value is its subject
+        """Record a condition that must have the same truth value in a replay; return that value."""
         self.record("guard", truth, (operand,), (truth,))
         return truth
 
     def write(
         self, storage: Storage, into: Ref, op: tuple[str, Any, tuple[Any, ...]], kwargs: Mapping[str, Any]
     ) -> None:
-        """An operation ``(kind, func, args)`` wrote into an array: its storage holds a new value."""
+        """Record that an operation ``(kind, func, args)`` wrote to an array; its storage then holds a new value."""
         if storage.is_input:
             self.refuse("an argument was written to")
         partial = op[0] == "mutate" or "where" in kwargs or into[1:] != (0, *layout(storage.array))
@@ -369,13 +372,13 @@ _tape: Final[ContextVar[Tape | None]] = ContextVar("funcnet.tracing.tape", defau
 
 
 def recording() -> Tape | None:
-    """The tape of the trace that this thread or task is in; None outside of one."""
+    """Return the tape of the current trace of this thread or task; None outside a trace."""
     return _tape.get()
 
 
 @contextmanager
 def recorded_on(tape: Tape) -> Generator[None]:
-    """Trace what runs in the ``with`` block."""
+    """Record what runs in the ``with`` block on a tape."""
     token = _tape.set(tape)
     try:
         yield

@@ -1,8 +1,9 @@
-"""Replay: the steps of a fold and repeated calls as programs, traced once a shape, with the plain functions' bits.
+"""Replay: run the steps of a fold, and repeated calls, as programs that have the bits of the plain functions.
 
-A step is traced when a batch of its shape comes for the second time. Programs are kept between folds, for the step, the
-structure of its state and the context, such as the arithmetic in force. The plain function remains the reference: it
-runs whenever a condition of a trace does not hold or something fails, and beside each program's first replay in a fold.
+A step is traced when a batch of its shape arrives for the second time. Programs are kept between folds, under a key of
+the step, the structure of its state and the context, such as the arithmetic in force. The plain function remains the
+reference. It runs whenever a guard does not hold or an error occurs, and it checks each program's first replay in a
+fold.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ R = TypeVar("R")
 Step: TypeAlias = Callable[[S, B], tuple[S, float]]
 
 VERSIONS: Final = 4
-"""The most programs for one shape, where conditions on numbers choose between them."""
+"""The maximum number of programs for one shape; guards and constants select the one that fits."""
 SHAPES: Final = 8
-"""The most shapes of batches, or of a function's arguments, for which programs are kept."""
+"""The maximum number of shapes of batches, or of a function's arguments, for which programs are kept."""
 SIGHTINGS: Final = 256
-"""The most shapes that are counted until one is traced."""
+"""The maximum number of shapes that are counted; beyond it, counting starts again."""
 MISSES: Final = 16
-"""How many more steps than were replayed may find no program that fits; then a shape is computed plainly."""
+"""A shape is computed plainly once steps without a fitting program outnumber replayed steps by more than this."""
 CALLS: Final = 4
-"""Which call of a function outside of a fold is traced, of those that have one shape: a trace takes the time of ten."""
+"""The call of a function outside a fold, counted by shape, that is traced: a trace costs as much as ten calls."""
 
 
-# ------------------------------------------------------------------------------------------------ what is kept
+# ----------------------------------------------------------------------------------------------- kept programs
 
 
 class _Kept:
-    """Programs between their uses. Who takes some has them alone; the oldest go when there are too many."""
+    """The programs that are not in use. A fold or call owns the programs that it takes: no two threads share them."""
 
     def __init__(self) -> None:
         self.programs, self.nbytes = 32, 2**28
@@ -58,13 +59,13 @@ class _Kept:
         self._lock = Lock()
 
     def take(self, key: Hashable) -> _Programs:
-        """Programs for a key that nobody else uses; new ones, with nothing in them, if there are none."""
+        """Remove and return programs for a key; an empty ``_Programs`` if none are kept."""
         with self._lock:
             held = self._held.get(key)
             return held.pop() if held else _Programs()
 
     def give(self, key: Hashable, programs: _Programs) -> None:
-        """Keep programs for their next use."""
+        """Keep programs for their next use; discard the oldest ones while the limits are exceeded."""
         with self._lock:
             self._held.setdefault(key, []).append(programs)
             self._held.move_to_end(key)
@@ -76,7 +77,7 @@ class _Kept:
         return len(held) > self.programs or sum(programs.nbytes for programs in held) > self.nbytes
 
     def limit(self, programs: int, nbytes: int) -> None:
-        """Keep at most this much, from nothing on."""
+        """Set the limits and discard all programs."""
         with self._lock:
             self.programs, self.nbytes = programs, nbytes
             self._held.clear()
@@ -86,14 +87,14 @@ _kept: Final = _Kept()
 
 
 def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
-    """Say how many programs are kept for later folds and calls, and in how much memory; forget those that are kept now.
+    """Limit the number and the memory of the programs kept for later folds and calls; discard the current ones.
 
-    ``train_epoch`` and ``value_and_grad`` trace what comes more than once and keep the programs. The settings hold for
-    all threads of the process.
+    ``train_epoch`` and ``value_and_grad`` trace steps and functions that run more than once, and keep their programs.
+    The limits apply to all threads of the process.
 
     Args:
-        programs: For how many different steps and functions at most. With 0 nothing is traced: every step is plain.
-        nbytes: The bytes of all their memory at most; a program that takes more is freed with its fold.
+        programs: The maximum number of different steps and functions. With 0, nothing is traced: every step is plain.
+        nbytes: The maximum size of their memory in bytes. A program that needs more is freed after its fold.
 
     Raises:
         ConfigError: If a setting is negative or not an int.
@@ -108,9 +109,9 @@ def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
 
 
 class _Shape:
-    """What is known of a function for arguments of one structure: its traces, and which numbers vary.
+    """A function's traces for arguments of one structure, and the places of the numbers that vary.
 
-    ``leaves_of(x)`` lists the arrays and numbers of x; it is None if x has another structure.
+    ``leaves_of(x)`` lists the arrays and numbers of x. It returns None if x has a different structure.
     """
 
     def __init__(self, like: Any) -> None:
@@ -122,17 +123,17 @@ class _Shape:
 
 
 def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
-    """A function that checks a tree's structure and lists its leaves: it runs in each step, so it is code for one."""
+    """Return a function that checks a tree's structure and lists its leaves, compiled for one structure for speed."""
     text = _MatcherText()
     text.walk(like, "v0")
     lines = ["def leaves_of(v0):", *text.lines, f"    return [{', '.join(text.leaves)}]"]
-    exec("\n".join(lines), text.scope)  # noqa: S102  # the text above
+    exec("\n".join(lines), text.scope)  # noqa: S102  # source written by this module
     made: Callable[[Any], list[Any] | None] = text.scope["leaves_of"]
     return made
 
 
 class _MatcherText:
-    """The lines of a matcher: a check for each part of a tree."""
+    """The source lines of a matcher: a check for each part of a tree."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -140,7 +141,7 @@ class _MatcherText:
         self.scope: dict[str, Any] = {"ndarray": np.ndarray}
 
     def walk(self, tree: Any, name: str) -> None:
-        """Check what a variable of this name holds."""
+        """Add the checks for a tree in a variable of this name."""
         kind = kind_of(tree)
         if kind is np.ndarray:
             shape, strides, dtype = map(self._bound, (tree.shape, tree.strides, tree.dtype))
@@ -178,12 +179,12 @@ class _MatcherText:
 
 
 class _Programs:
-    """The programs of a function for states of one structure: the state's memory, and what is known for each shape."""
+    """The programs of a function for states of one structure: the state's memory, and the traces for each shape."""
 
     def __init__(self) -> None:
         self.memory: StateMemory | None = None
-        self.structure: Hashable = None  # of the states that the memory is for
-        self.places: list[int] = []  # of the state's arrays among its leaves
+        self.structure: Hashable = None  # the structure of the states that fit the memory
+        self.places: list[int] = []  # the places of the state's arrays among its leaves
         self.shapes: dict[Hashable, _Shape] = {}
         self.seen: dict[Hashable, int] = {}
         self.evicted = 0
@@ -191,9 +192,29 @@ class _Programs:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of their memory."""
+        """The size of their memory in bytes."""
         traces = [trace for shape in self.shapes.values() for trace in shape.traces]
         return sum(trace.program.nbytes for trace in traces) + (0 if self.memory is None else len(self.memory.block))
+
+    def is_due(self, structure: Hashable, traced_at: int) -> bool:
+        """Count a batch of a shape; return whether the shape has arrived often enough to be traced.
+
+        Each eviction raises the required number. Otherwise, more than ``SHAPES`` shapes would be traced all the time.
+        """
+        if len(self.seen) > SIGHTINGS:
+            self.seen.clear()
+        self.seen[structure] = self.seen.get(structure, 0) + 1
+        return self.seen[structure] >= traced_at * (1 + self.evicted)
+
+    def add(self, structure: Hashable, like: Any) -> _Shape:
+        """Add and return a new shape, after evicting the least recently used one if there are too many."""
+        while len(self.shapes) >= SHAPES:
+            oldest = next(iter(self.shapes))
+            del self.shapes[oldest]
+            self.seen.pop(oldest, None)  # the shape may be from an earlier fold, whose counts are gone
+            self.evicted += 1
+        shape = self.shapes[structure] = self.last = _Shape(like)
+        return shape
 
 
 # ------------------------------------------------------------------------------------------------------- folds
@@ -201,7 +222,7 @@ class _Programs:
 
 @contextmanager
 def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
-    """Kept programs for a key; None if nothing is to be traced here, or if the key has no hash."""
+    """Take kept programs for a key and give them back; None inside a trace, if nothing is kept, or without a hash."""
     if not _kept.programs or recording() is not None:
         yield None
         return
@@ -218,7 +239,7 @@ def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
 
 
 def _structure(tree: object) -> Hashable | None:
-    """A tree's structure; None if a part has no hash."""
+    """Return a tree's structure; None if a part has no hash."""
     try:
         return structure_of(tree)
     except TypeError:
@@ -226,41 +247,48 @@ def _structure(tree: object) -> Hashable | None:
 
 
 def _known(function: object) -> tuple[Hashable, ...]:
-    """A function as a key. Equal records with other numbers, such as 0.0 and -0.0, or 0.5 of another type, are two."""
+    """Return a function's key. Equal records have different keys if their numbers differ in sign (-0.0) or type."""
     numbers = tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
     return function, structure_of(function), numbers
+
+
+@contextmanager
+def _folding(
+    name: Callable[[S, B], object], function: Callable[[S, B], tuple[S, R]], state: S, context: Hashable
+) -> Generator[_Fold[S, B, R]]:
+    """Enter a fold of ``function``, with the programs kept for ``name`` and without floating-point warnings."""
+    with (
+        _borrowed(lambda: (*_known(name), structure_of(state), context)) as programs,
+        np.errstate(all="ignore"),
+    ):
+        yield _Fold(function, state, programs)
 
 
 def replayed_fold(
     step: Step[S, B], state: S, batches: Iterable[B], losses: list[float], *, context: Hashable = None
 ) -> S:
-    """``for batch in batches: state, loss = step(state, batch)``, with each loss appended; steps of one shape replayed.
+    """Run ``for batch in batches: state, loss = step(state, batch)`` and append each loss; return the last state.
 
-    ``context`` is what else a result depends on, such as the arithmetic in force: each has its own programs. NumPy's
-    floating-point warnings are off inside: a loss that is not finite is refused.
+    Steps whose batches have one shape are replayed. ``context`` is anything else that a result depends on, such as the
+    arithmetic in force; each context has its own programs. NumPy's floating-point warnings are off, because a loss that
+    is not finite is refused.
 
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
-    with (
-        _borrowed(lambda: (*_known(step), structure_of(state), context)) as programs,
-        np.errstate(all="ignore"),
-    ):
-        fold = _Fold(_checked(step), state, programs)
-        if programs is not None:
-            fold.check_again()
-            programs.seen.clear()
+    with _folding(step, _checked(step), state, context) as fold:
+        fold.start()
         for batch in batches:
-            losses.append(fold.advance(batch))  # noqa: PERF401  # an error's step is how many there are
+            losses.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
         return fold.value()
 
 
 def _checked(step: Step[S, B]) -> Step[S, B]:
-    """The step, and a refusal of a loss that is not finite."""
+    """Return the step with a check that refuses a loss that is not finite."""
 
     def run(state: S, batch: B) -> tuple[S, float]:
         state, loss = step(state, batch)
-        given: Any = loss  # a user's step may return an array without axes
+        given: Any = loss  # a user's step may return a 0-d array
         number: Any = given.item() if is_array(given) and not given.ndim else given
         if not -INFINITY < number < INFINITY:
             raise NonFiniteError(f"the loss is {number}; the learning rate may be too high")
@@ -273,20 +301,16 @@ def _checked(step: Step[S, B]) -> Step[S, B]:
 def replayed_map(
     function: Callable[[S, B], R], fixed: S, batches: Iterable[B], *, context: Hashable = None
 ) -> Iterator[R]:
-    """``function(fixed, batch)`` for each batch, replayed; ``fixed`` is looked at once."""
-    with (
-        _borrowed(lambda: (*_known(function), structure_of(fixed), context)) as programs,
-        np.errstate(all="ignore"),
-    ):
-        fold: _Fold[S, B, R] = _Fold(lambda state, batch: (state, function(state, batch)), fixed, programs)
+    """Yield ``function(fixed, batch)`` for each batch, replayed: a fold whose state does not change."""
+    with _folding(function, lambda state, batch: (state, function(state, batch)), fixed, context) as fold:
         for batch in batches:
             yield fold.advance(batch)
 
 
 def replayed_call(function: Callable[..., R], *args: Any, context: Hashable = None) -> R:
-    """A pure function's result; calls whose arguments have one structure are replayed, with the same bits.
+    """Return a pure function's result. Calls whose arguments have one structure are replayed, with the same bits.
 
-    Inside of a trace, the function is traced with it.
+    Inside a trace, the function is called and becomes a part of that trace.
     """
     with _borrowed(lambda: (*_known(function), context)) as programs:
         if programs is None:
@@ -297,23 +321,26 @@ def replayed_call(function: Callable[..., R], *args: Any, context: Hashable = No
 
 
 class _Fold(Generic[S, B, R]):
-    """A fold of ``(state, batch) -> (state, result)`` between two steps: its state is a value, or lies in memory."""
+    """A fold of ``(state, batch) -> (state, result)``, whose state is a value or lies in the programs' memory."""
 
     def __init__(
         self, function: Callable[[S, B], tuple[S, R]], state: S, programs: _Programs | None, traced_at: int = 2
     ) -> None:
         self._function, self._state, self._programs, self._traced_at = function, state, programs, traced_at
-        self._leaves: list[Any] | None = None  # of the state, if it lies in memory; for an array, what it was
-        self._ran: set[Trace] = set()  # since the state has lain there
+        self._leaves: list[Any] | None = None  # if the state is in memory: its current numbers, its first arrays
+        self._ran: set[Trace] = set()  # the traces replayed since then
 
-    def check_again(self) -> None:
-        """Compare each program's next replay with the plain function."""
-        for shape in self._programs.shapes.values() if self._programs else ():
+    def start(self) -> None:
+        """Count shapes from 0, and check each program's next replay against the plain function."""
+        if self._programs is None:
+            return
+        self._programs.seen.clear()
+        for shape in self._programs.shapes.values():
             for trace in shape.traces:
                 trace.verified = False
 
     def advance(self, batch: B) -> R:
-        """The result of one step."""
+        """Compute one step and return its result."""
         programs = self._programs
         shape = None if programs is None else programs.last
         given = None if shape is None else shape.leaves_of(batch)
@@ -325,34 +352,35 @@ class _Fold(Generic[S, B, R]):
             self._enter(programs)
         leaves: list[Any] = [] if self._leaves is None else self._leaves + given
         for trace in shape.traces if leaves else ():
-            if not trace.verified:
-                done = self._verified(trace, shape, leaves, batch)
-                if done is not None:
-                    return done[0]
-                continue
+            is_verified = trace.verified
+            before: Any = None if is_verified else self.value()
             try:
                 made = trace.run(leaves)
-            except Exception:  # noqa: BLE001, S112  # whatever it was, the plain function has it, too
+            except Exception:  # noqa: BLE001, S112  # the plain function raises the error, too
                 continue
-            if made is not None:
-                shape.misses = max(shape.misses - 1, 0)
-                return self._taken(trace, made, leaves)
+            if made is None:
+                continue
+            result = self._taken(trace, made, leaves)
+            if not is_verified:
+                return self._verified(trace, shape, made, before, batch)
+            shape.misses = max(shape.misses - 1, 0)
+            return result
         shape.misses += 1
         return self._traced(batch, shape)
 
     def _in_another_shape(self, batch: B) -> R:
-        """The result of a step whose batch does not have the last one's shape."""
+        """Compute a step whose batch does not have the shape of the last one."""
         structure = None if self._programs is None else _structure(batch)
         if self._programs is None or structure is None:
             return self._plain(batch)[1]
         shape = self._programs.last = self._programs.shapes.get(structure)
         if shape is None or shape.leaves_of(batch) is None:
             return self._seen(batch, structure)
-        self._programs.shapes[structure] = self._programs.shapes.pop(structure)  # the last used one goes last
+        self._programs.shapes[structure] = self._programs.shapes.pop(structure)  # in order of last use
         return self.advance(batch)
 
     def value(self) -> S:
-        """The state as a value."""
+        """Return the state as a value."""
         programs = self._programs
         if self._leaves is None or programs is None or programs.memory is None:
             return self._state
@@ -367,9 +395,9 @@ class _Fold(Generic[S, B, R]):
     # ------------------------------------------------------------------------------------------- a replay
 
     def _taken(self, trace: Trace, made: tuple[Any, ...], leaves: Sequence[Any]) -> R:
-        """The result of a step that a program computed; the state's numbers are what it says."""
+        """Take over the state's numbers of a replayed step and return its result."""
         self._ran.add(trace)
-        if self._traced_at == CALLS:  # a fold compares once; calls do so ever more rarely
+        if self._traced_at == CALLS:  # a fold checks one replay; calls check replays 1, 3, 5, 9, 17, ...
             trace.replays += 1
             trace.verified = bool(trace.replays & (trace.replays - 1))
         if trace.counters and self._leaves is not None:
@@ -378,16 +406,8 @@ class _Fold(Generic[S, B, R]):
         result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
         return result
 
-    def _verified(self, trace: Trace, shape: _Shape, leaves: Sequence[Any], batch: B) -> tuple[R] | None:
-        """A program's first replay beside the plain function, whose result counts; None if the program does not fit."""
-        before = self.value()
-        try:
-            made = trace.run(leaves)
-        except Exception:  # noqa: BLE001  # as in advance
-            return None
-        if made is None:
-            return None
-        self._taken(trace, made, leaves)
+    def _verified(self, trace: Trace, shape: _Shape, made: tuple[Any, ...], before: S, batch: B) -> R:
+        """Check a replayed step against the plain function, and return the plain result."""
         state, result = self._function(before, batch)
         trace.verified = _same(leaves_of(result), made[: len(made) - len(trace.counters)]) and _same(
             leaves_of(state), leaves_of(self.value())
@@ -395,19 +415,19 @@ class _Fold(Generic[S, B, R]):
         if not trace.verified:
             self._leave(state)
             self._discard(shape)
-        return (result,)
+        return result
 
     def _discard(self, shape: _Shape) -> None:
-        """Go on plainly: what differs between two computations is not pure."""
+        """Compute a shape plainly from now on, with a warning: two computations of one step differed."""
         shape.is_off = True
         shape.traces.clear()
-        reason = "its replay gave other numbers: it keeps a state, draws at random, or asks for type(x)"
+        reason = "its replay gave different numbers: it keeps a state, draws at random, or asks for type(x)"
         fix = "check_layer(layer, x) names a layer that does"
         text = f"{name_of(self._function)} is called in each step instead of being replayed: {reason}; {fix}"
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
     def _enter(self, programs: _Programs) -> None:
-        """Copy the state into the programs' memory, unless a step gave it another structure."""
+        """Copy the state into the programs' memory, unless its structure does not fit."""
         if programs.memory is None or not self._has_structure(self._state):
             return
         self._leaves = leaves_of(self._state)
@@ -416,7 +436,7 @@ class _Fold(Generic[S, B, R]):
             array[...] = self._leaves[place]
 
     def _has_structure(self, state: S) -> bool:
-        """Whether the programs are for such a state."""
+        """Return whether a state has the structure that the programs were made for."""
         return self._programs is not None and _structure(state) == self._programs.structure
 
     def _leave(self, state: S) -> None:
@@ -425,7 +445,7 @@ class _Fold(Generic[S, B, R]):
     # --------------------------------------------------------------------------------------- a plain step
 
     def _plain(self, batch: B) -> tuple[S, R]:
-        """The state before a step by the function itself, and its result."""
+        """Compute a step by the plain function; return the state before the step and the result."""
         state = self.value()
         self._leave(state)
         new, result = self._function(state, batch)
@@ -433,43 +453,34 @@ class _Fold(Generic[S, B, R]):
         return state, result
 
     def _seen(self, batch: B, structure: Hashable) -> R:
-        """A step of a shape without a trace; it is traced, too, if its shape has come often enough."""
+        """Compute a step of a shape without traces; trace it, too, if the shape has arrived often enough."""
         state, result = self._plain(batch)
         programs = self._programs
         assert programs is not None  # noqa: S101  # for the type checkers
-        if len(programs.seen) > SIGHTINGS:
-            programs.seen.clear()
-        count = programs.seen[structure] = programs.seen.get(structure, 0) + 1
-        if count >= self._traced_at * (1 + programs.evicted):  # more shapes than are kept would be traced all the time
-            while len(programs.shapes) >= SHAPES:
-                oldest = next(iter(programs.shapes))
-                del programs.shapes[oldest], programs.seen[oldest]
-                programs.evicted += 1
-            shape = programs.shapes[structure] = programs.last = _Shape(batch)
-            self._trace(state, batch, shape, result)
+        if programs.is_due(structure, self._traced_at):
+            self._trace(state, batch, programs.add(structure, batch), result)
         return result
 
     def _traced(self, batch: B, shape: _Shape) -> R:
-        """A step for which no trace holds; another one is made if there are not too many."""
+        """Compute a step that no trace fits; trace it, too, unless there were too many such steps."""
         state, result = self._plain(batch)
-        leaves = leaves_of((state, batch))
         if shape.misses > MISSES:
             shape.is_off = True
             shape.traces.clear()
-        if len(shape.traces) >= VERSIONS:
-            stale = [trace for trace in shape.traces if not trace.fits(leaves)]
-            shape.traces = [trace for trace in shape.traces if trace not in stale[-1:]]
-        if not shape.is_off and len(shape.traces) < VERSIONS:
+        else:
             self._trace(state, batch, shape, result)
         return result
 
     def _trace(self, state: S, batch: B, shape: _Shape, result: R) -> None:
-        """Make a program of a step of which the plain result is known."""
+        """Make a program from a step whose plain result is known; it may replace one whose constants do not fit."""
         programs, leaves, new = self._programs, leaves_of((state, batch)), leaves_of(self._state)
         assert programs is not None  # noqa: S101  # for the type checkers
+        stale = [trace for trace in shape.traces if not trace.fits(leaves)] if len(shape.traces) >= VERSIONS else []
+        for last in stale[-1:]:
+            shape.traces.remove(last)
         if programs.memory is None:
             programs.structure = structure_of(state)
-        if not self._has_structure(state):
+        if len(shape.traces) >= VERSIONS or not self._has_structure(state):
             return
         shape.varying |= _varying(leaves, new, shape.traces if self._traced_at != CALLS else ())
         trace = traced_apart(self._function, state, batch, shape.varying, programs.memory)
@@ -485,7 +496,7 @@ class _Fold(Generic[S, B, R]):
 
 
 def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
-    """A result of arrays, locked but for those that are arguments."""
+    """Return a result from its leaves, after locking all arrays except those that are arguments."""
     passed = set(map(id, given))
     for leaf in made:
         if is_array(leaf) and id(leaf) not in passed:
@@ -494,9 +505,9 @@ def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
 
 
 def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) -> set[int]:
-    """The places of numbers that a step changes, or that were other ones in a batch before.
+    """Return the places of the numbers that a step changes, or that differed in an earlier batch.
 
-    A number of the state that no step changes is a setting: another one makes another program.
+    A number of the state that no step changes is a setting. Each value of a setting has its own program.
     """
     pairs = enumerate(zip(leaves, new, strict=False))
     found = {i for i, (old, leaf) in pairs if not is_array(old) and not same_leaf(old, leaf)}
@@ -509,19 +520,19 @@ def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) ->
 def traced_apart(
     function: Callable[[Any, Any], Any], state: Any, arguments: Any, varying: set[int], memory: StateMemory | None
 ) -> Trace | Opaque:
-    """A function's trace, or why there is none; the numbers that turn out to vary are added to ``varying``."""
+    """Return a function's trace, or the reason why there is none. Numbers found to vary are added to ``varying``."""
     while True:
         try:
-            structure_of(arguments)  # without one, nothing is replayed
+            structure_of(arguments)  # raises TypeError for arguments that cannot be replayed
             return Trace(function, state, arguments, varying, memory)
         except Varies as found:
             varying |= found.places
-        except (NotTraceable, Exception) as error:  # noqa: BLE001  # the plain function gave no error
+        except (NotTraceable, Exception) as error:  # noqa: BLE001  # the plain function raised no error
             return Opaque(name_of(function), str(error), place_of(error))
 
 
 def _same(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether leaves are the same values, bit for bit."""
+    """Return whether two lists of leaves have the same bits."""
     return len(leaves) == len(others) and all(map(same_leaf, leaves, others))
 
 
@@ -530,17 +541,17 @@ def _same(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
 
 @frozen(eq=False)
 class StepProgram:
-    """What a step became; prints as its source.
+    """The program that a step becomes; it prints as its source.
 
     Args:
         source: The step as a module of NumPy calls. Its function ``program(state, constants)`` takes a block of bytes
             and returns ``run``, which computes one step on them. Empty if the step cannot be traced.
-        calls: How many NumPy calls a step takes.
-        nbytes: The bytes of memory that it works on, the state's included.
-        seconds: How long tracing and compiling took.
-        opaque: The functions that could not be traced and are called as they are, each with the reason and the line. If
-            the whole step is not traced, it is the last of them.
-        constants: What the source refers to and cannot spell: arrays, and functions that are called as they are.
+        calls: The number of NumPy calls in a step.
+        nbytes: The size in bytes of the memory that a step works on, including the state.
+        seconds: The time that tracing and compiling took.
+        opaque: The functions that could not be traced and are called unchanged, each with the reason and the line. If
+            the step as a whole cannot be traced, the step is the last of them.
+        constants: The objects that the source refers to but cannot spell: arrays, and functions called unchanged.
     """
 
     source: str = field(repr=False)
@@ -557,12 +568,12 @@ class StepProgram:
 
 
 def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
-    """What ``train_epoch`` makes of a step for a state and batches like these: its source, its cost, what is untraced.
+    """Return the program that ``train_epoch`` compiles from a step, for such a state and batch, and what it costs.
 
-    The step is computed twice, once plainly and once traced. Nothing is kept.
+    The step is computed twice, once plainly and once traced. The program is not kept.
 
     Raises:
-        FuncnetError: What the step raises.
+        FuncnetError: If the step raises it.
 
     Example:
         >>> import numpy as np

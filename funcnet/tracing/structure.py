@@ -1,7 +1,7 @@
-"""The structure of arguments and results: trees of records and tuples, whose leaves are arrays and numbers.
+"""The structure of arguments and results: trees of records and tuples whose leaves are arrays and numbers.
 
-A record is any frozen attrs class. Everything else in a tree (None, bools, strings, functions, ...) is part of its
-structure.
+A record is an instance of any frozen attrs class. Everything else in a tree (None, bools, strings, functions, ...) is
+part of its structure.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ _ARRAYS: Final = (np.ndarray, Traced)
 _NUMBERS: Final = {int, float, *(np.dtype(code).type for code in f"{np.typecodes['AllInteger']}efd")}
 _LEAVES: Final = {np.ndarray, Traced, Number, *_NUMBERS}
 BY_VALUE: Final = {str, bytes, bool, type(None), type}
-"""Types whose equal objects are one structure. Of other types, equal objects may compute different numbers."""
+"""Types whose objects are compared by value. Equal objects of other types may compute different numbers."""
 
 
 @frozen
 class Same:
-    """A key that only the same object equals."""
+    """A key that equals only a key of the same object."""
 
     thing: object = field(eq=id)
 
 
 @cache
 def fields_of(kind: Any) -> tuple[str, ...]:
-    """The names of a record's fields; empty for a type that is not a record."""
+    """Return the names of a record type's fields; an empty tuple for other types."""
     return tuple(a.name for a in attrs.fields(kind)) if attrs.has(kind) else ()
 
 
 def children_of(tree: Any) -> list[Any]:
-    """The parts of a tuple or a record, in order; empty for anything else."""
+    """Return the parts of a tuple or a record, in order; an empty list for anything else."""
     kind = kind_of(tree)
     return list(tree) if issubclass(kind, TUPLE) else [getattr(tree, name) for name in fields_of(kind)]
 
 
 def is_leaf(thing: object) -> bool:
-    """Whether it is an array or a number."""
+    """Return whether a part of a tree is an array or a number."""
     return type(thing) in _LEAVES
 
 
 def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
-    """The tree with ``f`` applied to each leaf, in order; a part without a new leaf stays the same object."""
+    """Return the tree with ``f`` applied to each leaf, in order; a part without a new leaf remains the same object."""
     if is_leaf(tree):
         result: T = f(tree)
         return result
@@ -70,7 +70,7 @@ def map_leaves(f: Callable[[Any], Any], tree: T) -> T:
 
 
 def leaves_of(tree: object) -> list[Any]:
-    """The arrays and numbers, in order."""
+    """Return the arrays and numbers of a tree, in order."""
     found: list[Any] = []
 
     def keep(leaf: Any) -> Any:
@@ -82,28 +82,28 @@ def leaves_of(tree: object) -> list[Any]:
 
 
 def with_leaves(tree: T, leaves: Iterator[Any]) -> T:
-    """The tree with these leaves in place of its own."""
+    """Return the tree with these leaves instead of its own."""
     return map_leaves(lambda _: next(leaves), tree)
 
 
 def skeleton_of(tree: T) -> T:
-    """The tree with a number in place of each leaf: ``with_leaves`` can fill it, and it holds no array."""
+    """Return the tree with 0.0 for each leaf: ``with_leaves`` can fill it, and it keeps no array alive."""
     return map_leaves(lambda _: 0.0, tree)
 
 
 def same_leaf(a: Any, b: Any) -> bool:
-    """Whether two leaves of one structure are the same, bit for bit: 0.0 is not -0.0, and NaN is NaN."""
+    """Return whether two leaves of one structure have the same bits; 0.0 differs from -0.0, and NaN equals NaN."""
     if is_array(a) or is_array(b):
         return is_array(a) and is_array(b) and a.tobytes() == b.tobytes()
     if a == 0 == b:
         return bool(np.signbit(a) == np.signbit(b))
-    return bool(a == b or (a != a and b != b))  # noqa: PLR0124  # np.isnan takes no large int
+    return bool(a == b or (a != a and b != b))  # noqa: PLR0124  # np.isnan refuses large ints
 
 
 def structure_of(tree: Any) -> Hashable:
-    """All of a tree that a program depends on: everything but the elements of its arrays and its numbers.
+    """Return a key of everything in a tree except the elements of its arrays and its numbers.
 
-    Strides are part of it.
+    A program depends on all of it, including the strides of the arrays.
 
     Raises:
         TypeError: If a part has no hash, or if a record or tuple has attributes that are not fields.
@@ -118,14 +118,14 @@ def structure_of(tree: Any) -> Hashable:
         if not getattr(tree, "__dict__", {}).keys() <= set(fields_of(kind)):
             raise TypeError("a record has attributes that are not fields")
         return kind, tuple(map(structure_of, children_of(tree)))
-    hash(tree)  # an object that can change has no hash
+    hash(tree)  # raises TypeError for a mutable object
     if isinstance(tree, MethodType):
         return kind, Same(tree.__func__), Same(tree.__self__)
     return kind, tree if kind in BY_VALUE else Same(tree)
 
 
 def paths_of(tree: Any, path: str = "") -> list[str]:
-    """The path of each leaf, such as ``params.0.weight``, in the order of ``leaves_of``."""
+    """Return the path of each leaf, such as ``params.0.weight``, in the order of ``leaves_of``."""
     if is_leaf(tree):
         return [path]
     kind, parts = kind_of(tree), children_of(tree)

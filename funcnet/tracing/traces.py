@@ -1,4 +1,4 @@
-"""Traces: a pure function recorded on given arguments, and compiled."""
+"""Traces: pure functions recorded on given arguments and compiled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Function: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class Varies(NotTraceable):
-    """Numbers of the state that were taken for constants change in a step; ``places`` are theirs among the leaves."""
+    """Raised when a step changes numbers of the state that were taken as constants, at ``places`` among the leaves."""
 
     def __init__(self, places: set[int]) -> None:
         super().__init__("a number of the state changes in some steps and not in others")
@@ -29,18 +29,18 @@ class Varies(NotTraceable):
 class Trace:
     """A function recorded once, for a state and arguments of one structure, and compiled.
 
-    The state's arrays live in ``memory``. Numbers at ``varying`` places, among the leaves of state and arguments, are
-    given in each call; the others are constants.
+    The state's arrays are in the program's memory. Numbers at ``varying`` places are passed in each call; all other
+    numbers are constants. A place is a position among the leaves of ``(state, arguments)``.
 
     Args:
-        function: What is recorded.
-        state: Its state, whose arrays are contiguous; ``()`` for none.
+        function: The function to record.
+        state: Its state, whose arrays are C-contiguous; ``()`` if it has no state.
         arguments: Its arguments.
-        varying: Places of numbers.
-        memory: That of another trace for this state; None makes one.
+        varying: The places of the numbers that vary.
+        memory: The memory of another trace for this state; None allocates new memory.
 
     Raises:
-        NotTraceable: If it cannot be replayed; says why.
+        NotTraceable: If the function cannot be replayed, with the reason.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Trace:
         self.seconds = perf_counter() - start
 
     def _sort(self, leaves: list[Any], inputs: list[Any], own: int, varying: set[int]) -> None:
-        """Say which leaves live in memory, which are given in each call, and which are constants."""
+        """Divide the leaves into those in memory, those that are passed in each call, and constants."""
         self.arrays = [place for place in range(own) if is_array(leaves[place])]
         self.counters = [place for place in range(own) if place in varying]
         self.fixed = [place for place, made in enumerate(inputs) if made is None]
@@ -85,25 +85,25 @@ class Trace:
         self._taken, self._held = _getter([*self.given, *self.counters]), _getter(self.fixed)
 
     def fits(self, leaves: Sequence[Any]) -> bool:
-        """Whether the numbers that it takes for constants are those of these leaves of state and arguments."""
+        """Return whether the trace's constants have the same values among these leaves of state and arguments."""
         held = self._held(leaves)
         same = held == self.constants and not self._has_zeros
         return same or all(map(same_leaf, held, self.constants))
 
     def run(self, leaves: Sequence[Any]) -> tuple[Any, ...] | None:
-        """The result's leaves and then the state's numbers at ``counters``; None if a condition does not hold."""
+        """Return the result's leaves, then the state's numbers at ``counters``; None if the program does not fit."""
         return self.program.run(*self._taken(leaves)) if not self.fixed or self.fits(leaves) else None
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-    """What stands at these places, as a tuple."""
+    """Return a function that picks the leaves at these places, as a tuple."""
     if len(places) > 1:
         return itemgetter(*places)
     return lambda leaves: tuple(leaves[place] for place in places)
 
 
 def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[list[Any], list[Any], Any]:
-    """Run a function on what stands for its arguments: leaves of its new state and of its result, and the result."""
+    """Run a function on traced arguments; return the leaves of its new state and of its result, and the result."""
     with recorded_on(tape), np.errstate(all="ignore"):
         new, result = function(*given)
         _check_state(tape, state, new)
@@ -116,7 +116,7 @@ def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[l
 def _input(tape: Tape, made: Any) -> Any:
     if isinstance(made, Value):
         seen = made.array.view()
-        seen.flags.writeable = False  # a function that writes into its argument fails before it has done so
+        seen.flags.writeable = False  # a function that writes to its argument fails before it changes anything
         return Traced(tape, Storage(made, seen, is_input=True), seen)
     return Number(tape, made)
 
@@ -130,7 +130,7 @@ def _check_state(tape: Tape, state: Any, new: Any) -> None:
 
 
 def _settled(tape: Tape, leaf: Any) -> Any:
-    """A leaf of a result, an array as a whole value of the tape in C order."""
+    """Return a leaf of a result, with an array as a whole value of the tape in C order."""
     if not is_array(leaf):
         return leaf
     if not isinstance(leaf, Duck):
@@ -140,12 +140,12 @@ def _settled(tape: Tape, leaf: Any) -> Any:
 
 
 def _value(leaf: Any) -> Any:
-    """What a program computes: a value, a number, or a constant number."""
+    """Return what a program computes for a leaf: a value, a number, or a constant number."""
     if isinstance(leaf, Traced):
         return leaf.storage.value
     return leaf.operand() if isinstance(leaf, Duck) else leaf
 
 
 def _named(path: str, *, keep: bool) -> str:
-    """A leaf's path without the position of state or arguments."""
+    """Return a leaf's path without the leading position of the state or the arguments."""
     return path.partition(".")[2] or ("state" if keep else "x")

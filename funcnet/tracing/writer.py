@@ -1,4 +1,4 @@
-"""The writer: a program's source, line by line, with a place in memory for each value."""
+"""The writer: the source of a program, line by line, with a place in memory for each value."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from funcnet.tracing.recorder import Const, Op, Ref, Scalar, Value, c_strides, i
 HEADING: Final = '''\
 import numpy as np
 
-copyto = getattr(np.copyto, "_implementation", np.copyto)  # without NumPy's look at the arguments' types
+copyto = getattr(np.copyto, "_implementation", np.copyto)  # skips the dispatch on __array_function__
 dot = getattr(np.dot, "_implementation", np.dot)
 
 
 def memory(nbytes):
-    """Zeros whose first byte lies at a multiple of 64."""
+    """Return a block of zeros whose address is a multiple of 64."""
     block = np.zeros(nbytes + 64, np.uint8)
     start = -block.__array_interface__["data"][0] % 64
     return block[start : start + nbytes]
@@ -69,7 +69,7 @@ class Buffer:
 
 
 class _Room:
-    """The memory of what a step computes: who lies where, and what is free again."""
+    """The memory of the values that a step computes: the place of each value, and the free blocks."""
 
     def __init__(self) -> None:
         self.places: dict[Value, tuple[Buffer, int]] = {}
@@ -78,11 +78,11 @@ class _Room:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all blocks."""
+        """The size of all blocks."""
         return sum(block.nbytes for block in self.blocks)
 
     def take(self, value: Value) -> None:
-        """Give a value memory of its own: a free block that is not much too large, or a new one."""
+        """Give a value a block: the smallest free one that is large enough but not wasteful, or a new one."""
         nbytes = padded(value.array.nbytes)
         fits = [block for block in self._free if nbytes <= block.nbytes <= 2 * nbytes + 256]
         if fits:
@@ -94,27 +94,34 @@ class _Room:
         self.put(value, block, 0)
 
     def put(self, value: Value, block: Buffer, start: int) -> None:
-        """Let a value lie here."""
+        """Place a value in a block."""
         self.places[value] = block, start
         block.values.add(value)
 
     def release(self, value: Value) -> None:
-        """Nobody needs the value any more."""
+        """Remove a value that is no longer needed; a block without values becomes free."""
         block, _ = self.places[value]
         block.values.discard(value)
         if not block.is_state and not block.values:
             self._free.append(block)
 
     def is_sole(self, value: Value) -> bool:
-        """Whether a value is alone in its memory, so that the value that replaces it can use the memory."""
+        """Return whether a value is alone in its block, so that another value may replace it."""
         return self.places[value][0].values == {value}
 
 
 class Writer:
-    """Writes a program's source: walks over the operations, gives each result a place, and each operation a line."""
+    """Writes the source of a program: gives each result a place in memory and each operation a line.
 
-    def __init__(self, ops: list[Op], flats: Flats, starts: Mapping[int, int]) -> None:
-        self.ops, self.flats, self._starts = ops, flats, starts
+    Args:
+        ops: The operations, in order.
+        flats: The columns that lie side by side.
+        starts: The offset of each array of the state in the state's block.
+        names: The names in the source, first for each argument, then for each array of the state.
+    """
+
+    def __init__(self, ops: list[Op], flats: Flats, starts: Mapping[int, int], names: Sequence[str]) -> None:
+        self.ops, self.flats, self._starts, self._identifiers = ops, flats, starts, _identifiers(names)
         self.room = _Room()
         self.constants: list[Any] = []
         self.calls = 0
@@ -130,36 +137,31 @@ class Writer:
         self._place = ""
         self._safe = max((place for place, op in enumerate(ops) if can_fail(op)), default=-1)
 
-    # ------------------------------------------------------------------------------------------ the whole
+    # ------------------------------------------------------------------------------------------ the module
 
-    def write(
-        self,
-        arguments: Sequence[Any],
-        state: list[tuple[Value, Value]],
-        results: Sequence[Any],
-        names: Sequence[str],
-    ) -> None:
-        """Write all lines."""
-        identifiers = _identifiers(names)
+    def write(self, arguments: Sequence[Any], state: list[tuple[Value, Value]], results: Sequence[Any]) -> str:
+        """Return the source of a module whose function ``program(state, constants)`` returns ``run``.
+
+        ``state`` has the value of each array before and after the step.
+        """
         for value in arguments:
-            name = next(identifiers)
+            name = next(self._identifiers)
             self._parameters.append(name)
             if isinstance(value, Value):
                 self._arguments[value] = name
             else:
                 self._scalars[value] = name
         self._find_last([*results, *(new for _, new in state)])
-        self._place_state(state, identifiers)
+        self._place_state(state)
         for position, op in enumerate(self.ops):
-            if op.kind != "input":
-                self._write_op(position, op)
+            self._write_op(position, op)
             for value in {self._own(value) for value in (*op.reads(), *op.outs) if isinstance(value, Value)}:
                 if self._last.get(value, -1) <= position and value in self.room.places:
                     self.room.release(value)
         self._store_state(state)
+        return self._module(results)
 
-    def source(self, results: Sequence[Any]) -> str:
-        """The text of a module whose function ``program(state, constants)`` gives ``run``."""
+    def _module(self, results: Sequence[Any]) -> str:
         returned = "".join(f"{self._result(value)}, " for value in results)
         blocks = [f"{block.name} = memory({block.nbytes})" for block in self.room.blocks]
         prologue = [f"{name} = {text}" for text, name in self._prologue.items()]
@@ -182,17 +184,16 @@ class Writer:
                 self._last[self._own(value)] = position
         self._last |= {self._own(value): _LAST for value in kept}
 
-    def _place_state(self, state: list[tuple[Value, Value]], names: Iterator[str]) -> None:
-        """Say where the state's arrays are, and which new value belongs in the memory of which."""
+    def _place_state(self, state: list[tuple[Value, Value]]) -> None:
+        """Place the state's arrays, and find the array whose memory each new value belongs in."""
         old_values = {old for old, _ in state}
         for place, (old, _) in enumerate(state):
             self.room.places[old] = Buffer("state", 0, is_state=True), self._starts[place]
         for flat, members in self.flats.members.items():
             if members[0] in self.room.places:
                 self.room.places[flat] = self.room.places[members[0]]
-        for (old, new), name in zip(state, names, strict=True):
-            self._names[self._key(old.whole)] = name
-            self._head.append(f"{name} = {self._view(old.whole)}")
+        for (old, new), name in zip(state, self._identifiers, strict=True):
+            self._define(self._key(old.whole), name, self._view(old.whole))
             if new is not old and new not in self._targets and new not in old_values:
                 self._targets[new] = old
         self._target_flats()
@@ -208,7 +209,7 @@ class Writer:
                 self._targets[flat] = target
 
     def _store_state(self, state: list[tuple[Value, Value]]) -> None:
-        """Copy new values that are elsewhere into the state; those in another array of the state are saved first."""
+        """Copy new values that lie elsewhere into the state, after saving those that lie in another state array."""
         moved = [(old, new) for old, new in state if new is not old and self._at(new) != self._at(old)]
         self._place = ""
         for position, (old, new) in enumerate(moved):
@@ -229,7 +230,7 @@ class Writer:
     # ---------------------------------------------------------------------------------------------- places
 
     def _own(self, value: Any) -> Any:
-        """The flat array that a value is a part of, or itself."""
+        """Return the flat array that contains a value; the value itself if none does."""
         return self.flats.owner.get(value, value)
 
     def _at(self, value: Value) -> tuple[Any, int]:
@@ -241,7 +242,7 @@ class Writer:
         return self.room.places[value]
 
     def _make_room(self, position: int, op: Op, value: Value) -> None:
-        """Give a result a place: in an operand's that is needed no more, in the state's, or a new one."""
+        """Give a result a place: that of the state, that of an operand that is no longer needed, or a free block."""
         if value in self.flats.owner:
             if self._own(value) not in self.room.places:
                 self.room.take(self._own(value))
@@ -261,7 +262,7 @@ class Writer:
             self._call("copyto", self._name(value.whole), self._name(op.base.whole))
 
     def _replaced(self, op: Op) -> list[Value]:
-        """The operands in whose memory the result could lie."""
+        """Return the operands whose memory the result may overwrite."""
         if op.base is not None:
             return [op.base]
         refs = refs_in(op.args) if is_elementwise(op) else []
@@ -277,7 +278,7 @@ class Writer:
         return self.room.is_sole(old) and not is_early
 
     def _may_store(self, position: int, op: Op, target: Value, value: Value) -> bool:
-        """Whether a new value of the state can be computed in its place."""
+        """Return whether a new value of the state can be computed in the state's memory."""
         if position <= self._safe or layout(target.array) != layout(value.array) or target in self.flats.owner:
             return False
         ending = {old for old in self._replaced(op) if self._last[self._own(old)] == position}
@@ -289,8 +290,15 @@ class Writer:
         block, start = self._at(ref.value)
         return block, start + ref.offset, *ref[2:]
 
+    def _define(self, key: object, name: str, definition: str) -> str:
+        """Return the name for a key; the first use defines it, ahead of ``run``."""
+        if key not in self._names:
+            self._names[key] = name
+            self._head.append(f"{name} = {definition}")
+        return self._names[key]
+
     def _view(self, ref: Ref) -> str:
-        """An array's definition."""
+        """Return the definition of an operand as an array."""
         block, start = self._at(ref.value)
         if 0 in ref.shape:
             return f"np.empty({ref.shape}, {ref.dtype.str!r})"
@@ -299,14 +307,10 @@ class Writer:
         return f"np.ndarray({ref.shape}, {ref.dtype.str!r}, {block.name}{offset}{tail})"
 
     def _name(self, ref: Ref) -> str:
-        """An operand's name."""
+        """Return the name of an operand."""
         if ref.value in self._arguments:
             return self._argument_view(self._arguments[ref.value], ref)
-        key = self._key(ref)
-        if key not in self._names:
-            self._names[key] = name = f"t{len(self._names)}"
-            self._head.append(f"{name} = {self._view(ref)}")
-        return self._names[key]
+        return self._define(self._key(ref), f"t{len(self._names)}", self._view(ref))
 
     def _argument_view(self, name: str, ref: Ref) -> str:
         array: Any = ref.value.array
@@ -323,21 +327,19 @@ class Writer:
         return self._prologue.setdefault(text, f"p{len(self._prologue)}")
 
     def _bind(self, thing: Any) -> str:
-        """The name of a constant."""
+        """Return the name of a constant."""
         known = getattr(thing, "__name__", "")
         if isinstance(thing, type) and thing.__module__ == "builtins":
             return known
         if known and getattr(np, known, None) is thing:
             return f"np.{known}"
-        key = "constant", id(thing)
+        key, place = ("constant", id(thing)), len(self.constants)
         if key not in self._names:
-            self._names[key] = name = f"c{len(self.constants)}"
-            self._head.append(f"{name} = constants[{len(self.constants)}]  # {_described(thing)}")
             self.constants.append(thing)
-        return self._names[key]
+        return self._define(key, f"c{place}", f"constants[{place}]  # {_described(thing)}")
 
-    def _expression(self, x: Any) -> str:  # noqa: PLR0911  # one for each kind
-        """An argument as source."""
+    def _expression(self, x: Any) -> str:  # noqa: PLR0911  # one return for each kind
+        """Return the source of an argument."""
         kind = kind_of(x)
         if kind is Ref:
             return self._name(x)
@@ -364,11 +366,8 @@ class Writer:
         return self._bind(array)
 
     def _defined(self, text: str) -> str:
-        """The name of what stands in the head once."""
-        if text not in self._names:
-            self._names[text] = name = f"k{len(self._names)}"
-            self._head.append(f"{name} = {text}")
-        return self._names[text]
+        """Return the name of an expression that is computed once, ahead of ``run``."""
+        return self._define(text, f"k{len(self._names)}", text)
 
     # ------------------------------------------------------------------------------------------ operations
 
@@ -393,7 +392,7 @@ class Writer:
             getattr(self, f"_write_{op.kind}")(op)
 
     def _into(self, op: Op) -> str:
-        """The name of what an operation writes."""
+        """Return the name of the array that an operation writes to."""
         return self._name(op.out.whole if op.into is None else op.into._replace(value=op.out))
 
     def _options(self, op: Op) -> list[str]:
@@ -448,7 +447,7 @@ class Writer:
             self._write_any_call(op, args, options)
 
     def _write_any_call(self, op: Op, args: list[str], options: list[str]) -> None:
-        """A function that makes its results itself: they are copied, if their layout is the trace's."""
+        """Write the call of a function that allocates its results. They are checked against the trace and copied."""
         self._call(self._method(op.func), *args, *options, result="made = ", place=op.place)
         for number, value in enumerate(op.outs):
             made = f"made[{number}]" if op.many else "made"
@@ -474,14 +473,14 @@ class Writer:
         else:
             text = f"{self._bind(op.func)}({', '.join([*map(self._expression, op.args), *self._options(op)])})"
         (value,) = op.outs
-        self._scalars[value] = name = self._new_number()  # type: ignore[index]  # what makes a number
+        self._scalars[value] = name = self._new_number()  # type: ignore[index]  # a Scalar
         self._line(f"{name} = {text}", op.place)
 
     def _new_number(self) -> str:
         return f"n{len(self._scalars)}"
 
     def _operands(self, op: Op) -> list[str]:
-        """A ufunc's operands; numbers as arrays without axes in their neighbors' dtype, which NumPy takes soonest."""
+        """Return a ufunc's operands. Numbers become 0-d arrays of the other operands' dtype, which is fastest."""
         dtypes = {ref.dtype for ref in refs_in(op.args)} | {x.array.dtype for x in op.args if type(x) is Const}
         numbers: list[Any] = [x.value if type(x) is Scalar else x for x in op.args]
         dtypes |= {x.dtype for x in numbers if issubclass(kind_of(x), np.generic)}
@@ -509,17 +508,15 @@ class Writer:
         return self._names[key]
 
     def _cell(self, scalar: Scalar, dtype: np.dtype[Any]) -> str:
-        """A number that varies as an array without axes, filled as soon as it is known."""
-        key = scalar, dtype
+        """Return the name of a 0-d array that ``run`` fills with a number that varies."""
+        key, name = (scalar, dtype), f"k{len(self._names)}"
         if key not in self._names:
-            self._names[key] = name = f"k{len(self._names)}"
-            self._head.append(f"{name} = np.zeros((), {dtype.str!r})")
             self._line(f"{name}.fill({self._scalars[scalar]})")
-        return self._names[key]
+        return self._define(key, name, f"np.zeros((), {dtype.str!r})")
 
 
 def _identifiers(paths: Iterable[str]) -> Iterator[str]:
-    """A name for each path, other than those that the source has itself."""
+    """Return an identifier for each path that differs from all names in the source."""
     taken = {
         *("np", "copyto", "dot", "memory", "seen", "program", "state", "constants", "run", "made"),
         *("abs", "bool", "float", "int", "type", "getattr"),
