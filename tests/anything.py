@@ -108,12 +108,7 @@ WILD_ARRAYS: Final = st.one_of(
     ),
 )
 NO_ARRAYS: Final[Anything] = st.sampled_from([
-    [[1.0, 2.0, 3.0, 4.0]],
-    (1.0,),
-    None,
-    1.0,
-    "x",
-    np.float32(1),
+    [[1.0, 2.0, 3.0, 4.0]], (1.0,), None, 1.0, "x", np.float32(1),
     np.ma.masked_less(np.ones((2, FEATURES), np.float32), 0),
     np.ones((2, FEATURES), np.float32).view(np.recarray),
 ])  # fmt: skip
@@ -123,7 +118,7 @@ SHAPES: Final = st.one_of(
 
 
 def seldom(usual: Anything, *others: Anything, share: int = 9) -> Anything:
-    """The usual, and one time in so many one of the others."""
+    """The usual strategy, and one time in ``share + 1`` one of the others."""
     return st.integers(0, share).flatmap(lambda n: usual if n else st.one_of(*others))
 
 
@@ -196,25 +191,8 @@ KERNELS: Final = arrays_like(floats(st.tuples(st.integers(1, 2), st.integers(1, 
 
 LARGE: Final = 2**70
 JUNK: Final[Anything] = st.sampled_from([
-    None,
-    True,
-    -1,
-    LARGE,
-    1.5,
-    math.nan,
-    "x",
-    "\ud800",
-    b"x",
-    (),
-    [1],
-    {},
-    object(),
-    np.float32(1),
-    np.ones(3),
-    fn.ReLU,
-    fn.ReLU(),
-    KEY,
-    fn.SGD(0.1),
+    None, True, -1, LARGE, 1.5, math.nan, "x", "\ud800", b"x", (), [1], {}, object(),
+    np.float32(1), np.ones(3), fn.ReLU, fn.ReLU(), KEY, fn.SGD(0.1),
 ])  # fmt: skip
 
 
@@ -307,7 +285,7 @@ def batch(x: Any, y: Any, weight: Any) -> Any:
 
 
 def batches_of(rows: int) -> Anything:
-    """Good batches of so many rows."""
+    """Good batches of the given number of rows."""
     return st.builds(
         batch,
         floats(st.just((rows, FEATURES))),
@@ -329,7 +307,7 @@ def step_of(rate: Any, shards: Any) -> Any:
 
 
 def state_of(net: Any, optimizer: Any, step: Any) -> Any:
-    """A state after so many steps."""
+    """A state after the given number of steps."""
     return attrs.evolve(fn.TrainState.create(net, optimizer, key=KEY), step=step)
 
 

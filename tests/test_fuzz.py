@@ -90,31 +90,6 @@ def then(make: Callable[..., Any], count: int, call: Any = None) -> Callable[...
     return both
 
 
-def step_of(loss: Any, rate: Any, shards: Any) -> Callable[..., object]:
-    """A step of plain descent."""
-    return fn.sgd_step(loss, learning_rate=rate, shard_size=shards)
-
-
-def run_step(loss: Any, shards: Any, state: Any, batches: Any) -> object:
-    """An epoch of a state."""
-    return fn.train_epoch(fn.train_step(loss, shard_size=shards), state, batches)
-
-
-def differences(x: Any, h: Any) -> object:
-    """A numerical gradient of a constant."""
-    return fn.numerical_gradient(lambda _: 1.0, x, h)
-
-
-def found(*arguments: Any) -> str:
-    """The first number that is not finite, as text."""
-    return str(fn.first_nonfinite(*arguments))
-
-
-def child(seed: Any, path: Any, part: Any) -> object:
-    """A key below another."""
-    return shown(fn.Key(seed, path).child(part))
-
-
 def run(iterator: Iterator[object]) -> object:
     """What a lazy sequence yields, three at most."""
     return list(itertools.islice(iterator, 3))
@@ -151,32 +126,25 @@ def saved(value: Any) -> object:
         return fn.load(path, like=value, allow_nonfinite=True)
 
 
-def loaded(content: bytes) -> object:
-    """A file of these bytes."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "value"
-        path.write_bytes(content)
-        return fn.load(path)
+def file_of(read: Callable[[Path], object], name: str = "") -> Callable[[bytes], object]:
+    """A call that reads a file of its bytes, or the directory of a file with this name."""
+
+    def reading(content: bytes) -> object:
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / (name or "value")).write_bytes(content)
+            return read(Path(directory) if name else Path(directory) / "value")
+
+    return reading
 
 
-def rows_loaded(content: bytes) -> object:
-    """A directory with rows of these bytes."""
-    with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "rows.jsonl").write_bytes(content)
-        return fn.load_run(directory)
+def with_text(call: Callable[..., object], attribute: str) -> Callable[..., object]:
+    """A call whose result is shown in both of its forms."""
 
+    def both(*arguments: Any) -> object:
+        result = call(*arguments)
+        return str(result), getattr(result, attribute)
 
-def read(content: bytes) -> object:
-    """An IDX file of these bytes."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "value"
-        path.write_bytes(content)
-        return datasets.read_idx(path)
-
-
-def initialized(name: str, key: Any, shape: Any, dtype: Any) -> object:
-    """An initializer's array."""
-    return getattr(fn.initializers, name)(key, shape, dtype)
+    return both
 
 
 def shown(value: Any) -> object:
@@ -184,16 +152,9 @@ def shown(value: Any) -> object:
     return str(value), repr(value), fn.fingerprint(value)
 
 
-def explained(*arguments: Any) -> object:
-    """An explanation in both forms."""
-    explanation = fn.explain(*arguments)
-    return str(explanation), explanation.markdown
-
-
-def statistics(params: Any, x: Any, y: Any, loss: Any, rate: Any) -> object:
-    """Gradient statistics in both forms."""
-    found = fn.gradient_statistics(params, x, y, loss, learning_rate=rate)
-    return str(found), found.table
+def child(seed: Any, path: Any, part: Any) -> object:
+    """A key below another."""
+    return shown(fn.Key(seed, path).child(part))
 
 
 def trained(step: Any, state: Any, batches: Any, epochs: Any) -> object:
@@ -237,11 +198,6 @@ def scheduled(make: Callable[..., Any]) -> Callable[..., object]:
     return both
 
 
-def joined(schedules: Any, boundaries: Any, step: Any) -> object:
-    """Schedules, one after the other."""
-    return fn.join_schedules(schedules, boundaries)(step)
-
-
 def average(state: Any, params: Any, key: Any) -> object:
     """What is averaged: in any state, and in one that keeps an average."""
     good = fn.TrainState.create(params, fn.Accumulation(fn.Averaging(fn.SGD(0.1)), 2), key=key)
@@ -264,12 +220,6 @@ def drawn(key: Any, shape: Any, count: Any) -> object:
     )
 
 
-def summarized(params: Any, shape: Any) -> object:
-    """A summary in both forms."""
-    found = fn.summary(params, shape)
-    return str(found), found.size
-
-
 def made(kind: Any) -> Callable[..., object]:
     """A record, made and used on an input; its repr and its fingerprint."""
 
@@ -287,21 +237,6 @@ def first(batches: Any) -> Any:
     """The first of a list, or what is no list."""
     a_list: Any = list
     return batches[0] if isinstance(batches, a_list) and batches else batches
-
-
-def two_moments(mean: Any, square: Any) -> object:
-    """Two networks by name."""
-    return fn.Moments.of(mean=mean, square=square)
-
-
-def created(params: Any, optimizer: Any, key: Any) -> object:
-    """A state, and its text."""
-    return shown(fn.TrainState.create(params, optimizer, key=key))
-
-
-def checked(params: Any, x: Any, h: Any) -> object:
-    """A gradient check; what it finds is an error of its own."""
-    return str(fn.check_gradients(params, x, h=h))
 
 
 SHAPES: Final = a.mostly(st.sampled_from([(), (4,), (3, 2, 4), (0,), (-1,), (2**40,), (2.5,), ("x",)]))
@@ -414,9 +349,9 @@ ROWS: Final[dict[str, Row]] = {
     "Softplus": row(made(fn.Softplus), a.INPUTS),
     "Standardize": row(made(fn.Standardize), a.INPUTS, a.VECTORS, a.VECTORS),
     "Tanh": row(made(fn.Tanh), a.INPUTS),
-    "Moments": row(two_moments, a.NETWORKS, a.NETWORKS),
+    "Moments": row(keyed(fn.Moments.of, "mean", "square"), a.NETWORKS, a.NETWORKS),
     "program": row(fn.program, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES.map(first)),
-    "TrainState": row(created, a.NETWORKS, a.OPTIMIZERS, a.KEYS),
+    "TrainState": row(then(keyed(fn.TrainState.create, "key"), 3, shown), a.NETWORKS, a.OPTIMIZERS, a.KEYS),
     "WeightDecay": row(descended(fn.WeightDecay), *DESCENT, a.OPTIMIZERS, a.RATES),
     "accuracy": row(fn.accuracy, a.LABELS, a.LABELS),
     "activations": row(fn.activations, a.NETWORKS, a.INPUTS),
@@ -427,7 +362,7 @@ ROWS: Final[dict[str, Row]] = {
     "binary_cross_entropy": row(with_examples(fn.binary_cross_entropy, 0), a.TARGETS),
     "calibrate": row(fn.calibrate, a.NETWORKS, a.INPUTS),
     "astype": row(fn.astype, a.NETWORKS, a.FLOAT_TYPES),
-    "check_gradients": row(checked, a.NETWORKS, a.INPUTS, a.RATES),
+    "check_gradients": row(then(keyed(fn.check_gradients, "h"), 3, str), a.NETWORKS, a.INPUTS, a.RATES),
     "check_layer": row(fn.check_layer, a.NETWORKS, a.INPUTS),
     "clip_by_global_norm": row(fn.clip_by_global_norm, a.NETWORKS, a.RATES),
     "clip_by_value": row(fn.clip_by_value, a.NETWORKS, a.RATES),
@@ -437,38 +372,41 @@ ROWS: Final[dict[str, Row]] = {
         a.KEYS, a.COUNTS, a.COUNTS, a.PAIRS, a.PAIRS, a.PADDINGS, a.PAIRS, a.FLOAT_TYPES,
     ),
     "cosine_decay": row(scheduled(keyed(fn.cosine_decay, "steps", "final")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
-    "datasets": row(read, st.binary(max_size=40)),
+    "datasets": row(file_of(datasets.read_idx), st.binary(max_size=40)),
     "dense": row(keyed(fn.dense, "dtype"), a.KEYS, a.COUNTS, a.COUNTS, a.FLOAT_TYPES),
     "environment": row(fn.environment),
     "trained_arrays": row(fn.trained_arrays, a.NETWORKS),
     "map_parameters": row(partial(fn.map_parameters, np.add), a.NETWORKS, a.NETWORKS),
     "equal": row(fn.equal, a.NETWORKS, a.NETWORKS),
     "evaluate": row(with_examples(fn.evaluate), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
-    "explain": row(with_examples(explained), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
+    "explain": row(with_examples(with_text(fn.explain, "markdown")), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "exponential_decay": row(
         scheduled(keyed(fn.exponential_decay, "gamma", "steps")), a.COUNTS, a.RATES, a.RATES, a.COUNTS
     ),
     "fingerprint": row(fn.fingerprint, VALUES),
-    "first_nonfinite": row(with_examples(found), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
+    "first_nonfinite": row(with_examples(then(fn.first_nonfinite, 4, str)), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "fit": row(fitted, a.STEPS, a.seldom(a.TRAINABLE, st.just("as it is")), a.LISTS_OF_BATCHES, GOALS),
     "forward": row(fn.forward, a.NETWORKS, a.INPUTS),
     "global_norm": row(fn.global_norm, a.NETWORKS),
-    "gradient_statistics": row(with_examples(statistics), a.TRAINABLE, a.EXAMPLES, a.LOSSES, a.RATES),
+    "gradient_statistics": row(
+        with_examples(with_text(keyed(fn.gradient_statistics, "learning_rate"), "table")),
+        a.TRAINABLE, a.EXAMPLES, a.LOSSES, a.RATES,
+    ),
     "hinge": row(with_examples(fn.hinge, 0), a.TARGETS),
     "huber": row(with_examples(fn.huber, 0), a.TARGETS),
-    "initializers": row(initialized, INITIALIZERS, a.KEYS, SIZES, a.FLOAT_TYPES),
-    "join_schedules": row(joined, SOME_SCHEDULES, BOUNDARIES, a.COUNTS),
+    "initializers": row(then(partial(getattr, fn.initializers), 1), INITIALIZERS, a.KEYS, SIZES, a.FLOAT_TYPES),
+    "join_schedules": row(then(fn.join_schedules, 2), SOME_SCHEDULES, BOUNDARIES, a.COUNTS),
     "layer_norm": row(keyed(fn.layer_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "learning_rates": row(fn.learning_rates, a.OPTIMIZERS, a.FEW),
     "linear_warmup": row(scheduled(keyed(fn.linear_warmup, "steps", "initial")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
-    "load": row(loaded, st.binary(max_size=40)),
-    "load_run": row(rows_loaded, st.binary(max_size=40)),
+    "load": row(file_of(fn.load), st.binary(max_size=40)),
+    "load_run": row(file_of(fn.load_run, "rows.jsonl"), st.binary(max_size=40)),
     "mean_absolute_error": row(with_examples(fn.mean_absolute_error, 0), a.TARGETS),
     "mean_squared_error": row(with_examples(fn.mean_squared_error, 0), a.TARGETS),
     "metrics": row(with_examples(measured, 0), METRIC_CALLS),
     "minibatches": row(cut, a.EXAMPLES, a.COUNTS, a.NO_KEYS, a.BOOLEANS, TRANSFORMS, AUGMENTS),
     "mlp": row(keyed(fn.mlp, "activation", "dtype"), a.KEYS, SIZES, a.NETWORKS, a.FLOAT_TYPES),
-    "numerical_gradient": row(differences, a.INPUTS, a.RATES),
+    "numerical_gradient": row(partial(fn.numerical_gradient, np.size), a.INPUTS, a.RATES),
     "one_hot": row(keyed(fn.one_hot, "dtype"), a.LABELS, a.COUNTS, a.FLOAT_TYPES),
     "output_shape": row(fn.output_shape, a.NETWORKS, SHAPES),
     "outputs": row(keyed(fn.outputs, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
@@ -480,7 +418,7 @@ ROWS: Final[dict[str, Row]] = {
     "save": row(saved, VALUES),
     "scale_images": row(fn.scale_images, st.one_of(a.BATCHES, st.builds(a.batch, a.BYTES, a.LABELS, st.none()))),
     "sgd_step": row(
-        then(step_of, 3),
+        then(keyed(fn.sgd_step, "learning_rate", "shard_size"), 3),
         a.LOSSES, a.RATES, a.seldom(st.none(), a.COUNTS, share=2), a.TRAINABLE, a.BATCHES,
     ),
     "sgd_update": row(updated, a.NETWORKS, a.NETWORKS, a.RATES, a.BOOLEANS),
@@ -488,10 +426,13 @@ ROWS: Final[dict[str, Row]] = {
     "split": row(with_examples(keyed(fn.split, "key"), 0), a.EXAMPLES, HELD_OUT, a.KEYS),
     "standardize": row(fn.standardize, a.INPUTS),
     "step_decay": row(scheduled(keyed(fn.step_decay, "step_size", "gamma")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
-    "summary": row(summarized, a.NETWORKS, SHAPES),
+    "summary": row(with_text(fn.summary, "size"), a.NETWORKS, SHAPES),
     "train": row(trained, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS),
     "train_epoch": row(fn.train_epoch, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES),
-    "train_step": row(run_step, a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES),
+    "train_step": row(
+        then(keyed(fn.train_step, "shard_size"), 2, fn.train_epoch),
+        a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES,
+    ),
     "training": row(fn.training, a.NETWORKS, a.KEYS),
     "value_and_grad": row(with_examples(fn.value_and_grad), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "vjp": row(with_examples(pulled), a.TRAINABLE, a.WITH_GRADIENT),
@@ -499,21 +440,8 @@ ROWS: Final[dict[str, Row]] = {
 
 NOT_CALLED: Final = {
     "arithmetic": "its functions get arrays that a layer or a loss has checked",
-    **dict.fromkeys(
-        [
-            "Array",
-            "FloatDType",
-            "Loss",
-            "Minibatches",
-            "Network",
-            "Optimizer",
-            "Schedule",
-            "Statistic",
-            "Step",
-            "Weight",
-        ],
-        "a type",
-    ),
+    **dict.fromkeys(["Array", "FloatDType", "Loss", "Minibatches", "Network", "Optimizer"], "a type"),
+    **dict.fromkeys(["Schedule", "Statistic", "Step", "Weight"], "a type"),
     **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
     **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
     **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow", "Summary", "SummaryRow"], "a result"),
@@ -598,7 +526,7 @@ def test_whatever_is_no_setting_is_refused() -> None:
         *((measured, ("f1", (ids, ids), {name: np.ones(3)})) for name in ("average", "zero_division")),
         (measured, ("f1", (ids, ids), {"classes": a.LARGE})),
         (fn.Parallel, ((net,), np.ones(3))),
-        *((joined, (*some, 0)) for some in [(None, ()), ((fn.constant(0.1),), None)]),
+        *((then(fn.join_schedules, 2), (*some, 0)) for some in [(None, ()), ((fn.constant(0.1),), None)]),
         *((fn.step_decay(0.1, step_size=1), (step,)) for step in ("x", -1, None)),
         *((optimizer.update, (net, net, optimizer.init(net), "x")) for optimizer in STEPPED),
         (fn.global_norm, (None,)),
@@ -613,6 +541,7 @@ SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.fil
 READERS: Final = ("datasets", "load", "load_run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in READERS])
 def test_a_row_gives_results_too(name: str) -> None:
     """Its strategies are not all refused. Random bytes are no file: readers are fuzzed from good ones, elsewhere."""
@@ -622,6 +551,7 @@ def test_a_row_gives_results_too(name: str) -> None:
     find(drawn, lambda given: outcome(ROWS[name], list(given), "native") == "a result", settings=wanted, random=same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data(), arithmetic=st.sampled_from(["native", "portable"]))

@@ -12,7 +12,6 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from surroundings import SEARCHED
@@ -38,7 +37,7 @@ def sparse(path: Path, start: bytes, size: int) -> None:
 
 
 def packed(path: Path, start: bytes, zeros: int) -> None:
-    """A gzip file of these bytes and so many zeros, written piece by piece."""
+    """A gzip file of these bytes and this many zeros, written piece by piece."""
     packer = zlib.compressobj(9, wbits=31)
     with path.open("wb") as file:
         file.write(packer.compress(start))
@@ -86,8 +85,6 @@ def names(path: Path) -> None:
 
 IDX_TRAPS: dict[str, tuple[Trap, str]] = {
     "few bytes promise 2 GiB": (lambda p: sparse(p, idx_header(2**31 - 100), 100), "must have 2147483556 bytes"),
-    "few bytes promise more than there is": (lambda p: sparse(p, idx_header(*[2**32 - 1] * 4), 100), "holds more than"),
-    "few packed bytes promise 2 GiB": (lambda p: packed(p, idx_header(2**31 - 100), 0), "must have 2147483556 bytes"),
     "3 GiB promise little": (lambda p: sparse(p, idx_header(10), 3 * GIB), "must have 18 bytes"),
     "3 GiB promise 3 GiB": (lambda p: sparse(p, idx_header(3 * GIB), 8 + 3 * GIB), "holds more than 2147483648 bytes"),
     "a bomb promises little": (lambda p: packed(p, idx_header(10), GIB // 4), "sizes (10,), got more"),
@@ -95,25 +92,18 @@ IDX_TRAPS: dict[str, tuple[Trap, str]] = {
     "a bomb of no format": (lambda p: packed(p, b"", GIB // 4), "unknown IDX element type 0x00"),
     "an endless name": (endless_name, "ends too early"),
     "fifty thousand members": (members, "has bytes after the end of its gzip stream"),
-    "packed twice": (lambda p: p.write_bytes(gzip.compress(gzip.compress(bytes(GIB // 16)))), "must begin with two"),
-    "a zero among huge sizes": (lambda p: sparse(p, idx_header(0, 2**32 - 1, 2**32 - 1), 2**20), "at least one"),
-    "255 axes of ones": (lambda p: p.write_bytes(idx_header(*[1] * 255) + b"a"), "1 to 32 axes"),
     "255 axes of the largest": (lambda p: packed(p, idx_header(*[2**32 - 1] * 255), GIB // 4), "1 to 32 axes"),
 }  # fmt: skip
 CHECKPOINT_TRAPS: dict[str, tuple[Trap, str]] = {
     "8 GiB of zeros": (lambda p: sparse(p, b"", 8 * GIB), "its header must have"),
     "a header of 8 GiB": (lambda p: sparse(p, (8 * GIB - 8).to_bytes(8, "little"), 8 * GIB), "at most 1048576 bytes"),
-    "the longest length": (lambda p: sparse(p, b"\xff" * 8, 8 * GIB), "its header must have"),
     "an array of 4 TiB": (lambda p: checkpoint(p, [2**40], 12), "it was cut or extended"),
-    "an array that wraps": (lambda p: checkpoint(p, [2**62, 4], 16), "a list of ints in [0, 2**63)"),
     "8 GiB after the arrays": (lambda p: checkpoint(p, [3], 8 * GIB), "it was cut or extended"),
     "80,000 names": (names, "not written by funcnet's save"),
-    "lists without end": (framed(b"[" * MIB, 8 * GIB), "nested too deep"),
-    "a long number": (framed(b"9" * MIB, 8 * GIB), "an int of 1048576 digits"),
 }  # fmt: skip
 ROWS_TRAPS: dict[str, tuple[Trap, str]] = {
-    "a line of 8 GiB": (lambda p: sparse(p / ROWS, b"{", 8 * GIB), "line 1 is no row"),
-    "a row too long": (lambda p: (p / ROWS).write_bytes(b" " * LONGEST_ROW + b"\n"), "line 1 is no row"),
+    "a line of 8 GiB": (lambda p: sparse(p / ROWS, b"{", 8 * GIB), "line 1 is not a row"),
+    "a row too long": (lambda p: (p / ROWS).write_bytes(b" " * LONGEST_ROW + b"\n"), "line 1 is not a row"),
 }
 
 
@@ -137,6 +127,7 @@ def set_trap(reader: str, trap: str, directory: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reader", "trap"), TRAPS, ids=[f"{reader}: {trap}" for reader, trap in TRAPS])
 def test_a_trap_is_refused_in_little_memory(reader: str, trap: str, tmp_path: Path) -> None:
     """By the right error, with the path and the reason; a checkpoint's header may take the 40 MiB of its limit."""
@@ -172,6 +163,7 @@ def limited(program: str, *arguments: object, room: int = 64 * MIB) -> subproces
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_every_trap_is_refused_where_64_mib_are_left(tmp_path: Path) -> None:
     """The system itself counts: no reader asks for more, not even for memory that it would not touch."""
     arguments: list[object] = []
@@ -189,12 +181,14 @@ def test_every_trap_is_refused_where_64_mib_are_left(tmp_path: Path) -> None:
     assert result.stdout.split() == ["True"] * len(TRAPS)
 
 
+@pytest.mark.slow
 def test_the_limit_of_memory_is_felt() -> None:
     """What does ask for more gets the system's MemoryError: the planted fault of the test above."""
     result = limited("try: bytes(65 * 2**20)\nexcept MemoryError: print('felt')\n")
     assert result.stdout == "felt\n", result.stderr
 
 
+@pytest.mark.slow
 def test_a_good_file_is_read_where_little_is_left(tmp_path: Path) -> None:
     """A limit refuses nothing that fits: 8 MiB, packed and plain, and a checkpoint."""
     content = idx_header(8 * MIB) + bytes(8 * MIB)
@@ -208,44 +202,3 @@ def test_a_good_file_is_read_where_little_is_left(tmp_path: Path) -> None:
     result = limited(program, tmp_path)
     dense = "Dense(weight=float32 (2000, 2000), bias=float32 (2000,))"
     assert result.stdout.splitlines() == [*[str((8 * MIB,))] * 2, dense], result.stderr
-
-
-NAMES = ("../../escape", "/etc/escape", "a/../../escape", "..\\escape", "C:escape", "~/escape", "escape\0")
-
-
-@pytest.mark.parametrize("name", NAMES, ids=repr)
-def test_names_with_paths_never_reach_the_disk(name: str, tmp_path: Path) -> None:
-    """No array's name is a file's: it is refused, and nothing is written anywhere."""
-    path = tmp_path / "inner" / "net"
-    path.parent.mkdir()
-    fn.save(path, (fn.rms_norm(3),))
-    content = path.read_bytes()
-    written = json.dumps(name).encode()
-    length = int.from_bytes(content[:8], "little")
-    text = content[8 : 8 + length].replace(b'"0.scale"', written)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(fn.CheckpointError, match=r"an array's name must have at most 255 letters|not in the one form"):
-        fn.load(path)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-NO_PATHS = (None, 3, 1.5, b"bytes", "", "a\0b", "\ud800", ["a"], object())
-STEP = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
-PATH_PLACES: dict[str, Callable[[Any], object]] = {
-    "load: path": fn.load,
-    "load_run: directory": fn.load_run,
-    "read_idx: path": datasets.read_idx,
-    "save: path": lambda path: fn.save(path, fn.ReLU()),
-    "audited_train: directory": lambda path: fn.audited_train(path, STEP, fn.ReLU(), lambda _: [], epochs=[]),
-    "load_mnist: directory": lambda path: datasets.load_mnist(path if path is not None else ""),  # None: look around
-}
-
-
-@pytest.mark.parametrize("path", NO_PATHS, ids=lambda path: type(path).__name__ + ascii(path)[:12])
-@pytest.mark.parametrize("place", PATH_PLACES)
-def test_what_names_no_file_is_refused(place: str, path: object) -> None:
-    """Wherever a path is given: a null byte or half a character would be another error of Python's."""
-    with pytest.raises(fn.ConfigError) as caught:
-        PATH_PLACES[place](path)
-    assert f"{place} must be a string or a Path that can name a file, got " in str(caught.value)
