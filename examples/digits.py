@@ -1,4 +1,4 @@
-"""Train a small network on scikit-learn's bundled digits, look at its accuracy, and see which digits it misreads.
+"""Train a small network on scikit-learn's bundled digits, plot its accuracy, and show which digits it misreads.
 
 Run: python examples/digits.py [--epochs 60] [--seed 0] [--figure digits.png]
 """
@@ -22,14 +22,14 @@ HELD_OUT = 360
 
 
 def load() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The 1,797 images of 8 by 8 pixels from 0 to 1, in a fixed random order, and their digits."""
+    """Load the 1,797 images of 8 by 8 pixels from 0 to 1, in a fixed random order, and their labels."""
     x, y = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
     order = fn.random.permutation(fn.Key(1797), len(x))
     return (x[order] / 16).astype(np.float32), y[order]
 
 
 def picture(path: Path, losses: list[float], held_out: list[float], wrong: list[tuple[fn.Array, int, int]]) -> None:
-    """The curves on the left, the misread digits on the right."""
+    """Plot the curves on the left and the misread digits on the right."""
     figure, axes = plt.subplot_mosaic(
         [["loss", *"01234"], ["accuracy", *"56789"]], figsize=(11, 4.5), width_ratios=[4, 1, 1, 1, 1, 1]
     )
@@ -48,7 +48,7 @@ def picture(path: Path, losses: list[float], held_out: list[float], wrong: list[
 
 
 def main() -> None:
-    """Train, print the accuracies, save the figure."""
+    """Train, print the accuracies, and save the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
-"""From scikit-learn's MLPClassifier to funcnet: the same task in both, and what MLPClassifier has no setting for.
+"""From scikit-learn's MLPClassifier to funcnet: one task in both, and three features that MLPClassifier lacks.
 
-That is dropout, an activation a layer, and the loss on validation rows of one's own after every epoch. Each seed splits
-the digits anew; the share that is dropped and the number of epochs are the best of six on seeds 10 to 14.
+They are dropout, an activation for each layer, and the loss on a chosen validation set after every epoch. Each seed
+splits the digits anew. The dropout rate and the number of epochs are the best of six settings on seeds 10 to 14.
 Run: python examples/from_mlpclassifier.py [--seeds 0 1 2 3 4] [--figure figures/from_mlpclassifier.png]
 """
 
@@ -24,7 +24,7 @@ NAMES: Final = ("MLPClassifier", "funcnet, the same", "funcnet, with more")
 
 
 def peer(rows: fn.Batch[Any], seed: int) -> Any:
-    """scikit-learn's network, with ReLU and Adam, its defaults, trained for all epochs."""
+    """Train scikit-learn's network for all epochs, with ReLU and Adam, its defaults."""
     settings: Any = {"alpha": 0.0, "batch_size": BATCH, "learning_rate_init": RATE, "random_state": seed}
     model: Any = MLPClassifier((64, 32), **settings)
     for _ in range(EPOCHS):
@@ -33,19 +33,19 @@ def peer(rows: fn.Batch[Any], seed: int) -> Any:
 
 
 def brought(model: Any) -> Net:
-    """A fitted MLPClassifier with ReLU as a network: its weights lie as a Dense has them."""
+    """Convert a fitted MLPClassifier with ReLU to a network: its weights have the layout of Dense."""
     first, *others = (fn.Dense(weight=w, bias=b) for w, b in zip(model.coefs_, model.intercepts_, strict=True))
     return (first, *(layer for dense in others for layer in (fn.ReLU(), dense)))
 
 
 def networks(key: fn.Key) -> tuple[Net, Net]:
-    """The same sizes and activation; and with dropout, and an activation a layer."""
+    """Two networks: one with the same sizes and activation, and one with dropout, GELU and Tanh."""
     first, second, last = (fn.dense(key.child(i), *sizes) for i, sizes in enumerate([(64, 64), (64, 32), (32, 10)]))
     return (first, fn.ReLU(), second, fn.ReLU(), last), (DROP, first, fn.GELU(), DROP, second, fn.Tanh(), last)
 
 
 def train(net: Net, rows: fn.Batch[Any], validation: fn.Batch[Any], key: fn.Key) -> fn.Fit[fn.TrainState[Net]]:
-    """Every epoch's training and validation loss, the last state and the best one."""
+    """Train for all epochs; the result has the losses of every epoch, the last state and the best one."""
     *_, run = fn.fit(
         fn.train_step(fn.softmax_cross_entropy),
         fn.Fit.create(fn.TrainState.create(net, fn.Adam(learning_rate=RATE), key=key.child("run"))),
@@ -57,7 +57,7 @@ def train(net: Net, rows: fn.Batch[Any], validation: fn.Batch[Any], key: fn.Key)
 
 
 def picture(path: Path, losses: list[float], runs: list[fn.Fit[fn.TrainState[Net]]]) -> None:
-    """MLPClassifier's one curve, and funcnet's two of each run."""
+    """Plot the training loss of MLPClassifier, and the training and validation loss of the two funcnet runs."""
     axes = (figure := Figure(figsize=(11, 4), layout="constrained")).subplots(1, 3, sharey=True)
     axes[0].plot(losses)
     for spot, run in zip(axes[1:], runs, strict=True):
@@ -73,7 +73,7 @@ def picture(path: Path, losses: list[float], runs: list[fn.Fit[fn.TrainState[Net
 
 
 def main() -> None:
-    """Train the three on each seed's split, print the test rows' accuracy and log loss, save the curves."""
+    """Train the three on the split of each seed, print test accuracy and log loss, and save the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--figure", type=Path, default=Path("figures/from_mlpclassifier.png"))

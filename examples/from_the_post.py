@@ -1,6 +1,6 @@
-"""Every assertion of the post "Neural networks from scratch", restated against funcnet with the post's own numbers.
+"""Every assertion of the post "Neural networks from scratch", restated for funcnet with the post's numbers.
 
-What the post calls Sigmoid is ``Tanh`` here. Run: python examples/from_the_post.py
+The post's Sigmoid is ``Tanh`` in funcnet. Run: python examples/from_the_post.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ RTOL = 1e-3  # the post's tolerance, with atol=0
 
 
 def check_elementwise() -> None:
-    """The gradient of an activation's mean, against central differences."""
+    """The gradient of the mean of an activation agrees with central differences."""
     x = np.linspace(-1, 1, 10 * 32).reshape([10, 32])
 
     def check(layer: fn.Layer) -> None:
@@ -26,7 +26,7 @@ def check_elementwise() -> None:
 
 
 def check_initial_weights() -> None:
-    """Weights of zero mean and small variance, biases of zero mean."""
+    """Initial weights have zero mean and small variance, initial biases have zero mean."""
     layer = fn.dense(fn.Key(42), 128, 150)
     assert -0.05 < layer.weight.mean() < 0.05
     assert 1e-3 < layer.weight.std() < 1e-1
@@ -34,7 +34,7 @@ def check_initial_weights() -> None:
 
 
 def check_dense_forward() -> None:
-    """Fixed weights, the post's outputs."""
+    """Dense with fixed weights returns the post's outputs."""
     x = np.linspace(-1, 1, 2 * 3).reshape([2, 3])
     layer = fn.Dense(weight=np.linspace(-1, 1, 3 * 4).reshape([3, 4]), bias=np.linspace(-1, 1, 4))
     wanted = [[0.07272727, 0.41212121, 0.75151515, 1.09090909], [-0.90909091, 0.08484848, 1.07878788, 2.07272727]]
@@ -42,7 +42,7 @@ def check_dense_forward() -> None:
 
 
 def check_dense_backward() -> None:
-    """The gradients by input, weight and bias. In the post, the weights' gradients are read off the changed weights."""
+    """All gradients of Dense agree with central differences; the post reads two of them off changed weights."""
     x = np.linspace(-1, 1, 10 * 32).reshape([10, 32])
     layer = fn.dense(fn.Key(42), 32, 64, dtype=np.float64)
     grads = fn.backward(layer, x, np.ones([10, 64]))[0]
@@ -65,7 +65,7 @@ def check_dense_backward() -> None:
 
 
 def check_loss() -> None:
-    """The gradient of the mean cross-entropy by the logits."""
+    """The gradient of the mean cross-entropy with respect to the logits agrees with central differences."""
     logits = np.linspace(-1, 1, 500).reshape([50, 10])
     answers = np.arange(50) % 10
     grads = fn.softmax_cross_entropy(logits, answers)[1]
@@ -74,13 +74,13 @@ def check_loss() -> None:
 
 
 def check_network() -> None:
-    """One activation a layer, the last one the logits."""
+    """A network returns one activation per layer; the last one is the logits."""
     net = fn.mlp(fn.Key(42), (784, 100, 200, 10))
     assert len(fn.activations(net, np.zeros((32, 784), np.float32))) == len(net)
 
 
 def check_minibatches() -> None:
-    """As many inputs as targets, or an error instead of an assertion."""
+    """Different numbers of inputs and targets raise an error; the post has an assertion."""
     try:
         fn.minibatches(np.zeros((10, 2)), np.zeros(9, np.int64), 5)
     except fn.ShapeError:

@@ -1,4 +1,4 @@
-"""The post's run: 784-100-200-10 on MNIST, batches of 32, rate 0.1, 25 epochs.
+"""Repeat the post's run: 784-100-200-10 on MNIST, batches of 32, learning rate 0.1, 25 epochs.
 
 Run: python examples/mnist.py [--data DIRECTORY] [--epochs 25] [--seed 0] [--batch-size 32] [--figure mnist.png]
 """
@@ -17,7 +17,7 @@ import funcnet as fn
 
 
 def picture(path: Path, train_log: list[float], validation_log: list[float]) -> None:
-    """Both accuracies by epoch, as the post plots them."""
+    """Plot both accuracies by epoch, as the post does."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
     epochs = range(1, len(train_log) + 1)
     axes.plot(epochs, train_log, marker=".", label="train accuracy")
@@ -32,9 +32,9 @@ def picture(path: Path, train_log: list[float], validation_log: list[float]) -> 
 
 
 def main() -> None:
-    """Train, print both accuracies an epoch, save the curve."""
+    """Train, print both accuracies after each epoch, and save the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, help="where the four MNIST files are (default: look, then download)")
+    parser.add_argument("--data", type=Path, help="directory of the four MNIST files (default: search, then download)")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -1,9 +1,9 @@
-"""A small LeNet on MNIST: two convolutions, three dense layers, 61,706 numbers; 10 epochs of images moved at random.
+"""Train a small LeNet on MNIST: two convolutions, three dense layers, 61,706 parameters, 10 epochs, random shifts.
 
 Run: python examples/mnist_conv.py [--data DIRECTORY] [--epochs 10] [--seed 0] [--rows 50000] [--figure mnist_conv.png]
 
-Batches of 32, momentum 0.9, rate 0.02, and 0.002 in the last three tenths of the epochs: chosen by the validation
-accuracy. The test accuracy is that of the last network.
+The run uses batches of 32, momentum 0.9 and a learning rate of 0.02, and of 0.002 in the last three tenths of the
+epochs. These hyperparameters were chosen by validation accuracy. The test accuracy is that of the last network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import funcnet as fn
 
 
 def lenet(key: fn.Key) -> tuple[fn.Conv2D, *tuple[fn.Layer, ...]]:
-    """LeNet-5 as it is built today: ReLU, the largest of four, and every channel connected to every other."""
+    """LeNet-5 in its modern form: ReLU, max pooling, and connections between all channels."""
     keys = [key.child("init", layer) for layer in range(5)]
     return (
         *(fn.conv2d(keys[0], 1, 6, 5, padding="same", init=fn.initializers.he_normal), fn.ReLU(), fn.MaxPool2D(2)),
@@ -32,7 +32,7 @@ def lenet(key: fn.Key) -> tuple[fn.Conv2D, *tuple[fn.Layer, ...]]:
 
 
 def picture(path: Path, train_log: list[float], validation_log: list[float], kernels: fn.Array) -> None:
-    """Both accuracies by epoch, and the six kernels that the first layer has learned."""
+    """Plot both accuracies by epoch, and the six learned kernels of the first layer."""
     figure, axes = plt.subplot_mosaic([["curve", *"012"], ["curve", *"345"]], figsize=(9, 4), width_ratios=[4, 1, 1, 1])
     epochs = range(1, len(train_log) + 1)
     axes["curve"].plot(epochs, train_log, marker=".", label="train accuracy")
@@ -52,12 +52,12 @@ def picture(path: Path, train_log: list[float], validation_log: list[float], ker
 
 
 def main() -> None:
-    """Train, print both accuracies an epoch, save the curve and the kernels."""
+    """Train, print both accuracies after each epoch, and save the curves and the kernels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, help="where the four MNIST files are (default: look, then download)")
+    parser.add_argument("--data", type=Path, help="directory of the four MNIST files (default: search, then download)")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=50_000, help="how many training images, for a quick try")
+    parser.add_argument("--rows", type=int, default=50_000, help="number of training images; fewer for a quick run")
     parser.add_argument("--figure", type=Path, default=Path("mnist_conv.png"))
     arguments = parser.parse_args()
     mpl.use("agg")

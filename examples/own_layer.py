@@ -1,4 +1,4 @@
-"""A layer (PReLU), a loss, an optimizer and a step of your own: pure functions, which are traced as funcnet's own are.
+"""Your own layer (PReLU), loss, optimizer and step: pure functions, which funcnet traces like its built-in ones.
 
 Run: python examples/own_layer.py
 """
@@ -24,7 +24,7 @@ class PReLU(fn.Layer):
 
 
 def prelu_forward(params: PReLU, x: fn.Array) -> fn.Array:
-    """Each feature's negative side by its own slope."""
+    """Multiply the negative part of each feature by the slope of that feature."""
     return np.maximum(x, 0) + params.slope * np.minimum(x, 0)
 
 
@@ -37,23 +37,23 @@ fn.register_layer(PReLU, forward=prelu_forward, backward=prelu_backward)
 
 
 def squared_hinge(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
-    """The mean of ``max(0, 1 - t y)²`` for targets t of -1 and 1, and its gradient by y. Shapes: (B, 1)."""
+    """The mean of ``max(0, 1 - t y)²`` for targets t of -1 or 1, and its gradient with respect to y. Shapes: (B, 1)."""
     gap = np.maximum(1 - target * prediction, 0)
     return mean(gap * gap), gap * target * (-2 / len(gap))
 
 
 @frozen
 class HeavyBall:
-    """``v' = 0.9 v + g``, ``p - rate * v'``, with a rate that falls with the number of updates done."""
+    """``v' = 0.9 v + g``, ``p - rate * v'``, with a learning rate that falls with the number of updates."""
 
     rate: float
 
     def init(self, params: N, /) -> fn.Moments[N]:
-        """No velocity."""
+        """The initial moments: a velocity of zero."""
         return fn.Moments.of(velocity=fn.map_parameters(np.zeros_like, params))
 
     def update(self, params: N, grads: N, moments: fn.Moments[N], step: int, /) -> tuple[N, fn.Moments[N]]:
-        """The parameters and moments after one more update."""
+        """The parameters and moments after one update."""
         rate = self.rate / (1 + step / 100)
         velocity = fn.map_parameters(lambda v, g: 0.9 * v + g, moments["velocity"], grads)
         return fn.map_parameters(lambda p, v: p - rate * v, params, velocity), fn.Moments.of(velocity=velocity)
@@ -63,7 +63,7 @@ OPTIMIZER: fn.Optimizer = HeavyBall(rate=0.05)
 
 
 class State(NamedTuple):
-    """A run between two steps."""
+    """The state of a run between two steps."""
 
     net: tuple[fn.Dense, PReLU, fn.Dense]
     moments: fn.Moments[tuple[fn.Dense, PReLU, fn.Dense]]
@@ -71,14 +71,14 @@ class State(NamedTuple):
 
 
 def learn(state: State, batch: fn.Batch[fn.Array]) -> tuple[State, float]:
-    """Update the network on a batch; the loss is from before."""
+    """Update the network on a batch and return the loss before the update."""
     loss, grads = fn.value_and_grad(state.net, batch.x, batch.y, squared_hinge)
     net, moments = OPTIMIZER.update(state.net, grads, state.moments, state.step)
     return State(net, moments, state.step + 1), loss
 
 
 def main() -> None:
-    """Check the layer's gradients, learn which of two half circles a point is on, print what became of the step."""
+    """Check the gradients, train a classifier of points on two half circles, and print a report of the traced step."""
     key = fn.Key(0)
     net = (fn.dense(key.child(0), 2, 16), PReLU(np.full(16, 0.25, np.float32)), fn.dense(key.child(1), 16, 1))
     angle = np.linspace(0, np.pi, 100)

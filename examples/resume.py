@@ -1,4 +1,4 @@
-"""Train with a record of every epoch, stop, go on in another process, and find the one label that two runs differ in.
+"""Train with a record of every epoch, stop, resume in another process, and find the one label where two runs differ.
 
 Run: python examples/resume.py [--directory runs]
 """
@@ -25,42 +25,44 @@ Labels = NDArray[np.int64]
 
 
 def digits() -> tuple[fn.Array, Labels]:
-    """The images from 0 to 1, and their digits."""
+    """Load the images with pixels from 0 to 1, and their labels."""
     x, y = cast("tuple[NDArray[np.float64], Labels]", load_digits(return_X_y=True))
     return (x / 16).astype(np.float32), y
 
 
 def batches(epoch: int) -> fn.Minibatches[Labels]:
-    """An epoch's batches, in an order that its number names."""
+    """The batches of an epoch, in an order that depends only on its number."""
     x, y = digits()
     return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
 
 
 def mislabelled(epoch: int) -> fn.Minibatches[Labels]:
-    """The same, with one wrong label in epoch 2."""
+    """The same batches, with one wrong label in epoch 2."""
     x, y = digits()
     y[1000] = (y[1000] + (epoch == 2)) % 10
     return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
 
 
 def start() -> fn.TrainState[tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]]:
-    """A network with dropout, under momentum."""
+    """The initial state: a network with dropout, trained with momentum."""
     net = (fn.dense(KEY.child(0), 64, 48), fn.ReLU(), fn.Dropout(0.2), fn.dense(KEY.child(1), 48, 10))
     return fn.TrainState.create(net, fn.Momentum(learning_rate=0.05), key=KEY.child("run"))
 
 
 def train(directory: Path, state: Any, first: int, last: int, data: Any = batches) -> str:
-    """Train some epochs, and return the fingerprint of the state after them."""
+    """Train the given epochs, and return the fingerprint of the final state."""
     *_, (last_state, _) = fn.audited_train(directory, STEP, state, data, epochs=range(first, last), every=2)
     fn.save(directory / "last.safetensors", last_state)
     return fn.fingerprint(last_state)
 
 
 def main() -> None:
-    """Train whole, in two processes, and on a wrong label; compare."""
+    """Train without a break, in two processes, and with a wrong label, and compare the three runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--directory", type=Path, default=None, help="where to keep the runs (default: nowhere)")
-    parser.add_argument("--go-on", type=Path, default=None, help="go on with the run in this directory")
+    parser.add_argument(
+        "--directory", type=Path, default=None, help="where to keep the runs (default: do not keep them)"
+    )
+    parser.add_argument("--go-on", type=Path, default=None, help="resume the run in this directory")
     arguments = parser.parse_args()
     if arguments.go_on:
         state = fn.load(arguments.go_on / "last.safetensors", like=start())
@@ -80,7 +82,7 @@ def main() -> None:
         run = fn.load_run(home / "stopped")
         print(f"replayed: {fn.recheck(run, range(4, 6), step=STEP, data=batches)}")
         same = fn.first_divergence(fn.load_run(home / "whole"), run, step=STEP, data=batches)
-        print(f"where the first two part: {same}")
+        print(f"where the first two diverge: {same}")
 
         train(home / "mislabelled", start(), 0, EPOCHS, mislabelled)
         other = fn.load_run(home / "mislabelled")

@@ -1,7 +1,8 @@
-"""Train two networks against each other: a generator turns noise into points, a discriminator tells them from the data.
+"""Train a generative adversarial network: a generator turns noise into points that a discriminator classifies.
 
-The data lie in eight Gaussian spots on a ring. One pure function updates both networks, and ``fn.train`` folds it; the
-losses are those of Goodfellow et al., "Generative adversarial nets", NIPS 2014, the generator's the non-saturating one.
+The data lie in eight Gaussian clusters (modes) on a ring. One pure function updates both networks, and ``fn.train``
+folds it. The losses are those of Goodfellow et al., "Generative adversarial nets", NIPS 2014; the generator has the
+non-saturating loss.
 
 Run: python examples/two_networks.py [--epochs 75] [--seed 0] [--figure figures/two_networks.png]
 """
@@ -24,7 +25,7 @@ MODES: fn.Array = 2 * np.array([(np.cos(angle), np.sin(angle)) for angle in np.a
 
 @frozen(eq=False)
 class Game:
-    """The whole run between two steps."""
+    """The whole state of the run between two steps."""
 
     generator: fn.Network
     generator_moments: fn.Moments[fn.Network]
@@ -35,14 +36,14 @@ class Game:
 
 
 def play(game: Game, batch: fn.Batch[fn.Array]) -> tuple[Game, float]:
-    """Update both networks on a batch of real points and ones; the loss is the discriminator's."""
+    """Update both networks on a batch of real points and ones; return the loss of the discriminator."""
     noise = fn.random.normal(game.key.child("noise", game.step), (len(batch.x), NOISE)).astype(np.float32)
     fake = fn.forward(game.generator, noise)
-    # The discriminator learns to give 1 for real points, 0 for generated ones.
+    # The discriminator learns the label 1 for real points, and 0 for generated ones.
     points, labels = np.concatenate([batch.x, fake]), np.concatenate([batch.y, np.zeros_like(batch.y)])
     loss, grads = fn.value_and_grad(game.discriminator, points, labels, fn.binary_cross_entropy)
     discriminator, moments = ADAM.update(game.discriminator, grads, game.discriminator_moments, game.step)
-    # The generator learns to make points that get 1: its gradient comes through the discriminator.
+    # The generator learns to get the label 1: its gradient is propagated back through the discriminator.
     _, grad_logits = fn.binary_cross_entropy(fn.forward(discriminator, fake), batch.y)
     grad_fake, _ = fn.backward(discriminator, fake, grad_logits)
     _, grads = fn.backward(game.generator, noise, grad_fake)
@@ -51,12 +52,12 @@ def play(game: Game, batch: fn.Batch[fn.Array]) -> tuple[Game, float]:
 
 
 def shares(points: fn.Array) -> list[float]:
-    """The share of the points within three standard deviations of each mode. Shape: (N, 2)."""
+    """The share of points within three standard deviations of each mode. Shape: points (N, 2)."""
     return [np.count_nonzero(np.hypot(*(points - mode).T) < 3 * DEVIATION) / len(points) for mode in MODES]
 
 
 def picture(path: Path, data: fn.Array, stages: dict[str, fn.Array], losses: list[float]) -> None:
-    """The generated points over the data at each stage, and the loss by epoch."""
+    """Plot the generated points over the data at each stage, and the loss by epoch."""
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplot_mosaic([list(stages), ["loss"] * len(stages)], height_ratios=[3, 1])
     for name, points in stages.items():
@@ -66,13 +67,13 @@ def picture(path: Path, data: fn.Array, stages: dict[str, fn.Array], losses: lis
     axes[next(reversed(stages))].legend(loc="center", markerscale=4)
     axes["loss"].plot(range(1, len(losses) + 1), losses)
     axes["loss"].axhline(np.log(2), color="gray", linestyle=":")
-    axes["loss"].set(xlabel="epoch", ylabel="discriminator's loss", title="dotted: ln 2, the loss of a guess")
+    axes["loss"].set(xlabel="epoch", ylabel="discriminator loss", title="dotted: ln 2, the loss of a random guess")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    """Train, save the picture, print how the generated points lie and what became of the step."""
+    """Train, save the figure, and print the coverage of the modes and a report of the traced step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,6 +1,11 @@
-"""Settings for every test: floating-point traps and the network are errors, property tests the same each time."""
+"""Settings for every test: floating-point traps and network access are errors, and property tests are repeatable."""
 
 from __future__ import annotations
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the workers must not compete for the cores
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-# ``pytest --hypothesis-profile=random`` tries other examples each time, and ten times as many.
+# ``pytest --hypothesis-profile=random`` tries different examples each time, and ten times as many.
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=40)
 settings.register_profile(
     "brief", settings.get_profile("same"), max_examples=10, phases=[Phase.explicit, Phase.generate]
@@ -22,18 +27,18 @@ settings.load_profile("same")
 
 @pytest.fixture(autouse=True)
 def _traps() -> Iterator[None]:
-    """An overflow, an invalid operation or a division by zero that funcnet does not expect is an error."""
+    """Make every overflow, invalid operation or division by zero that funcnet does not expect an error."""
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         yield
 
 
 def _beyond_loopback(host: object) -> bool:
-    """Whether a host is another machine; a file of the system, or no host at all, is none."""
+    """Whether a host is a different machine. A socket file, or no host at all, is not a different machine."""
     if not isinstance(host, str) or host in ("", "localhost"):
         return False
     try:
         return not ip_address(host).is_loopback
-    except ValueError:  # a name, which only a server elsewhere can tell
+    except ValueError:  # a name, which only a name server can resolve
         return True
 
 
@@ -45,7 +50,7 @@ def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
         host = arguments[0]
     else:
         return
-    if _beyond_loopback(host):  # no OSError: what handles a broken network must not handle this
+    if _beyond_loopback(host):  # not an OSError, since handlers for a broken network must not catch it
         pytest.fail(f"a test reached for the network: {event} {host}")
 
 

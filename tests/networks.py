@@ -1,4 +1,4 @@
-"""What the law tests run over: one row a layer, and random networks of them, nested and empty ones included."""
+"""The networks of the law tests: one row per layer, and random networks, including nested and empty ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from funcnet.random.draws import normal
 
 @frozen
 class Case:
-    """A layer under test: how to make it for rows of a shape, the shape, and whether it keeps it.
+    """A layer under test: its constructor for rows of a shape, the shape, and whether the layer keeps the shape.
 
-    ``rowwise``: a row's output depends on no other row, nor on its place.
+    ``rowwise``: the output of a row depends neither on other rows nor on its position.
     """
 
     name: str
@@ -32,43 +32,43 @@ class Case:
     rowwise: bool = True
 
     def layer(self) -> fn.Layer:
-        """The layer, in float64."""
+        """The layer in float64."""
         return self.make(KEY, self.shape)
 
     def x(self, batch: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
-        """A batch that it takes."""
+        """A batch that fits the layer."""
         return inputs(KEY.child("x"), batch, *self.shape, dtype=dtype)
 
 
 def layer_norm(key: fn.Key, shape: tuple[int, ...], epsilon: float) -> fn.LayerNorm:
-    """With any scale and offset."""
+    """A LayerNorm with random scale and offset."""
     size = shape[-1]
     return fn.LayerNorm(inputs(key.child("scale"), size), inputs(key.child("offset"), size), epsilon)
 
 
 def rms_norm(key: fn.Key, shape: tuple[int, ...], epsilon: float) -> fn.RMSNorm:
-    """With any scale."""
+    """An RMSNorm with random scale."""
     return fn.RMSNorm(inputs(key.child("scale"), shape[-1]), epsilon)
 
 
 def batch_norm(key: fn.Key, shape: tuple[int, ...], epsilon: float, *, training: bool = False) -> fn.BatchNorm:
-    """With any scale, offset and statistics."""
+    """A BatchNorm with random scale, offset and statistics."""
     scale, offset, mean, variance = (inputs(key.child(part), shape[-1]) for part in range(4))
     return fn.BatchNorm(scale, offset, mean, np.abs(variance), epsilon, training)
 
 
 def standardize(key: fn.Key, shape: tuple[int, ...]) -> fn.Standardize:
-    """With any statistics."""
+    """A Standardize with random statistics."""
     return fn.Standardize(mean=inputs(key.child("mean"), *shape), scale=np.abs(inputs(key.child("scale"), *shape)))
 
 
 def square(key: fn.Key, shape: tuple[int, ...]) -> fn.Dense:
-    """As many outputs as inputs."""
+    """A Dense layer with equal input and output sizes."""
     return fn.dense(key, shape[0], shape[0], dtype=np.float64)
 
 
 def nested(key: fn.Key, shape: tuple[int, ...]) -> fn.Layer:
-    """Each combinator in another one."""
+    """A network with each combinator inside of another one."""
     branches = fn.Frozen((square(key.child(0), shape), fn.Tanh())), (fn.Dropout(0.4), square(key.child(1), shape))
     return fn.Residual((fn.Repeat((fn.Parallel(branches), fn.Tanh()), 2), fn.Residual(square(key.child(2), shape))))
 
@@ -82,7 +82,7 @@ def conv2d(
     dilation: Pair = 1,
     outputs: int = 3,
 ) -> Case:
-    """Convolution of images of a shape, with any weight and bias."""
+    """A case of convolution for images of a shape, with random weight and bias."""
 
     def make(key: fn.Key, shape: tuple[int, ...]) -> fn.Conv2D:
         weight = inputs(key.child("weight"), *kernel, shape[-1], outputs)
@@ -99,12 +99,12 @@ def pool(
     stride: Pair | None = None,
     padding: Padding = "valid",
 ) -> Case:
-    """Pooling of images of a shape."""
+    """A case of pooling for images of a shape."""
     name = f"{layer.__name__} of {shape}, window {window}, stride {stride}, padding {padding}"
     return Case(name, lambda _, __: layer(window, stride, padding), shape, keeps_shape=False)
 
 
-MILD = 0.1  # an epsilon with which random networks stay smooth enough for differences where a feature is constant
+MILD = 0.1  # With this epsilon, differences of random networks are smooth enough even where a feature is constant.
 KEY = fn.Key(20)
 CASES = (
     Case("Dense", lambda key, shape: fn.dense(key, shape[0], 3, dtype=np.float64), keeps_shape=False),
@@ -190,7 +190,7 @@ KINDS = ("layer", "dense", "tuple", "residual", "frozen", "parallel", "repeat")
 
 
 def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Array:
-    """Normal numbers that keep a distance of 0.01 from 0, where some layers have a kink; locked."""
+    """Locked normal numbers with a distance of at least 0.01 from 0, where some layers have a kink."""
     z = normal(key, shape)
     x: fn.Array = np.where(z < 0, z - 0.01, z + 0.01).astype(dtype)
     x.flags.writeable = False
@@ -199,9 +199,9 @@ def inputs(key: fn.Key, *shape: int, dtype: fn.FloatDType = np.float64) -> fn.Ar
 
 @st.composite
 def networks(draw: st.DrawFn, size: int = 4, depth: int = 2, *, plain: bool = False) -> tuple[fn.Network, ...]:
-    """A random network for (B, size) inputs: tuples in tuples, combinators in each other, empty tuples.
+    """A random network for (B, size) inputs, with nested tuples, nested combinators and empty tuples.
 
-    ``plain``: no layer of it is in its training form.
+    ``plain``: no layer is in its training form.
     """
     layers: list[fn.Network] = []
     for position in range(draw(st.integers(0, 3))):
@@ -219,7 +219,7 @@ def networks(draw: st.DrawFn, size: int = 4, depth: int = 2, *, plain: bool = Fa
 
 @st.composite
 def combinators(draw: st.DrawFn, kind: str, key: fn.Key, size: int, depth: int, *, plain: bool) -> fn.Network:
-    """A network of random networks."""
+    """A combinator, or a tuple, of random networks."""
     inner = networks(size, depth - 1, plain=plain or kind == "frozen")
     if kind == "parallel":
         nets = draw(st.lists(inner, min_size=1, max_size=3))
@@ -235,17 +235,17 @@ def combinators(draw: st.DrawFn, kind: str, key: fn.Key, size: int, depth: int, 
 
 
 def returning(key: fn.Key, net: fn.Network, size: int, out_size: int) -> tuple[fn.Network, fn.Dense]:
-    """The network, and a layer that brings its output to a size."""
+    """The network followed by a Dense layer with the given output size."""
     return net, fn.dense(key, width(net, size), out_size, dtype=np.float64)
 
 
 def width(net: fn.Network, size: int) -> int:
-    """The number of features that come out when ``size`` go in."""
+    """The number of output features for ``size`` input features."""
     return int(fn.forward(net, np.ones((1, size))).shape[1])
 
 
 def every_layer() -> set[type[fn.Layer]]:
-    """Every layer that funcnet has, exported or not."""
+    """Every layer class of funcnet, exported or not."""
     for module in iter_modules(rooms.__path__, "funcnet.layers."):
         import_module(module.name)
     kinds = list(fn.Layer.__subclasses__())
@@ -253,11 +253,11 @@ def every_layer() -> set[type[fn.Layer]]:
         kinds += kind.__subclasses__()
     names = {(kind.__module__, kind.__qualname__) for kind in kinds if kind.__module__.startswith("funcnet.layers.")}
     places = [(import_module(module), name) for module, name in names]
-    return {getattr(module, name) for module, name in places if hasattr(module, name)}  # not those of examples
+    return {getattr(module, name) for module, name in places if hasattr(module, name)}  # not docstring examples
 
 
 def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
-    """Whether a layer with a kink at 0 sees a number so close to it that a difference would step over."""
+    """Whether a layer with a kink at 0 gets an input so near to it that a difference would cross the kink."""
     if isinstance(net, tuple):
         points = [x, *fn.activations(net, x)[:-1]]
         return any(near_a_kink(layer, point) for layer, point in zip(net, points, strict=False))

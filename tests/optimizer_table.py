@@ -1,4 +1,4 @@
-"""The one table of optimizers: what every test that is about all of them goes over."""
+"""The table of optimizers: every test of all optimizers uses it."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ GOLDENS: Final[dict[str, str]] = {
     "Averaging": "8ee3db5f7d58347b70e647a30d6dc0e1c630d0ab967ae2433b83f9835091a568",
     "all around AdamW": "a2da13ec7156de0262f5b32e0c6bfa73fff66bed6cf7d40edb918373156f835c",
 }
-"""The fingerprint of ten steps in portable arithmetic, see ``test_optimizers.py``."""
+"""The fingerprints of ten steps in portable arithmetic; see ``test_optimizers.py``."""

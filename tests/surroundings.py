@@ -1,4 +1,4 @@
-"""Where the tests run: the folders of the project, and where Python finds the tests' own modules."""
+"""The surroundings of the tests: the project's folders, and the folders of the tests' own modules."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TESTS: Final = Path(__file__).resolve().parent
 ROOT: Final = TESTS.parent
 _FOLDERS = (TESTS, *sorted({path.parent for path in TESTS.glob("*/test_*.py")}))
 SEARCHED: Final = "\n".join(map(str, _FOLDERS))
-"""One folder a line, for a program in a process of its own: ``sys.path[:0] = SEARCHED.splitlines()``."""
+"""One folder per line, for a program in a separate process: ``sys.path[:0] = SEARCHED.splitlines()``."""
 
 OTHER_LIBM: Final = "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F"
-"""For ``GLIBC_TUNABLES``: the C library computes as on an older processor."""
+"""A value of ``GLIBC_TUNABLES`` that makes the C library compute as on an older processor."""
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="portable means x86-64")

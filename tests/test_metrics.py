@@ -1,4 +1,4 @@
-"""Metrics: against plain loops over fractions, by their laws, and what they refuse."""
+"""Metrics: comparison with plain loops over fractions, their laws, and the inputs that they refuse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ids = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_
 
 
 def columns(pairs: list[tuple[int, int]]) -> tuple[Any, Any]:
-    """What is predicted, and what is true."""
+    """Split pairs into predicted ids and true ids."""
     predicted, true = zip(*pairs, strict=True)
     return np.array(predicted), np.array(true)
 
@@ -33,7 +33,7 @@ def columns(pairs: list[tuple[int, int]]) -> tuple[Any, Any]:
 
 
 def by_hand(name: str, pairs: list[tuple[int, int]], each: int, empty: int) -> Fraction:
-    """A class' value, counted pair by pair and divided exactly."""
+    """Compute the value of a class by counting pairs and dividing exactly."""
     right = sum(predicted == true == each for predicted, true in pairs)
     predicted, actual = (sum(pair[side] == each for pair in pairs) for side in (0, 1))
     top, bottom = {
@@ -47,7 +47,7 @@ def by_hand(name: str, pairs: list[tuple[int, int]], each: int, empty: int) -> F
 @every_class_metric
 @given(pairs=ids, empty=st.integers(0, 1))
 def test_a_class_metric_is_counted(name: str, pairs: list[tuple[int, int]], empty: int) -> None:
-    """A value a class, and every average of them, against fractions."""
+    """The values of the classes and all their averages agree with fractions."""
     metric, arguments = CLASS_METRICS[name], columns(pairs)
     settings: dict[str, Any] = {"classes": 5, "zero_division": empty}
     wanted = [by_hand(name, pairs, each, empty) for each in range(5)]
@@ -63,7 +63,7 @@ def test_a_class_metric_is_counted(name: str, pairs: list[tuple[int, int]], empt
 @every_class_metric
 @given(pairs=ids)
 def test_without_classes_a_class_that_occurs_nowhere_is_left_out(name: str, pairs: list[tuple[int, int]]) -> None:
-    """Of the macro average; the array has a place for every id up to the largest."""
+    """The macro average leaves the class out. The array has an element for every id up to the largest."""
     metric, arguments = CLASS_METRICS[name], columns(pairs)
     occurring = sorted({each for pair in pairs for each in pair})
     values = metric(*arguments, average=None)
@@ -73,7 +73,7 @@ def test_without_classes_a_class_that_occurs_nowhere_is_left_out(name: str, pair
 
 @given(pairs=ids)
 def test_a_confusion_matrix_counts_pairs(pairs: list[tuple[int, int]]) -> None:
-    """A row a true class, a column a predicted one; and the other metrics are its rows, columns and diagonal."""
+    """There is one row per true class and one column per predicted class. The diagonal gives the accuracy."""
     matrix = metrics.confusion_matrix(*columns(pairs), classes=5)
     assert matrix.tolist() == [[pairs.count((column, row)) for column in range(5)] for row in range(5)]
     assert matrix.dtype == np.int64
@@ -86,12 +86,12 @@ def test_a_confusion_matrix_counts_pairs(pairs: list[tuple[int, int]]) -> None:
 
 
 def test_binary_is_class_one() -> None:
-    """Of two classes, even if only one of them is there."""
+    """The value is that of class 1 of two classes, even if only one of them occurs."""
     predicted, true = np.array([0, 1, 1, 1]), np.array([0, 0, 1, 1])
     for metric in CLASS_METRICS.values():
         assert metric(predicted, true, average="binary") == metric(predicted, true, average=None)[1]
         assert metric(np.zeros(3, int), np.zeros(3, int), average="binary") == 0
-        with pytest.raises(fn.ConfigError, match="average='binary' is for classes 0 and 1, got 3 classes; 'macro' is"):
+        with pytest.raises(fn.ConfigError, match="average='binary' is for classes 0 and 1, got 3 classes; use 'macro'"):
             metric(predicted, true, average="binary", classes=3)
 
 
@@ -100,7 +100,7 @@ def test_binary_is_class_one() -> None:
 
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=8), st.data())
 def test_the_top_k_are_the_first_of_a_stable_order(rows: list[list[int]], data: st.DataObject) -> None:
-    """Against sorting, ties by position; with k = 1 the accuracy of ``predict``, with all classes 1."""
+    """The result agrees with a stable sort. With k = 1 it is the accuracy of ``predict``; with all classes it is 1."""
     scores = np.array(rows, np.float64)
     labels = np.array([data.draw(st.integers(0, 3)) for _ in rows])
     for k in range(1, 5):
@@ -113,7 +113,7 @@ def test_the_top_k_are_the_first_of_a_stable_order(rows: list[list[int]], data: 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_log_loss_is_the_cross_entropy_of_the_logits(dtype: fn.FloatDType) -> None:
-    """Of the probabilities that ``predict_proba`` makes of them."""
+    """The probabilities come from ``predict_proba``."""
     logits = inputs(KEY, 50, 4, dtype=dtype)
     labels = np.arange(50) % 4
     wanted = fn.softmax_cross_entropy(logits, labels)[0]
@@ -122,7 +122,7 @@ def test_log_loss_is_the_cross_entropy_of_the_logits(dtype: fn.FloatDType) -> No
 
 
 def test_log_loss_of_a_zero_is_that_of_eps() -> None:
-    """Of the dtype; a certain and right prediction costs nothing."""
+    """The eps is that of the dtype. The loss of a certain and correct prediction is 0."""
     for dtype in (np.float32, np.float64):
         rows: fn.Array = np.array([[1, 0]], dtype)
         assert metrics.log_loss(rows, np.array([1])) == pytest.approx(-math.log(np.finfo(dtype).eps), rel=1e-6)
@@ -137,8 +137,8 @@ def test_log_loss_of_a_zero_is_that_of_eps() -> None:
     ],
 )
 def test_log_loss_refuses_what_is_no_probability(rows: Any) -> None:
-    """Below 0 or with another sum; says which row, and where logits belong."""
-    message = r"log_loss: each row must be 0 or more and have sum 1, got probabilities\[0\] = .* softmax_cross_entropy"
+    """Negative numbers and rows that do not sum to 1 are refused. The message names the row and the loss for logits."""
+    message = r"log_loss: each row must be nonnegative and sum to 1, got probabilities\[0\] = .* softmax_cross_entropy"
     with pytest.raises(fn.ConfigError, match=message):
         metrics.log_loss(np.array(rows), np.array([0, 1]))
     with pytest.raises(fn.ConfigError, match=r"probabilities\[1\]"):
@@ -152,7 +152,7 @@ numbers = st.lists(st.tuples(st.integers(-99, 99), st.integers(-99, 99)), min_si
 
 @given(numbers)
 def test_regression_metrics_are_exact_sums_divided(pairs: list[tuple[int, int]]) -> None:
-    """Against fractions, whatever the shape of the rows."""
+    """The values agree with fractions for every shape of the rows."""
     predicted, target = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
     square = Fraction(sum((p - t) ** 2 for p, t in pairs), len(pairs))
     middle = Fraction(sum(t for _, t in pairs), len(pairs))
@@ -166,7 +166,7 @@ def test_regression_metrics_are_exact_sums_divided(pairs: list[tuple[int, int]])
 
 
 def test_r2_knows_its_own_scale() -> None:
-    """1 for the target, 0 for its mean; shifting and stretching both changes nothing; outputs are averaged."""
+    """R squared is 1 for the target, 0 for its mean, invariant to shifts and scales, and averaged over outputs."""
     target = inputs(KEY, 30, 2)
     predicted = target + 0.1 * inputs(KEY.child(1), 30, 2)
     assert metrics.r2(target, target) == 1
@@ -177,7 +177,7 @@ def test_r2_knows_its_own_scale() -> None:
 
 
 def test_a_constant_target_is_met_or_not() -> None:
-    """R squared is then 1 or 0, without a division, even where a mean rounds."""
+    """R squared is then 1 or 0, without a division, even if the mean is rounded."""
     target = np.full((10, 1), 0.1)
     assert metrics.r2(target, target) == 1
     assert metrics.r2(target + 1e-9, target) == 0
@@ -188,7 +188,7 @@ REGRESSION: dict[str, Any] = {"mse": metrics.mse, "mae": metrics.mae, "r2": metr
 
 @pytest.mark.parametrize("name", REGRESSION)
 def test_regression_metrics_refuse_what_does_not_fit(name: str) -> None:
-    """Shapes that would broadcast, integers, nothing, NaN, and what is beyond float64; both dtypes are welcome."""
+    """Shapes that would broadcast, integers, empty arrays, NaN and overflows are refused. Both dtypes are accepted."""
     metric, x = REGRESSION[name], np.array([[1.0], [2.0]])
     with pytest.raises(fn.ShapeError, match=rf"{name}: target must have shape \(2, 1\) to match predicted \(2, 1\)"):
         metric(x, x[:, 0])
@@ -202,13 +202,13 @@ def test_regression_metrics_refuse_what_does_not_fit(name: str) -> None:
         metric(x[:0], x[:0])
     with pytest.raises(fn.NonFiniteError, match=rf"{name}: target must be finite, got target\[1, 0\] = nan"):
         metric(x, np.array([[1.0], [np.nan]]))
-    with pytest.raises(fn.NonFiniteError, match=rf"{name}: the result is beyond float64"):
+    with pytest.raises(fn.NonFiniteError, match=rf"{name}: the result overflows float64"):
         metric(x * 8e307, x * -8e307)
     assert metric(x.astype(np.float32), x) == metric(x, x)
 
 
 def test_r2_needs_two_rows() -> None:
-    """One has no variance."""
+    """One row has no variance."""
     with pytest.raises(fn.ConfigError, match="r2: the number of rows must be an int of at least 2, got 1"):
         metrics.r2(np.ones((1, 3)), np.ones((1, 3)))
 
@@ -229,7 +229,7 @@ SCORE_METRICS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", ID_METRICS)
 def test_metrics_of_ids_want_ids(name: str) -> None:
-    """On both sides: integers, one a row, none negative, at least one."""
+    """Both arguments must be nonempty vectors of nonnegative integers, with one id per row."""
     metric = ID_METRICS[name]
     for bad, error, fact in (
         (Y.tolist(), fn.DTypeError, "must be a plain NumPy array of class ids, got list"),
@@ -240,7 +240,7 @@ def test_metrics_of_ids_want_ids(name: str) -> None:
         for side, arguments in (("labels", (Y, bad)), ("predicted_ids", (bad, Y))):
             with pytest.raises(error, match=rf"{name}: {side} .*{fact}"):
                 metric(*arguments)
-    with pytest.raises(fn.ShapeError, match=r"predicted_ids must have shape \(3,\), one class id a row, got \(4,\)"):
+    with pytest.raises(fn.ShapeError, match=r"predicted_ids must have shape \(3,\), one class id per row, got \(4,\)"):
         metric(Y, Y[:3])
     with pytest.raises(fn.ShapeError, match=r"use predicted_ids.argmax\(axis=1\) if its rows are one-hot"):
         metric(np.eye(3, dtype=int)[Y], Y)
@@ -251,7 +251,7 @@ def test_metrics_of_ids_want_ids(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "uint64", ">i4"])
 @pytest.mark.parametrize("name", ID_METRICS)
 def test_ids_of_any_integer_dtype_are_the_same_ids(name: str, dtype: str) -> None:
-    """Many classes in a small dtype do not wrap around."""
+    """Counts do not overflow when a small dtype holds many classes."""
     predicted, labels = np.arange(100) % 50, np.arange(100) % 49
     wanted = ID_METRICS[name](predicted, labels)
     assert np.array_equal(ID_METRICS[name](predicted.astype(dtype), labels), wanted)
@@ -260,7 +260,7 @@ def test_ids_of_any_integer_dtype_are_the_same_ids(name: str, dtype: str) -> Non
 
 @pytest.mark.parametrize("name", [name for name in ID_METRICS if name != "accuracy"])
 def test_classes_are_counted_and_bound_the_ids(name: str) -> None:
-    """An id beyond them is named; more classes than a table can have are refused."""
+    """The message names an id above the number of classes. Too many classes for a matrix are refused."""
     metric = ID_METRICS[name]
     with pytest.raises(fn.LabelError, match=rf"{name}: predicted_ids must be in 0..1, got predicted_ids\[1\] = 2"):
         metric(Y, Y % 2, classes=2)
@@ -277,7 +277,7 @@ def test_classes_are_counted_and_bound_the_ids(name: str) -> None:
 
 @every_class_metric
 def test_class_metrics_refuse_other_settings(name: str) -> None:
-    """Averages that there are not, and what is no value of an empty division."""
+    """Unknown averages and invalid values of ``zero_division`` are refused."""
     metric = CLASS_METRICS[name]
     for average in ("samples", "", True, 1):
         message = f"{name}: average must be one of 'binary', 'macro', 'micro', 'weighted' or None, got {average!r}"
@@ -290,7 +290,7 @@ def test_class_metrics_refuse_other_settings(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCORE_METRICS)
 def test_metrics_of_scores_want_scores(name: str) -> None:
-    """A row a label, a column a class, finite floats."""
+    """Scores must be finite floats, with one row per label and one column per class."""
     metric, scores = SCORE_METRICS[name], np.eye(3)[Y]
     for bad, labels, error, fact in (
         (Y, Y, fn.ShapeError, r"must have shape \(B, O\), got \(4,\)"),
@@ -325,7 +325,7 @@ every_metric = pytest.mark.parametrize("name", CALLS)
 
 @every_metric
 def test_a_metric_is_pure_and_knows_no_order(name: str) -> None:
-    """The same rows in another order have the same value; no argument changes, read-only ones included."""
+    """Reordering the rows does not change the value. A metric modifies no argument and accepts read-only arguments."""
     metric, *arguments = CALLS[name]
     before = [argument.tobytes() for argument in arguments]
     order = permutation(KEY, 40)
@@ -341,7 +341,7 @@ def test_a_metric_is_pure_and_knows_no_order(name: str) -> None:
 
 @every_metric
 def test_a_metric_is_a_portable_one_too(name: str) -> None:
-    """In portable arithmetic, of a float32 network's outputs, as near as float32 is."""
+    """In portable arithmetic, a metric of float32 arrays agrees to float32 accuracy."""
     metric, *arguments = CALLS[name]
     small = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in arguments]
     with fn.portable():
@@ -350,7 +350,7 @@ def test_a_metric_is_a_portable_one_too(name: str) -> None:
 
 
 def test_every_metric_is_here() -> None:
-    """A new one joins the table; each has an example."""
+    """The table contains every metric, and every metric has an example."""
     public = {name for name, value in vars(metrics).items() if getattr(value, "__module__", "") == metrics.__name__}
     functions = {name for name in public if not name.startswith("_")}
     assert functions == set(CALLS)

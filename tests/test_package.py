@@ -1,4 +1,4 @@
-"""The package as a product: its public page, its weight, its documentation."""
+"""The package as a product: its public page, its size and its documentation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from surroundings import TESTS
+from surroundings import ROOT, TESTS
 
 import funcnet as fn
 
@@ -33,7 +34,7 @@ ALIASES = {
 
 
 def test_all_is_what_the_page_exports() -> None:
-    """Complete, each name once, nothing else."""
+    """The list is complete, has each name once, and has no other names."""
     source = (PACKAGE / "__init__.py").read_text()
     exported = set(re.findall(r"import (\w+) as \1\b", source)) | {"portable"}
     assert len(fn.__all__) == len(PUBLIC)
@@ -41,14 +42,14 @@ def test_all_is_what_the_page_exports() -> None:
 
 
 def test_the_public_names_are_what_the_page_shows() -> None:
-    """To ``dir`` and ``help`` too, those that are loaded late among them; a name that is none is an error."""
+    """``dir`` and ``help`` show them too, including the names that are loaded lazily. An unknown name is an error."""
     assert dir(fn) == sorted(fn.__all__)
     assert {"save", "summary", "datasets"} <= set(dir(fn))
     assert not hasattr(fn, "sofmax_cross_entropy")
 
 
 def test_the_public_types_are_there() -> None:
-    """For the signatures of a program's own functions."""
+    """A program can use them in the signatures of its functions."""
     state = fn.TrainState.create(fn.ReLU(), fn.SGD(learning_rate=0.1), key=fn.Key(0))
     loss: fn.Loss[fn.Array] = fn.mean_squared_error
     rate: fn.Schedule = fn.constant(0.1)
@@ -59,7 +60,7 @@ def test_the_public_types_are_there() -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    """A first line that ends, and an example, a source or shapes for whatever computes."""
+    """Each has a first line that ends with a period or a colon, and each function has an example."""
     for name, value in PUBLIC.items():
         if name not in ALIASES:
             doc = inspect.getdoc(value) or ""
@@ -68,14 +69,14 @@ def test_every_public_name_is_documented() -> None:
 
 
 def test_every_public_name_is_tested() -> None:
-    """Each is used in the tests or by an example in a docstring."""
+    """Each name is used in the tests."""
     sources = "".join(path.read_text() for path in TESTS.rglob("*.py"))
     used = set(re.findall(r"\bfn\.(\w+)\b", sources))
     assert set(fn.__all__) <= used
 
 
 def test_docstring_examples_are_examples() -> None:
-    """Where a docstring says Example, there is one that doctest finds, or a file that exists."""
+    """A docstring with an Example section has an example that doctest finds, or names a file."""
     for name, value in PUBLIC.items():
         doc = inspect.getdoc(value) or ""
         if name not in ALIASES and "Example:" in doc:
@@ -84,12 +85,12 @@ def test_docstring_examples_are_examples() -> None:
 
 
 def test_the_package_is_small() -> None:
-    """Under 1 MB of files."""
+    """Its files have less than 1 MB in total."""
     assert sum(path.stat().st_size for path in PACKAGE.rglob("*.py")) < 1_000_000
 
 
 def test_the_import_loads_little() -> None:
-    """Nothing beyond what NumPy and attrs have loaded already: no hashlib, no random, no pathlib."""
+    """It loads no module, such as hashlib, random or pathlib, that NumPy and attrs have not loaded already."""
     program = (
         "import sys, numpy, attrs; before = set(sys.modules); import funcnet\n"
         "print(*(name for name in set(sys.modules) - before if not name.startswith('funcnet')))"
@@ -99,7 +100,7 @@ def test_the_import_loads_little() -> None:
 
 
 def test_every_error_is_a_value_error_of_funcnet() -> None:
-    """One root, and children that say what is wrong."""
+    """All of them are direct subclasses of one base class."""
     kinds = (fn.CheckpointError, fn.ConfigError, fn.DatasetFormatError, fn.DTypeError, fn.GradientError, fn.LabelError)
     for kind in (*kinds, fn.NonFiniteError, fn.ShapeError, fn.StructureError):
         assert kind.__bases__ == (fn.FuncnetError,)
@@ -107,6 +108,18 @@ def test_every_error_is_a_value_error_of_funcnet() -> None:
 
 
 def test_lazy_modules_load() -> None:
-    """The datasets are there when asked for, and nothing else is made up."""
+    """The datasets load on first use. An unknown name is an error."""
     assert fn.datasets.load_mnist.__name__ == "load_mnist"
     assert not hasattr(fn, "no_such_name")
+
+
+def test_the_dependency_groups_are_the_extras() -> None:
+    """A group lists what its extra lists."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras, groups = settings["project"]["optional-dependencies"], settings["dependency-groups"]
+    for name, group in groups.items():
+        own = [each for each in group if isinstance(each, str)]
+        included = [each for part in group if not isinstance(part, str) for each in groups[part["include-group"]]]
+        listed = [each for each in extras[name] if not each.startswith("funcnet[")]
+        assert own == listed, name
+        assert bool(included) == (len(listed) < len(extras[name]))

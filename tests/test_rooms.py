@@ -1,4 +1,4 @@
-"""The structure of the source: the order of the folders, one door to arithmetic, short functions, few comments."""
+"""The structure of the source: the order of the folders, one entry to arithmetic, short functions, few comments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FOLDERS = (
     "runs",
     "interop",
 )
-"""In order: a folder imports only from those before it. The top-level modules import from any folder."""
+"""The folders in order: a folder imports only from earlier folders. The top-level modules import from any folder."""
 
 TOP = {"__init__", "__main__", "models", "metrics"}
 MOST_ARROWS = 70
@@ -59,19 +59,19 @@ def imported(path: Path) -> set[str]:
 
 
 def arrows() -> set[tuple[str, str]]:
-    """Every pair of folders of which the first imports from the second."""
+    """Every pair of folders in which the first imports from the second."""
     found = {(folder_of(path), module.split(".")[0]) for path in FILES for module in imported(path)}
     return {(here, there) for here, there in found if here != there and here in FOLDERS}
 
 
 @every_file
 def test_every_file_has_a_place(path: Path) -> None:
-    """In one of the folders, or among the few modules at the top."""
+    """Each file is in one of the folders or is one of the few top-level modules."""
     assert folder_of(path) in {*FOLDERS, *TOP}
 
 
 def test_no_folder_imports_from_a_later_one() -> None:
-    """The order has no exception, so there is no circle; a run with ``-s`` prints the imports between folders."""
+    """The order has no exception, so there is no cycle; a run with ``-s`` prints the imports between folders."""
     print(*sorted(f"{here} -> {there}" for here, there in arrows()), f"{len(arrows())} in all", sep="\n")  # noqa: T201
     assert not {(here, there) for here, there in arrows() if FOLDERS.index(here) < FOLDERS.index(there)}
     assert len(arrows()) <= MOST_ARROWS
@@ -79,7 +79,7 @@ def test_no_folder_imports_from_a_later_one() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_two_files_of_a_folder_import_each_other(folder: str) -> None:
-    """Neither directly nor through a third file."""
+    """There is no cycle of imports, directly or through a third file."""
     files = {
         str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".").removesuffix(".__init__"): imported(path)
         for path in FILES
@@ -106,8 +106,8 @@ def test_a_module_is_never_hidden_by_a_function(path: Path) -> None:
 
 @every_file
 def test_arithmetic_is_the_only_door(path: Path) -> None:
-    """No product, sum over a batch, exponential or power outside of arithmetic."""
-    if folder_of(path) not in ("arithmetic", "tracing"):  # tracing names the operations that it records
+    """No product, sum over a batch, exponential or power is computed outside of ``funcnet.arithmetic``."""
+    if folder_of(path) not in ("arithmetic", "tracing"):  # Tracing names the operations that it records.
         assert not past_the_door(path.read_text())
 
 
@@ -132,18 +132,18 @@ def test_arithmetic_is_the_only_door(path: Path) -> None:
     ],
 )
 def test_the_door_test_sees(source: str) -> None:
-    """It finds each way past the door."""
+    """The lint finds each expression that bypasses ``funcnet.arithmetic``."""
     assert past_the_door(source)
 
 
 def test_a_field_is_no_door() -> None:
-    """A field may be called mean."""
+    """A field may be named mean."""
     assert not past_the_door("y = x - params.mean")
 
 
 @every_file
 def test_functions_fit_a_screen(path: Path) -> None:
-    """Each function has at most 40 lines of code without its docstring."""
+    """Each function has at most 40 lines of code, excluding its docstring."""
     for function in ast.walk(ast.parse(path.read_text())):
         if isinstance(function, ast.FunctionDef):
             first = function.body[0]
@@ -155,7 +155,7 @@ def test_functions_fit_a_screen(path: Path) -> None:
 
 @every_file
 def test_comments_are_few(path: Path) -> None:
-    """Fewer than 5% of the lines, headings and suppressions not counted: names explain the code."""
+    """Comments are fewer than 5% of the lines, excluding headings and suppressions, because names explain the code."""
     source = path.read_text()
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = [t.string for t in tokens if t.type == tokenize.COMMENT and t.line.strip().startswith("#")]
@@ -163,7 +163,8 @@ def test_comments_are_few(path: Path) -> None:
     assert len(said) <= max(1, 0.05 * len(source.splitlines()))
 
 
+@pytest.mark.slow
 @every_file
 def test_a_file_names_its_subject(path: Path) -> None:
-    """In the first line of its docstring."""
+    """The first line of the module's docstring is a sentence or a heading."""
     assert (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0].endswith((".", ":"))

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn's, which takes its arguments in the other order."""
+"""Comparison of the metrics with those of scikit-learn, whose arguments are in the opposite order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = ((1, 2), (7, 3), (50, 2), (200, 5), (1000, 10), (30, 20))
 
 
 def ids(seed: int) -> tuple[Any, Any, int]:
-    """Predicted ids, labels and the number of classes: a third right, and for odd seeds one class in neither."""
+    """Make predicted ids, labels and the number of classes. A third is correct; an odd seed leaves out one class."""
     rows, classes = SIZES[seed]
     draws = uniform(fn.Key(seed), (2, rows))
     predicted, labels = (draws * classes).astype(np.int64)
@@ -32,26 +32,27 @@ def ids(seed: int) -> tuple[Any, Any, int]:
 
 
 def near(found: Any, wanted: Any) -> None:
-    """To 1e-12, of one shape."""
+    """Assert that both values have the same shape and agree to 1e-12."""
     assert np.shape(found) == np.shape(wanted)
     assert np.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @SEEDS
 def test_accuracy_and_confusion(seed: int) -> None:
-    """Counts are equal."""
+    """Accuracies agree, and the counts of the confusion matrices are equal."""
     predicted, labels, classes = ids(seed)
     near(metrics.accuracy(predicted, labels), theirs.accuracy_score(labels, predicted))
     wanted = theirs.confusion_matrix(labels, predicted, labels=range(classes))
     assert (metrics.confusion_matrix(predicted, labels, classes=classes) == wanted).all()
 
 
+@pytest.mark.slow
 @SEEDS
 @AVERAGES
 @pytest.mark.parametrize("empty", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
 def test_precision_recall_f1(name: str, empty: float, average: Any, seed: int) -> None:
-    """With all classes named, and by default, where classes that occur nowhere count in neither library."""
+    """The values agree with explicit classes, and by default, where both libraries ignore classes that do not occur."""
     predicted, labels, classes = ids(seed)
     mine, peer = getattr(metrics, name), getattr(theirs, f"{name}_score")
     named = peer(labels, predicted, average=average, labels=range(classes), zero_division=empty)
@@ -63,7 +64,7 @@ def test_precision_recall_f1(name: str, empty: float, average: Any, seed: int) -
 
 @pytest.mark.parametrize("name", ["precision", "recall", "f1"])
 def test_binary(name: str) -> None:
-    """scikit-learn's default for two classes."""
+    """The average ``"binary"`` is scikit-learn's default for two classes."""
     predicted, labels, _ = ids(2)
     near(
         getattr(metrics, name)(predicted, labels, average="binary"), getattr(theirs, f"{name}_score")(labels, predicted)
@@ -72,13 +73,13 @@ def test_binary(name: str) -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_top_k_accuracy(k: int) -> None:
-    """Without ties, of which scikit-learn takes the last."""
+    """The values agree if there are no ties."""
     scores, labels = inputs(fn.Key(3), 300, 6), np.arange(300) % 6
     near(metrics.top_k_accuracy(scores, labels, k=k), theirs.top_k_accuracy_score(labels, scores, k=k))
 
 
 def test_of_equal_scores_scikit_learn_takes_the_last() -> None:
-    """The difference that the docstring names."""
+    """The two libraries break ties differently, as the docstring of ``top_k_accuracy`` states."""
     scores, labels = np.zeros((3, 3)), np.arange(3)
     assert metrics.top_k_accuracy(scores[:1], labels[:1], k=1) == 1
     assert theirs.top_k_accuracy_score(labels[:1], scores[:1], k=1, labels=labels) == 0
@@ -86,7 +87,7 @@ def test_of_equal_scores_scikit_learn_takes_the_last() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_log_loss(dtype: fn.FloatDType) -> None:
-    """Zeros included: both count them as the dtype's eps."""
+    """The values agree even for zeros, which both libraries replace with the dtype's eps."""
     probabilities = np.array(fn.predict_proba(fn.Identity(), 5 * inputs(fn.Key(4), 100, 4, dtype=dtype)))
     labels = np.arange(100) % 4
     probabilities[0] = [0, 1, 0, 0]
@@ -97,7 +98,7 @@ def test_log_loss(dtype: fn.FloatDType) -> None:
 
 @pytest.mark.parametrize("shape", [(40,), (40, 1), (40, 3)])
 def test_regression(shape: tuple[int, ...]) -> None:
-    """One output or several, averaged."""
+    """The values agree for one output and for several outputs, whose values are averaged."""
     target = inputs(fn.Key(5), *shape)
     predicted = target + 0.3 * inputs(fn.Key(6), *shape)
     near(metrics.mse(predicted, target), theirs.mean_squared_error(target, predicted))

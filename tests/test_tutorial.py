@@ -1,4 +1,4 @@
-"""The tutorial: each part opens as a notebook, runs, prints what its text says, and saves its pictures."""
+"""The tutorial: each part opens as a notebook, runs, prints the numbers of its text, and saves its figures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ import pytest
 from attrs import frozen
 from surroundings import ROOT
 
+pytestmark = pytest.mark.slow
+
 TUTORIAL = ROOT / "examples" / "tutorial"
 PARTS = sorted(TUTORIAL.glob("part_*.py"))
 if not TUTORIAL.exists():
-    pytest.skip("the examples are not beside the tests", allow_module_level=True)
+    pytest.skip("the examples are not next to the tests", allow_module_level=True)
 
 needs_extra = pytest.mark.skipif(
     not all(map(find_spec, ("matplotlib", "sklearn"))), reason="the extra 'examples' is not installed"
@@ -39,32 +41,32 @@ NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")
 
 @frozen
 class Cell:
-    """A cell of a notebook: what stands between two ``# %%`` lines."""
+    """A cell of a notebook: the text between two ``# %%`` lines."""
 
     kind: str
     source: str
 
 
 def cells(path: Path) -> list[Cell]:
-    """A part's cells, in order."""
+    """The cells of a part, in order."""
     heading, *rest = re.split(r"^# %%( \[markdown\])?\n", path.read_text(), flags=re.MULTILINE)
     assert heading == ""
     return [Cell("markdown" if mark else "code", source) for mark, source in zip(rest[::2], rest[1::2], strict=True)]
 
 
 def prose(cell: Cell) -> str:
-    """A markdown cell's text."""
+    """The text of a markdown cell."""
     return str(ast.literal_eval(cell.source.strip()))
 
 
 def said(cell: Cell) -> str | None:
-    """The output that a markdown cell begins with, if it does."""
+    """The output block at the start of a markdown cell, or None if it starts with text."""
     found = re.match(r"```text\n(.*?)```", prose(cell), re.DOTALL)
     return found[1] if found else None
 
 
 def outputs(path: Path, directory: Path) -> list[str]:
-    """What each cell prints, in a process of its own."""
+    """Run a part in a new process and return the output of each cell."""
     source = re.sub(
         r"^# %%.*$", lambda _: f"print({SEPARATOR!r}, end='', flush=True)", path.read_text(), flags=re.MULTILINE
     )
@@ -85,7 +87,7 @@ def numbers(text: str) -> set[float]:
 
 @every_part
 def test_a_part_is_a_notebook(path: Path) -> None:
-    """It begins with its title; text and code take turns; a markdown cell is one string, a code cell is code."""
+    """A part begins with its title and its command; a markdown cell is one string, and a code cell has none."""
     found = cells(path)
     number = int(path.stem.split("_")[1])
     assert found[0].kind == "markdown"
@@ -98,10 +100,10 @@ def test_a_part_is_a_notebook(path: Path) -> None:
 
 
 def complaints(found: list[Cell], printed: list[str]) -> list[str]:
-    """Where text and output differ.
+    """The differences between text and output.
 
-    Under each cell that prints stands its output, and no other; each number in the text is printed, or is a whole one
-    of the code's.
+    The output of each cell that prints must follow it, and no other output. Each number in the text must be printed
+    by the part, or be an integer in its code.
     """
     wrong: list[str] = []
     for position, (cell, output) in enumerate(zip(found, printed, strict=True)):
@@ -120,7 +122,7 @@ def complaints(found: list[Cell], printed: list[str]) -> list[str]:
 
 
 def test_the_comparison_finds_planted_faults() -> None:
-    """A wrong output, a missing one, one too many, and a number that nothing prints."""
+    """The comparison finds wrong, missing and superfluous output, and numbers that no cell prints."""
 
     def of(text: str, output: str) -> list[str]:
         found = [Cell("code", "print(0.5 + 12)\n"), Cell("markdown", f'"""{text}"""\n')]
@@ -138,7 +140,7 @@ def test_the_comparison_finds_planted_faults() -> None:
 @needs_extra
 @every_part
 def test_a_part_prints_what_its_text_says(path: Path, tmp_path: Path) -> None:
-    """Output by output and number by number; and it saves its pictures, at least 800 pixels wide."""
+    """Each output and number of the text is printed, and the figures are at least 800 by 300 pixels."""
     printed = outputs(path, tmp_path)
     assert complaints(cells(path), printed) == []
     for name in PICTURES.get(path.stem, ()):
@@ -152,7 +154,7 @@ def test_a_part_prints_what_its_text_says(path: Path, tmp_path: Path) -> None:
 @needs_extra
 @pytest.mark.parametrize("path", PARTS[:2], ids=lambda path: path.stem)
 def test_the_first_parts_can_be_redone_on_paper(path: Path, tmp_path: Path) -> None:
-    """What is printed is the number itself, not a rounded one, and has at most five decimals."""
+    """Each printed number is exact, not rounded, and has at most five decimals."""
     found = NUMBER.findall("".join(outputs(path, tmp_path)))
     assert len(found) > 20
     for text in found:
@@ -162,7 +164,7 @@ def test_the_first_parts_can_be_redone_on_paper(path: Path, tmp_path: Path) -> N
 
 @every_part
 def test_pictures_are_labelled(path: Path) -> None:
-    """Each picture that a part saves is in the table above, and the cell that makes it gives titles."""
+    """Each figure that a part saves is listed in PICTURES, and its cell sets a title."""
     saved = re.findall(r'savefig\(FIGURES / "([^"]+)", dpi=120\)', path.read_text())
     assert sorted(saved) == sorted(PICTURES.get(path.stem, ()))
     assert path.read_text().count("savefig") == len(saved)
@@ -171,7 +173,7 @@ def test_pictures_are_labelled(path: Path) -> None:
 
 
 def test_the_parts_are_numbered() -> None:
-    """From 1 on, and each says which one is next."""
+    """The parts are numbered from 1, and each part names the next one."""
     assert [int(path.stem.split("_")[1]) for path in PARTS] == list(range(1, len(PARTS) + 1))
     for path in PARTS[:-1]:
         assert f"Next, part {int(path.stem.split('_')[1]) + 1}:" in path.read_text()

@@ -1,6 +1,6 @@
-"""A program as users write it, in types: mypy and pyright accept all of it, and refuse every line of ``refused``.
+"""A typed program as users write it: mypy and pyright accept all of it and refuse every line of ``refused``.
 
-It runs, too: ``test_types.py`` calls ``main``.
+The program also runs: ``test_types.py`` calls ``main``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Net: TypeAlias = tuple[fn.Dense, fn.ReLU, fn.Residual[tuple[fn.Dense, fn.Tanh]],
 
 @frozen(eq=False)
 class Scale(fn.Layer):
-    """A layer of the user's own: ``y = x * factor``."""
+    """A custom layer: ``y = x * factor``."""
 
     factor: fn.Array
 
@@ -32,7 +32,7 @@ def scale_forward(params: Scale, x: fn.Array) -> fn.Array:
 
 
 def scale_backward(params: Scale, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Scale]:
-    """``grad_x = g * factor``, ``grad_factor`` the batch's sum of ``x * g``."""
+    """``grad_x = g * factor``; ``grad_factor`` is the sum of ``x * g`` over the batch."""
     ones = np.ones((1, len(x)), x.dtype)
     return g * params.factor, evolve(params, factor=fn.arithmetic.matmul(ones, x * g)[0])
 
@@ -41,7 +41,7 @@ fn.register_layer(Scale, forward=scale_forward, backward=scale_backward)
 
 
 def network(key: fn.Key) -> Net:
-    """A network with one of each kind of layer."""
+    """A network of different kinds of layers."""
     inner = (fn.dense(key.child(1), 8, 8), fn.Tanh())
     net = (fn.dense(key.child(0), 6, 8), fn.ReLU(), fn.Residual(inner), (fn.Dropout(0.1), fn.dense(key.child(2), 8, 3)))
     assert_type(net, Net)
@@ -49,7 +49,7 @@ def network(key: fn.Key) -> Net:
 
 
 def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
-    """A gradient's static type is the network's."""
+    """The static type of a gradient is that of the network."""
     y, pull = fn.vjp(net, x)
     grad_x, grad = pull(y)
     assert_type(grad_x, fn.Array)
@@ -66,7 +66,7 @@ def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
 
 
 def combined(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
-    """Combinators keep the exact types of what is inside; so do gradients, updates, modes, and taking it out again."""
+    """Combinators keep the exact types of their networks, and so do gradients, updates, modes and unwrapping."""
     base = fn.Frozen((net[0], net[1]))
     assert_type(base, fn.Frozen[tuple[fn.Dense, fn.ReLU]])
     wide = fn.Parallel((fn.dense(fn.Key(1), 8, 8), (fn.ReLU(), net[2])), "concat")
@@ -89,7 +89,7 @@ def combined(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
 
 
 def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
-    """Steps in variables, folds, resumed folds, runs."""
+    """Steps in variables, folds, resumed folds, and runs."""
     batches = fn.minibatches(x, labels, 8, key=fn.Key(0))
     assert_type(batches, fn.Minibatches[NDArray[np.int64]])
     assert_type(batches[2:], fn.Minibatches[NDArray[np.int64]])
@@ -114,13 +114,13 @@ def training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
 
 
 def more_training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
-    """Optimizers around optimizers, schedules, weights of examples, losses with options."""
+    """Nested optimizers, schedules, example weights, and losses with options."""
     optimizer = fn.ClipByGlobalNorm(fn.Averaging(fn.AdamW(learning_rate=fn.cosine_decay(0.1, steps=9))), max_norm=1.0)
     state = fn.TrainState.create(net, optimizer, key=fn.Key(1))
     batches = fn.minibatches(x, labels, 8, weight=np.ones(len(x)))
     for loss in (fn.SoftmaxCrossEntropy(label_smoothing=0.1), fn.softmax_cross_entropy):
         state, _ = fn.train_epoch(fn.train_step(loss), state, batches)
-    assert_type(fn.averaged(state), Net)
+    assert_type(fn.averaged(state), Net)  # ty: ignore[type-assertion-failure]  # ty loses the type in the loop
     assert_type(fn.clip_by_global_norm(net, 1.0), Net)
     regression = fn.train_step(fn.Huber(delta=0.5))
     assert_type(regression, TrainStep[fn.Array])
@@ -128,12 +128,12 @@ def more_training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
 
 
 def any_step(step: fn.Step[int, str], words: Iterable[str]) -> int:
-    """The fold knows nothing of networks."""
+    """The fold does not depend on networks."""
     return fn.train_epoch(step, 0, words)[0]
 
 
 def main() -> None:
-    """Run all of it on a few numbers."""
+    """Run all functions on a few numbers."""
     x = fn.random.normal(fn.Key(5), (40, 6)).astype(np.float32)
     labels = np.arange(40) % 3
     net = network(fn.Key(0))
@@ -145,7 +145,7 @@ def main() -> None:
 
 
 def refused(net: Net, x: fn.Array, labels: Labels, batches: fn.Minibatches[Labels]) -> None:
-    """Each line must not type-check; an ignore that is not needed is an error in both checkers."""
+    """No marked line may type-check; an unneeded ignore is an error in both checkers."""
 
     def wrong_backward(params: fn.Dense, x: fn.Array, g: fn.Array) -> tuple[fn.Array, fn.ReLU]:  # noqa: ARG001
         return g, fn.ReLU()
@@ -157,24 +157,24 @@ def refused(net: Net, x: fn.Array, labels: Labels, batches: fn.Minibatches[Label
         return x
 
     step = fn.sgd_step(mean_squared_error, learning_rate=0.1)
-    fn.forward((fn.ReLU(), 4), x)  # type: ignore[arg-type]  # an int is no layer
-    fn.backward((fn.ReLU(), 4), x, x)  # type: ignore[type-var]  # an int is no layer
-    fn.register_layer(Scale, forward=scale_forward, backward=wrong_backward)  # type: ignore[arg-type]  # another record
-    fn.register_layer(Scale, forward=relu_forward, backward=scale_backward)  # type: ignore[arg-type]  # another's forward
-    fn.softmax_cross_entropy(x, x)  # type: ignore[arg-type]  # logits where labels belong
-    fn.softmax_cross_entropy(labels, labels)  # type: ignore[arg-type]  # labels where logits belong
-    fn.mean_squared_error(x, labels)  # type: ignore[arg-type]  # labels where float targets belong
-    fn.Adam(learning_rate="0.1")  # type: ignore[arg-type]  # a string is no rate
-    fn.averaged(net)  # type: ignore[arg-type]  # a network is no TrainState
-    fn.value_and_grad(net, x, x, fn.softmax_cross_entropy)  # type: ignore[misc]  # float targets, a loss of labels
-    fn.train_epoch(step, net, batches)  # type: ignore[arg-type]  # labels, a loss of float targets
-    fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), net, batches)  # type: ignore[arg-type]  # no TrainState
-    fn.Residual(4)  # type: ignore[type-var]  # an int is no network
-    fn.Frozen(4)  # type: ignore[type-var]  # nor here
-    fn.Parallel(net[0])  # type: ignore[type-var]  # one layer is no tuple of branches
-    fn.Parallel((net[0], 4))  # type: ignore[type-var]  # an int is no branch
-    fn.Parallel(net, "multiply")  # type: ignore[arg-type]  # no way to combine
-    fn.Repeat(net, "2")  # type: ignore[arg-type]  # a string is no number
-    fn.Dense(weight="w", bias=x)  # type: ignore[arg-type]  # no converter takes strings
-    fn.mlp(4, (2, 3))  # type: ignore[arg-type]  # a seed is no key
-    fn.sgd_update(net, net, 0.1)  # type: ignore[call-arg]  # the learning rate goes by name
+    fn.forward((fn.ReLU(), 4), x)  # type: ignore[arg-type]  # an int is not a layer
+    fn.backward((fn.ReLU(), 4), x, x)  # type: ignore[type-var]  # an int is not a layer
+    fn.register_layer(Scale, forward=scale_forward, backward=wrong_backward)  # type: ignore[arg-type]  # different record
+    fn.register_layer(Scale, forward=relu_forward, backward=scale_backward)  # type: ignore[arg-type]  # ReLU's forward
+    fn.softmax_cross_entropy(x, x)  # type: ignore[arg-type]  # logits instead of labels
+    fn.softmax_cross_entropy(labels, labels)  # type: ignore[arg-type]  # labels instead of logits
+    fn.mean_squared_error(x, labels)  # type: ignore[arg-type]  # labels instead of float targets
+    fn.Adam(learning_rate="0.1")  # type: ignore[arg-type]  # a string is not a rate
+    fn.averaged(net)  # type: ignore[arg-type]  # a network is not a TrainState
+    fn.value_and_grad(net, x, x, fn.softmax_cross_entropy)  # type: ignore[misc]  # float targets, but the loss takes labels
+    fn.train_epoch(step, net, batches)  # type: ignore[arg-type]  # labels, but the loss takes float targets
+    fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), net, batches)  # type: ignore[arg-type]  # not a TrainState
+    fn.Residual(4)  # type: ignore[type-var]  # an int is not a network
+    fn.Frozen(4)  # type: ignore[type-var]  # an int is not a network
+    fn.Parallel(net[0])  # type: ignore[type-var]  # one layer is not a tuple of branches
+    fn.Parallel((net[0], 4))  # type: ignore[type-var]  # an int is not a branch
+    fn.Parallel(net, "multiply")  # type: ignore[arg-type]  # invalid choice
+    fn.Repeat(net, "2")  # type: ignore[arg-type]  # a string is not a number
+    fn.Dense(weight="w", bias=x)  # type: ignore[arg-type]  # no converter accepts strings
+    fn.mlp(4, (2, 3))  # type: ignore[arg-type]  # a seed is not a key
+    fn.sgd_update(net, net, 0.1)  # type: ignore[call-arg]  # the learning rate is keyword-only

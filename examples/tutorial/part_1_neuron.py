@@ -1,8 +1,8 @@
 # %% [markdown]
 """# Part 1. A neuron by hand.
 
-This is the first of seven parts. Each is a Python script that also opens as a notebook; run it from top to bottom.
-Under every piece of code stands what it prints. All that you need is school calculus: what a slope is, and the chain
+This tutorial has seven parts. Each part is a Python script that also opens as a notebook; run it from top to bottom.
+The output of each piece of code appears below the code. You need only school calculus: derivatives and the chain
 rule.
 
 Run it with: `python examples/tutorial/part_1_neuron.py`
@@ -22,13 +22,12 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 """## What a neuron computes
 
-A neuron takes some numbers in, multiplies each by a *weight* of its own, adds the products and one more number, the
-*bias*:
+A neuron multiplies each of its inputs by a *weight*, adds the products, and adds one more number, the *bias*:
 
 `y = w1 * x1 + w2 * x2 + b`
 
-All numbers here are halves, quarters, eighths and so on. The computer holds such numbers exactly, so you can redo
-every line on paper and get every digit.
+All numbers in this part are halves, quarters, eighths and so on. The computer represents such numbers exactly, so you
+can repeat every line on paper and get every digit.
 """
 
 # %%
@@ -42,11 +41,11 @@ print("y =", w1, "*", x1, "+", w2, "*", x2, "+", b, "=", y)
 y = 0.5 * 2.0 + -1.0 * 3.0 + 1.0 = -1.0
 ```
 
-## How wrong it is
+## How wrong the output is
 
-We would like the neuron to answer `1.0` to this input. It answers `-1.0`. The *loss* says how bad that is with one
-number: here, the square of the distance. The square has no sign, and it grows faster for large mistakes than for
-small ones.
+The neuron should output `1.0` for this input, its *target*. It outputs `-1.0`. The *loss* measures the error with one
+number. Here it is the squared error: the square of the difference between output and target. The square is never
+negative, and it grows faster for large errors than for small ones.
 """
 
 # %%
@@ -59,14 +58,15 @@ print("loss =", loss)
 loss = 4.0
 ```
 
-## Which way to go
+## The gradient
 
-How does the loss change when we turn `w1` a little? The chain rule answers in two steps. The loss is `(y - target)`
-squared, so its slope by `y` is `2 * (y - target)`. And `y` contains `w1 * x1`, so the slope of `y` by `w1` is `x1`.
-The product of the two is the slope of the loss by `w1`. For `w2` it is the same with `x2`; the bias stands alone, so
-its factor is 1.
+How does the loss change when `w1` changes a little? The chain rule answers in two steps. The loss is the square of
+`y - target`, so its derivative with respect to `y` is `2 * (y - target)`. The output `y` contains the term `w1 * x1`,
+so the derivative of `y` with respect to `w1` is `x1`. The product of the two is the derivative of the loss with
+respect to `w1`. For `w2`, the second factor is `x2`. For the bias, it is 1.
 
-These slopes together are the *gradient*.
+These derivatives together are the *gradient*. The computation of a gradient by the chain rule, from the loss back to
+the weights, is called *backpropagation*.
 """
 
 # %%
@@ -85,8 +85,8 @@ by w2: -12.0
 by b:  -4.0
 ```
 
-Is that true? A slope can be measured: move `w1` a little to both sides, and see how much the loss changes for each
-unit of the move. Measured with steps of 0.25 to each side:
+Are these numbers right? A derivative is a slope, and a slope can be measured: move `w1` a little in both directions,
+and divide the change of the loss by the length of the move. With steps of 0.25 in each direction:
 """
 
 
@@ -106,12 +106,14 @@ print("with steps of", h, "the loss goes from", loss_at(w1 - h), "to", loss_at(w
 with steps of 0.25 the loss goes from 6.25 to 2.25 and the slope is -8.0
 ```
 
-It is. (For a parabola the two agree exactly for any step. Part 3 says what happens for other curves.)
+The measured slope agrees with the derivative. (For a parabola, the two agree exactly for any step. Part 3 shows what
+happens for other curves.)
 
-## One step downhill
+## One step of gradient descent
 
-The slope by `w1` is negative: a larger `w1` makes the loss smaller. So we go *against* the slope, by a small share of
-it, the *learning rate*. Too small a rate is slow; too large a rate overshoots.
+The derivative with respect to `w1` is negative: a larger `w1` makes the loss smaller. *Gradient descent* therefore
+moves each weight *against* its derivative, by a small multiple of it. The factor is the *learning rate*. If the
+learning rate is too small, learning is slow. If it is too large, the step overshoots the minimum.
 """
 
 # %%
@@ -133,16 +135,16 @@ y:  -1.0 -> 0.75
 loss: 4.0 -> 0.0625
 ```
 
-One step took the loss from 4.0 to 0.0625. That is all of learning; the rest of this tutorial is about doing it for
-many neurons, without mistakes, and fast.
+One step reduced the loss from 4.0 to 0.0625. Training a network is a repetition of such steps. The rest of this
+tutorial does it for many neurons, without mistakes, and fast.
 
-Here is the picture: the loss over `w1`, and the slope where we stand.
+The picture shows the loss as a function of `w1`, and its slope at the current weight.
 """
 
 # %%
 w = np.linspace(-0.75, 3.25, 81)
 figure, axes = plt.subplots(figsize=(7, 4.5))
-axes.plot(w, [loss_at(each) for each in w], label="loss, the other weights held still")
+axes.plot(w, [loss_at(each) for each in w], label="loss, with the other weights fixed")
 axes.plot([w1 - 0.5, w1 + 0.5], [loss + 4, loss - 4], linestyle="--", label="its slope at w1 = 0.5: -8")
 axes.plot([w1], [loss], "o", color="black")
 axes.set(xlabel="w1", ylabel="loss", title="The slope says which way is down")
@@ -155,17 +157,18 @@ figure.savefig(FIGURES / "part_1_slope.png", dpi=120)
 # %% [markdown]
 """## The same in funcnet
 
-In funcnet a neuron is a `Dense` layer with one output: a record with a weight and a bias. `forward` computes `y`,
-`value_and_grad` the loss and its gradient, `sgd_update` takes the step. (SGD: stochastic gradient descent.) A loss is
-a function that returns two things, its value and its slope by the prediction; ours is two lines.
+In funcnet, a neuron is a `Dense` layer with one output: a record with a weight and a bias. `forward` computes `y`,
+`value_and_grad` computes the loss and its gradient, and `sgd_update` takes the step. (SGD is stochastic gradient
+descent.) A loss is a function that returns two things: its value, and its gradient with respect to the prediction.
+The loss of this part takes two lines.
 
-Inputs are tables: a row for each example, a column for each number. Here both have one row.
+Inputs are tables with a row for each example and a column for each feature. Here both tables have one row.
 """
 
 
 # %%
 def squared(prediction: fn.Array, wanted: fn.Array) -> tuple[float, fn.Array]:
-    """The squared distance, and its slope by the prediction, for a batch of one."""
+    """The squared error and its gradient with respect to the prediction, for a batch of one."""
     distance = prediction - wanted
     return float(distance[0, 0] * distance[0, 0]), 2 * distance
 
@@ -191,9 +194,8 @@ loss 0.0625
 the old neuron still has the weight [ 0.5 -1. ]
 ```
 
-Every number is the one that we found by hand. Look at two things. The gradient is *itself a neuron*: it has a weight
-and a bias of its own. And the old neuron has not changed: `sgd_update` returned a new one. Part 5 shows what that is
-good for.
+Every number equals the number that we computed by hand. Note two things. The gradient is *itself a neuron*: it has a
+weight and a bias. And the old neuron has not changed: `sgd_update` returned a new one. Part 5 shows the advantage.
 
-Next, part 2: many neurons side by side, and several examples at once.
+Next, part 2: several neurons in a layer, and several examples at once.
 """

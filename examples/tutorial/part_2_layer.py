@@ -1,9 +1,9 @@
 # %% [markdown]
 """# Part 2. A layer and its gradient.
 
-Several neurons that look at the same inputs are a *layer*. Layers one after the other are a *network*. This part
-computes a network of two layers, and its whole gradient, number by number. All numbers are exact decimals: redo them
-with a pocket calculator, or on paper.
+Several neurons with the same inputs form a *layer*. Several layers in sequence form a *network*. This part computes
+the output of a network of two layers, and its whole gradient by backpropagation, number by number. All numbers are
+exact decimals: you can repeat the computation with a pocket calculator, or on paper.
 
 Run it with: `python examples/tutorial/part_2_layer.py`
 """
@@ -16,8 +16,8 @@ import funcnet as fn
 # %% [markdown]
 """## Three neurons at once
 
-There are two examples of two numbers each: a table `x` with two rows. Three neurons have two weights each: a table
-with two rows and three columns, a neuron to a column. And each has its bias.
+The table `x` has two rows: two examples with two features each. Three neurons with two weights each form a table with
+two rows and three columns, one column per neuron. Each neuron also has a bias.
 """
 
 # %%
@@ -42,7 +42,8 @@ bias
 [0.  0.5 0.5]
 ```
 
-Each neuron does with each example what the neuron of part 1 did: multiply, add, and add the bias.
+Each neuron computes the same formula as the neuron of part 1, for each example: the products, their sum, and the
+bias.
 """
 
 # %%
@@ -60,8 +61,8 @@ for row in x.tolist():
 0.5 * -1.0 + -1.0 * 1.0 + 0.5 = -1.0
 ```
 
-To multiply two tables in this way, row by column, is the *matrix product*, in Python `x @ weight`. So a layer is
-`x @ weight + bias`, and that is what funcnet computes:
+This way to multiply two tables, rows by columns, is the *matrix product*. Python writes it `x @ weight`. A layer is
+therefore `x @ weight + bias`, and funcnet computes exactly this:
 """
 
 # %%
@@ -74,12 +75,13 @@ print(hidden)
  [ 1.   -0.25 -1.  ]]
 ```
 
-## A bend, and a second layer
+## An activation function, and a second layer
 
-Two layers in a row would be no better than one: a straight line of a straight line is a straight line. So there must
-be a bend between them. `ReLU` is the simplest one: what is negative becomes 0, and the rest stays as it is.
+Two layers without anything between them can do no more than one: a linear function of a linear function is linear. A
+network therefore needs a nonlinear function between its layers, an *activation function*. `ReLU` is the simplest one:
+it replaces negative numbers by 0, and leaves the others unchanged.
 
-Behind it stands a second layer, with three inputs and two outputs.
+After the activation comes a second layer, with three inputs and two outputs.
 """
 
 # %%
@@ -112,13 +114,14 @@ prediction
  [1.5  2.5 ]]
 ```
 
-One of them by hand, the first example's first output: `1.0 * 2.0 + 0.5 * 0.5 + 0.5 * -1.0 - 0.5` is 1.25.
+One of the outputs by hand, the first output for the first example: `1.0 * 2.0 + 0.5 * 0.5 + 0.5 * -1.0 - 0.5` is
+1.25.
 
 ## The loss
 
-`wanted` holds the right outputs. An example's loss is the sum of its squared distances, as in part 1, and the loss of
-the batch is the mean over its two examples. Its slope by one output is `2 * distance / 2`: just the distance. These
-slopes are called `g` from here on.
+`wanted` holds the targets. The loss of one example is the sum of its squared errors, as in part 1. The loss of the
+batch is the mean over its two examples. Its derivative with respect to one output is `2 * distance / 2`, which is
+`distance`, the difference between output and target. The text below calls the table of these derivatives `g`.
 """
 
 # %%
@@ -126,7 +129,7 @@ wanted = np.array([[1.75, 2.25], [2.0, 2.0]])
 
 
 def squared(prediction: fn.Array, wanted: fn.Array) -> tuple[float, fn.Array]:
-    """The mean over two examples of the sum of squared distances, and its gradient by the prediction."""
+    """The mean over two examples of the sum of squared errors, and its gradient with respect to the prediction."""
     distance = prediction - wanted
     return float((distance * distance).sum()) / 2, distance
 
@@ -144,13 +147,13 @@ g
  [-0.5  0.5]]
 ```
 
-Each of the four squares is 0.25, their sum is 1.0, and half of that is 0.5.
+Each of the four squares is 0.25, their sum is 1.0, and half of the sum is 0.5.
 
 ## Backward through the second layer
 
-How does the loss change with one weight of the second layer? The weight that leads from input `i` to output `o` is
-multiplied by `bent[i]`, for each example; `g[o]` says what a change of that output costs. The chain rule multiplies
-the two, and since both examples use the same weight, their shares are added.
+How does the loss change with one weight of the second layer? The weight from input `i` to output `o` is multiplied by
+`bent[i]` for each example, and `g[o]` is the derivative of the loss with respect to that output. The chain rule
+multiplies the two. Both examples use the same weight, so their contributions are added.
 """
 
 # %%
@@ -174,8 +177,8 @@ bias[0]: -0.5 + -0.5 = -1.0
 bias[1]: 0.5 + 0.5 = 1.0
 ```
 
-The layer's *input* has a gradient, too, and the layer before needs it. Input `i` of an example goes into both
-outputs, each time through a weight; what it costs is the sum of both ways.
+The *input* of the layer has a gradient, too, and the layer before needs it. Input `i` of an example contributes to
+both outputs, each time through a weight. Its derivative is the sum over both paths.
 """
 
 # %%
@@ -193,8 +196,9 @@ second example: -0.5 * 0.5 + 0.5 * 1.0 = 0.25
 second example: -0.5 * -1.0 + 0.5 * -0.5 = 0.25
 ```
 
-`backward` does all of this at once. In tables: the weight's gradient is `bent.T @ g`, the bias's is the sum of `g`
-over the examples, and the input's is `g @ weight.T`, where `.T` swaps rows and columns.
+`backward` does all of this at once. In matrix notation, the gradient with respect to the weight is `bent.T @ g`, the
+gradient with respect to the bias is the sum of `g` over the examples, and the gradient with respect to the input is
+`g @ weight.T`. Here `.T` is the transpose, which swaps rows and columns.
 """
 
 # %%
@@ -219,10 +223,10 @@ by input
  [0.   0.25 0.25]]
 ```
 
-## Backward through the bend, and through the first layer
+## Backward through ReLU, and through the first layer
 
-`ReLU` has the slope 1 where its input was positive, and 0 where it was negative: there the gradient stops. The second
-example has two such places. Then comes the first layer, by the same rules as the second.
+The derivative of `ReLU` is 1 where its input was positive, and 0 where its input was negative: there the gradient
+becomes 0. The second example has two such places. The first layer follows, by the same rules as the second.
 """
 
 # %%
@@ -247,12 +251,12 @@ by bias
 [0.   0.25 0.25]
 ```
 
-For example `weight[0, 1]`: `2.0 * 0.25 + 0.5 * 0.0` is 0.5.
+For example, `weight[0, 1]` has the derivative `2.0 * 0.25 + 0.5 * 0.0`, which is 0.5.
 
 ## The network as one value
 
-In funcnet a network is a tuple of layers, and its gradient is a tuple of the same layers. So all of the above is one
-call:
+In funcnet, a network is a tuple of layers, and its gradient is a tuple of the same layers. One call therefore does
+all of the above:
 """
 
 # %%
@@ -267,7 +271,7 @@ print("the same as by hand:", fn.equal(grad, (grad_first, relu, grad_second)))
 the same as by hand: True
 ```
 
-And a step down, with the learning rate 0.25: every weight minus a quarter of its gradient.
+One step of gradient descent with the learning rate 0.25 subtracts a quarter of the gradient from every weight:
 """
 
 # %%
@@ -289,14 +293,15 @@ prediction [[2.0, 2.0], [2.0, 2.0]]
 loss 0.5 -> 0.0625
 ```
 
-The second example is now exactly right. The first one is off by 0.25 in both outputs: `(0.0625 + 0.0625) / 2` is
-0.0625.
+The prediction for the second example is now exactly right. The prediction for the first example is wrong by 0.25 in
+both outputs: `(0.0625 + 0.0625) / 2` is 0.0625.
 
-## Every number, whenever you want it
+## Every intermediate number of your network
 
-`fn.explain` lists a whole pass like the one above, for your own network and data: each formula, what goes in, and
-what comes out, with all digits that training uses. It has a stage for each layer and direction; `print(told)` prints
-them all, and `told.markdown` is the same as a table. The last stage is the first layer's way backward:
+`fn.explain` lists a whole forward and backward pass like the one above, for your own network and data: each formula,
+its inputs and its outputs, with all digits that training uses. It has one stage for each layer and direction.
+`print(told)` prints all stages, and `told.markdown` is the same as a table. The last stage is the backward pass of
+the first layer:
 """
 
 # %%
@@ -322,8 +327,8 @@ backward, layer 0 Dense
      [ 0.   ,  0.   ]]
 ```
 
-Two more numbers to try: `grad_x` of the first example is `0.25 * -0.5 + 0.25 * -1.0`, which is -0.375, and
+Two more numbers to verify: `grad_x` of the first example is `0.25 * -0.5 + 0.25 * -1.0`, which is -0.375, and
 `0.25 * 0.5 + 0.25 * 1.0`, which is 0.375.
 
-Next, part 3: how to know that a gradient is right when there are too many numbers to redo.
+Next, part 3: how to check a gradient that has too many numbers for a computation by hand.
 """

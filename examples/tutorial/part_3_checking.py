@@ -1,8 +1,9 @@
 # %% [markdown]
 """# Part 3. Checking a gradient.
 
-A wrong gradient does not crash. The network learns a little worse, or not at all, and nobody knows why. So gradients
-are checked: a slope can be *measured*, and that needs nothing but the forward pass.
+A wrong gradient does not crash a program. The network learns a little worse, or not at all, and nobody knows why.
+Gradients must therefore be checked. A derivative can be *measured* by finite differences, which need only the forward
+pass.
 
 Run it with: `python examples/tutorial/part_3_checking.py`
 """
@@ -23,9 +24,10 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 """## Two ways to measure a slope
 
-Take `f(x) = x * x * x` at `x = 1.5`. School says that the slope is `3 * x * x`, which is 6.75. The first idea is to
-go a step `h` to the right, and divide the change by `h`. The better idea is to go to both sides, and divide by
-`2 * h`: the curve bends away to both sides, and most of the two errors cancels.
+Take `f(x) = x * x * x` at `x = 1.5`. Its derivative is `3 * x * x`, which is 6.75. The first method takes a step `h`
+to the right, and divides the change by `h`: the *forward difference*. The second method takes a step to both sides,
+and divides by `2 * h`: the *central difference*. The curve bends in the same way on both sides, so most of the two
+errors cancels.
 """
 
 
@@ -55,11 +57,12 @@ step 0.125 right 7.328125 wrong by 0.578125
 step 0.125 both  6.765625 wrong by 0.015625
 ```
 
-Halve the step, and the error to the right halves, nearly; but the error to both sides becomes a *quarter*. For the
-cube it is exactly `h * h`: expand `(x + h) * (x + h) * (x + h)` and see what is left.
+When the step is halved, the error of the forward difference is nearly halved, but the error of the central difference
+becomes a *quarter*. For the cube, it is exactly `h * h`: expand `(x + h) * (x + h) * (x + h)` to see why.
 
-So take a tiny step? No. The computer keeps some sixteen digits. `f(x + h)` and `f(x - h)` then agree in nearly all of
-them, the difference keeps only the last few, and the division by `2 * h` makes what is wrong with them large.
+Does a tiny step give the best result? No. A floating-point number has some sixteen digits. For a tiny step,
+`f(x + h)` and `f(x - h)` agree in nearly all of them. Their difference keeps only the last few digits, and the
+division by `2 * h` magnifies the rounding error in them. This loss of digits is called *cancellation*.
 """
 
 # %%
@@ -76,8 +79,9 @@ step 1e-11: wrong by 6e-07
 step 1e-14: wrong by 2e-04
 ```
 
-The error falls to the step 1e-05 and rises behind it. That step, or one near it, is the best for most functions, and
-what funcnet takes. Ten digits are right then; nobody gets all sixteen in this way. The picture shows all steps:
+The error falls until the step 1e-05 and rises for smaller steps. This step, or one near it, is the best for most
+functions, and funcnet uses it. About ten digits are then right; central differences cannot give all sixteen. The
+picture shows the error for many steps:
 """
 
 # %%
@@ -85,10 +89,10 @@ steps = [10.0 ** (-k / 8) for k in range(8, 121)]
 errors_right = [abs((f(x + h) - f(x)) / h - exact) for h in steps]
 errors_both = [abs((f(x + h) - f(x - h)) / (2 * h) - exact) for h in steps]
 figure, axes = plt.subplots(figsize=(7, 4.5))
-axes.loglog(steps, errors_right, label="one side: (f(x + h) - f(x)) / h")
-axes.loglog(steps, errors_both, label="both sides: (f(x + h) - f(x - h)) / 2h")
-axes.axvline(1e-5, color="black", linestyle=":", label="the step that funcnet takes")
-axes.set(xlabel="step h", ylabel="error of the slope", title="Neither too large a step nor too small a one")
+axes.loglog(steps, errors_right, label="forward difference: (f(x + h) - f(x)) / h")
+axes.loglog(steps, errors_both, label="central difference: (f(x + h) - f(x - h)) / 2h")
+axes.axvline(1e-5, color="black", linestyle=":", label="the step that funcnet uses")
+axes.set(xlabel="step h", ylabel="error of the slope", title="The step must be neither too large nor too small")
 axes.grid(visible=True, alpha=0.4)
 axes.legend()
 figure.tight_layout()
@@ -97,8 +101,9 @@ figure.savefig(FIGURES / "part_3_steps.png", dpi=120)
 # %% [markdown]
 """## A whole network at once
 
-`numerical_gradient` does this for each element of an array, and `check_gradients` for the input and every weight of a
-network. It compares them with what `backward` says, in numbers of sixteen digits, and raises an error if one differs.
+`numerical_gradient` measures the derivative with respect to each element of an array. `check_gradients` does so for
+the input and every parameter of a network. It compares the results with those of `backward`, in double precision
+(sixteen digits), and raises an error if one differs.
 """
 
 # %%
@@ -117,30 +122,30 @@ x has 8 numbers, right: True
 2.bias has 3 numbers, right: True
 ```
 
-## A mistake, found and named
+## An error that is found and named
 
-Here is a layer with a weight for each column and a bias: `y = x * scale + offset`. Its `backward` has a fault: the
-input's slope is right, but the bias takes the *mean* over the examples where it must take the sum. Such a network
-still learns.
+Here is a layer with a scale and an offset for each column: `y = x * scale + offset`. Its `backward` has a bug: the
+gradient with respect to the input is right, but the gradient with respect to `offset` is the *mean* over the batch
+where it must be the sum. A network with this bug still learns.
 """
 
 
 # %%
 @frozen(eq=False)
 class Faulty(fn.Layer):
-    """``y = x * scale + offset``, with a fault in its backward function."""
+    """``y = x * scale + offset``, with a bug in its backward function."""
 
     scale: fn.Array
     offset: fn.Array
 
 
 def forward(params: Faulty, x: fn.Array) -> fn.Array:
-    """Each column by its scale, plus its offset."""
+    """Multiply each column by its scale and add its offset."""
     return x * params.scale + params.offset
 
 
 def backward(params: Faulty, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Faulty]:
-    """Wrong by a factor."""
+    """The gradients; that of the offset is wrong by a factor."""
     return g * params.scale, evolve(params, scale=sum_rows(g * x), offset=sum_rows(g) / max(len(x), 1))
 
 
@@ -156,18 +161,20 @@ except fn.LawError as error:
 
 # %% [markdown]
 """```text
-check_layer: gradient: by offset[0] it must be 1.7005511, got 0.42513777
-scaled: it is 0.25 times what it must be, as if it were the mean over the batch, not the sum
+check_layer: gradient: the gradient with respect to offset[0] must be 1.7005511, got 0.42513777
+scaled: it is 0.25 times the correct gradient, as if it were the mean over the batch, not the sum
 ```
 
-The error says where and how much, and since the wrong gradient is a multiple of the right one, it says that, too. It
-knows eight common mistakes: scaled, transposed, forgotten, swapped with another field's, an input that is
-overwritten, one that is remembered from an earlier call, a wrong broadcast, and a random draw.
+The error says which derivative is wrong, and by how much. The wrong gradient is a multiple of the right one, and the
+error says that, too. `check_layer` recognizes eight common errors: a gradient that is scaled, transposed, forgotten,
+or swapped with that of another field; an input that is overwritten; an input that is cached from an earlier call; a
+wrong broadcast; and a random draw.
 
-## Corners
+## Kinks
 
-`ReLU` has no slope at 0: to the left it is 0, to the right it is 1. Measured to both sides there, it comes out as
-0.5. That is no mistake of anybody's: at a corner, every number between the two slopes will do, and libraries take 0.
+`ReLU` has no derivative at 0: the slope is 0 to the left and 1 to the right. Such a point is a *kink*, or corner. The
+central difference there is 0.5. This is not a bug: at a kink, every number between the two slopes is a *subgradient*,
+and libraries use 0.
 """
 
 # %%
@@ -186,8 +193,8 @@ measured 0.5 and by backward 0.0
 gradient by x right: True corners: 1
 ```
 
-`check_layer` tells a corner from a mistake: it looks at both slopes, and takes a smaller step to see whether they
-stay apart or approach each other, as they do on every smooth curve.
+`check_layer` distinguishes a kink from a wrong gradient. It measures the slopes on both sides, and repeats the
+measurement with a smaller step. At a kink, the two slopes stay apart. On a smooth curve, they approach each other.
 
 Next, part 4: a network that reads digits.
 """

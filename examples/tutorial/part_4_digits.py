@@ -1,9 +1,9 @@
 # %% [markdown]
 """# Part 4. The post's network, on digits.
 
-This library grew from a post, "Neural networks from scratch". Its network has 100 neurons, then 200, then one for
-each digit, with `ReLU` between them, and learns to read handwritten digits. Here it does so again, on a small set of
-images that comes with scikit-learn.
+funcnet grew from a blog post, "Neural networks from scratch". Its network has layers of 100, 200 and 10 neurons, one
+output for each digit, with `ReLU` between the layers, and learns to read handwritten digits. This part trains the
+same network on a small set of images that comes with scikit-learn.
 
 Run it with: `python examples/tutorial/part_4_digits.py`
 """
@@ -11,7 +11,7 @@ Run it with: `python examples/tutorial/part_4_digits.py`
 # %%
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: for small networks more threads are slower
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: more threads slow small networks down
 
 from pathlib import Path
 from typing import cast
@@ -29,9 +29,10 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 """## The data
 
-Each image has 8 by 8 pixels from 0 to 16. We divide by 16, so that every pixel is a number from 0 to 1. A fifth of
-the images is *held out*: the network never learns from them. How well it reads them says what it has understood; how
-well it reads the others says also what it knows by heart.
+Each image has 8 by 8 pixels with values from 0 to 16. The program divides them by 16, so that every value is between
+0 and 1. A fifth of the images is *held out*: the network never learns from them. They are the *validation set*; the
+others are the *training set*. The accuracy on the validation set measures how well the network *generalizes*. The
+accuracy on the training set also counts what the network has merely memorized.
 """
 
 # %%
@@ -50,12 +51,13 @@ print(len(train.x), "to learn from,", len(held_out.x), "held out, each a share o
 
 ## The network
 
-64 pixels go in, ten numbers come out, one for each digit. The largest of the ten is the answer. As the loss we take
-the *cross-entropy*. It turns the ten numbers into shares that add up to 1, and looks at the share of the right
-digit: a share of 1 costs nothing, and the smaller the share, the more it costs: minus its logarithm.
+The network has 64 inputs, one for each pixel, and 10 outputs, one for each digit. The outputs are called *logits*.
+The prediction is the digit with the largest logit. The loss is the *cross-entropy*. It uses the *softmax* function,
+which turns the logits into probabilities that add up to 1. The loss is minus the logarithm of the probability of the
+right digit: 0 if the probability is 1, and larger the smaller the probability is.
 
-How large is the loss of a network that has learned nothing? It gives each digit a tenth, nearly, and minus the
-logarithm of a tenth is 2.30.
+How large is the loss of an untrained network? It gives each digit a probability near a tenth, and minus the logarithm
+of a tenth is 2.30.
 """
 
 # %%
@@ -79,16 +81,16 @@ minus the logarithm of a tenth: 2.30
 loss before learning: 2.30, share of right answers: 0.092
 ```
 
-## Learning
+## Training
 
-A step looks at 32 images, a *batch*: it computes the mean loss and its gradient, and takes one step downhill with
-the rate 0.1. An *epoch* is a round of such steps in which each image comes once, in a new random order. The post
-takes 25 epochs; so do we.
+A training step takes a *minibatch* of 32 images, computes the mean loss and its gradient, and does one step of
+gradient descent with the learning rate 0.1. An *epoch* is a sequence of such steps that uses each image once, in a
+new random order. The post trains for 25 epochs, and so does this part.
 
-A step is a value in funcnet, and an epoch is a *fold*: the network goes in, the step is applied for one batch after
-the other, and the network that has learned comes out. `fn.portable()` does all arithmetic in such a way that every
-computer gets the same digits (of the kind that most have; see part 6): so the numbers below are those that you will
-see.
+In funcnet, a step is a value, and an epoch is a *fold*: it starts with the network, applies the step to one minibatch
+after the other, and returns the trained network. `fn.portable()` selects an arithmetic that gives the same digits on
+every computer with the usual kind of processor (see part 6). The numbers below are therefore the numbers that you
+get.
 """
 
 # %%
@@ -118,19 +120,20 @@ epoch 18: loss 0.053, right 0.994, held out 0.975
 epoch 24: loss 0.036, right 0.999, held out 0.972
 ```
 
-After the last epoch nearly all of the images that it learned from are right, and 0.972 of those that were held out.
-The gap is what it knows by heart. The held-out share goes up and down from epoch to epoch: one image more or less is
-0.003.
+After the last epoch, nearly all images of the training set are classified correctly, and a share of 0.972 of the
+validation set. The gap between the two comes from *overfitting*: the network has memorized details of the training
+images that do not help with new ones. The validation accuracy fluctuates from epoch to epoch, because one image more
+or less changes it by 0.003.
 """
 
 # %%
 epochs = range(1, len(losses) + 1)
 figure, (left, right_half) = plt.subplots(1, 2, figsize=(8, 3.6))
 left.plot(epochs, losses)
-left.set(xlabel="epoch", ylabel="mean loss, log scale", yscale="log", title="The loss falls")
-right_half.plot(epochs, train_accuracy, label="learned from")
-right_half.plot(epochs, held_out_accuracy, label="held out")
-right_half.set(xlabel="epoch", ylabel="share of right answers", title="The answers get right", ylim=(0.8, 1.01))
+left.set(xlabel="epoch", ylabel="mean loss, log scale", yscale="log", title="Loss")
+right_half.plot(epochs, train_accuracy, label="training set")
+right_half.plot(epochs, held_out_accuracy, label="validation set")
+right_half.set(xlabel="epoch", ylabel="accuracy", title="Accuracy", ylim=(0.8, 1.01))
 right_half.legend(loc="lower right")
 for axes in (left, right_half):
     axes.grid(visible=True, alpha=0.4)
@@ -138,11 +141,12 @@ figure.tight_layout()
 figure.savefig(FIGURES / "part_4_curves.png", dpi=120)
 
 # %% [markdown]
-"""## What the first layer looks at
+"""## What the first layer detects
 
-Each of the 100 neurons of the first layer has 64 weights, one to a pixel: its weights are an image, too. A neuron
-answers strongly to ink where it is red, and is held back by ink where it is blue. Here are the 24 whose weights are
-largest. They look for strokes and gaps, in places that tell one digit from another. Nobody told them to.
+Each of the 100 neurons of the first layer has 64 weights, one for each pixel, so its weights form an image, too. Ink
+where the image is red increases the neuron's output, and ink where it is blue decreases it. The picture shows the 24
+neurons with the largest weights. They detect strokes and gaps, in places that distinguish one digit from another. The
+network learned these *features* from the data alone.
 """
 
 # %%
@@ -156,16 +160,16 @@ for axes, neuron in zip(grid.ravel(), strongest.tolist(), strict=True):
     axes.imshow(first.weight[:, neuron].reshape(8, 8), cmap="RdBu_r", vmin=-largest, vmax=largest)
     axes.set_title(f"neuron {neuron}", fontsize=9)
     axes.set_axis_off()
-figure.suptitle("First-layer weights as images: the 24 neurons with the largest ones")
+figure.suptitle("First-layer weights as images: the 24 neurons with the largest weights")
 figure.subplots_adjust(left=0.02, right=0.86, top=0.84, bottom=0.03, hspace=0.35)
 figure.colorbar(grid[0, 0].images[0], cax=figure.add_axes((0.88, 0.1, 0.02, 0.7)), label="weight")
 figure.savefig(FIGURES / "part_4_weights.png", dpi=120)
 
 # %% [markdown]
-"""## What it misreads
+"""## What the network misreads
 
-The held-out digits that it got wrong. `predict_proba` gives the shares that the network gives to each digit: how
-sure it was.
+The next program lists the digits of the validation set that the network classifies incorrectly. `predict_proba`
+returns the probability of each digit, which shows how confident the network is.
 """
 
 # %%
@@ -193,14 +197,14 @@ figure, grid = plt.subplots(2, 5, figsize=(8, 4.4))
 for axes, i in zip(grid.ravel(), wrong.tolist(), strict=False):
     axes.imshow(held_out.x[i].reshape(8, 8), cmap="gray_r")
     axes.set(xticks=[], yticks=[])
-    axes.set_title(f"is {held_out.y[i]}, read as {answers[i]}\n(share {shares[i, answers[i]]:.2f})", fontsize=9)
-figure.suptitle("Held-out digits that the network misreads")
+    axes.set_title(f"is {held_out.y[i]}, read as {answers[i]}\n(probability {shares[i, answers[i]]:.2f})", fontsize=9)
+figure.suptitle("Digits of the validation set that the network misreads")
 figure.tight_layout()
 figure.savefig(FIGURES / "part_4_misread.png", dpi=120)
 
 # %% [markdown]
-"""Some of these are hard for people, too. Where the share is near one half, the network says itself that it is not
-sure; the 2 that it takes for a 1 is a mistake that it is sure of.
+"""Some of these digits are hard for people, too. Where the probability is near one half, the network is not confident.
+For the 2 that it reads as a 1, it is confident and wrong.
 
-Next, part 5: why a gradient is one thing, and changing the network is another.
+Next, part 5: why the computation of a gradient and the update of a network are separate.
 """

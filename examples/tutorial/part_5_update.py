@@ -1,9 +1,9 @@
 # %% [markdown]
 """# Part 5. Why the update is separate.
 
-In the post that funcnet grew from, `backward` does two things. It computes gradients, and it *changes the weights*.
-That is short, and for a simple run it works. This part shows where it goes wrong, and then the same with gradients
-as values.
+In the post that funcnet grew from, `backward` does two things: it computes gradients, and it *changes the weights*.
+The code is short, and it works for a simple training loop. This part shows three cases where it fails, and then the
+same cases with gradients as values.
 
 Run it with: `python examples/tutorial/part_5_update.py`
 """
@@ -12,7 +12,7 @@ Run it with: `python examples/tutorial/part_5_update.py`
 import math
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: for small networks more threads are slower
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: more threads slow small networks down
 
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -30,13 +30,13 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 """## The post's layer
 
-This is how the post's layer works: the last lines of `backward` are the update.
+This class works like the post's layer: the last lines of `backward` are the update.
 """
 
 
 # %%
 class Coupled:
-    """A layer whose backward changes its weight, as in the post."""
+    """A layer whose ``backward`` changes its weight and bias, as in the post."""
 
     def __init__(self, weight: fn.Array, learning_rate: float) -> None:
         self.weight = weight
@@ -49,7 +49,7 @@ class Coupled:
         return y
 
     def backward(self, x: fn.Array, g: fn.Array) -> fn.Array:
-        """The gradient by the input; and a step downhill."""
+        """Return the gradient with respect to the input, and take a step of gradient descent."""
         grad_x: fn.Array = g @ self.weight.T
         self.weight = self.weight - self.learning_rate * (x.T @ g)
         self.bias = self.bias - self.learning_rate * g.sum(axis=0)
@@ -57,9 +57,9 @@ class Coupled:
 
 
 # %% [markdown]
-"""## Wrong, first: who looks, trains
+"""## First failure: to compute a gradient is to train
 
-We only want to know how the loss changes with the input, and ask twice.
+Suppose that we need only the gradient with respect to the input, and compute it twice.
 """
 
 # %%
@@ -74,19 +74,20 @@ first answer  [[ 0.25 -0.5 ]]
 second answer [[ 0.125  -0.6875]]
 ```
 
-Two questions, two answers: the first question moved the weight. So the gradient cannot be checked as in part 3
-either: there are no two looks at one network. (The post sets the rate to 0 to check the input's gradient, and reads
-the weight's off the changed weight.)
+The two calls give different results, because the first call changed the weight. For the same reason, the gradient
+cannot be checked as in part 3: the check needs several computations on the same network. (The post sets the learning
+rate to 0 to check the gradient with respect to the input. It reads the gradient with respect to the weight off the
+changed weight.)
 
-## Wrong, second: a layer that is used three times
+## Second failure: a layer that is used three times
 
-A network may use one layer several times: those that read text, word by word, do. Let the layer have the one weight
-0.5, use it three times, and wish for 1.0 where the input is 1.0. With the loss `(y - 1) * (y - 1) / 2`, what
-`backward` starts from is `y - 1`. The output is the cube of the weight, so by hand the slope is
-`(w * w * w - 1) * 3 * w * w`, which is -0.65625.
+A network may use one layer several times. Recurrent networks, which read a text word by word, do so. Take a layer
+with the single weight 0.5, use it three times, and let the target be 1.0 for the input 1.0. With the loss
+`(y - 1) * (y - 1) / 2`, the gradient with respect to the output is `y - 1`. The output is the cube of the weight, so
+the derivative by hand is `(w * w * w - 1) * 3 * w * w`, which is -0.65625.
 
-In the post's way, the weight has moved already when the second use is differentiated, and again for the third. We
-read the gradient off the changed weight, for two learning rates:
+In the post's design, the weight has already changed when `backward` computes the second use, and again for the third.
+The program reads the gradient off the changed weight, for two learning rates:
 """
 
 # %%
@@ -109,18 +110,19 @@ with the rate 1.0 the post's way says -0.751953125
 with the rate 0.5 the post's way says -0.7041015625
 ```
 
-Both are wrong, and each rate has its own "gradient". Nothing crashes; the network learns something, a little off.
+Both results are wrong, and each learning rate gives its own "gradient". The program does not crash; the network
+learns something, with slightly wrong gradients.
 
-## Wrong, third: the examination that teaches
+## Third failure: a measurement that trains
 
-Back to the digits, with few images to learn from. After each epoch we watch the size of the gradient on the held-out
-images: a usual thing to plot, and a harmless one. Or is it?
+Back to the digits, with a small training set. After each epoch, the program computes the gradient on the validation
+set, to monitor its size. This is a usual thing to plot, and it looks harmless.
 """
 
 
 # %%
 def images() -> tuple[fn.Batch[NDArray[np.int64]], fn.Batch[NDArray[np.int64]]]:
-    """150 digits to learn from, and 150 others."""
+    """A training set and a validation set of 150 digits each."""
     pixels, digits = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
     x = pixels / 16
     return fn.Batch(x[:150], digits[:150]), fn.Batch(x[150:300], digits[150:300])
@@ -133,7 +135,7 @@ weights: list[fn.Array] = [
 
 
 def coupled_accuracy(*, watched: bool) -> float:
-    """The share of held-out digits that are right after 40 epochs in the post's way."""
+    """The validation accuracy after 40 epochs of training as in the post."""
     first, second = (Coupled(weight, learning_rate=0.2) for weight in weights)
 
     def gradient(x: fn.Array, y: NDArray[np.int64]) -> fn.Array:
@@ -160,12 +162,13 @@ not watched: 0.927
 watched:     0.987
 ```
 
-The held-out images were learned from, 40 times, by looking at them. The better number is worth nothing: it no longer
-says what the network has understood. And nothing in the program looks wrong.
+The network has trained on the validation set, 40 times, because the program measured a gradient on it. The better
+accuracy is worthless: it no longer measures generalization. This error is called *data leakage*, and nothing in the
+program looks wrong.
 
-## Right: a gradient is a value
+## The fix: a gradient is a value
 
-In funcnet `backward` returns the gradient and changes nothing. The same three cases again.
+In funcnet, `backward` returns the gradient and changes nothing. Here are the same three cases again.
 """
 
 # %%
@@ -179,9 +182,9 @@ first answer  [[ 0.25 -0.5 ]]
 second answer [[ 0.25 -0.5 ]]
 ```
 
-A layer that is used three times is a tuple of three layers that happen to be one. Its gradient is a tuple of three,
-a gradient for each use, and the slope by the one weight is their sum. That needs no feature of the library:
-gradients are values, so they can be added.
+A layer that is used three times is a tuple that contains the same layer three times. Its gradient is a tuple of three
+gradients, one for each use, and the derivative with respect to the shared weight is their sum. This needs no special
+feature of the library: gradients are values, so a program can add them.
 """
 
 # %%
@@ -189,7 +192,7 @@ one = fn.Dense(weight=np.array([[w]]), bias=np.array([0.0]))
 
 
 def half_square(prediction: fn.Array, wanted: fn.Array) -> tuple[float, fn.Array]:
-    """Half the squared distance, and its gradient, for one number."""
+    """Half the squared error and its gradient, for one number."""
     distance = prediction - wanted
     return float(distance[0, 0] * distance[0, 0]) / 2, distance
 
@@ -205,13 +208,13 @@ a share for each use: -0.21875 -0.21875 -0.21875
 their sum: -0.65625
 ```
 
-That is the number by hand. And watching does not teach:
+This equals the derivative by hand. And a gradient on the validation set does not train:
 """
 
 
 # %%
 def separate_accuracy(*, watched: bool) -> float:
-    """The same training in funcnet."""
+    """The validation accuracy after the same training in funcnet."""
     net = (fn.Dense(weights[0], bias=np.zeros(32)), fn.ReLU(), fn.Dense(weights[1], bias=np.zeros(10)))
     for _ in range(40):
         for batch in fn.minibatches(train.x, train.y, 10):
@@ -231,17 +234,19 @@ not watched: 0.927
 watched:     0.927
 ```
 
-Not watched, the two ways give the same: the coupling does no harm as long as each step runs forward once and
-backward once, which is what the post does. It is everything else that it makes impossible, or wrong.
+Without the measurement, both designs give the same result. The coupling does no harm as long as each step has exactly
+one forward and one backward pass, as in the post. It makes everything else impossible, or wrong.
 
-## What else a value can do
+## More uses of gradients and networks as values
 
-With the gradient in hand we can ask what a step of *any* length would do, before we take one: on the left, from one
-gradient, the loss for a hundred step lengths. In the post's way each of them would be a training run of its own.
+With the gradient as a value, a program can compute the effect of a step of *any* length before it takes one. The left
+plot shows the loss for a hundred step lengths, all from one gradient. In the post's design, each of them would need a
+separate training run.
 
-And networks are values, too: they can be added and scaled like arrows. On the right is a slice through the loss
-surface. Its plane contains three networks of one training: the first, the one after epoch 5, and the last. Each
-point of the plane is a network, its color the loss. The dots are the networks after each epoch, seen from above.
+Networks are values, too: they can be added and scaled like vectors. The right plot is a slice through the *loss
+surface*. Its plane contains three networks from one training run: the initial network, the one after epoch 5, and the
+last one. Each point of the plane is a network, and its color is the loss. The dots are the networks after each epoch,
+projected onto the plane.
 """
 
 # %%
@@ -266,12 +271,12 @@ Net: TypeAlias = tuple[fn.Layer, ...]
 
 
 def plus(a: Net, share: float, b: Net) -> Net:
-    """The network ``a + share * b``, number by number."""
+    """The network ``a + share * b``, parameter by parameter."""
     return fn.map_parameters(lambda p, q: p + share * q, a, b)
 
 
 def dot(a: Net, b: Net) -> float:
-    """The product of two networks as arrows: its square root, for one with itself, is a length."""
+    """The dot product of two networks as vectors; the length of a vector is the square root of its own."""
     pairs = zip(fn.trained_arrays(a), fn.trained_arrays(b), strict=True)
     return sum(float((p * q).sum()) for p, q in pairs)
 
@@ -279,7 +284,7 @@ def dot(a: Net, b: Net) -> float:
 first, middle, last = path[0], path[5], path[-1]
 across = plus(last, -1, first)
 upward = plus(middle, -1, first)
-upward = plus(upward, -dot(upward, across) / dot(across, across), across)  # what is left is at a right angle
+upward = plus(upward, -dot(upward, across) / dot(across, across), across)  # the rest is at a right angle to ``across``
 width, height = math.sqrt(dot(across, across)), math.sqrt(dot(upward, upward))
 dots = [(dot(plus(net, -1, first), across) / width, dot(plus(net, -1, first), upward) / height) for net in path]
 a, b = np.linspace(-0.4 * width, 1.5 * width, 40), np.linspace(-3 * height, 4 * height, 40)
@@ -295,8 +300,8 @@ surface = [
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), width_ratios=(4, 5))
 left.plot(lengths, along)
-left.axvline(0.1, color="black", linestyle=":", label="the rate that was used")
-left.set(xlabel="length of the step (learning rate)", ylabel="loss", title="One gradient, any step")
+left.axvline(0.1, color="black", linestyle=":", label="the learning rate of the run")
+left.set(xlabel="length of the step (learning rate)", ylabel="loss", title="Loss along one gradient")
 left.grid(visible=True, alpha=0.4)
 left.legend()
 colored = right.contourf(a, b, np.log10(surface), levels=20, cmap="viridis")
@@ -304,16 +309,18 @@ right.plot(*zip(*dots, strict=True), ".-", color="white")
 right.annotate("start", dots[0], xytext=(4, -15), textcoords="offset points", color="white", fontsize=11)
 right.annotate("end", dots[-1], xytext=(4, -15), textcoords="offset points", color="white", fontsize=11)
 right.set(
-    xlabel="from the first network to the last", ylabel="across, to that after epoch 5", title="A slice of the loss"
+    xlabel="direction from the initial to the last network",
+    ylabel="direction to the network after epoch 5",
+    title="A slice of the loss surface",
 )
 figure.colorbar(colored, ax=right, label="log10 of the loss")
 figure.tight_layout()
 figure.savefig(FIGURES / "part_5_surface.png", dpi=120)
 
 # %% [markdown]
-"""A separate update has another effect, which cannot be seen: `backward`, a pure function, can be run twice, in
-parallel, in another process, or for one half of the data after the other, and the answers can be compared. Part 6
-lives from that.
+"""A separate update has another advantage, which no plot shows. Because `backward` is a pure function, a program can
+call it twice, in parallel, in another process, or on one half of the data after the other, and compare the results.
+Part 6 depends on this.
 
 Next, part 6: the same digits on every computer.
 """

@@ -1,9 +1,9 @@
 # %% [markdown]
 """# Part 6. The same bits.
 
-Run a program twice, and you expect the same answer. With neural networks that is often not so: another computer,
-another number of processor cores, another order, and the last digits differ; later on, the first ones do. This part
-shows what breaks sameness, and what keeps it.
+If you run a program twice, you expect the same result. With neural networks, the result often differs: with another
+computer, another number of processor cores or another order of additions, the last digits change, and later the first
+ones. This part shows what breaks reproducibility, and what preserves it.
 
 Run it with: `python examples/tutorial/part_6_bits.py`
 """
@@ -11,7 +11,7 @@ Run it with: `python examples/tutorial/part_6_bits.py`
 # %%
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: for small networks more threads are slower
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: more threads slow small networks down
 
 import subprocess
 import sys
@@ -31,10 +31,10 @@ FIGURES.mkdir(exist_ok=True)
 Labels = NDArray[np.int64]
 
 # %% [markdown]
-"""## Where it begins: sums
+"""## The cause: sums
 
-On paper it makes no difference in which order numbers are added. In a computer it does: after every addition the
-result is rounded to some sixteen digits.
+On paper, the order of additions makes no difference. In a computer it does, because floating-point arithmetic rounds
+the result of every addition to some sixteen digits.
 """
 
 # %%
@@ -47,16 +47,17 @@ print(0.1 + (0.2 + 0.3))
 0.6
 ```
 
-A network is made of long sums. A program that uses two cores cuts them in two; a processor that adds eight numbers
-at once cuts them in eight; another version of a library cuts them in another way. Each is as right as the others,
-and each has other last digits.
+A network computes many long sums. A program that uses two cores splits each sum into two parts. A processor that adds
+eight numbers at once splits it into eight. Another version of a library splits it in another way. Each result is as
+accurate as the others, and each has different last digits.
 
-## What becomes of the last digit
+## How a difference in the last digit grows
 
-We train one network twice, on the same batches of the same digits. In the second run the images *within* each batch
-come in the opposite order. On paper that is the same: the gradient of a batch is a sum over its images.
+The next program trains a network twice, on the same minibatches of the same digits. In the second run, the images
+*within* each minibatch are in the opposite order. On paper the two runs are the same: the gradient of a minibatch is
+a mean over its images.
 
-`fn.fingerprint` makes a short text of all the bits of a network: two networks have the same one only if they have
+`fn.fingerprint` computes a hash of all bits of a network. Two networks have the same fingerprint only if they have
 the same bits.
 """
 
@@ -100,16 +101,16 @@ the same bits after an epoch: False
 the same bits after 40 epochs: False
 ```
 
-How far apart are they? The picture shows the largest difference between two weights, epoch by epoch. It begins with
-the rounding of single numbers. Then it stays small, until a neuron in one run is just above 0, where `ReLU` lets it
-through, and just below in the other. After some ten epochs the weights differ in their second, third or fourth
-digit, depending on the computer.
+How large is the difference? The picture shows the largest difference between two weights after each epoch. It begins
+at the size of one rounding error. It stays small until an input of a `ReLU` is just above 0 in one run, and just
+below 0 in the other. After some ten epochs, the weights differ in their second, third or fourth digit, depending on
+the computer.
 """
 
 
 # %%
 def apart(a: tuple[fn.Layer, ...], b: tuple[fn.Layer, ...]) -> float:
-    """The largest difference between two networks' first weights."""
+    """The largest difference between the first-layer weights of two networks."""
     first, second = a[0], b[0]
     assert isinstance(first, fn.Dense)
     assert isinstance(second, fn.Dense)
@@ -118,7 +119,7 @@ def apart(a: tuple[fn.Layer, ...], b: tuple[fn.Layer, ...]) -> float:
 
 figure, axes = plt.subplots(figsize=(7, 4.2))
 axes.semilogy(range(1, 41), [apart(a, b) for a, b in zip(one, other, strict=True)], marker=".")
-axes.set(xlabel="epoch", ylabel="largest difference of a weight", title="Two runs that are the same on paper")
+axes.set(xlabel="epoch", ylabel="largest difference of a weight", title="Two runs that are equal on paper")
 axes.grid(visible=True, alpha=0.4)
 figure.tight_layout()
 figure.savefig(FIGURES / "part_6_apart.png", dpi=120)
@@ -126,9 +127,9 @@ figure.savefig(FIGURES / "part_6_apart.png", dpi=120)
 # %% [markdown]
 """## Arithmetic without rounding in sums
 
-`fn.portable()` takes another way. Before numbers are multiplied and added, they are rounded to whole multiples of a
-small step. Whole numbers add up without rounding, so their order makes no difference: as with cents instead of
-dollars.
+`fn.portable()` uses a different method. It rounds numbers to whole multiples of a small step before it multiplies and
+adds them. Sums of whole numbers have no rounding error, so the order of additions makes no difference. Accounting
+does the same when it counts cents instead of dollars.
 """
 
 # %%
@@ -143,9 +144,9 @@ the same bits after 40 epochs: True
 
 ## Other cores, other processors
 
-The next program trains a small network in portable arithmetic and prints the beginning of its fingerprint. We run it
-with one core and with two, and with matrix products that are made for a processor of long ago. It will print the
-same on your computer, too, if that has the usual kind of processor (x86-64).
+The next program trains a small network in portable arithmetic and prints the beginning of its fingerprint. It runs
+with one core, with two cores, and with matrix products for a processor of an old generation. The program prints the
+same fingerprint on your computer, too, if it has the usual kind of processor (x86-64).
 """
 
 # %%
@@ -165,7 +166,7 @@ print(fn.fingerprint(net)[:16])
 
 
 def run(**settings: str) -> str:
-    """What the program prints in a process with these settings."""
+    """The output of the program in a process with these environment variables."""
     command = [sys.executable, "-c", PROGRAM]
     result = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True)  # noqa: S603
     return result.stdout.strip()
@@ -184,8 +185,8 @@ old processor:  6d9ed4b08fdffe25
 
 ## Random numbers
 
-The second enemy is chance. Most programs draw from one hidden source. Then each draw depends on all draws before it:
-add a line that draws one number, and everything after it changes.
+The second cause of differences is random numbers. Most programs draw them from a generator with a hidden state. Each
+draw then depends on all draws before it: if you add a line that draws one number, all later draws change.
 """
 
 # %%
@@ -200,8 +201,8 @@ print("with a hidden source, the same weights:", np.array_equal(weights, source.
 with a hidden source, the same weights: False
 ```
 
-In funcnet there is no source. A *key* names a draw: the same key gives the same numbers, whatever was drawn before,
-today and in the next version.
+funcnet has no generator with a hidden state. A *key* identifies a draw: the same key gives the same numbers,
+regardless of earlier draws, today and in later versions.
 """
 
 # %%
@@ -214,17 +215,17 @@ print("with keys, the same weights:", fn.equal(first, fn.dense(key.child("init",
 with keys, the same weights: True
 ```
 
-## Stopping, and going on
+## Stop and resume
 
-The third enemy is what is forgotten when a run stops: the optimizer's memory, the place in the data, the source of
-chance. In funcnet a run is one value, `TrainState`, and a value can be saved. Ten epochs at once, or four, a file,
-and six more:
+The third cause is state that is lost when a run stops: the moments of the optimizer, the position in the data, the
+state of the random number generator. In funcnet, a run is one value, `TrainState`, and a program can save a value.
+The next program trains ten epochs without a break, and then four epochs, a saved file, and six more:
 """
 
 
 # %%
 def epochs(state: fn.TrainState[tuple[fn.Layer, ...]], numbers: range) -> fn.TrainState[tuple[fn.Layer, ...]]:
-    """The run after these epochs."""
+    """The state of the run after these epochs."""
     step = fn.train_step(fn.softmax_cross_entropy)
     for epoch in numbers:
         state, _ = fn.train_epoch(step, state, fn.minibatches(data.x, data.y, 32, key=key.child("shuffle", epoch)))
@@ -244,10 +245,11 @@ print("stopped and resumed, the same bits:", fn.fingerprint(at_once) == fn.finge
 stopped and resumed, the same bits: True
 ```
 
-## Many hands
+## Parallel workers
 
-The fourth enemy is work that is shared: whoever is ready first is added first. funcnet cuts a batch into *shards* of
-a fixed size and adds them in a fixed order, no matter how many workers there are, or which is fastest.
+The fourth cause is parallel work. If the results of the workers are added in the order in which they arrive, the sum
+depends on which worker is fastest. funcnet splits a batch into *shards* of a fixed size and adds their gradients in a
+fixed order. The result depends neither on the number of workers nor on their speed.
 """
 
 # %%
@@ -265,21 +267,21 @@ print("three workers or one, the same bits:", fn.fingerprint(by_three) == fn.fin
 three workers or one, the same bits: True
 ```
 
-## In short
+## Summary
 
-| what changes | usual arithmetic | `fn.portable()` |
+| what changes | native arithmetic | `fn.portable()` |
 |---|---|---|
-| nothing: the same program, again | same bits | same bits |
-| stopped, saved, resumed | same bits | same bits |
+| nothing: the same program runs again | same bits | same bits |
+| the run is stopped, saved and resumed | same bits | same bits |
 | number of workers, with shards | same bits | same bits |
-| other draws before a draw | same bits | same bits |
-| order of the images in a batch | other bits | same bits |
+| other random draws before a draw | same bits | same bits |
+| order of the images in a minibatch | different bits | same bits |
 | number of cores for matrix products | may differ | same bits |
-| processor, library, its version | may differ | same bits |
-| size of the batches, rate, key, data | another run | another run |
+| processor, library or its version | may differ | same bits |
+| batch size, learning rate, key or data | a different run | a different run |
 
-The price of portable arithmetic is time: a step takes some two to four times as long. `python -m funcnet` checks all
-of these promises on your computer.
+Portable arithmetic costs time: a step takes some two to four times as long. `python -m funcnet` checks all of these
+promises on your computer.
 
-Next, part 7: a layer of your own.
+Next, part 7: your own layer.
 """

@@ -1,8 +1,8 @@
 # %% [markdown]
 """# Part 7. Your own layer.
 
-The layers that come with funcnet are not special: each is a record of numbers and two functions. This part makes a
-new one, gets it wrong, is told so, gets it right, and trains it.
+The built-in layers of funcnet are not special: each one is a record of parameters and two functions. This part writes
+a new layer with a bug, finds the bug, fixes it, and trains the layer.
 
 Run it with: `python examples/tutorial/part_7_own_layer.py`
 """
@@ -10,7 +10,7 @@ Run it with: `python examples/tutorial/part_7_own_layer.py`
 # %%
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is there: for small networks more threads are slower
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: more threads slow small networks down
 
 import tempfile
 from pathlib import Path
@@ -27,16 +27,16 @@ FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
 
 # %% [markdown]
-"""## A problem that a line cannot solve
+"""## A problem that a linear network cannot solve
 
-Points of two kinds: those of kind 0 lie around the middle, those of kind 1 in a ring around them. No straight line
-parts them, so a network without a bend can do little.
+The data are points of two classes. Points of class 0 lie around the center, points of class 1 in a ring around them.
+No straight line separates the classes, so a network without an activation function cannot learn them.
 """
 
 
 # %%
 def ring(count: int, key: fn.Key) -> fn.Batch[NDArray[np.intp]]:
-    """As many points, in turn from the middle and from the ring."""
+    """The given number of points, alternately from the center and from the ring."""
     kinds = np.arange(count) % 2
     directions = fn.random.normal(key.child("direction"), (count, 2))
     lengths = np.sqrt((directions * directions).sum(axis=1))
@@ -62,18 +62,19 @@ with fn.portable():
 without a bend: 0.59
 ```
 
-Half of the points, or a little more, is what guessing gives.
+An accuracy of one half, or a little more, is what guessing gives.
 
-## A layer that bends as much as it learns to
+## A layer with a learned curvature
 
-Our layer adds a square to each number, and learns how much of it: `y = x + curve * x * x`, with a `curve` for each
-column. With `curve` at 0 it is a straight line.
+The new layer adds a multiple of the square to each number, and learns the factor: `y = x + curve * x * x`, with one
+`curve` for each column. Where `curve` is 0, the layer is linear.
 
-Two slopes are needed. The slope of `y` by `x` is, by the rules of school, `1 + 2 * curve * x`. The slope of `y` by
-`curve` is `x * x`; all examples share one `curve`, so their parts are added.
+Backpropagation needs two derivatives. The derivative of `y` with respect to `x` is `1 + 2 * curve * x`. The
+derivative of `y` with respect to `curve` is `x * x`. All examples share one `curve`, so their contributions are
+added.
 
-A layer in funcnet is a record, a forward function, and a backward function. Here they are, with a mistake that is
-easily made: the 2 is missing.
+A layer in funcnet is a record, a forward function and a backward function. The first version has an easy mistake: the
+factor 2 is missing.
 """
 
 
@@ -86,17 +87,17 @@ class Bend(fn.Layer):
 
 
 def forward(params: Bend, x: fn.Array) -> fn.Array:
-    """A straight line and a share of a parabola."""
+    """The input plus a multiple of its square."""
     return x + params.curve * x * x
 
 
 @frozen(eq=False)
 class WrongBend(Bend):
-    """The same record, for the wrong function."""
+    """The same record, for the wrong backward function."""
 
 
 def wrong_backward(params: WrongBend, x: fn.Array, g: fn.Array) -> tuple[fn.Array, WrongBend]:
-    """The 2 is missing."""
+    """The gradients, without the factor 2."""
     return g * (1 + params.curve * x), evolve(params, curve=sum_rows(g * x * x))
 
 
@@ -110,17 +111,18 @@ except fn.LawError as error:
 
 # %% [markdown]
 """```text
-check_layer: gradient: by x[1, 1] it must be 0.52338928, got -0.26169464
+check_layer: gradient: the gradient with respect to x[1, 1] must be 0.52338928, got -0.26169464
 ```
 
-`check_layer` measures all slopes, as in part 3, and found one that differs. So we put in the 2, and try again. The
-report has a line for each law and each field; we print where, and whether the error is small enough.
+`check_layer` measures all derivatives, as in part 3, and found one that differs. The second version has the factor 2.
+The report has one line for each law and each field; the program prints where the law was checked, and whether the
+error is within the tolerance.
 """
 
 
 # %%
 def backward(params: Bend, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Bend]:
-    """``dy/dx`` is ``1 + 2 * curve * x``, ``dy/dcurve`` is ``x * x``."""
+    """The gradients: ``dy/dx`` is ``1 + 2 * curve * x``, and ``dy/dcurve`` is ``x * x``."""
     return g * (1 + 2 * params.curve * x), evolve(params, curve=sum_rows(g * x * x))
 
 
@@ -142,18 +144,19 @@ adjoint      x and parameters         holds
 arithmetic   source                   holds
 ```
 
-In a test of your own program that is one line: `fn.check_layer(Bend(...), examples)`. `purity` says that no input is
-overwritten, `determinism` that the same call gives the same answer whatever was called before, `linearity` and
-`adjoint` what every backward function must obey, and `arithmetic` that sums and products over examples are done by
-funcnet, so that `fn.portable()` holds for this layer, too. That is why `backward` says `sum_rows(...)`, not
+In a test file, this is one line: `fn.check_layer(Bend(...), examples)`. `purity` means that no input is overwritten.
+`determinism` means that the same call gives the same result, regardless of earlier calls. `linearity` and `adjoint`
+are laws that every backward function must obey. `arithmetic` means that funcnet computes all sums and products over
+examples, so that `fn.portable()` works for this layer, too. For this reason, `backward` calls `sum_rows(...)`, not
 `....sum(axis=0)`.
 
-(In a notebook: a layer gets its name, by which files know it, once. To run such a cell again, restart the notebook.)
+(In a notebook: a layer is registered once, under the name that files use for it. To run such a cell again, restart
+the notebook.)
 
-## Learning
+## Training
 
-The new layer stands between two others like any layer. `curve` begins at 0 everywhere. We keep the network after
-some of the epochs, to see how the border between the two kinds forms.
+The new layer works between two other layers like any built-in layer. `curve` starts at 0 everywhere. The program
+keeps the network after some of the epochs, to show how the *decision boundary* between the two classes forms.
 """
 
 # %%
@@ -182,9 +185,10 @@ of 1000 other points, right: 1.000
 curves [-0.08 -0.7  -1.05 -0.24]
 ```
 
-Each neuron has found a bend of its own, the third the strongest. The picture shows how the border forms, black,
-where the network gives both kinds the same share. At first it is a straight line, since nothing bends yet; then two
-lines, a parabola, and in the end a closed curve around the middle.
+Each neuron has learned a different curvature; that of the third is the strongest. The picture shows the decision
+boundary in black: the points to which the network gives both classes the same probability. At first the boundary is a
+straight line, because the network is still linear. Then it becomes two lines, a parabola, and finally a closed curve
+around the center.
 """
 
 # %%
@@ -203,18 +207,18 @@ for axes in grid[1]:
     axes.set_xlabel("x1")
 for axes in grid[:, 0]:
     axes.set_ylabel("x2")
-figure.suptitle("The border between the two kinds, as it forms")
+figure.suptitle("The decision boundary during training")
 figure.tight_layout(rect=(0, 0, 0.9, 1))
 figure.colorbar(
-    grid[0, 0].collections[0], cax=figure.add_axes((0.91, 0.12, 0.02, 0.7)), label="share given to kind 1 (triangles)"
+    grid[0, 0].collections[0], cax=figure.add_axes((0.91, 0.12, 0.02, 0.7)), label="probability of class 1 (triangles)"
 )
 figure.savefig(FIGURES / "part_7_border.png", dpi=120)
 
 # %% [markdown]
-"""## Like any other layer
+"""## The layer works like a built-in one
 
-It can be saved and loaded, it has a fingerprint, and its gradient is a record of its own type. Nothing more has to
-be written for that.
+A program can save and load the network, the network has a fingerprint, and the gradient of the layer is a record of
+the layer's own type. None of this needs more code.
 """
 
 # %%
@@ -230,6 +234,6 @@ saved and loaded, the same bits: True
 Bend(curve=float32 (4,))
 ```
 
-This is the end of the tutorial. `examples/own_layer.py` has another layer of this kind, in twenty lines;
-`funcnet/layers` has all those that come with funcnet, each with its formulas.
+This is the end of the tutorial. `examples/own_layer.py` contains another layer, in twenty lines; `funcnet/layers`
+contains all built-in layers, each with its formulas.
 """

@@ -1,4 +1,4 @@
-"""The door to arithmetic: in each, products, sums and functions have the right values, shapes, dtypes and locks."""
+"""Native and portable arithmetic: products, sums and functions have the right values, shapes, dtypes and locks."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ every_arithmetic = pytest.mark.parametrize(
 
 
 def draw(name: str, *shape: int, dtype: fn.FloatDType) -> Array:
-    """Normal numbers."""
+    """Draw normal numbers."""
     return normal(KEY.child(name), shape).astype(dtype)
 
 
 def whole(name: str, *shape: int, dtype: fn.FloatDType) -> Array:
-    """Small whole numbers: no product and no sum of them rounds."""
+    """Draw small integers, whose products and sums do not round."""
     return np.rint(5 * draw(name, *shape, dtype=dtype))
 
 
 def integers(a: Array) -> NDArray[np.int64]:
-    """Whole numbers as integers, whose arithmetic is exact."""
+    """Convert whole numbers to int64, whose arithmetic is exact."""
     return a.astype(np.int64)
 
 
 def check_locked(got: Array, wanted: NDArray[np.int64], dtype: fn.FloatDType) -> None:
-    """A result of this dtype, of exactly these numbers in this shape, that nobody can write."""
+    """Check that a result has this dtype, exactly these numbers and this shape, and that it is read-only."""
     assert got.dtype == dtype
     assert got.shape == wanted.shape
     assert got.tolist() == wanted.tolist()
@@ -47,7 +47,7 @@ def check_locked(got: Array, wanted: NDArray[np.int64], dtype: fn.FloatDType) ->
 
 
 def test_an_arithmetic_says_its_name() -> None:
-    """Native, but inside the ``with`` block of another."""
+    """The name is native, except inside the ``with`` block of a different arithmetic."""
     assert arithmetic.in_force() == "native"
     with fn.portable():
         assert arithmetic.in_force() == "portable"
@@ -62,7 +62,7 @@ def test_an_arithmetic_says_its_name() -> None:
 @every_arithmetic
 @pytest.mark.parametrize(("batch", "inputs", "outputs"), [(6, 3, 4), (6, 1, 1), (96, 5, 96), (6, 0, 4), (6, 3, 0)])
 def test_products(name: Name, dtype: fn.FloatDType, batch: int, inputs: int, outputs: int) -> None:
-    """Forward and backward, large, small and empty; of a weight, transposed in place."""
+    """Forward and backward products are exact for large, small and empty arrays, and for a weight's transposed view."""
     shapes = ((batch, inputs), (inputs, outputs), (batch, outputs))
     x, weight, g = (whole(each, *shape, dtype=dtype) for each, shape in zip("xwg", shapes, strict=True))
     forward = integers(x) @ integers(weight)
@@ -79,7 +79,7 @@ def test_products(name: Name, dtype: fn.FloatDType, batch: int, inputs: int, out
 
 @every_arithmetic
 def test_parts_have_the_bits_that_they_have_alone(name: Name, dtype: fn.FloatDType) -> None:
-    """At any place in a product of more."""
+    """The position of a part in a larger product does not change its bits."""
     x, weight = draw("x", 40, 33, dtype=dtype), draw("w", 33, 21, dtype=dtype)
     with using(name):
         parts = arithmetic.matmul_parts(x, weight, 5)
@@ -93,7 +93,7 @@ def test_parts_have_the_bits_that_they_have_alone(name: Name, dtype: fn.FloatDTy
 @every_arithmetic
 @pytest.mark.parametrize("shape", [(5,), (6, 3), (4, 2, 3)])
 def test_sums(name: Name, dtype: fn.FloatDType, shape: tuple[int, ...]) -> None:
-    """Of any rank: over the batch, over the last axis, of all."""
+    """Sums and means over the batch, the last axis and all elements are exact for any rank."""
     a = whole("a", *shape, dtype=dtype)
     exact = integers(a)
     with using(name):
@@ -111,7 +111,7 @@ def test_sums(name: Name, dtype: fn.FloatDType, shape: tuple[int, ...]) -> None:
 
 @every_arithmetic
 def test_means_are_summed_in_float64(name: Name, dtype: fn.FloatDType) -> None:
-    """Where a float32 sum loses each of the ones beside a large number."""
+    """A float32 sum would lose each 1 next to a large number."""
     a: Array = np.array([2.0**24, 1.0, 1.0, 1.0], dtype)
     with using(name):
         assert arithmetic.mean(a) == 2.0**22 + 0.75
@@ -121,7 +121,7 @@ def test_means_are_summed_in_float64(name: Name, dtype: fn.FloatDType) -> None:
 
 @every_arithmetic
 def test_the_sum_of_nothing_is_0(name: Name, dtype: fn.FloatDType) -> None:
-    """Of no rows, and of rows without elements; the mean of nothing is no number."""
+    """A sum of no rows or of empty rows is 0. The mean of an empty array is not a number."""
     with using(name):
         for shape in ((0, 3), (3, 0)):
             nothing = np.empty(shape, dtype)
@@ -140,7 +140,7 @@ def test_the_sum_of_nothing_is_0(name: Name, dtype: fn.FloatDType) -> None:
 @every_arithmetic
 @pytest.mark.parametrize("function", ["exp", "log", "expm1", "log1p", "tanh", "erf"])
 def test_functions(name: Name, dtype: fn.FloatDType, function: str) -> None:
-    """To the last digits of the dtype; what they are given stays as it was."""
+    """The functions are accurate to the last digits of the dtype, and do not modify their argument."""
     ours: Callable[..., Array] = getattr(arithmetic, function)
     theirs: Callable[[float], float] = getattr(math, function)
     x = np.array([[0.25, 1.0, 3.0], [1e-5, 20.0, 0.75]], dtype)
@@ -155,7 +155,7 @@ def test_functions(name: Name, dtype: fn.FloatDType, function: str) -> None:
 
 @every_arithmetic
 def test_softmax(name: Name, dtype: fn.FloatDType) -> None:
-    """Shares of each row by itself, however large it is beside another."""
+    """Each row is normalized independently, even next to a much larger row."""
     logits = np.log(np.array([[1.0, 3.0], [4.0, 1.0], [0.5, 0.5]], dtype)) + np.array([[0.0], [0.0], [1e4]], dtype)
     with using(name):
         shares = arithmetic.softmax(logits)
@@ -165,6 +165,6 @@ def test_softmax(name: Name, dtype: fn.FloatDType) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_of_the_ends_of_the_numbers(dtype: fn.FloatDType) -> None:
-    """A difference beyond every float is a share of 0, without a warning."""
+    """A difference that overflows gives a share of 0, without a warning."""
     end = np.finfo(dtype).max
     assert arithmetic.softmax(np.array([[end, -end]], dtype)).tolist() == [[1, 0]]

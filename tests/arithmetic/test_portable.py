@@ -1,4 +1,4 @@
-"""Portable arithmetic: exact, accurate, independent of order, and the same bits under other kernels and libraries."""
+"""Portable arithmetic is exact, accurate, independent of order, and the same under different kernels and libraries."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ Double: TypeAlias = NDArray[np.float64]
 
 
 def draw(name: str, *shape: int, scale: float = 1.0) -> Array:
-    """Normal numbers in float32."""
+    """Draw normal numbers in float32."""
     return (scale * normal(KEY.child(name), shape)).astype(np.float32)
 
 
 def spread(name: str, *shape: int) -> Array:
-    """Normal numbers in float32 with magnitudes from 1e-6 to 1e6."""
+    """Draw normal numbers in float32 with magnitudes from 1e-6 to 1e6."""
     return (normal(KEY.child(name), shape) * 10.0 ** (3 * normal(KEY.child(name, "size"), shape))).astype(np.float32)
 
 
@@ -52,24 +52,24 @@ def same(a: Array, b: Array) -> bool:
 
 
 def power(numbers: Array) -> Fraction:
-    """The largest power of two that is not above the largest magnitude, and not below 2**-126."""
+    """Return the largest power of two that does not exceed the largest magnitude, but at least 2**-126."""
     largest = max([Fraction(2) ** -126, *(abs(Fraction(float(v))) for v in numbers.ravel())])
     return Fraction(2) ** (math.frexp(float(largest))[1] - 1)
 
 
 def multiple(v: Fraction, unit: Fraction) -> Fraction:
-    """The nearest multiple of a unit, the even one of two."""
+    """Return the nearest multiple of a unit, with ties to even."""
     return round(v / unit) * unit
 
 
 def rounded(numbers: Array, bits: int = 22) -> list[Fraction]:
-    """The numbers as multiples of a unit that makes the largest a number of so many bits."""
+    """Round the numbers to multiples of a unit such that the largest number has the given number of bits."""
     unit = power(numbers) / 2 ** (bits - 1)
     return [multiple(Fraction(float(v)), unit) for v in numbers.ravel()]
 
 
 def added(terms: list[Fraction]) -> np.float32:
-    """The sum, exact in blocks of 512, whose sums are added in float64."""
+    """Return the sum of exact sums of blocks of 512, which are added in float64."""
     total = 0.0
     for start in range(0, len(terms), 512):
         total += float(sum(terms[start : start + 512], Fraction(0)))
@@ -104,7 +104,7 @@ def added(terms: list[Fraction]) -> np.float32:
     ],
 )
 def test_a_product_is_the_exact_product_of_the_rounded(x: Array, weight: Array) -> None:
-    """Against fractions: equal, not close."""
+    """The product equals the product in fractions exactly."""
     columns = rounded(weight)
     width = weight.shape[1]
     wanted = [
@@ -115,7 +115,7 @@ def test_a_product_is_the_exact_product_of_the_rounded(x: Array, weight: Array) 
 
 
 def test_no_partial_sum_rounds() -> None:
-    """At the limit: 512 products of odd numbers of 22 bits and one sign. One bit or one product more would not fit."""
+    """The limit is 512 products of odd 22-bit numbers of one sign. One more bit or product would not fit."""
     low = permutation(KEY.child("low"), 512).astype(np.int64)
     integers = 2**portable.BITS - 1 - 2 * low[: portable.BLOCK]
     numbers = (integers * 2.0 ** (1 - portable.BITS)).astype(np.float32)
@@ -137,7 +137,7 @@ def test_no_partial_sum_rounds() -> None:
     ids=["small", "spread", "two blocks", "rows of zeros and trifles"],
 )
 def test_a_sum_of_outer_products_is_exact(x: Array, g: Array) -> None:
-    """Against fractions: x with a unit a row, g with what makes all products multiples of one."""
+    """The sum equals one in fractions, with a unit per row of x, and g rounded so that products share a unit."""
     largest = max(power(a) * power(b) for a, b in zip(x, g, strict=True))
     left, right = zip(*[(rounded(a), rounded(b)) for a, b in zip(x, g, strict=True)], strict=True)
     again = [[multiple(v, largest / 2**21 / power(a)) for v in values] for a, values in zip(x, right, strict=True)]
@@ -150,7 +150,7 @@ def test_a_sum_of_outer_products_is_exact(x: Array, g: Array) -> None:
 
 @given(st.lists(st.floats(width=32, min_value=-(2.0**100), max_value=2.0**100), min_size=1, max_size=9))
 def test_a_sum_is_exact(numbers: list[float]) -> None:
-    """Against fractions, for all three sums."""
+    """All three sums agree with fractions."""
     a = np.array([numbers], np.float32)
     bits = 54 - max(2, (len(numbers) - 1).bit_length()) - 1
     total = sum(rounded(a, bits), Fraction(0))
@@ -162,7 +162,7 @@ def test_a_sum_is_exact(numbers: list[float]) -> None:
 
 
 def test_a_sum_of_comparable_numbers_rounds_once() -> None:
-    """It is the exact sum, rounded to float32."""
+    """The result is the exact sum, rounded to float32."""
     a = draw("a", 1000, 3)
     a[np.abs(a) < 1e-3] = 0
     wanted = [math.fsum(column.tolist()) for column in a.T]
@@ -172,7 +172,7 @@ def test_a_sum_of_comparable_numbers_rounds_once() -> None:
     exact = math.fsum(a.ravel().tolist()) / a.size
     assert portable.mean(a) == pytest.approx(exact, rel=1e-12)
     assert portable.mean(a.astype(np.float64)) == portable.mean(a)
-    for scale in (1, np.array([1e-30, 1.0, 1e30])):  # each column by itself
+    for scale in (1, np.array([1e-30, 1.0, 1e30])):  # each column independently
         scaled = (a * scale).astype(np.float32)
         columns = np.array([portable.mean(column) for column in scaled.T])
         assert same(portable.mean_rows(scaled), columns)
@@ -181,7 +181,7 @@ def test_a_sum_of_comparable_numbers_rounds_once() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8, 9, 10, 16, 17, 18, 1000, 2**20, 2**20 + 1])
 def test_a_sum_has_room_for_all_its_terms(count: int) -> None:
-    """So many numbers below 2 in units of what they are rounded to: 53 bits, and no bit is wasted but beyond 51."""
+    """``count`` numbers below 2, in their rounding unit, sum to 53 bits. Only bits beyond 51 per number are unused."""
     rounder = portable.sum_rounder(count)
     unit = math.ulp(rounder)
     assert math.ulp(rounder - 2) == math.ulp(math.nextafter(rounder + 2, 0)) == unit
@@ -190,7 +190,7 @@ def test_a_sum_has_room_for_all_its_terms(count: int) -> None:
 
 
 def test_zero_is_positive() -> None:
-    """Some kernels begin a sum with its first product, and have -0.0 where others have 0.0."""
+    """Some kernels begin a sum with its first product and return -0.0 where other kernels return 0.0."""
     zeros, negative = np.zeros((2, 1), np.float32), np.full((1, 3), -1.0, np.float32)
     for result in (portable.matmul(zeros, negative), portable.sum_outer(zeros.T, negative), portable.sum_rows(-zeros)):
         assert not np.signbit(result).any()
@@ -200,7 +200,7 @@ def test_zero_is_positive() -> None:
 
 
 def relative(got: Array, exact: Double) -> float:
-    """The largest error in units of the result's root mean square."""
+    """Return the largest error in units of the root mean square of the result."""
     return float(np.abs(got - exact).max() / np.sqrt((exact * exact).mean()))
 
 
@@ -208,7 +208,7 @@ def relative(got: Array, exact: Double) -> float:
     ("batch", "inputs", "outputs"), [(32, 784, 100), (128, 200, 10), (128, 10, 200), (8, 3000, 16)]
 )
 def test_products_are_accurate(batch: int, inputs: int, outputs: int) -> None:
-    """Within 6e-6 of the result's size. Measured: 1.6e-6 to 4.0e-6, where BLAS in float32 has 0.6e-6 to 2.2e-6."""
+    """Errors are below 6e-6 of the result. Measured: 1.6e-6 to 4.0e-6; BLAS in float32 has 0.6e-6 to 2.2e-6."""
     x, weight = draw("x", batch, inputs), draw("w", inputs, outputs, scale=0.05)
     g = draw("g", batch, outputs, scale=1e-3)
     assert relative(portable.matmul(x, weight), x.astype(float) @ weight.astype(float)) < 6e-6
@@ -217,7 +217,7 @@ def test_products_are_accurate(batch: int, inputs: int, outputs: int) -> None:
 
 
 def test_rows_of_any_size_are_accurate() -> None:
-    """A row of 1e-30 beside one of 1e30."""
+    """A row of size 1e-30 is accurate next to a row of size 1e30."""
     sizes = np.array([[1e-30], [1.0], [1e30], [0.0]], np.float32)
     x, weight = draw("x", 4, 100) * sizes, draw("w", 100, 20)
     exact = x.astype(float) @ weight.astype(float)
@@ -239,7 +239,7 @@ FUNCTIONS: Final = {
 
 
 def arguments(name: str) -> Array:
-    """Float32 numbers of every size that the function is interesting for."""
+    """Make float32 numbers of every size that is relevant for the function."""
     sizes = np.ldexp(1 + np.abs(draw("mantissa", 4000)) / 8, np.resize(np.arange(-148, 127), 4000)).astype(np.float32)
     dense = np.linspace(-12, 12, 9601).astype(np.float32)
     if name == "log":
@@ -252,7 +252,7 @@ def arguments(name: str) -> Array:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_are_right_to_one_unit(name: str) -> None:
-    """Of float32: at most 0.5001 units in the last place from a float64 library's."""
+    """In float32, results differ from a float64 library by at most 0.5001 units in the last place."""
     ours, wide, theirs = FUNCTIONS[name]
     x = arguments(name)
     exact = np.array([theirs(v) for v in x.tolist()])
@@ -279,7 +279,7 @@ def test_functions_are_right_to_one_unit(name: str) -> None:
     ],
 )
 def test_functions_of_known_numbers(name: str, x: float, decimals: str) -> None:
-    """Against 40 decimals, to four units in the last place of float64 and half a one of float32."""
+    """Results agree with 40 digits to four units in the last place of float64 and half a unit of float32."""
     ours, wide, _ = FUNCTIONS[name]
     wanted = Fraction(decimals)
     got = Fraction(float(wide(np.array([x]))[0]))
@@ -288,7 +288,7 @@ def test_functions_of_known_numbers(name: str, x: float, decimals: str) -> None:
 
 
 def test_special_values() -> None:
-    """Ends of the range."""
+    """Results are right at the ends of the range."""
     ends = np.array([0.0, -0.0, 30.0, -30.0, 3e38, -3e38, 1e-45], np.float32)
     assert portable.tanh(ends).tolist() == [*portable.erf(ends).tolist()[:6], float(np.float32(1e-45))]
     assert portable.tanh(ends).tolist()[:6] == [0, 0, 1, -1, 1, -1]
@@ -298,7 +298,7 @@ def test_special_values() -> None:
 
 
 def test_an_exponential_beyond_float32_is_said() -> None:
-    """By NumPy's own means, as for its own ``exp``."""
+    """An overflow is reported by NumPy, as for ``np.exp``."""
     for function in (portable.exp, portable.expm1):
         with np.errstate(over="raise"), pytest.raises(FloatingPointError, match="overflow"):
             function(np.array([89.0], np.float32))
@@ -307,14 +307,14 @@ def test_an_exponential_beyond_float32_is_said() -> None:
 
 
 def test_odd_functions_are_odd() -> None:
-    """Bit for bit."""
+    """The functions are odd, bit for bit."""
     x = arguments("tanh")
     for function in (portable.tanh, portable.erf):
         assert same(function(-x), -function(x))
 
 
 def test_the_doors_functions_are_native_ones_or_portable_ones() -> None:
-    """By the arithmetic in force."""
+    """The arithmetic in force determines which implementation runs."""
     x = np.abs(draw("door", 50))
     numpys: dict[str, Function] = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh}
 
@@ -335,7 +335,7 @@ def test_the_doors_functions_are_native_ones_or_portable_ones() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 33, 100])
 def test_rows_do_not_depend_on_rows(count: int) -> None:
-    """A part of a batch has the bits that it has in the whole, in every function over rows."""
+    """In every function over rows, a part of a batch has the same bits as it has in the full batch."""
     x = spread("x", 100, 784)
     x[3], x[4] = 0, x[4] * np.float32(1e25)
     weight = draw("w", 784, 30)
@@ -354,7 +354,7 @@ def test_rows_do_not_depend_on_rows(count: int) -> None:
 
 
 def test_order_does_not_matter() -> None:
-    """Neither of rows nor of what is summed."""
+    """Neither the order of the rows nor that of the summands changes a bit."""
     x, g, weight = spread("x", 300, 90), spread("g", 300, 20), draw("w", 90, 20)
     order, inner = permutation(KEY.child("order"), 300), permutation(KEY.child("inner"), 90)
     assert same(portable.matmul(x[order], weight), portable.matmul(x, weight)[order])
@@ -367,7 +367,7 @@ def test_order_does_not_matter() -> None:
 
 
 def layouts(a: Array) -> list[Array]:
-    """The same numbers in other memory orders."""
+    """Return the same numbers in different memory orders."""
     sparse = np.zeros((2 * a.shape[0], 3 * a.shape[1]), a.dtype)
     sparse[::2, ::3] = a
     backwards = np.ascontiguousarray(a[::-1, ::-1])
@@ -375,7 +375,7 @@ def layouts(a: Array) -> list[Array]:
 
 
 def test_memory_order_does_not_matter() -> None:
-    """C order, Fortran order, strides, negative strides."""
+    """C order, Fortran order, strides and negative strides give the same bits."""
     x, g, weight = draw("x", 40, 33), draw("g", 40, 20), draw("w", 33, 20)
     for a, b, w in zip(layouts(x), layouts(g), layouts(weight), strict=True):
         assert same(portable.matmul(a, w), portable.matmul(x, weight))
@@ -395,7 +395,7 @@ def test_memory_order_does_not_matter() -> None:
 
 
 def test_a_weight_is_rounded_once_for_both_directions() -> None:
-    """Transposed it has the rounding that it has, and in whatever order it lies in memory; columns are rows."""
+    """A transposed weight has the transposed rounding in any memory order. Column products agree with row products."""
     x, g, weight = spread("x", 20, 33), spread("g", 20, 9), spread("w", 33, 9)
     once, turned = portable.operand(weight), portable.operand(weight.T)
     assert same(turned.values, once.values.T)
@@ -413,7 +413,7 @@ def test_a_weight_is_rounded_once_for_both_directions() -> None:
 
 
 def test_empty_and_extreme_arrays() -> None:
-    """No rows, no columns, zeros, denormal and huge numbers: no warning, no surprise."""
+    """No rows, no columns, zeros, denormal and huge numbers give right results without a warning."""
     weight = draw("w", 5, 3)
     with np.errstate(all="raise", under="ignore"):
         nothing = np.zeros((0, 5), np.float32)
@@ -433,7 +433,7 @@ def test_empty_and_extreme_arrays() -> None:
 
 
 def test_sums_of_any_rank() -> None:
-    """The first axis, or the last."""
+    """Sums over the first and the last axis are right for any rank."""
     a = draw("a", 4, 3, 2, 5)
     assert same(portable.sum_rows(a).reshape(-1), portable.sum_rows(a.reshape(4, -1)))
     assert same(portable.sum_last(a), portable.sum_last(a.reshape(-1, 5)).reshape(4, 3, 2, 1))
@@ -441,7 +441,7 @@ def test_sums_of_any_rank() -> None:
 
 
 def test_results_are_locked_and_arguments_untouched() -> None:
-    """As native arithmetic's, so that a record adopts them as they are; read-only arguments will do."""
+    """Results are locked, so records adopt them without a copy. Read-only arguments are accepted."""
     x, weight = draw("x", 4, 5), draw("w", 5, 3)
     copies = x.copy(), weight.copy()
     x.flags.writeable = weight.flags.writeable = False
@@ -466,12 +466,12 @@ UNARY: Final = {
 
 
 def argument(name: str) -> str:
-    """What a function's argument is called in messages."""
+    """Return the name of a function's argument in messages."""
     return "a" if name.startswith(("sum", "mean")) else "x"
 
 
 def test_float64_is_refused() -> None:
-    """With what to do; the mean takes it."""
+    """The message states the fix. Means accept float64."""
     single, double = np.ones((2, 2), np.float32), np.ones((2, 2))
 
     def refusal(subject: str, name: str) -> str:
@@ -492,7 +492,7 @@ def test_float64_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_non_finite_numbers_are_refused(bad: float) -> None:
-    """Where they are, in which function."""
+    """The message names the function and the position."""
     good, array = np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)
     array[1, 0] = bad
 
@@ -515,7 +515,7 @@ def test_non_finite_numbers_are_refused(bad: float) -> None:
     ("name", "bad"), [("log", 0.0), ("log", -0.0), ("log", -1.0), ("log1p", -1.0), ("log1p", -3.5)]
 )
 def test_a_logarithm_needs_positive_numbers(name: str, bad: float) -> None:
-    """Zero has none that is finite; nor has one and -1 together."""
+    """The logarithm of 0, and thus ``log1p(-1)``, is not finite."""
     message = re.escape(f"{name}: portable arithmetic needs finite numbers, got {name}({bad})")
     for numbers in ([2.0, bad], [bad, 2.0, bad - 1]):
         with pytest.raises(fn.NonFiniteError, match=f"^{message}$"):
@@ -561,7 +561,7 @@ print(json.dumps({
         p.matmul(x, weight), p.matmul(g, weight.T), p.sum_outer(x, g), p.matmul(long, tall),
         p.sum_outer(tall, tall[:, :5]), p.matmul(x[:1], weight), p.sum_rows(g), p.sum_last(x), p.sum_rows(long),
         np.array([p.mean(x), p.mean(x.astype(np.float64))]),
-        a.values[:, :p.BLOCK] @ once.values[:p.BLOCK] + 0.0,  # float64 hides nothing
+        a.values[:, :p.BLOCK] @ once.values[:p.BLOCK] + 0.0,  # in float64, no rounding hides a difference
         b.values @ once.values.T + 0.0,
         p.exp(long), p.log(np.abs(long) + np.float32(1e-20)), p.tanh(long), p.erf(long),
     ),
@@ -590,7 +590,7 @@ CORES: Final = {
 
 
 class Said(TypedDict):
-    """What the program prints: hashes, and which settings are in force."""
+    """The output of the program: hashes, and the settings in force."""
 
     portable: str
     functions: str
@@ -606,7 +606,7 @@ class Said(TypedDict):
 
 @cache
 def cell(core: str, threads: int, *, simd: bool, libm: bool) -> Said:
-    """What the program says under a BLAS kernel and thread count, with or without NumPy's and libm's SIMD."""
+    """Run the program under a BLAS kernel and thread count, with or without the SIMD code of NumPy and libm."""
     names = {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "GLIBC_TUNABLES", "OMP_NUM_THREADS"}
     environment = {name: value for name, value in os.environ.items() if name not in names}
     environment["OPENBLAS_NUM_THREADS"] = str(threads)
@@ -633,10 +633,11 @@ CELLS: Final = [
 ]
 
 
+@pytest.mark.slow
 @x86
 @pytest.mark.parametrize(("core", "threads", "simd", "libm"), CELLS)
 def test_the_bits_are_the_same_everywhere(core: str, threads: int, simd: bool, libm: bool) -> None:  # noqa: FBT001
-    """Each setting takes effect, and none changes a bit."""
+    """Every setting takes effect, and no setting changes a bit."""
     base = cell("", 1, simd=True, libm=True)
     if core == "SkylakeX" and not base["avx512f"]:
         pytest.skip("this CPU has no AVX-512")
@@ -651,9 +652,10 @@ def test_the_bits_are_the_same_everywhere(core: str, threads: int, simd: bool, l
         assert said["libm"] != base["libm"]
 
 
+@pytest.mark.slow
 @x86
 def test_other_arithmetic_is_not_the_same_everywhere() -> None:
-    """The matrix would see it: NumPy's own product and functions differ between cells."""
+    """The matrix of settings can detect differences: NumPy's own product and functions differ between cells."""
     base = cell("", 1, simd=True, libm=True)
     if base["openblas"]:
         kernels = [cell(core, 1, simd=True, libm=libm) for core, libm in (("Haswell", True), ("Sandybridge", False))]
@@ -664,7 +666,7 @@ def test_other_arithmetic_is_not_the_same_everywhere() -> None:
 
 @x86
 def test_the_bits_are_the_same_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As they are where the program has the machine's settings to itself."""
+    """The program gives the golden hashes in this process, too."""
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
     run_path(str(path))

@@ -1,4 +1,4 @@
-"""Pickling and deep-copying: every public value comes back as the value that it was."""
+"""Pickling and deep-copying: every public value comes back as the same value."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ STATE: Final = fn.TrainState.create((fn.Dropout(0.5), *NET), fn.Momentum(learnin
 
 
 def after(*, epochs: int) -> Any:
-    """The state and the log after so many epochs."""
+    """Train for the given number of epochs, and return the state and the log."""
     return list(fn.train(STEP, STATE, lambda _: BATCHES, epochs=range(epochs)))[-1]
 
 
 def a_fit() -> object:
-    """What fitting with validation gives."""
+    """Make the result of fitting with validation."""
     start = fn.Fit.create(STATE)
     return list(fn.fit(STEP, start, lambda _: BATCHES, lambda state: float(state.step), epochs=2))[-1]
 
 
 def a_run(folder: Path, batches: Minibatches[Any] = BATCHES) -> fn.Run:
-    """An audited one."""
+    """Make an audited run."""
     list(fn.audited_train(folder, STEP, STATE, lambda _: batches, epochs=range(2)))
     return fn.load_run(folder)
 
 
 def a_divergence(folder: Path) -> object:
-    """Of two runs with other labels."""
+    """Make the divergence of two runs with different labels."""
     other = fn.minibatches(X, 1 - LABELS, 3, key=KEY)
     runs = a_run(folder / "one"), a_run(folder / "two", other)
     return fn.first_divergence(*runs, step=STEP, data=(lambda _: BATCHES, lambda _: other))
@@ -108,19 +108,19 @@ NEED_FILES: dict[str, Callable[[Path], object]] = {
     "Divergence": a_divergence,
 }
 NO_VALUES = {"Layer", "Pullback"}
-"""The base of layers; and what ``vjp`` returns, which is a pair of functions made for one call."""
+"""The base class of layers, and the result of ``vjp``, which holds functions that are made for one call."""
 
 
 def pickled(value: Any) -> Any:
-    """Written and read."""
-    return pickle.loads(pickle.dumps(value))  # noqa: S301  # its own bytes
+    """Pickle and unpickle a value."""
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  # the bytes were pickled here
 
 
 copied = pytest.mark.parametrize("again", [pickled, copy.deepcopy], ids=["pickled", "deep-copied"])
 
 
 def same(a: object, b: object) -> bool:
-    """Whether two values of any kind are one, every bit of every array included."""
+    """Whether two values of any kind are the same, including every bit of every array."""
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray):
@@ -134,11 +134,11 @@ def same(a: object, b: object) -> bool:
     if attrs.has(cast("type[Any]", type(a))):
         names = [field.name for field in attrs.fields(cast("type[Any]", type(a)))]
         return all(same(getattr(a, name), getattr(b, name)) for name in names)
-    return bool(a == b) or (a != a and b != b)  # not a number is not itself
+    return bool(a == b) or (a != a and b != b)  # NaN does not equal itself
 
 
 def check_copy(value: Any, again: Callable[[Any], Any]) -> None:
-    """A copy is the value: by fields, by fingerprint where it has one, and its layers' arrays are locked."""
+    """Check that a copy has the same fields, the same fingerprint if it has one, and locked arrays in its layers."""
     other = again(value)
     assert same(other, value)
     try:
@@ -153,19 +153,19 @@ def check_copy(value: Any, again: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize("name", VALUES)
 @copied
 def test_a_copy_is_the_value(name: str, again: Callable[[Any], Any]) -> None:
-    """Whatever has a value."""
+    """Every value in the table survives a copy."""
     check_copy(VALUES[name](), again)
 
 
 @pytest.mark.parametrize("name", NEED_FILES)
 @copied
 def test_a_copy_of_what_stands_in_files(name: str, again: Callable[[Any], Any], tmp_path: Path) -> None:
-    """Runs and what is said of them."""
+    """Runs and the results of checking them survive a copy."""
     check_copy(NEED_FILES[name](tmp_path), again)
 
 
 def test_every_public_record_is_in_the_table() -> None:
-    """And what makes one: no class of the public page is left out."""
+    """No attrs class of the public page is missing."""
     public = {name for name in fn.__all__ if inspect.isclass(getattr(fn, name)) and attrs.has(getattr(fn, name))}
     assert public - NO_VALUES <= {name.split(" ")[0] for name in (*VALUES, *NEED_FILES)} | {"Reshape"}
 
@@ -182,13 +182,13 @@ def test_every_public_record_is_in_the_table() -> None:
     ],
 )
 def test_the_comparison_sees(a: object, b: object) -> None:
-    """Another type, another bit, another length, another setting."""
+    """The comparison detects a different type, bit, length or setting."""
     assert same(a, a)
     assert not same(a, b)
 
 
 def test_the_types_of_the_table() -> None:
-    """What the names say."""
+    """Each value has the type that its name states."""
     kinds = {"Minibatches": Minibatches, "GradientReport": GradientReport, "SelfTest": SelfTest}
     assert isinstance(VALUES["StepProgram"](), fn.StepProgram)
     for name, make in VALUES.items():

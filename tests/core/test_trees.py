@@ -1,4 +1,4 @@
-"""Roles and walks: what a field's annotation says, what map, leaves, equal and cast do with it."""
+"""Roles and traversals: how map, leaves, equal and cast treat a field with each annotation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Everything(fn.Layer, Generic[N]):
 
 
 def everything(seed: int = 0) -> Everything[fn.Dense]:
-    """One of it."""
+    """Make an instance of it."""
     first, second, third, fourth = (fn.dense(fn.Key(seed).child(i), 2, 2) for i in range(4))
     ones = np.ones(2, np.float32)
     weight = inputs(fn.Key(seed), 2, 2, dtype=np.float32)
@@ -44,7 +44,7 @@ def everything(seed: int = 0) -> Everything[fn.Dense]:
 
 
 def test_roles_are_annotations() -> None:
-    """Each field has the role that its annotation says."""
+    """Each field has the role that its annotation states."""
     fields = fields_of(Everything)
     assert fields.trained == ("weight", "bias", "slope")
     assert fields.decayed == {"weight"}
@@ -55,7 +55,7 @@ def test_roles_are_annotations() -> None:
 
 
 def test_a_new_array_is_locked_and_not_copied() -> None:
-    """It is the network's own; a view of memory that somebody can write is copied, and so is another memory order."""
+    """The network holds the array itself. A view of writable memory is copied, and so is an array not in C order."""
     layer, made = fn.dense(KEY, 2, 3), list[fn.Array]()
 
     def halved(array: fn.Array) -> fn.Array:
@@ -79,16 +79,16 @@ def test_a_new_array_is_locked_and_not_copied() -> None:
 
 
 def test_what_decays_is_mapped_alone() -> None:
-    """In every network inside; what is no network is refused."""
+    """Only decayed arrays are mapped, also in inner networks. A value that is not a network is refused."""
     before, after = everything(), map_decayed(lambda weight: weight * 0, everything())
     for old, new in zip(leaves(before), leaves(after), strict=True):
         assert new.array.any() == (old.role != "decayed" and old.array.any())
     with pytest.raises(fn.StructureError, match="a network is a layer or a tuple of networks, got 3"):
-        map_decayed(lambda weight: weight, 3)  # type: ignore[type-var]  # no network
+        map_decayed(lambda weight: weight, 3)  # type: ignore[type-var]  # not a network
 
 
 def test_leaves_say_path_and_role() -> None:
-    """In the order of the fields; None is no leaf."""
+    """Leaves are in the order of the fields. None is not a leaf."""
     roles = {leaf.path: leaf.role for leaf in leaves((everything(),))}
     assert roles == {
         "0.weight": "decayed",
@@ -106,7 +106,7 @@ def test_leaves_say_path_and_role() -> None:
 
 
 def test_map_changes_what_is_trained_and_nothing_else() -> None:
-    """Statistics, frozen networks and settings are the first network's own."""
+    """Statistics, frozen networks and settings come from the first network."""
     before = everything()
     after = fn.map_parameters(lambda a: a + 1, before)
     for old, new in zip(leaves(before), leaves(after), strict=True):
@@ -116,7 +116,7 @@ def test_map_changes_what_is_trained_and_nothing_else() -> None:
 
 
 def test_statistics_are_not_compared() -> None:
-    """Structures agree where only a statistic's shape differs; equal tells the values apart."""
+    """Structures agree if only the shape of a statistic differs, but ``equal`` detects the difference."""
     one, other = everything(), everything()
     other = type(other)(
         other.weight, other.bias, None, np.zeros(7, np.float32), other.net, other.any_net, other.pair, other.frozen_net
@@ -126,7 +126,7 @@ def test_statistics_are_not_compared() -> None:
 
 
 def test_equal_sees_every_bit_and_every_setting() -> None:
-    """One bit, one setting, one dtype, one type; minus zero is another value, and NaN is itself."""
+    """A different bit, setting, dtype or type is detected. Minus zero differs from zero, and NaN equals itself."""
 
     def layer(weight: float, bias: float = 0.0) -> fn.Dense:
         return fn.Dense(weight=np.array([[weight]], np.float64), bias=np.array([bias], np.float64))
@@ -143,7 +143,7 @@ def test_equal_sees_every_bit_and_every_setting() -> None:
 
 
 def test_cast_changes_every_array() -> None:
-    """Statistics and frozen networks, too; back again is the same value."""
+    """Statistics and frozen networks are cast, too. Casting back gives the same value."""
     wide = fn.astype(everything(), np.float64)
     assert {leaf.array.dtype for leaf in leaves(wide)} == {np.dtype(np.float64)}
     assert fn.equal(fn.astype(wide, np.float32), everything())
@@ -152,19 +152,19 @@ def test_cast_changes_every_array() -> None:
 
 
 def test_is_trained_looks_inside() -> None:
-    """Layers without parameters, and what is frozen, have nothing to train."""
+    """A network is trained if a nested layer has parameters."""
     assert is_trained(((fn.ReLU(),), fn.Residual((fn.dense(KEY, 2, 2),))))
     assert not is_trained(((fn.ReLU(), ()), fn.Residual((fn.Tanh(),))))
 
 
 def test_names_are_of_the_package() -> None:
-    """Files know our layers by short names that survive moved modules."""
+    """Files identify built-in layers by short names that remain valid when a module moves."""
     assert name_of(fn.Dense) == "funcnet.Dense"
     assert name_of(fn.Residual) == "funcnet.Residual"
 
 
 def test_reprs_are_short() -> None:
-    """Dtypes and shapes, not numbers."""
+    """A repr shows dtypes and shapes, not numbers."""
     net = (fn.dense(KEY, 784, 100), fn.Residual((fn.Dropout(0.5),)))
     assert repr(net) == (
         "(Dense(weight=float32 (784, 100), bias=float32 (100,)), Residual(net=(Dropout(rate=0.5, key=None),)))"
@@ -172,7 +172,7 @@ def test_reprs_are_short() -> None:
 
 
 def test_the_error_shows_both_structures() -> None:
-    """What differs is in the message."""
+    """The message shows the difference."""
     one, other = (fn.dense(KEY, 2, 3),), (fn.dense(KEY, 2, 4),)
     with pytest.raises(fn.StructureError) as caught:
         fn.sgd_update(one, other, learning_rate=0.1)
@@ -182,21 +182,21 @@ def test_the_error_shows_both_structures() -> None:
 
 @frozen(eq=False)
 class Bare(fn.Layer):
-    """A field whose annotation says no role."""
+    """A record with a field whose annotation does not state a role."""
 
     weight: np.ndarray | None
 
 
 def test_an_annotation_without_a_role_is_refused() -> None:
-    """An ndarray would silently never be trained."""
+    """Otherwise an ``np.ndarray`` field would silently stay untrained."""
     with pytest.raises(
-        fn.ConfigError, match=r"Bare: weight is a np\.ndarray, which says no role; annotate it fn\.Array"
+        fn.ConfigError, match=r"Bare: weight is a np\.ndarray, which does not state a role; annotate it as fn\.Array"
     ):
         fn.register_layer(Bare, forward=lambda _, x: x, backward=lambda params, _, g: (g, params))
 
 
 def test_none_stands_only_where_the_annotation_allows_it() -> None:
-    """An array that a layer must have is refused as None; statistics that are to come are not."""
+    """None is refused for a required array, but allowed for statistics that are not yet known."""
     nothing: Any = None
     vector = np.ones(2)
     for layer in (fn.LayerNorm, fn.BatchNorm, fn.Standardize):

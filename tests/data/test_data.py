@@ -1,4 +1,4 @@
-"""Minibatches in detail: which rows, in which order, under which keys; what a caller meets who gives something else."""
+"""Minibatches in detail: their rows, order and keys, and the messages about invalid arguments."""
 
 from __future__ import annotations
 
@@ -16,34 +16,19 @@ X = inputs(KEY.child("x"), 11, 2, 3)
 
 
 def unchanged(_: fn.Key, batch: fn.Batch[Any]) -> fn.Batch[Any]:
-    """An augmentation that does nothing."""
+    """Return the batch unchanged, as an augmentation."""
     return batch
 
 
 MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
-    "x is a list": (
-        fn.DTypeError,
-        "minibatches: x must be a plain NumPy array, got list; use np.asarray(x, dtype=np.float32)",
-        {"x": [[1.0]], "y": np.array([0]), "batch_size": 1},
-    ),
     "y is a list": (
         fn.DTypeError,
         "minibatches: y must be a plain NumPy array of class ids, got list; use np.asarray(y)",
         {"x": np.ones((1, 1)), "y": [0], "batch_size": 1},
     ),
-    "x is of integers": (
-        fn.DTypeError,
-        "minibatches: x must be float32 or float64, got int64; use x.astype(np.float32)",
-        {"x": np.ones((1, 1), np.int64), "y": np.array([0]), "batch_size": 1},
-    ),
-    "x has no features": (
-        fn.ShapeError,
-        "minibatches: x must have shape (N, ...), at least one row and one feature, got (2,)",
-        {"x": np.ones(2), "y": np.array([0, 1]), "batch_size": 1},
-    ),
     "augment without a key": (
         fn.ConfigError,
-        "minibatches: augment draws; give a key",
+        "minibatches: augment needs a key; pass key=Key(seed)",
         {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "augment": unchanged},
     ),
     "transform is a number": (
@@ -61,7 +46,7 @@ MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("y", [np.arange(11), np.arange(22.0).reshape(11, 2), np.arange(11.0)], ids=lambda y: y.shape)
 def test_a_key_is_an_order(y: Any) -> None:
-    """The rows come in the key's permutation, whole, inputs and targets alike; without a key as they stand."""
+    """Whole rows of inputs and targets come in the permutation of the key, or in their own order without a key."""
     for key, order in ((KEY, draws.permutation(KEY, 11)), (None, np.arange(11))):
         batches = list(fn.minibatches(X, y, 4, key=key))
         np.testing.assert_array_equal(np.concatenate([batch.x for batch in batches]), X[order])
@@ -69,7 +54,7 @@ def test_a_key_is_an_order(y: Any) -> None:
 
 
 def test_batches_in_place_are_locked_and_the_examples_are_not() -> None:
-    """A batch without a key is a view: nobody can write through it, and whoever holds x and y still can."""
+    """Without a key, a batch is a read-only view; x and y themselves stay writable."""
     x, y = X.copy(), np.arange(11)
     batch = fn.minibatches(x, y, 4)[1]
     assert np.shares_memory(batch.x, x)
@@ -80,7 +65,7 @@ def test_batches_in_place_are_locked_and_the_examples_are_not() -> None:
 
 
 def test_an_augmentation_has_the_key_of_its_place() -> None:
-    """``key.child("augment", first row)``: for good, as any key; the same from the middle on."""
+    """The key is ``key.child("augment", first_row)``, permanently, and is the same in a slice."""
     keys: list[fn.Key] = []
 
     def augment(key: fn.Key, batch: fn.Batch[Any]) -> fn.Batch[Any]:
@@ -95,7 +80,7 @@ def test_an_augmentation_has_the_key_of_its_place() -> None:
 
 
 def test_rows_of_one_number_need_a_transform() -> None:
-    """Which gives them features."""
+    """The transform adds a feature axis."""
 
     def columns(batch: fn.Batch[Any]) -> fn.Batch[Any]:
         return fn.Batch(batch.x[:, None] / 2, batch.y)
@@ -103,15 +88,28 @@ def test_rows_of_one_number_need_a_transform() -> None:
     assert fn.minibatches(np.arange(4), np.arange(4), 3, transform=columns)[1].x.tolist() == [[1.5]]
 
 
+def test_unusual_arrays_make_usual_batches() -> None:
+    """Fortran order, gaps, NumPy integers, any label dtype and the largest floats do not change the batches."""
+    x, y = np.linspace(-3e38, 3e38, 24, dtype=np.float32).reshape(4, 6), np.array([0, 1, 2, 0])
+    size: Any = np.uint8(3)
+    for same in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        for batch, wanted in zip(fn.minibatches(same, y, size, key=KEY), fn.minibatches(x, y, 3, key=KEY), strict=True):
+            np.testing.assert_array_equal(batch.x, wanted.x)
+            assert batch.x.flags.c_contiguous
+    for dtype in ("i1", "u1", "u8", ">i4"):
+        assert fn.minibatches(x, y.astype(dtype), 2)[0].y.dtype == np.dtype(dtype)
+    assert fn.dense(KEY, size, size).weight.shape == (3, 3)
+
+
 def test_targets_may_be_negative_where_they_are_no_classes() -> None:
-    """Floats of one axis, integers of two."""
+    """Floats with one axis and integers with two axes may be negative."""
     for y in (np.array([-1.0, 0.5]), np.array([[-1, 2], [0, 1]])):
         np.testing.assert_array_equal(fn.minibatches(np.ones((2, 1)), y, 2)[0].y, y)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_what_is_refused_says_so(name: str) -> None:
-    """Who, what, got, fix: the whole message."""
+    """The test compares the whole message: where, what, got and fix."""
     kind, message, arguments = MESSAGES[name]
     with pytest.raises(kind) as caught:
         fn.minibatches(**arguments)
@@ -119,7 +117,7 @@ def test_what_is_refused_says_so(name: str) -> None:
 
 
 def test_a_batch_is_a_batch() -> None:
-    """A pair is none: a step and a transform say what to make of it."""
+    """A pair is not a batch: a step and a transform refuse it and say how to make a batch."""
     pair: Any = (X, 3)
     step = fn.sgd_step(fn.mean_squared_error, learning_rate=0.1)
     for name, call in (("SGDStep", lambda: step(fn.ReLU(), pair)), ("scale_images", lambda: fn.scale_images(pair))):

@@ -1,4 +1,4 @@
-"""Preparing data: what is held out, one-hot rows, bytes to numbers; augmentation by keys."""
+"""Preparation of data: held-out examples, one-hot rows, bytes to floats, and augmentation with keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ every_augmentation = pytest.mark.parametrize("augment", AUGMENTATIONS, ids=repr)
 
 @given(count=st.integers(2, 60), data=st.data())
 def test_a_split_keeps_every_example_once(count: int, data: st.DataObject) -> None:
-    """In order, in two parts of the sizes that were asked for; inputs and targets stay together."""
+    """The two parts have the requested sizes and keep the order; inputs and targets stay together."""
     held = data.draw(st.integers(1, count - 1))
     x, y = np.arange(2.0 * count).reshape(count, 2), np.arange(count)
     stay, out = fn.split(x, y, held, key=KEY)
@@ -38,7 +38,7 @@ def test_a_split_keeps_every_example_once(count: int, data: st.DataObject) -> No
 
 
 def test_a_split_is_named_by_its_key() -> None:
-    """The same for the same key; a share is a count rounded."""
+    """The same key gives the same split; a fraction is rounded to a count."""
     x, y = np.zeros((10, 1)), np.arange(10)
     assert (fn.split(x, y, 3, key=KEY)[1].y == fn.split(x, y, 0.3, key=KEY)[1].y).all()
     assert (fn.split(x, y, 3, key=KEY)[1].y != fn.split(x, y, 3, key=KEY.child(1))[1].y).any()
@@ -46,20 +46,20 @@ def test_a_split_is_named_by_its_key() -> None:
 
 @pytest.mark.parametrize("held_out", [0, 10, -1, 0.0, 1.0, 1.5, 0.01, float("nan"), True, "3", None, 2.5])
 def test_a_split_leaves_something_on_both_sides(held_out: Any) -> None:
-    """Or says so."""
+    """A split with an empty part is refused."""
     with pytest.raises(fn.ConfigError, match="held_out must be"):
         fn.split(np.zeros((10, 1)), np.arange(10), held_out, key=KEY)
 
 
 def test_a_split_needs_one_length() -> None:
-    """Of inputs and targets."""
-    with pytest.raises(fn.ShapeError, match="x and y must have one length"):
+    """Inputs and targets must have the same length."""
+    with pytest.raises(fn.ShapeError, match="x and y must have the same length"):
         fn.split(np.zeros((10, 1)), np.arange(9), 3, key=KEY)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
-    """In the label's place."""
+    """The 1 is at the position of the label."""
     labels = np.array([0, 2, 1, 2], np.uint8)
     rows = fn.one_hot(labels, 3, dtype=dtype)
     assert rows.dtype == dtype
@@ -73,7 +73,7 @@ def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
 
 
 def test_scaled_images_are_from_0_to_1() -> None:
-    """Every byte's value is its 255th part in float32; other types are refused."""
+    """Every byte is divided by 255 in float32; other types are refused."""
     batch = fn.Batch(np.arange(256, dtype=np.uint8).reshape(1, 256), np.array([0]))  # type: ignore[arg-type]  # bytes
     assert same_bits(fn.scale_images(batch).x[0], np.arange(256, dtype=np.float32) / np.float32(255))
     with pytest.raises(fn.DTypeError, match="x must be uint8"):
@@ -87,7 +87,7 @@ def test_scaled_images_are_from_0_to_1() -> None:
 
 @every_augmentation
 def test_an_augmentation_is_a_pure_function_of_key_and_batch(augment: Any) -> None:
-    """Same key, same bits; another key, others; shape, dtype and labels stay, and no argument changes."""
+    """The bits depend only on the key; the shape, dtype and labels stay the same, and no argument changes."""
     batch, before = fn.Batch(IMAGES, LABELS), IMAGES.tobytes()
     first = augment(KEY, batch)
     assert same_bits(first.x, augment(KEY, batch).x)
@@ -98,7 +98,7 @@ def test_an_augmentation_is_a_pure_function_of_key_and_batch(augment: Any) -> No
 
 
 def test_a_shift_moves_whole_images() -> None:
-    """Each one by its own offsets, all within the limit; what comes in is 0."""
+    """Each image has its own offsets within the limit, and is filled with 0."""
     image = np.zeros((200, 9, 9, 1))
     image[:, 4, 4] = 1
     moved = fn.RandomShift(2)(KEY, fn.Batch(image, np.zeros(200))).x[..., 0]
@@ -111,7 +111,7 @@ def test_a_shift_moves_whole_images() -> None:
 
 
 def test_a_flip_mirrors_a_share() -> None:
-    """Each image is itself or its mirror."""
+    """Each image is either unchanged or mirrored."""
     images = inputs(KEY, 400, 2, 3, 1)
     flipped = fn.RandomFlip(0.25)(KEY, fn.Batch(images, np.zeros(400))).x
     same = (flipped == images).all(axis=(1, 2, 3))
@@ -120,7 +120,7 @@ def test_a_flip_mirrors_a_share() -> None:
 
 
 def test_noise_has_its_deviation() -> None:
-    """And no mean."""
+    """The noise has mean 0 and the given standard deviation."""
     noise = fn.RandomNoise(0.5)(KEY, fn.Batch(np.zeros((100, 200)), np.zeros(100))).x
     assert noise.mean() == pytest.approx(0, abs=0.01)
     assert noise.std() == pytest.approx(0.5, abs=0.01)
@@ -128,14 +128,14 @@ def test_noise_has_its_deviation() -> None:
 
 @every_augmentation
 def test_minibatches_augment_by_their_key(augment: Any) -> None:
-    """The same each time they are walked, another draw a batch, and a slice goes on as the whole does."""
+    """Every iteration gives the same batches, each batch has a different draw, and a slice equals part of the whole."""
     same = np.tile(IMAGES[:1], (8, 1, 1, 1))
     batches = fn.minibatches(same, LABELS, 2, key=KEY, augment=augment)
     first = [batch.x for batch in batches]
     assert all(same_bits(a, b.x) for a, b in zip(first, batches, strict=True))
     assert not all(same_bits(first[0], other) for other in first[1:])
     assert all(same_bits(a, b.x) for a, b in zip(first[2:], batches[2:], strict=True))
-    with pytest.raises(fn.ConfigError, match="augment draws; give a key"):
+    with pytest.raises(fn.ConfigError, match=r"augment needs a key; pass key=Key\(seed\)"):
         fn.minibatches(same, LABELS, 2, augment=augment)
 
 
@@ -151,7 +151,7 @@ def test_minibatches_augment_by_their_key(augment: Any) -> None:
     ],
 )
 def test_bad_augmentations_are_refused(make: Any, message: str) -> None:
-    """With the field and what is wanted."""
+    """The message has the field and the valid range."""
     with pytest.raises(fn.FuncnetError, match=message):
         make()
 
@@ -163,7 +163,7 @@ MEASURED = """
 import sys
 import funcnet as fn
 
-def peak():  # of this program alone: getrusage also counts the process that it was forked from
+def peak():  # VmHWM covers this program alone; getrusage also counts the process that it was forked from
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 imported = peak()
@@ -186,18 +186,19 @@ data, right = fn.datasets.load_mnist(sys.argv[1]), 0
 
 
 def megabytes_and_accuracy(body: str) -> tuple[float, float]:
-    """The most memory that a program had above the import of funcnet, in MiB, and what it says of its network."""
+    """Return a program's peak memory above the import of funcnet, in MiB, and the accuracy that it prints."""
     command = [sys.executable, "-c", MEASURED.format(body=body), str(MNIST.absolute())]
     memory, right = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     return float(memory), float(right)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.skipif(
     "FUNCNET_DATA" not in os.environ or not MNIST.is_dir(), reason="FUNCNET_DATA has no mnist directory"
 )
 def test_mnist_is_trained_in_under_100_mb() -> None:
-    """Above the import, with images kept as bytes, and it learns; images as floats take more, which is seen."""
+    """Training stays below 100 MB above the import with images as bytes, and learns; images as floats take more."""
     memory, right = megabytes_and_accuracy(TRAINED)
     assert memory < 100_000_000 / 2**20
     assert right > 0.93

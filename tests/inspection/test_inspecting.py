@@ -1,4 +1,4 @@
-"""Looking into a step: the first number that is not finite, every number of a pass, norms and dead units."""
+"""Inspection of a step: the first number that is not finite, every number of a pass, norms and dead units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = np.array([0, 1, 2, 0, 1])
 
 
 def network(**planted: float) -> tuple[fn.Dense, fn.ReLU, tuple[fn.Dense]]:
-    """A network of two Dense layers; ``planted`` puts a number into ``first`` or ``second`` weight."""
+    """Return a network of two Dense layers; ``planted`` puts a number into the ``first`` or ``second`` weight."""
     first, second = (fn.dense(KEY.child(i), 4, 4 - i, dtype=np.float64) for i in range(2))
     weights = [first.weight.copy(), second.weight.copy()]
     for name, number in planted.items():
@@ -32,7 +32,7 @@ X = inputs(KEY, 5, 4)
 
 
 def test_a_healthy_step_has_none() -> None:
-    """Nothing is found."""
+    """The function returns None."""
     assert fn.first_nonfinite(network(), X, LABELS, CE) is None
 
 
@@ -46,7 +46,7 @@ def test_a_healthy_step_has_none() -> None:
     ],
 )
 def test_the_first_place_forward_is_found(net: Any, where: str, index: tuple[int, ...] | None) -> None:
-    """A parameter, or the output of the layer that overflows, with the range before it."""
+    """The place is a parameter, or the output of the layer that overflows, with the range of its input."""
     x = X * 1e3
     found = fn.first_nonfinite(net, x, LABELS, CE)
     assert isinstance(found, fn.NonFinite)
@@ -58,14 +58,14 @@ def test_the_first_place_forward_is_found(net: Any, where: str, index: tuple[int
 
 
 def test_numbers_of_which_none_is_finite_have_no_range() -> None:
-    """The text says so."""
+    """The text says that none of the numbers is finite."""
     net = fn.Dense(np.full((4, 3), np.inf), np.zeros(3))
     found = str(fn.first_nonfinite(net, X, LABELS, CE))
     assert found == "weight[0, 0] is inf, computed from numbers of which none is finite"
 
 
 def test_the_input_is_looked_at_first() -> None:
-    """Before every layer."""
+    """The input is checked before every layer."""
     x = X.copy()
     x[3, 1] = np.inf
     found = fn.first_nonfinite(network(first=np.nan), x, LABELS, CE)
@@ -74,7 +74,7 @@ def test_the_input_is_looked_at_first() -> None:
 
 
 def test_the_loss_and_the_gradients_are_looked_at() -> None:
-    """A loss that is NaN, its gradient, and a gradient that overflows on its way back."""
+    """A loss that is NaN, a gradient of the loss, and a gradient that overflows in the backward pass are found."""
 
     def broken(prediction: fn.Array, _: Any) -> tuple[float, fn.Array]:
         return float("nan"), np.zeros_like(prediction)
@@ -92,17 +92,17 @@ def test_the_loss_and_the_gradients_are_looked_at() -> None:
 
     assert where(broken, network()) == "the loss"
     assert where(broken_gradient, network()) == "the loss's gradient"
-    assert where(steep, network(second=1e3)) == "the gradient by the input of layer 2.0 (Dense)"
+    assert where(steep, network(second=1e3)) == "the gradient with respect to the input of layer 2.0 (Dense)"
     large = fn.Dense(np.full((4, 3), 1e-3), np.zeros(3))
     found = fn.first_nonfinite(large, X * 1e3, LABELS, steep)
     assert found is not None
-    assert found.where == "the gradient by weight"
+    assert found.where == "the gradient with respect to weight"
 
 
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("portable", [False, True])
 def test_training_says_where_it_began(folded: bool, portable: bool) -> None:  # noqa: FBT001
-    """The step's number and the first number that is not finite, in a fold and not, in either arithmetic."""
+    """With or without replay, in either arithmetic, the error has the step and the first number that is not finite."""
     x = np.tile(X.astype(np.float32), (6, 1))
     x[27, 2] = 3e38
     doubled = fn.Dense(np.full((4, 4), 2.0), np.zeros(4))
@@ -128,7 +128,7 @@ def test_training_says_where_it_began(folded: bool, portable: bool) -> None:  # 
 
 @pytest.mark.parametrize("portable", [False, True])
 def test_a_shard_says_where_it_began(portable: bool) -> None:  # noqa: FBT001
-    """The shard's first number, with the row in the shard; from another thread, too."""
+    """The error has the shard's first number with its row in the shard, also from another thread."""
     x = np.tile(X.astype(np.float32), (2, 1))
     x[7, 2] = 3e38
     net = fn.astype((fn.Dense(np.full((4, 4), 2.0), np.zeros(4)), *network()[1:]), np.float32)
@@ -147,7 +147,7 @@ def test_a_shard_says_where_it_began(portable: bool) -> None:  # noqa: FBT001
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_explanation_has_trainings_numbers(case: Case) -> None:
-    """Loss, outputs and every gradient, bit for bit, for every layer."""
+    """The loss, the outputs and every gradient match training bit for bit, for every layer."""
     layer = case.layer()
     x = case.x(3)
     features = fn.forward((layer, fn.Flatten()), x).shape[1]
@@ -168,7 +168,7 @@ def test_an_explanation_has_trainings_numbers(case: Case) -> None:
 
 
 def test_an_explanation_names_formulas_and_prints_as_a_table() -> None:
-    """As text, and as Markdown with a row an array."""
+    """An explanation prints as text, and as Markdown with one row per array."""
     told = fn.explain(network(), X[:1], LABELS[:1], CE)
     assert str(told).startswith("forward, layer 0 Dense\n  y = x @ weight + bias\n    x (1, 4) =\n    [[")
     assert "forward, layer 1 ReLU\n  y = max(x, 0)\n" in str(told)
@@ -183,12 +183,12 @@ def test_an_explanation_names_formulas_and_prints_as_a_table() -> None:
 
 
 def small() -> tuple[tuple[fn.Layer, ...], fn.Array]:
-    """A 2-3-2 network and two rows, as training has them: float32."""
+    """Return a 2-3-2 network and two rows in float32, as in training."""
     return (*fn.mlp(KEY, (2, 3, 2)), fn.Softplus(), fn.Tanh()), inputs(KEY, 2, 2, dtype=np.float32)
 
 
 def test_the_printed_numbers_are_trainings_bit_for_bit() -> None:
-    """Read back from the text and from the Markdown, for a 2-3-2 network; whatever NumPy's print options are."""
+    """Numbers read back from the text and the Markdown have the same bits, whatever NumPy's print options are."""
     net, x = small()
     with np.printoptions(precision=2, suppress=True, threshold=1, formatter={"float": lambda _: "?"}):
         told = fn.explain(net, x, LABELS[:2], CE)
@@ -208,7 +208,7 @@ def test_the_printed_numbers_are_trainings_bit_for_bit() -> None:
 
 
 def test_a_bar_in_a_formula_does_not_break_the_table() -> None:
-    """It is escaped."""
+    """The bar is escaped."""
 
     def away(prediction: fn.Array, _: Any) -> tuple[float, fn.Array]:
         """``loss = mean(|prediction|)``."""
@@ -222,7 +222,7 @@ def test_a_bar_in_a_formula_does_not_break_the_table() -> None:
 
 
 def test_statistics_are_norms_of_the_step() -> None:
-    """Against NumPy's own norms; the ratio is that of ``sgd_update``'s change."""
+    """The norms agree with NumPy's own, and the ratio with the change made by ``sgd_update``."""
     net = network()
     found = fn.gradient_statistics(net, X, LABELS, CE, learning_rate=0.2)
     assert isinstance(found, fn.GradientStatistics)
@@ -245,21 +245,21 @@ def test_statistics_are_norms_of_the_step() -> None:
 
 
 def test_dead_units_are_counted() -> None:
-    """Units that are 0 in every row, not those that are in some."""
+    """Only units that are 0 in every row count, not those that are 0 in some."""
     net = (fn.Dense(np.eye(4), np.array([0.0, -100.0, 0.0, -100.0])), fn.ReLU())
     found = fn.gradient_statistics((*net, fn.dense(KEY, 4, 3, dtype=np.float64)), X, LABELS, CE)
     assert [row.dead_share for row in found.activations] == [0.0, 0.5, 0.0]
 
 
 def test_a_parameter_of_zeros_has_an_infinite_ratio() -> None:
-    """And one that does not change, none."""
+    """A parameter of zeros that does not change has a ratio of 0."""
     net = fn.Dense(np.zeros((4, 3)), np.zeros(3))
     ratios = [row.update_ratio for row in fn.gradient_statistics(net, np.zeros((5, 4)), LABELS, CE).parameters]
     assert ratios == [0.0, np.inf]
 
 
 def test_statistics_of_huge_parameters_warn_of_nothing() -> None:
-    """A norm beyond every float is infinite."""
+    """A norm that overflows is infinite, and NumPy does not warn."""
     net = fn.Dense(weight=np.full((1, 2), 1e200), bias=np.zeros(2))
     with np.errstate(all="raise"):
         found = fn.gradient_statistics(net, np.array([[1e-200]]), np.array([1]), fn.softmax_cross_entropy)

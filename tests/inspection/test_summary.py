@@ -1,4 +1,4 @@
-"""Shapes without running: ``output_shape`` of every layer, and ``summary``: its rows, its totals, its one error."""
+"""Shapes without running: ``output_shape`` of every layer, and the rows, totals and error of ``summary``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def called_by(f: Callable[[], object]) -> set[str]:
-    """The names of all functions of Python that run in a call, and of NumPy's that make arrays."""
+    """Return the names of all Python functions that run in a call, and of the NumPy functions that create arrays."""
     names: set[str] = set()
 
     def note(frame: FrameType, event: str, function: Any) -> None:
@@ -46,7 +46,7 @@ RUNNING = re.compile(r".*(forward|value)$|zeros|empty|ones|reshape$")
 
 @every_case
 def test_no_layer_is_run_for_its_shape(case: Case) -> None:
-    """No forward function is called, and no array made; the shape is the output's."""
+    """No forward function is called and no array is created; the shape is that of the output."""
     layer, shape = case.layer(), case.x(1).shape[1:]
     wanted = fn.forward(layer, case.x(2)).shape[1:]
     names = called_by(lambda: fn.output_shape(layer, shape)) | called_by(lambda: fn.summary(layer, shape))
@@ -56,12 +56,12 @@ def test_no_layer_is_run_for_its_shape(case: Case) -> None:
 
 @pytest.mark.parametrize("kind", sorted(every_layer(), key=str), ids=lambda kind: kind.__name__)
 def test_every_layer_has_a_rule_for_its_shape(kind: type[fn.Layer]) -> None:
-    """Without one, it would be run on no rows."""
+    """A layer without a rule would have to run on an empty batch."""
     assert rule_of(object.__new__(kind)).output_shape is not None
 
 
 def test_the_test_sees_a_layer_that_is_run() -> None:
-    """One without a rule for its shape is."""
+    """A layer without a rule for its shape is run, and the test detects it."""
 
     @frozen(eq=False)
     class Ruleless(fn.Layer):
@@ -76,7 +76,7 @@ def test_the_test_sees_a_layer_that_is_run() -> None:
 
 
 def test_a_large_shape_takes_no_memory() -> None:
-    """A million features: the network's arrays are there already, and nothing else is made."""
+    """With a million features, nothing is created beyond the network's existing arrays."""
     net = (
         fn.Reshape((1000, 1000)),
         fn.layer_norm(1000),
@@ -93,7 +93,7 @@ def test_a_large_shape_takes_no_memory() -> None:
 
 
 def parts(net: fn.Network, path: str = "") -> dict[str, fn.Layer]:
-    """Every layer by its path, found by hand: what is in a combinator's fields, too."""
+    """Return every layer by its path, found by hand, including the layers in a combinator's fields."""
     found: dict[str, fn.Layer] = {}
     for place, layer in layers_of(net, path):
         found[place] = layer
@@ -106,7 +106,7 @@ def parts(net: fn.Network, path: str = "") -> dict[str, fn.Layer]:
 
 @given(net=networks())
 def test_a_summary_has_a_row_for_every_layer_and_counts_every_array_once(net: tuple[fn.Network, ...]) -> None:
-    """In order, inside combinators too; shapes are the running network's; the columns' sums are the network's."""
+    """The rows are in order, also in combinators; shapes equal those of a run, column sums those of the network."""
     found = fn.summary(net, (4,))
     wanted = parts(net)
     assert [(row.path, row.layer) for row in found.rows] == [(path, type(of).__name__) for path, of in wanted.items()]
@@ -126,12 +126,12 @@ def test_a_summary_has_a_row_for_every_layer_and_counts_every_array_once(net: tu
 
 
 def flat_outputs(net: tuple[fn.Network, ...], x: fn.Array) -> list[fn.Array]:
-    """The output of every layer of nested tuples."""
+    """Return the output of every layer of nested tuples."""
     return fn.activations(tuple(layer for _, layer in layers_of(net)), x)
 
 
 def test_a_summary_says_where_shapes_change_inside() -> None:
-    """Branches, repetitions, what is frozen: nested rows with the shapes that reach them; parameters once."""
+    """Branches, repetitions and frozen layers have nested rows with the right shapes; parameters are counted once."""
     branches = ((fn.dense(KEY, 6, 3), fn.Tanh()), fn.Frozen(fn.dense(KEY, 6, 5)))
     net = (fn.Flatten(), (fn.Parallel(branches, "concat"),), fn.Repeat((fn.layer_norm(8),), 3))
     found = fn.summary(net, (2, 3))
@@ -152,7 +152,7 @@ def test_a_summary_says_where_shapes_change_inside() -> None:
 
 
 def test_the_first_layer_that_does_not_fit_is_named() -> None:
-    """In one error, the same as ``output_shape``'s and, but for the batch, forward's."""
+    """The error is the same as that of ``output_shape`` and, apart from the batch axis, that of forward."""
     wrong = fn.dense(KEY, 7, 2)
     net = (fn.ReLU(), fn.Residual((fn.ReLU(), fn.Parallel((fn.ReLU(), (wrong, wrong))))), wrong)
     message = r"^Dense \(layer 1\.1\.1\.0\): x must have shape \(B, 7\) to match weight \(7, 2\), got \(B, 4\)$"
@@ -175,7 +175,7 @@ def test_the_first_layer_that_does_not_fit_is_named() -> None:
     ],
 )
 def test_a_shape_is_a_tuple_of_positive_sizes(shape: Any, message: str) -> None:
-    """By both functions, even for no layer."""
+    """Both functions refuse other shapes, even for an empty network."""
     for call in (fn.output_shape, fn.summary):
         for net in ((), fn.ReLU()):
             with pytest.raises(fn.ConfigError, match=message):
@@ -183,14 +183,14 @@ def test_a_shape_is_a_tuple_of_positive_sizes(shape: Any, message: str) -> None:
 
 
 def test_what_is_no_network_is_refused() -> None:
-    """By both functions."""
+    """Both functions refuse a value that is not a network."""
     for call in (fn.output_shape, fn.summary):
         with pytest.raises(fn.StructureError, match="use a tuple"):
-            call([fn.ReLU()], (4,))  # type: ignore[arg-type]  # a list is no network
+            call([fn.ReLU()], (4,))  # type: ignore[arg-type]  # a list is not a network
 
 
 def test_combinators_of_ones_own_have_rows_inside() -> None:
-    """By their rule, by running them on no rows; without shapes if they look for a layer's own fields."""
+    """Shapes come from the combinator's rule or from an empty batch; they are absent if it reads a layer's fields."""
 
     @frozen(eq=False)
     class Before(fn.Layer):
@@ -227,7 +227,7 @@ def test_combinators_of_ones_own_have_rows_inside() -> None:
 
 
 def test_a_summary_is_a_value() -> None:
-    """Equal for networks of one form, frozen, and never looks at numbers."""
+    """A summary is equal for networks of one structure, is frozen, and does not depend on parameter values."""
     first, second = (fn.summary(fn.mlp(fn.Key(seed), (4, 3, 2)), (4,)) for seed in range(2))
     assert first == second
     assert isinstance(first, fn.Summary)

@@ -1,4 +1,4 @@
-"""Frozen, Parallel, Repeat: what they stand for, what they leave alone, what they never do twice."""
+"""Frozen, Parallel, Repeat: the computations they are equal to, the state they keep, and the work they avoid."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ seeds = st.integers(0, 2**16)
 
 
 def square(name: str, size: int = 4) -> fn.Dense:
-    """A Dense that keeps the size."""
+    """A Dense layer with equal input and output sizes."""
     return fn.dense(KEY.child(name), size, size, dtype=np.float64)
 
 
 def head(size: int = 4) -> fn.Dense:
-    """Three classes."""
+    """A Dense layer with three classes."""
     return fn.dense(KEY.child("head"), size, 3, dtype=np.float64)
 
 
 def batches() -> Any:
-    """Of five, the last one smaller."""
+    """Batches of five rows; the last batch is smaller."""
     return fn.minibatches(X, LABELS, 5, key=KEY.child("order"))
 
 
 def g_of(net: fn.Network, x: fn.Array) -> fn.Array:
-    """A gradient shaped like the output."""
+    """A random gradient with the shape of the output."""
     return inputs(KEY.child("g"), *fn.forward(net, x).shape)
 
 
 def same_arrays(a: fn.Network, b: fn.Network) -> bool:
-    """Whether two networks have the same bits in their arrays, in order, whatever their records."""
+    """Whether the arrays of two networks, in order, have the same bits, regardless of the records."""
     return all(same_bits(one.array, two.array) for one, two in zip(leaves(a), leaves(b), strict=True))
 
 
@@ -57,7 +57,7 @@ def same_arrays(a: fn.Network, b: fn.Network) -> bool:
 
 @given(net=networks(plain=True), seed=seeds)
 def test_frozen_is_its_network_without_parameters(net: tuple[fn.Network, ...], seed: int) -> None:
-    """The same output and gradient by the input, bit for bit; nothing to train; the gradient is the record itself."""
+    """Output and ``grad_x`` are net's, bit for bit. Nothing is trained, and the gradient is the record itself."""
     x = inputs(fn.Key(seed), 3, 4)
     g = g_of(net, x)
     layer = fn.Frozen(net)
@@ -72,8 +72,8 @@ def test_frozen_is_its_network_without_parameters(net: tuple[fn.Network, ...], s
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("optimizer", [fn.SGD(learning_rate=0.1), fn.Momentum(learning_rate=0.1)], ids=repr)
 @pytest.mark.parametrize("place", [0, 1])
-def test_training_around_a_frozen_network(optimizer: Any, place: int, folded: bool) -> None:  # noqa: FBT001  # a parameter
-    """It keeps its very arrays; what stands around it learns what it does when nothing is frozen, in a step."""
+def test_training_around_a_frozen_network(optimizer: Any, place: int, folded: bool) -> None:  # noqa: FBT001  # pytest parameter
+    """The frozen network keeps its array objects. The layers around it get the gradients of the unfrozen network."""
     base = (square("base"), fn.batch_norm(4, dtype=np.float64), fn.Dropout(0.5))
     base = fn.calibrate(base, X)
     around: tuple[fn.Network, ...] = (square("before"), fn.Tanh()) if place else ()
@@ -94,7 +94,7 @@ def test_training_around_a_frozen_network(optimizer: Any, place: int, folded: bo
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
-    """Count Dense's products, by what they are for."""
+    """Count Dense's products by purpose."""
 
     def count(name: str, f: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any) -> Any:
@@ -121,7 +121,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
 def test_a_plain_step_goes_back_to_the_first_layer_that_trains(
     net: tuple[fn.Network, ...], forward: int, backward: int, outer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The products of a step: one forward a use, and once more for what is inside a combinator; no more for tuples."""
+    """A step has one forward product per use, plus one inside of combinators. Nested tuples add no products."""
     for nested in (net, (net[:1], net[1:]), ((net,),)):
         counts: Counter[str] = Counter()
         counting(monkeypatch, counts)
@@ -131,7 +131,7 @@ def test_a_plain_step_goes_back_to_the_first_layer_that_trains(
 
 
 def test_a_frozen_network_evaluates_for_good() -> None:
-    """``training`` and ``calibrate`` leave it alone; it needs no key; what is inside must be ready for that."""
+    """``training`` and ``calibrate`` leave it unchanged, and it needs no key. A net that cannot evaluate is refused."""
     ready = fn.calibrate((fn.batch_norm(4, dtype=np.float64), fn.Dropout(0.5)), X)
     net = (fn.Frozen(ready), head())
     assert fn.training(net, KEY) is net
@@ -140,22 +140,25 @@ def test_a_frozen_network_evaluates_for_good() -> None:
     both = fn.calibrate((*net[:1], fn.batch_norm(4, dtype=np.float64)), X)
     assert both[0] is net[0]
     refusals: list[tuple[fn.Network, str]] = [
-        (fn.Dropout(0.5, key=KEY), r"Dropout: Frozen needs it in its plain form, got Dropout\(.*; give the plain"),
-        ((fn.ReLU(), (fn.training(ready, KEY),)), r"BatchNorm \(layer 1\.0\.0\): Frozen needs it in its plain form"),
+        (fn.Dropout(0.5, key=KEY), r"Dropout: Frozen needs the layer in its plain form, got Dropout\(.*; pass a plain"),
+        (
+            (fn.ReLU(), (fn.training(ready, KEY),)),
+            r"BatchNorm \(layer 1\.0\.0\): Frozen needs the layer in its plain form",
+        ),
         (
             (fn.ReLU(), fn.batch_norm(4)),
-            r"BatchNorm \(layer 1\): Frozen needs its mean, got .*; give calibrate\(net, x\)",
+            r"BatchNorm \(layer 1\): Frozen needs the layer's mean, got .*; pass calibrate\(net, x\)",
         ),
     ]
     for inside, message in refusals:
         with pytest.raises(fn.ConfigError, match=message):
             fn.Frozen(inside)
     with pytest.raises(fn.StructureError, match="use a tuple"):
-        fn.Frozen([fn.ReLU()])  # type: ignore[type-var]  # a list is no network
+        fn.Frozen([fn.ReLU()])  # type: ignore[type-var]  # a list is not a network
 
 
 def test_a_frozen_network_is_a_value(tmp_path: Path) -> None:
-    """Cast, saved, hashed with what is inside, thawed with its own arrays."""
+    """It can be cast, saved and fingerprinted, and unwrapping returns the original network."""
     base = square("base"), fn.Tanh()
     layer = fn.Frozen(base)
     assert layer.net is base
@@ -172,7 +175,7 @@ def test_a_frozen_network_is_a_value(tmp_path: Path) -> None:
 
 @given(data=st.data(), seed=seeds, count=st.integers(1, 3))
 def test_parallel_adds_or_concatenates(data: st.DataObject, seed: int, count: int) -> None:
-    """Outputs in order; by the input the sum of the gradients; by each network its own, of its own part of g."""
+    """Outputs are combined in order. ``grad_x`` is a sum; each network's gradient comes from its slice of g."""
     nets = tuple(data.draw(networks()) for _ in range(count))
     x = inputs(fn.Key(seed), 3, 4)
     wide = fn.Parallel(nets, "concat")
@@ -190,13 +193,13 @@ def test_parallel_adds_or_concatenates(data: st.DataObject, seed: int, count: in
 
 
 def check_parts(got: tuple[fn.Array, fn.Parallel[Any]], parts: Sequence[tuple[fn.Array, fn.Network]]) -> None:
-    """The sum of the gradients by x, and each network's own."""
+    """Check that ``grad_x`` is the sum of the networks' ``grad_x`` and that each network has its own gradient."""
     assert same_bits(got[0], in_order([grad_x for grad_x, _ in parts]))
     assert fn.equal(got[1].nets, tuple(grads for _, grads in parts))
 
 
 def in_order(arrays: list[fn.Array]) -> fn.Array:
-    """The sum from the first to the last."""
+    """The sum of the arrays from the first to the last."""
     total = arrays[0]
     for array in arrays[1:]:
         total = total + array
@@ -204,7 +207,7 @@ def in_order(arrays: list[fn.Array]) -> fn.Array:
 
 
 def test_the_order_of_a_sum_is_that_of_the_networks() -> None:
-    """It shows in the bits of 1e16 + 1 - 1e16: by the outputs, by the input, in a fold."""
+    """The bits of 1e16 + 1 - 1e16 show the order, for the outputs, for ``grad_x`` and in a replay."""
     scales = [fn.Dense(np.array([[size]]), np.zeros(1)) for size in (1e16, 1.0, -1e16)]
     one = np.ones((1, 1))
     for net, wanted in ((tuple(scales), 0.0), ((scales[0], scales[2], scales[1]), 1.0)):
@@ -216,7 +219,7 @@ def test_the_order_of_a_sum_is_that_of_the_networks() -> None:
 
 @frozen(eq=False)
 class Single(fn.Layer):
-    """Its output is float32, whatever goes in."""
+    """A layer whose output is always float32."""
 
 
 fn.register_layer(
@@ -228,7 +231,7 @@ fn.register_layer(
 
 
 def refused_by_all(net: fn.Network, x: fn.Array, kind: type[fn.FuncnetError], message: str) -> None:
-    """forward, vjp and a step give this error, word for word."""
+    """Check that forward, vjp and a step raise exactly this error."""
     step = fn.sgd_step(CE, learning_rate=0.1)
     batch = fn.Batch(x, np.zeros(len(x), np.int64))
     for call in (lambda: fn.forward(net, x), lambda: fn.vjp(net, x), lambda: step(net, batch)):
@@ -269,11 +272,11 @@ AXIS = "Parallel (layer 1): nets[0](x) must have an axis to concatenate along, g
 def test_outputs_that_do_not_agree_are_refused(
     layer: fn.Parallel[Any], row: tuple[int, ...], wanted: str, got: str
 ) -> None:
-    """With both shapes and which network it is; images that are concatenated but for their last axis."""
+    """The message has both shapes and the network's position. Concatenation may change the last axis only."""
     net, x = (fn.Tanh(), layer), inputs(KEY, 5, *row)
     position = 2 if layer.combine == "add" and len(layer.nets) == 3 else 1
     refused_by_all(net, x, fn.ShapeError, f"Parallel (layer 1): nets[{position}](x) must have {wanted}, got {got}")
-    last = ", but for the last axis" if layer.combine == "concat" else ""
+    last = ", except for the last axis" if layer.combine == "concat" else ""
     rest = f"rows of shape {row}, as nets[0](x) has{last}, got {fn.output_shape(layer.nets[position], row)}"
     with pytest.raises(fn.ShapeError) as caught:
         fn.output_shape(net, row)
@@ -281,7 +284,7 @@ def test_outputs_that_do_not_agree_are_refused(
 
 
 def test_outputs_of_two_dtypes_are_refused() -> None:
-    """A sum or a concatenation would widen the narrow one: each combinator says what it got."""
+    """Adding or concatenating would widen the narrower dtype; each combinator reports the dtype that it got."""
     for combine in ("add", "concat"):
         for x, nets, wanted, got in (
             (X, (fn.Tanh(), Single()), "float64", "float32"),
@@ -295,7 +298,7 @@ def test_outputs_of_two_dtypes_are_refused() -> None:
 
 
 def test_what_has_no_axis_is_not_concatenated() -> None:
-    """Not even alone, in forward, vjp and output_shape."""
+    """A single network is refused, too, in forward, vjp and output_shape."""
     net = (fn.ReLU(), fn.Parallel((fn.Identity(),), "concat"))
     refused_by_all(net, inputs(KEY, 3), fn.ShapeError, f"{AXIS}(3,)")
     with pytest.raises(fn.ShapeError) as caught:
@@ -306,7 +309,7 @@ def test_what_has_no_axis_is_not_concatenated() -> None:
 
 
 def test_an_error_inside_names_its_place() -> None:
-    """The network's position, then where it is inside."""
+    """The path has the network's position, then the position inside the network."""
     net = (fn.Tanh(), fn.Parallel((fn.Tanh(), (fn.Tanh(), fn.dense(KEY, 3, 3, dtype=np.float64)))))
     for call in (lambda: fn.forward(net, X), lambda: fn.output_shape(net, (4,)), lambda: fn.vjp(net, X)):
         with pytest.raises(fn.ShapeError, match=r"Dense \(layer 1\.1\.1\): x must have shape \(B, 3\)"):
@@ -320,14 +323,14 @@ A_TUPLE = "Parallel: nets must be a tuple of at least one network"
     ("make", "message"),
     [
         (lambda: fn.Parallel(()), f"{A_TUPLE}, got ()"),
-        (lambda: fn.Parallel(fn.ReLU()), f"{A_TUPLE}, got ReLU(); use (net,)"),  # type: ignore[type-var]  # one layer
-        (lambda: fn.Parallel((fn.ReLU(),), "mul"), "Parallel: combine must be 'add' or 'concat', got 'mul'"),  # type: ignore[arg-type]  # no such way
+        (lambda: fn.Parallel(fn.ReLU()), f"{A_TUPLE}, got ReLU(); use (net,)"),  # type: ignore[type-var]  # not a tuple
+        (lambda: fn.Parallel((fn.ReLU(),), "mul"), "Parallel: combine must be 'add' or 'concat', got 'mul'"),  # type: ignore[arg-type]  # invalid choice
         (lambda: fn.Repeat(fn.ReLU(), 0), "Repeat: times must be an int of at least 1, got 0"),
-        (lambda: fn.Repeat(fn.ReLU(), 2.0), "Repeat: times must be an int of at least 1, got 2.0"),  # type: ignore[arg-type]  # no int
+        (lambda: fn.Repeat(fn.ReLU(), 2.0), "Repeat: times must be an int of at least 1, got 2.0"),  # type: ignore[arg-type]  # not an int
     ],
 )
 def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> None:
-    """When the record is made."""
+    """Creating the record raises the error."""
     with pytest.raises(fn.ConfigError) as caught:
         make()
     assert str(caught.value) == message
@@ -340,7 +343,7 @@ def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> N
 def test_repeat_is_the_tuple_of_its_repetitions(
     inner: tuple[fn.Network, ...], seed: int, times: int, key: fn.Key | None
 ) -> None:
-    """The output and the gradient by the input are its; by the parameters the sum, from the last to the first."""
+    """Output and ``grad_x`` are the tuple's. The parameters' gradient is the sum from the last copy to the first."""
     net = returning(fn.Key(seed), inner, 4, 4)
     layer = fn.Repeat(net, times)
     if key is not None:
@@ -360,7 +363,7 @@ def test_repeat_is_the_tuple_of_its_repetitions(
 
 
 def test_each_repetition_draws_by_itself() -> None:
-    """Its own mask, whatever the nesting; the same for the same key; the mean of many stays."""
+    """Each repetition has its own mask, nested or not. The same key gives the same masks, and the mean is preserved."""
     layer = fn.training(fn.Repeat(fn.Dropout(0.5), 4), KEY)
     x = np.ones((1, 100_000))
     y = fn.forward(layer, x)
@@ -379,17 +382,17 @@ def test_each_repetition_draws_by_itself() -> None:
 
 
 def test_shards_and_steps_draw_other_masks() -> None:
-    """As everywhere: two steps, or two shards of the same rows, have other losses."""
+    """Two steps on the same batch have different losses. ``sgd_step`` refuses the plain form."""
     state = fn.TrainState.create((fn.Repeat(fn.Dropout(0.5), 2), head()), fn.SGD(learning_rate=1e-9), key=KEY)
     step = fn.train_step(CE)
     after, first = step(state, batches()[0])
     assert step(after, batches()[0])[1] != pytest.approx(first, rel=1e-3)
-    with pytest.raises(fn.ConfigError, match=r"Dropout \(layer 0\): sgd_step needs it in its training form"):
+    with pytest.raises(fn.ConfigError, match=r"Dropout \(layer 0\): sgd_step needs the layer in its training form"):
         fn.sgd_step(CE, learning_rate=0.1)(state.params, batches()[0])
 
 
 def test_a_mode_layer_of_ones_own_draws_by_repetition() -> None:
-    """With parameters and a key in one record, in steps and in a fold; other keys of it stay."""
+    """A custom layer with parameters and a key draws per repetition, in steps and in a fold."""
 
     @frozen(eq=False)
     class Noisy(fn.Layer):
@@ -427,7 +430,7 @@ def test_a_mode_layer_of_ones_own_draws_by_repetition() -> None:
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_calibration_pools_what_enters_each_repetition(times: int) -> None:
-    """x, and what each repetition, by its own statistics as in training, makes of that."""
+    """The inputs are x and the output of each repetition, normalized by its own statistics as in training."""
     net = (batch_norm(KEY, (4,), 1e-3), square("a"), fn.Tanh())
     layer = fn.calibrate((fn.Tanh(), fn.Repeat(net, times)), X)[1]
     reached = [fn.forward(fn.Tanh(), X)]
@@ -442,7 +445,7 @@ def test_calibration_pools_what_enters_each_repetition(times: int) -> None:
 
 
 def test_calibration_goes_into_branches() -> None:
-    """Each gets x; in each other, too; and a branch's error is told by its place."""
+    """Each branch is calibrated on x, in nested combinators, too. An error names the position of its branch."""
     norm = fn.batch_norm(4, dtype=np.float64)
     alone = fn.calibrate(norm, X)
     found = fn.calibrate(fn.Parallel((fn.Repeat(norm, 1), (fn.Residual(norm), fn.Tanh()))), X)
@@ -453,7 +456,7 @@ def test_calibration_goes_into_branches() -> None:
 
 @pytest.mark.parametrize("times", [None, 1, 2])
 def test_a_network_that_changes_the_shape_is_not_repeated_or_added(times: int | None) -> None:
-    """By Repeat, even once, and Residual: in forward, vjp, calibrate and output_shape."""
+    """Repeat, even with one repetition, and Residual refuse it in forward, vjp, calibrate and output_shape."""
     inner = (fn.batch_norm(4, dtype=np.float64), head())
     layer = fn.Residual(inner) if times is None else fn.Repeat(inner, times)
     net, name = (fn.Tanh(), layer), type(layer).__name__
@@ -471,7 +474,7 @@ def test_a_network_that_changes_the_shape_is_not_repeated_or_added(times: int | 
 
 
 def test_the_tests_see_another_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums that begin with the last network are noticed."""
+    """The tests detect sums that begin with the last network."""
 
     def backwards(arrays: list[fn.Array]) -> fn.Array:
         return in_order(arrays[::-1])
@@ -482,7 +485,7 @@ def test_the_tests_see_another_order_of_sums(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_tests_see_one_mask_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Repeat that uses the network as it is, is noticed."""
+    """The tests detect a Repeat that uses the network unchanged in every repetition."""
 
     def as_it_is(net: Any, _: int) -> Any:
         return net

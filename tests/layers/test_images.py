@@ -1,4 +1,4 @@
-"""Convolution and pooling: against loops over pixels, the conventions pinned, rows by themselves, bad input."""
+"""Convolution and pooling: loops over pixels as a reference, conventions, independent rows, and invalid input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Places: TypeAlias = list[list[int]]
 
 
 def places(length: int, size: int, stride: int, dilation: int, padding: str | tuple[int, int]) -> Places:
-    """For each window along an axis, the pixels that it meets; NOWHERE where there is none."""
+    """The pixels of each window along an axis; NOWHERE marks padding."""
     reach = (size - 1) * dilation + 1
     if padding == "same":
         count = (length + stride - 1) // stride
@@ -56,14 +56,14 @@ def sides_of(padding: Padding) -> tuple[str | tuple[int, int], str | tuple[int, 
 
 
 def all_places(shape: tuple[int, ...], size: Pair, stride: Pair, padding: Padding, dilation: Pair) -> list[Places]:
-    """Of rows and of columns."""
+    """The pixels of each window along the rows and along the columns."""
     sides = sides_of(padding)
     settings = zip(shape[1:3], pair(size), pair(stride), pair(dilation), sides, strict=True)
     return [places(length, one_size, step, apart, side) for length, one_size, step, apart, side in settings]
 
 
 def slow_convolution(layer: fn.Conv2D, x: fn.Array, g: fn.Array | None) -> tuple[fn.Array, fn.Array, fn.Conv2D]:
-    """Output, ``grad_x`` and gradient, a pixel, a kernel's place and a channel at a time."""
+    """Output, ``grad_x`` and gradient, computed by loops over pixels, kernel positions and channels."""
     kernel = layer.weight.shape[0], layer.weight.shape[1]
     rows, columns = all_places(x.shape, kernel, layer.stride, layer.padding, layer.dilation)
     y = np.zeros((len(x), len(rows), len(columns), layer.bias.size)) + layer.bias
@@ -82,7 +82,7 @@ def slow_convolution(layer: fn.Conv2D, x: fn.Array, g: fn.Array | None) -> tuple
 def slow_pooling(
     layer: fn.MaxPool2D | fn.AvgPool2D, x: fn.Array, g: fn.Array | None
 ) -> tuple[fn.Array, fn.Array, fn.Layer]:
-    """Output and ``grad_x``, a window at a time; of equal numbers the first gets the gradient."""
+    """Output and ``grad_x``, computed window by window. The first of equal numbers gets the gradient."""
     stride = layer.window if layer.stride is None else layer.stride
     rows, columns = all_places(x.shape, layer.window, stride, layer.padding, 1)
     y, grad_x = np.zeros((len(x), len(rows), len(columns), x.shape[3])), np.zeros_like(x)
@@ -108,7 +108,7 @@ IMAGE_CASES = [
 
 @pytest.mark.parametrize("case", IMAGE_CASES, ids=lambda case: case.name)
 def test_loops_over_pixels_compute_the_same(case: Case) -> None:
-    """Forward, the input's gradient and every parameter's, to 1e-12."""
+    """Output, ``grad_x`` and parameter gradients agree to 1e-12."""
     layer, x = case.layer(), case.x(2)
     slow: Callable[..., Any] = slow_convolution if isinstance(layer, fn.Conv2D) else slow_pooling
     y, pull = fn.vjp(layer, x)
@@ -126,7 +126,7 @@ def test_loops_over_pixels_compute_the_same(case: Case) -> None:
 
 
 def test_a_kernel_is_not_flipped() -> None:
-    """Cross-correlation: a kernel of one 1 moves the image against the 1's place."""
+    """It is a cross-correlation: a kernel with a single 1 shifts the image opposite to the position of the 1."""
     weight = np.zeros((1, 3, 1, 1))
     weight[0, 0] = 1
     x = np.arange(1.0, 6.0).reshape(1, 1, 5, 1)
@@ -135,7 +135,7 @@ def test_a_kernel_is_not_flipped() -> None:
 
 
 def test_a_convolution_of_one_pixel_is_dense() -> None:
-    """Each pixel's channels are mapped by themselves, bit for bit, in portable arithmetic."""
+    """Each pixel's channels are mapped independently, with the bits of Dense in portable arithmetic."""
     dense = fn.dense(KEY, 4, 3)
     layer = fn.Conv2D(dense.weight.reshape(1, 1, 4, 3), dense.bias)
     x = inputs(KEY, 2, 3, 5, 4, dtype=np.float32)
@@ -160,7 +160,7 @@ SAME = {
 
 @pytest.mark.parametrize("settings", SAME)
 def test_same_is_tensorflows(settings: tuple[int, int, int, int]) -> None:
-    """ceil(length / stride) windows; of an odd number of zeros the last one is behind."""
+    """There are ceil(length / stride) windows. If the number of zeros is odd, the extra zero is at the end."""
     length, size, stride, dilation = settings
     for axis in axes_of("test", (length, length), size, stride=stride, padding="same", dilation=dilation):
         assert (axis.count, axis.before, axis.after) == SAME[settings]
@@ -178,21 +178,21 @@ def test_same_is_tensorflows(settings: tuple[int, int, int, int]) -> None:
     ],
 )
 def test_padding_has_four_forms(padding: Padding, added: tuple[int, int, int, int]) -> None:
-    """None, all sides, rows and columns, each side."""
+    """The forms are no padding, one number, a pair (rows, columns), and a number for each side."""
     rows, columns = axes_of("test", (5, 6), 1, padding=padding)
     assert (rows.before, rows.after, columns.before, columns.after) == added
     assert (rows.count, columns.count) == (5 + added[0] + added[1], 6 + added[2] + added[3])
 
 
 def test_padding_is_never_the_largest_and_never_counts() -> None:
-    """Of negative numbers the largest is negative; the mean of ones is 1 at the border, too."""
+    """The maximum of negative numbers is negative, and the mean of ones is 1, at the border, too."""
     for stride in (1, 2, 3):
         assert (fn.forward(fn.MaxPool2D(3, stride, "same"), np.full((1, 5, 5, 1), -3.0)) == -3).all()
         assert (fn.forward(fn.AvgPool2D(3, stride, 1), np.ones((1, 5, 5, 1))) == 1).all()
 
 
 def test_of_equal_numbers_the_first_gets_the_gradient() -> None:
-    """By rows; a number that is first in two windows gets both."""
+    """The first is meant in row order. A number that is first in two windows gets both gradients."""
     x = np.array([[0.0, 1, 1], [1, 0, 1], [1, 1, 1]]).reshape(1, 3, 3, 1)
     g = np.array([[1.0, 10], [100, 1000]]).reshape(1, 2, 2, 1)
     grad_x = fn.backward(fn.MaxPool2D(2, 1), x, g)[0]
@@ -200,7 +200,7 @@ def test_of_equal_numbers_the_first_gets_the_gradient() -> None:
 
 
 def test_an_int_stands_for_a_pair() -> None:
-    """In every setting."""
+    """This holds for every setting."""
     x, weight, bias = inputs(KEY, 2, 7, 7, 2), inputs(KEY.child(1), 2, 2, 2, 3), np.zeros(3)
     one = fn.Conv2D(weight, bias, 2, 1, 2)
     assert same_bits(fn.forward(one, x), fn.forward(fn.Conv2D(weight, bias, (2, 2), (1, 1), (2, 2)), x))
@@ -209,7 +209,7 @@ def test_an_int_stands_for_a_pair() -> None:
 
 
 def test_numpys_ints_are_ints() -> None:
-    """In records and in the maker, whose layer has the fingerprint of the one with Python's."""
+    """Records take them, and ``conv2d`` converts them: its layer has the same fingerprint as with Python ints."""
     one, two, narrow = np.int64(1), np.int64(2), np.int8(100)
     made: Any = fn.conv2d(KEY, 2, 3, np.int64(3), stride=two, padding=((one, one), (one, two)), dilation=(one, two))  # type: ignore[arg-type]
     same = fn.conv2d(KEY, 2, 3, 3, stride=2, padding=((1, 1), (1, 2)), dilation=(1, 2))
@@ -220,7 +220,7 @@ def test_numpys_ints_are_ints() -> None:
 
 
 def test_the_maker_draws_for_the_kernels_window() -> None:
-    """The initializer sees (KH, KW, C, O); the bias is zero; the settings are kept."""
+    """The initializer gets the shape (KH, KW, C, O), the bias is zero, and the settings are kept."""
     layer = fn.conv2d(KEY, 2, 4, (3, 5), stride=2, padding="same", dilation=(1, 2), dtype=np.float64)
     assert same_bits(layer.weight, fn.initializers.glorot_normal(KEY, (3, 5, 2, 4), np.dtype(np.float64)))
     assert not layer.bias.any()
@@ -244,7 +244,7 @@ SIZES: list[tuple[tuple[int, int, int], int, Padding, int]] = [
 def test_an_image_alone_is_the_image_in_any_batch(
     shape: tuple[int, int, int], kernel: int, padding: Padding, outputs: int
 ) -> None:
-    """In native arithmetic, too, and without asking for it: each image's product is one of its own."""
+    """This holds in native arithmetic and without ``rowwise``, because each image has its own product."""
     layer = fn.conv2d(KEY, shape[2], outputs, kernel, padding=padding)
     x = inputs(KEY.child("x"), 13, *shape, dtype=np.float32)
     whole = fn.forward(layer, x)
@@ -256,7 +256,7 @@ def test_an_image_alone_is_the_image_in_any_batch(
 
 @pytest.mark.parametrize("portable", [False, True])
 def test_how_many_patches_there_are_at_a_time_is_not_seen(monkeypatch: pytest.MonkeyPatch, *, portable: bool) -> None:
-    """One image at a time, so many as there is room for, or all: the same bits."""
+    """One image at a time, as many as fit, and all at once give the same bits."""
     layer, x = fn.conv2d(KEY, 2, 4, 3, padding="same"), inputs(KEY, 7, 6, 5, 2, dtype=np.float32)
     image, groups = 30 * 18, list[int]()
 
@@ -281,7 +281,7 @@ def test_how_many_patches_there_are_at_a_time_is_not_seen(monkeypatch: pytest.Mo
 
 
 def test_forward_makes_few_patches_at_a_time() -> None:
-    """The traced peak is the output and patches of 64 MB, where those of all images would take 157 MB."""
+    """The traced peak is the output and 64 MB of patches; the patches of all images would take 157 MB."""
     layer, x = fn.conv2d(KEY, 1, 1, 5, padding="same"), np.ones((2000, 28, 28, 1), np.float32)
     tracemalloc.start()
     fn.forward(layer, x)
@@ -291,7 +291,7 @@ def test_forward_makes_few_patches_at_a_time() -> None:
 
 
 def a_row_differs() -> bool:
-    """Whether a row of a product has other bits where the product is one of all images."""
+    """Whether one product for all images gives a row different bits than one product per image."""
     found = False
     for count, size, outputs in ((49, 144, 32), (100, 150, 16), (15, 72, 10), (9, 30, 7)):
         a, b = inputs(KEY, 8 * count, size, dtype=np.float32), inputs(KEY, size, outputs, dtype=np.float32)
@@ -299,9 +299,10 @@ def a_row_differs() -> bool:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the kernel is one for x86-64")
 def test_in_one_product_for_all_images_some_row_differs() -> None:
-    """The test above can see: where a row stands in a product changes its bits, with the oldest kernel at least."""
+    """The test above can fail: the position of a row in a product changes its bits, at least with the oldest kernel."""
     program = "import sys; sys.path[:0] = sys.argv[1].splitlines(); import test_images as t; print(t.a_row_differs())"
     command = [sys.executable, "-W", "ignore", "-c", program, SEARCHED]
     environment = os.environ | {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1"}
@@ -310,7 +311,7 @@ def test_in_one_product_for_all_images_some_row_differs() -> None:
 
 
 def test_a_lenets_rows_do_not_depend_on_rows() -> None:
-    """Row-wise and in portable arithmetic, through convolution, pooling and dense layers."""
+    """Rowwise, in native and portable arithmetic, through convolution, pooling and dense layers."""
     x = inputs(KEY.child("x"), 19, 28, 28, 1, dtype=np.float32)
     net = lenet()
     for portable in (False, True):
@@ -321,7 +322,7 @@ def test_a_lenets_rows_do_not_depend_on_rows() -> None:
 
 
 def lenet() -> tuple[fn.Layer, ...]:
-    """Two convolutions, two poolings, one dense layer."""
+    """A network of two convolutions, two pooling layers and one dense layer."""
     return (
         *(fn.conv2d(KEY.child(0), 1, 6, 5, padding="same"), fn.ReLU(), fn.MaxPool2D(2)),
         *(fn.conv2d(KEY.child(1), 6, 16, 5), fn.ReLU(), fn.AvgPool2D(2), fn.Flatten()),
@@ -330,7 +331,7 @@ def lenet() -> tuple[fn.Layer, ...]:
 
 
 def test_a_plain_step_takes_six_products_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two forward, two for the kernels, two for the inputs; none back through a first kernel that is frozen."""
+    """Two products each for forward, kernels and inputs. A frozen first kernel has no products in the backward pass."""
     counts: Counter[str] = Counter()
 
     def counting(name: str) -> Callable[..., Any]:
@@ -367,20 +368,20 @@ def test_a_plain_step_takes_six_products_of_patches(monkeypatch: pytest.MonkeyPa
 def test_patches_have_the_memory_order_with_long_runs(
     shape: tuple[int, int, int], dilation: int, order: Literal["C", "F"]
 ) -> None:
-    """A run is one of the kernel's pixels and channels beside each other, or one of as many places in a row."""
+    """A run is either the adjacent pixels and channels under the kernel, or the places in a row of the image."""
     patches = conv.patches_of(inputs(KEY, 2, *shape), axes_of("test", shape, 3, dilation=dilation))
     assert (patches.flags.c_contiguous, patches.flags.f_contiguous) == (order == "C", order == "F")
 
 
 def test_an_image_is_the_patches_of_one_pixel() -> None:
-    """Without a copy, if nothing is added to it and none is left out."""
+    """The patches share the memory of the image if there is no padding and no pixel is skipped."""
     x = inputs(KEY, 2, 9, 9, 8)
     assert np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1)), x)
     assert not np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1, padding=1)), x)
     assert not np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1, stride=2)), x)
 
 
-# --------------------------------------------------------------------------------------------------- bad input
+# ----------------------------------------------------------------------------------------------- invalid input
 
 WEIGHT, BIAS = np.zeros((3, 3, 2, 4)), np.zeros(4)
 COUNTS = "must be an int of at least 1 or a pair of them, got"
@@ -435,12 +436,12 @@ BAD_SETTINGS: dict[str, tuple[Callable[..., object], tuple[Any, ...], str]] = {
     "no kernel_size": (fn.conv2d, (KEY, 1, 1, (3, 0)), f"conv2d: kernel_size {COUNTS} (3, 0)"),
     "no key": (fn.conv2d, (0, 1, 1, 3), "conv2d: key must be a Key, got 0; use Key(0)"),
     "no initializer": (
-        partial(fn.conv2d, init="zeros"),  # type: ignore[arg-type]  # what is refused
+        partial(fn.conv2d, init="zeros"),  # type: ignore[arg-type]  # an invalid value
         (KEY, 1, 1, 3),
         "conv2d: init must be a function, got 'zeros'",
     ),
     "float16": (
-        partial(fn.conv2d, dtype=np.float16),  # type: ignore[arg-type]  # what is refused
+        partial(fn.conv2d, dtype=np.float16),  # type: ignore[arg-type]  # an invalid value
         (KEY, 1, 1, 3),
         "dtype must be np.float32 or np.float64, got <class 'numpy.float16'>",
     ),
@@ -449,7 +450,7 @@ BAD_SETTINGS: dict[str, tuple[Callable[..., object], tuple[Any, ...], str]] = {
 
 @pytest.mark.parametrize("name", BAD_SETTINGS)
 def test_bad_settings_are_refused(name: str) -> None:
-    """The whole message: what, what it must be, got."""
+    """The whole message is compared: subject, requirement and given value."""
     make, arguments, message = BAD_SETTINGS[name]
     with pytest.raises(fn.ConfigError) as caught:
         make(*arguments)
@@ -457,7 +458,7 @@ def test_bad_settings_are_refused(name: str) -> None:
 
 
 def test_weight_and_bias_fit_each_other() -> None:
-    """A weight of four axes, and a number for each of its outputs."""
+    """The weight must have four axes, and the bias one number per output."""
     for weight, bias, message in (
         (WEIGHT[0, 0], BIAS, "weight must have shape (KH, KW, C, O), got (2, 4)"),
         (WEIGHT, BIAS[:2], "bias must have shape (4,) to match weight (3, 3, 2, 4), got (2,)"),
@@ -469,7 +470,7 @@ def test_weight_and_bias_fit_each_other() -> None:
 
 
 def test_settings_at_their_limits_are_taken() -> None:
-    """The largest number, and of padding one less than the window, rows and columns by themselves."""
+    """The largest numbers are accepted, and padding of one less than the window, for rows and columns separately."""
     for setting in (MOST, (1, MOST), (MOST, 1)):
         fn.Conv2D(WEIGHT, BIAS, setting, setting, setting)
         fn.MaxPool2D(setting, setting, "same")
@@ -540,19 +541,19 @@ BAD_IMAGES: dict[str, tuple[fn.Layer, Any, type[fn.FuncnetError], str]] = {
         fn.Conv2D(WEIGHT, BIAS, dilation=2),
         np.zeros((1, 4, 6, 2)),
         fn.ShapeError,
-        f"Conv2D: x must have room for a window that reaches over 5, got H = 4{SMALL}",
+        f"Conv2D: x must have room for a window that spans 5, got H = 4{SMALL}",
     ),
     "too narrow": (
         fn.MaxPool2D(4, 1, 1),
         np.zeros((1, 4, 1, 2)),
         fn.ShapeError,
-        f"MaxPool2D: x must have room for a window that reaches over 4, got W = 1 and 2 of padding{SMALL}",
+        f"MaxPool2D: x must have room for a window that spans 4, got W = 1 and 2 of padding{SMALL}",
     ),
     "no pixel": (
         fn.AvgPool2D(2, 1, "same"),
         np.zeros((1, 0, 3, 2)),
         fn.ShapeError,
-        f"AvgPool2D: x must have room for a window that reaches over 2, got H = 0 and 1 of padding{SMALL}",
+        f"AvgPool2D: x must have room for a window that spans 2, got H = 0 and 1 of padding{SMALL}",
     ),
     "no row of pixels": (
         fn.GlobalAvgPool2D(),
@@ -571,7 +572,7 @@ BAD_IMAGES: dict[str, tuple[fn.Layer, Any, type[fn.FuncnetError], str]] = {
 
 @pytest.mark.parametrize("name", BAD_IMAGES)
 def test_bad_images_are_refused(name: str) -> None:
-    """With the whole message: by forward, and by output_shape if it is the shape that does not fit."""
+    """forward raises the whole message; output_shape does, too, if the shape does not fit."""
     layer, x, error, message = BAD_IMAGES[name]
     with pytest.raises(error) as caught:
         fn.forward(layer, x)
@@ -592,7 +593,7 @@ ROW_SHAPES: dict[str, tuple[fn.Layer, tuple[int, ...], str]] = {
 
 @pytest.mark.parametrize("name", ROW_SHAPES)
 def test_a_shape_of_no_image_is_refused(name: str) -> None:
-    """By output_shape, as forward says it of the batch."""
+    """output_shape raises the message that forward raises for a batch."""
     layer, shape, wanted = ROW_SHAPES[name]
     with pytest.raises(fn.ShapeError) as caught:
         fn.output_shape(layer, shape)
@@ -601,7 +602,7 @@ def test_a_shape_of_no_image_is_refused(name: str) -> None:
 
 
 def test_an_error_says_which_layer() -> None:
-    """A network whose images get too small."""
+    """The error of a network whose images become too small has the layer's path."""
     net = (fn.MaxPool2D(2), (fn.MaxPool2D(2), fn.MaxPool2D(2)))
     with pytest.raises(fn.ShapeError, match=r"MaxPool2D \(layer 1\.1\): x must have room .* got H = 1"):
         fn.forward(net, np.zeros((1, 4, 4, 1)))

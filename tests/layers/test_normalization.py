@@ -1,4 +1,4 @@
-"""Normalization: definitions, BatchNorm's three forms, calibration, ghosts of shards, standardizing."""
+"""Normalization: definitions, the forms of BatchNorm, calibration, shards as ghost batches, standardization."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ NET = (fn.dense(KEY.child(0), 4, 6), fn.batch_norm(6), fn.ReLU(), fn.dense(KEY.c
 
 
 def batches() -> Any:
-    """Of seven, the last one smaller."""
+    """Batches of seven rows; the last batch is smaller."""
     return fn.minibatches(X, LABELS, 7, key=KEY.child("order"))
 
 
 def close(got: fn.Array | None, wanted: Any, tolerance: float = 1e-12) -> None:
-    """Within a tolerance, relative or absolute."""
+    """Check that two arrays agree within a relative or absolute tolerance."""
     assert got is not None
     np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 def normalized(x: fn.Array, axis: int | tuple[int, ...], epsilon: float) -> Any:
-    """By NumPy's mean and its variance, which is the biased one."""
+    """x normalized by NumPy's mean and NumPy's variance, which is the biased one."""
     return (x - x.mean(axis=axis, keepdims=True)) / np.sqrt(x.var(axis=axis, keepdims=True) + epsilon)
 
 
@@ -44,7 +44,7 @@ def normalized(x: fn.Array, axis: int | tuple[int, ...], epsilon: float) -> Any:
 
 
 def test_layer_norm_is_what_it_says() -> None:
-    """Each row's last axis by its own mean and variance; rows of one number, and constant ones, are the offset."""
+    """The last axis is normalized by its mean and variance. Constant rows and rows of one number give the offset."""
     layer = layer_norm(KEY, (4,), 0.25)
     close(fn.forward(layer, IMAGES), normalized(IMAGES, -1, 0.25) * layer.scale + layer.offset)
     assert same_bits(fn.forward(layer, np.full((2, 4), 3.0)), np.stack([layer.offset] * 2))
@@ -53,7 +53,7 @@ def test_layer_norm_is_what_it_says() -> None:
 
 
 def test_rms_norm_is_what_it_says() -> None:
-    """Divided by the root of the mean square, not centered; zero stays zero."""
+    """x is divided by its root mean square and is not centered; zeros stay zeros."""
     layer = fn.RMSNorm(inputs(KEY, 4), 0.25)
     close(fn.forward(layer, IMAGES), IMAGES / np.sqrt((IMAGES**2).mean(-1, keepdims=True) + 0.25) * layer.scale)
     assert not fn.forward(layer, np.zeros((2, 4))).any()
@@ -61,7 +61,7 @@ def test_rms_norm_is_what_it_says() -> None:
 
 @pytest.mark.parametrize("shape", [(9, 4), (5, 3, 2, 4), (2, 3, 4)])
 def test_batch_norm_in_training_normalizes_by_the_batch(shape: tuple[int, ...]) -> None:
-    """Over all axes but the last; a batch of one position gives the offset, and no gradient by x."""
+    """The mean is over all axes except the last. A batch of one position gives the offset, and ``grad_x`` is zero."""
     x, layer = inputs(KEY, *shape), batch_norm(KEY, (4,), 1e-5, training=True)
     close(fn.forward(layer, x), normalized(x, tuple(range(x.ndim - 1)), 1e-5) * layer.scale + layer.offset)
     one = x.reshape(-1, 4)[:1]
@@ -71,7 +71,7 @@ def test_batch_norm_in_training_normalizes_by_the_batch(shape: tuple[int, ...]) 
 
 
 def test_batch_norm_evaluates_by_its_statistics() -> None:
-    """Whatever the batch."""
+    """The result for a row does not depend on the batch."""
     layer = batch_norm(KEY, (4,), 1e-5)
     assert layer.mean is not None
     assert layer.variance is not None
@@ -81,19 +81,19 @@ def test_batch_norm_evaluates_by_its_statistics() -> None:
 
 
 def test_large_numbers_are_normalized() -> None:
-    """Two passes: the variance of numbers far from 0 keeps its digits, and is not negative."""
+    """Two passes keep the digits of the variance of numbers far from 0, and the variance is not negative."""
     x = 1e8 + inputs(KEY, 50, 8)
     for net, axis in ((fn.layer_norm(8, dtype=np.float64), 1), (fn.batch_norm(8, dtype=np.float64), 0)):
         close(fn.forward(fn.training(net, KEY), x).var(axis=axis), 1, 1e-4)
 
 
 def test_makers_begin_with_the_identity_of_what_is_normal() -> None:
-    """Scale 1, offset 0; in the dtype asked for."""
+    """The scale is 1 and the offset 0, in the given dtype."""
     for dtype in (np.float32, np.float64):
         for layer in (fn.layer_norm(3, dtype=dtype), fn.rms_norm(3, dtype=dtype), fn.batch_norm(3, dtype=dtype)):
             assert layer.scale.tolist() == [1, 1, 1]
             assert {leaf.array.dtype for leaf in leaves(layer)} == {np.dtype(dtype)}
-            assert all(leaf.role == "trained" for leaf in leaves(layer))  # no weight decay
+            assert all(leaf.role == "trained" for leaf in leaves(layer))  # They have no weight decay.
     assert fn.layer_norm(3, epsilon=0.5).epsilon == fn.rms_norm(3, epsilon=0.5).epsilon == 0.5
     assert fn.batch_norm(3, epsilon=0.5).epsilon == 0.5
 
@@ -103,7 +103,7 @@ def _trained_by(value: Any) -> fn.BatchNorm:
 
 
 def ones(size: int) -> fn.Array:
-    """A scale, an offset or a statistic."""
+    """An array of ones for a scale, an offset or a statistic."""
     return np.ones(size)
 
 
@@ -137,12 +137,12 @@ REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
     (
         lambda: fn.BatchNorm(ones(2), ones(2), ones(2)),
         fn.ConfigError,
-        "BatchNorm: mean and variance must be given both or not at all",
+        "BatchNorm: mean and variance must both be given, or neither",
     ),
     (
         lambda: fn.BatchNorm(ones(2), ones(2), variance=ones(2)),
         fn.ConfigError,
-        "BatchNorm: mean and variance must be given both or not at all",
+        "BatchNorm: mean and variance must both be given, or neither",
     ),
     (
         lambda: fn.BatchNorm(ones(2), ones(3)),
@@ -170,7 +170,7 @@ REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
 
 @pytest.mark.parametrize(("make", "error", "message"), REFUSED)
 def test_bad_settings_are_refused(make: Callable[[], object], error: type[fn.FuncnetError], message: str) -> None:
-    """When the record is made."""
+    """Creating the record raises the error."""
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value).startswith(message)
@@ -178,7 +178,7 @@ def test_bad_settings_are_refused(make: Callable[[], object], error: type[fn.Fun
 
 @pytest.mark.parametrize("layer", [fn.layer_norm(4), fn.rms_norm(4), fn.training(fn.batch_norm(4), KEY)], ids=repr)
 def test_bad_inputs_are_refused(layer: fn.Layer) -> None:
-    """By shape and dtype, with what would fit; and in output_shape."""
+    """A wrong shape or dtype is refused with the one that would fit, in output_shape, too."""
     name, reason = type(layer).__name__, r" must have shape \(B, \.\.\., 4\) to match scale \(4,\), got "
     for x, got in ((X[:, :3], r"\(40, 3\)"), (X[0], r"\(4,\); for a batch of one, use x\[None\]")):
         for run in (fn.forward, fn.calibrate)[: 1 + isinstance(layer, fn.BatchNorm)]:
@@ -195,19 +195,21 @@ def test_bad_inputs_are_refused(layer: fn.Layer) -> None:
 
 
 def test_a_batch_norm_without_statistics_evaluates_nothing() -> None:
-    """It says where it stands and what to do, forward and backward."""
-    fix = r"use calibrate\(net, x\) to evaluate, train_step or training\(net, key\) to train"
-    fact = rf"^BatchNorm \(layer 1\): it has no statistics to normalize by; {fix}$"
+    """The error in forward and backward has the layer's path and the fix."""
+    fix = r"to evaluate, use calibrate\(net, x\); to train, use train_step or training\(net, key\)"
+    fact = rf"^BatchNorm \(layer 1\): the layer has no statistics to normalize with; {fix}$"
     for run in (lambda: fn.forward(NET, X), lambda: fn.predict(NET, X), lambda: fn.backward(NET, X, X[:, :2])):
         with pytest.raises(fn.ConfigError, match=fact):
             run()
 
 
 def test_sgd_step_wants_the_training_form() -> None:
-    """Neither without statistics nor with: to train with fixed ones would be another thing."""
+    """A plain BatchNorm is refused with or without statistics: fixed statistics would be a different training."""
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
     for net in (NET, fn.calibrate(NET, X)):
-        with pytest.raises(fn.ConfigError, match=r"BatchNorm \(layer 1\): sgd_step needs it in its training form"):
+        with pytest.raises(
+            fn.ConfigError, match=r"BatchNorm \(layer 1\): sgd_step needs the layer in its training form"
+        ):
             step(net, batches()[0])
     net, _ = fn.train_epoch(step, fn.training(NET, KEY), batches())
     assert net[1].training
@@ -219,7 +221,7 @@ def test_sgd_step_wants_the_training_form() -> None:
 @pytest.mark.parametrize("shard_size", [None, 3])
 @pytest.mark.parametrize("optimizer", [fn.SGD(learning_rate=0.1), fn.Momentum(learning_rate=0.1)], ids=repr)
 def test_a_run_stays_plain(optimizer: fn.SGD | fn.Momentum, shard_size: int | None) -> None:
-    """train_step trains the training form; what it returns, moments included, has the form that it was given."""
+    """train_step trains the training form and returns parameters and moments in the form that it was given."""
     step = fn.train_step(fn.softmax_cross_entropy, shard_size=shard_size)
     for net in (NET, fn.calibrate(NET, X)):
         start = fn.TrainState.create(net, optimizer, key=KEY)
@@ -232,7 +234,7 @@ def test_a_run_stays_plain(optimizer: fn.SGD | fn.Momentum, shard_size: int | No
 
 
 def test_a_run_with_batch_norm_learns_and_resumes(tmp_path: Path) -> None:
-    """Stopped in an epoch, saved, loaded, gone on with: the bits of the whole; and the classes are learned."""
+    """A run that is saved within an epoch, loaded and resumed has the bits of the whole run. It learns the classes."""
     step = fn.train_step(fn.softmax_cross_entropy)
     whole = fn.TrainState.create(NET, fn.Momentum(learning_rate=0.1), key=KEY)
     for _ in range(20):
@@ -245,7 +247,7 @@ def test_a_run_with_batch_norm_learns_and_resumes(tmp_path: Path) -> None:
 
 
 def test_every_form_is_a_value_of_its_own(tmp_path: Path) -> None:
-    """Three fingerprints, and each comes back from a file: without statistics, with, in training."""
+    """The four forms, with and without statistics and training, have four fingerprints and survive a file."""
     layer = fn.batch_norm(4)
     forms = (layer, fn.calibrate(layer, X), fn.training(layer, KEY), fn.training(fn.calibrate(layer, X), KEY))
     assert len({fn.fingerprint(form) for form in forms}) == 4
@@ -258,7 +260,7 @@ def test_every_form_is_a_value_of_its_own(tmp_path: Path) -> None:
 
 
 def test_portable_training_is_close_to_native() -> None:
-    """One step of each, in the same float32."""
+    """One step of each is compared, in the same float32."""
     step = fn.train_step(fn.softmax_cross_entropy)
     native, loss = step(fn.TrainState.create(NET, fn.SGD(0.1), key=KEY), batches()[0])
     with fn.portable():
@@ -272,7 +274,7 @@ def test_portable_training_is_close_to_native() -> None:
 
 
 def test_calibration_takes_what_reaches_a_layer() -> None:
-    """Each gets what the ones before, calibrated already, make of x: in tuples and Residuals, as in a plain tuple."""
+    """A layer's input is the output of the calibrated layers before it, in nested tuples and Residuals, too."""
     first, second = fn.batch_norm(4), fn.batch_norm(4, epsilon=0.5)
     dense = fn.dense(KEY, 4, 4)
     plain = fn.calibrate((first, dense, second), X)
@@ -289,7 +291,7 @@ def test_calibration_takes_what_reaches_a_layer() -> None:
 
 
 def test_calibration_is_pure() -> None:
-    """The network that goes in is as it was; a second call, or one on the result, gives the same bits."""
+    """The given network is unchanged. A second call, or a call on the result, gives the same bits."""
     before = repr(NET), fn.fingerprint(NET)
     calibrated = fn.calibrate(NET, X)
     assert (repr(NET), fn.fingerprint(NET)) == before
@@ -307,8 +309,8 @@ def filter_trained(net: fn.Network) -> list[Any]:
 
 
 @pytest.mark.parametrize("portable", [False, True])
-def test_calibration_on_a_batch_is_what_training_does_with_it(portable: bool) -> None:  # noqa: FBT001  # a parameter
-    """Up to rounding; in portable arithmetic whatever the order of the rows."""
+def test_calibration_on_a_batch_is_what_training_does_with_it(portable: bool) -> None:  # noqa: FBT001  # pytest parameter
+    """The outputs agree up to rounding. In portable arithmetic, the order of the rows does not matter."""
     if portable:
         with fn.portable():
             trained, calibrated = fn.forward(fn.training(NET, KEY), X), fn.calibrate(NET[1:2], X[:, [0, 1, 2, 3, 0, 1]])
@@ -319,7 +321,7 @@ def test_calibration_on_a_batch_is_what_training_does_with_it(portable: bool) ->
 
 
 def test_calibration_keeps_its_digits_over_many_rows() -> None:
-    """Sums of 200,000 float32 numbers far from 0, in float64: the statistics are the true ones, rounded."""
+    """Sums of 200,000 float32 numbers far from 0 are in float64; the statistics are the exact ones, rounded."""
     x = (1000 + inputs(KEY, 200_000, 2)).astype(np.float32)
     layer = fn.calibrate(fn.batch_norm(2), x)
     close(layer.mean, x.mean(axis=0, dtype=np.float64), 1e-7)
@@ -327,14 +329,14 @@ def test_calibration_keeps_its_digits_over_many_rows() -> None:
 
 
 def test_calibration_of_images() -> None:
-    """Over all axes but the last."""
+    """The statistics are over all axes except the last."""
     layer = fn.calibrate(fn.batch_norm(4, dtype=np.float64), IMAGES)
     close(layer.mean, IMAGES.mean(axis=(0, 1, 2)))
     close(layer.variance, IMAGES.var(axis=(0, 1, 2)))
 
 
 def test_calibration_refuses_what_it_cannot_do() -> None:
-    """No rows, rows that do not fit, numbers that are not finite, masks that would be drawn."""
+    """It refuses an empty batch, rows that do not fit, nonfinite statistics, and layers that would draw masks."""
     with pytest.raises(fn.ShapeError, match=r"calibrate: x must have at least one row, got \(0, 4\)"):
         fn.calibrate(NET, X[:0])
     with pytest.raises(fn.ShapeError, match=r"BatchNorm \(layer 1\.0\): x must have shape \(B, \.\.\., 3\)"):
@@ -348,29 +350,29 @@ def test_calibration_refuses_what_it_cannot_do() -> None:
         with pytest.raises(fn.NonFiniteError, match=fact):
             fn.calibrate((fn.batch_norm(4),), x)
     keyed = fn.training((fn.ReLU(), (fn.Dropout(0.5), fn.batch_norm(4))), KEY)
-    with pytest.raises(fn.ConfigError, match=r"Dropout \(layer 1\.0\): calibrate needs it in its plain form"):
+    with pytest.raises(fn.ConfigError, match=r"Dropout \(layer 1\.0\): calibrate needs the layer in its plain form"):
         fn.calibrate(keyed, X)
     with pytest.raises(fn.StructureError, match="layer 1"):
         fn.calibrate((fn.batch_norm(4), cast("fn.Network", [fn.ReLU()])), X)
 
 
-# ------------------------------------------------------------------------------------- layers of the user's
+# -------------------------------------------------------------------------------------------- custom layers
 
 
 @frozen(eq=False)
 class Twice(fn.Layer, Generic[N]):
-    """``y = net(net(x))``."""
+    """A custom combinator: ``y = net(net(x))``."""
 
     net: N
 
 
 def twice_forward(params: Twice[N], x: fn.Array) -> fn.Array:
-    """The inner network, and again."""
+    """Apply the inner network twice."""
     return fn.forward(params.net, fn.forward(params.net, x))
 
 
 def twice_backward(params: Twice[N], x: fn.Array, g: fn.Array) -> tuple[fn.Array, Twice[N]]:
-    """The sum of both gradients."""
+    """The parameters' gradient is the sum of the gradients of both applications."""
     middle, late = fn.backward(params.net, fn.forward(params.net, x), g)
     grad_x, early = fn.backward(params.net, x, middle)
     return grad_x, Twice(fn.map_parameters(lambda a, b: a + b, early, late))
@@ -380,15 +382,17 @@ fn.register_layer(Twice, forward=twice_forward, backward=twice_backward)
 
 
 def test_a_combinator_must_say_what_reaches_its_inside() -> None:
-    """Without, it is refused if there is something to calibrate; and left alone if there is not."""
-    with pytest.raises(fn.ConfigError, match=r"Twice \(layer 1\): what reaches its inner network is not known; give"):
+    """A combinator without ``calibrated`` is refused if its network needs calibration; otherwise it is unchanged."""
+    with pytest.raises(
+        fn.ConfigError, match=r"Twice \(layer 1\): the input of its inner network is not known; pass calibrated= to"
+    ):
         fn.calibrate((fn.ReLU(), Twice((fn.batch_norm(4),))), X)
     idle = Twice((fn.Residual(fn.ReLU()),))
     assert fn.calibrate((idle, fn.batch_norm(4)), X)[0] is idle
 
 
 def test_training_and_is_training_go_together() -> None:
-    """One without the other is refused, and nothing is registered."""
+    """One without the other is refused, and the record is not registered."""
 
     @frozen(eq=False)
     class Half(fn.Layer):
@@ -400,14 +404,14 @@ def test_training_and_is_training_go_together() -> None:
     def backward(params: Half, _: fn.Array, g: fn.Array) -> tuple[fn.Array, Half]:
         return g, params
 
-    with pytest.raises(fn.ConfigError, match="Half must have both of training= and is_training=, or none"):
+    with pytest.raises(fn.ConfigError, match="Half must have both training= and is_training=, or neither"):
         fn.register_layer(Half, forward=forward, backward=backward, training=lambda params, _: params)
     fn.register_layer(Half, forward=forward, backward=backward)
     assert fn.forward(Half(), X) is X
 
 
 def test_a_layer_that_trains_and_draws_folds_to_the_plain_bits() -> None:
-    """In a fold, its training form is made anew a step, and may be made with copies of its arrays."""
+    """In a fold, each step creates the training form anew; it has parameters and a key."""
 
     @frozen(eq=False)
     class Noisy(fn.Layer):
@@ -442,7 +446,7 @@ def test_a_layer_that_trains_and_draws_folds_to_the_plain_bits() -> None:
 
 @pytest.mark.parametrize("arithmetic", ["native", "portable"])
 def test_a_shard_is_a_batch_of_its_own(arithmetic: str) -> None:
-    """Ghost batch normalization: the mean of the shards' own gradients, whoever computes them."""
+    """Ghost batch normalization: the result is the mean of the shards' gradients, with any executor."""
 
     def check() -> None:
         x, y, loss = X[:8], LABELS[:8], fn.softmax_cross_entropy
@@ -464,13 +468,13 @@ def test_a_shard_is_a_batch_of_its_own(arithmetic: str) -> None:
         check()
 
 
-# --------------------------------------------------------------------------------------------- standardizing
+# ------------------------------------------------------------------------------------------- standardization
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(50, 3), (50, 4, 4, 2)])
 def test_standardizing_gives_mean_0_and_variance_1(dtype: fn.FloatDType, shape: tuple[int, ...]) -> None:
-    """Feature by feature, by NumPy's mean and standard deviation, in the dtype of x."""
+    """Each feature has NumPy's mean and standard deviation, in the dtype of x."""
     x: fn.Array = (3 * inputs(KEY, *shape) + 1000).astype(dtype)
     layer = fn.standardize(x)
     close(layer.mean, x.mean(axis=0, dtype=np.float64), 1e-6)
@@ -486,7 +490,7 @@ def test_standardizing_gives_mean_0_and_variance_1(dtype: fn.FloatDType, shape: 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 1e-40])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_constant_feature_becomes_zero(value: float, dtype: fn.FloatDType) -> None:
-    """Exactly, whatever its mean rounds to; its scale is 1."""
+    """It is exactly 0, even if the mean is rounded; the scale is 1."""
     x: fn.Array = np.stack([np.full(7, value), np.arange(7)], axis=1).astype(dtype)
     layer = fn.standardize(x)
     assert layer.scale[0] == 1
@@ -496,7 +500,7 @@ def test_a_constant_feature_becomes_zero(value: float, dtype: fn.FloatDType) -> 
 
 
 def test_a_scale_is_never_zero() -> None:
-    """Not where a difference is too small to be squared, nor for a single row."""
+    """The scale is 1 if a difference is too small to be squared, and for a single row."""
     tiny = np.array([[0.0], [1e-200]])
     assert fn.standardize(tiny).scale.tolist() == [1]
     assert fn.standardize(np.array([[0.0], [1e-45]], np.float32)).scale.tolist() == [1]
@@ -504,7 +508,7 @@ def test_a_scale_is_never_zero() -> None:
 
 
 def test_standardizing_does_as_scikit_learn() -> None:
-    """StandardScaler's mean, scale and result."""
+    """Mean, scale and result are StandardScaler's."""
     preprocessing: Any = pytest.importorskip("sklearn.preprocessing")
     x = np.concatenate([inputs(KEY, 30, 3) * [1, 1e-6, 1e6], np.full((30, 1), 2.5)], axis=1)
     scaler = preprocessing.StandardScaler().fit(x)
@@ -515,7 +519,7 @@ def test_standardizing_does_as_scikit_learn() -> None:
 
 
 def test_portable_standardizing_does_not_depend_on_the_rows_order() -> None:
-    """And is close to the native one."""
+    """The result is close to the native one."""
     with fn.portable():
         exact = fn.standardize(X)
         assert fn.equal(exact, fn.standardize(X[::-1].copy()))
@@ -524,7 +528,7 @@ def test_portable_standardizing_does_not_depend_on_the_rows_order() -> None:
 
 
 def test_standardizing_refuses_what_has_no_statistics() -> None:
-    """No rows, no features, numbers that are not finite or whose squares are not, other dtypes."""
+    """It refuses an x without rows or features, with nonfinite numbers or squares, or with an integer dtype."""
     with pytest.raises(fn.ShapeError, match=r"^standardize: x must have at least one row, got \(0, 4\)$"):
         fn.standardize(X[:0])
     with pytest.raises(fn.ShapeError, match=r"^standardize: x must have shape \(N, I, \.\.\.\), got \(40,\)$"):
@@ -539,7 +543,7 @@ def test_standardizing_refuses_what_has_no_statistics() -> None:
     with pytest.raises(fn.NonFiniteError, match=r"^standardize: mean must be finite, got mean\[1\] = inf$"):
         fn.standardize(np.array([[0, 1.7e308], [1, 1.6e308]]))
     with pytest.raises(fn.NonFiniteError, match=r"^standardize: (mean|scale) must be finite, got "):
-        fn.standardize(np.array([[1.7e308], [-1.7e308]] * 16))  # sums of both signs are infinite, their sum is NaN
+        fn.standardize(np.array([[1.7e308], [-1.7e308]] * 16))  # inf - inf is NaN
     layer = fn.standardize(X)
     reason = r"Standardize: x must have shape \(B, 4\) to match mean \(4,\), got"
     one_row = r"\(4,\); for a batch of one, use x\[None\]"
@@ -557,7 +561,7 @@ def test_standardizing_refuses_what_has_no_statistics() -> None:
 
 
 def test_a_network_trains_behind_its_standardizing() -> None:
-    """Data with features of any size, the layer in front of the network: it is not trained, and saved with it."""
+    """With features of any scale, the network learns behind the layer, and the layer itself is not trained."""
     x = X * np.array([1e4, 1e4, 1e-4, 1], np.float32) + np.array([0, 0, 5, -1000], np.float32)
     net = (fn.standardize(x), fn.dense(KEY.child(0), 4, 6), fn.Tanh(), fn.dense(KEY.child(1), 6, 2))
     step, trained = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.5), net

@@ -1,4 +1,4 @@
-"""The whole table of layers, and random networks of them, against PyTorch's operations in float64."""
+"""The whole table of layers and random networks of them, compared with PyTorch's operations in float64."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from funcnet.network.modes import repetition
 
 torch: Any = pytest.importorskip("torch", exc_type=ImportError)
 
-from test_torch_layers import ROWS, Row, Twin, check_row, parameter  # noqa: E402  # which needs PyTorch
+from test_torch_layers import ROWS, Row, Twin, check_row, parameter  # noqa: E402  # after the check for PyTorch
 
 KEY = fn.Key(35)
 F = torch.nn.functional
 Tensors: TypeAlias = Callable[[fn.Array], Any]
-"""The tensor that stands for an array of the network."""
+"""A function from an array of the network to its tensor."""
 
 
 def translated(net: fn.Network) -> Twin:
-    """The network in PyTorch's operations; autograd finds the gradients. An array used twice is one tensor."""
+    """The network in PyTorch's operations, with gradients by autograd. An array that is used twice is one tensor."""
     pairs = [(leaf, parameter(leaf.array) if leaf.trained else torch.tensor(leaf.array)) for leaf in leaves(net)]
     tensors = {id(leaf.array): tensor for leaf, tensor in pairs}
     trained = [tensor for leaf, tensor in pairs if leaf.trained]
@@ -42,7 +42,7 @@ def translated(net: fn.Network) -> Twin:
 
 
 def run(net: fn.Network, x: Any, at: Tensors) -> Any:
-    """A layer, or one after the other."""
+    """Apply a layer, or a tuple of networks in order."""
     if not isinstance(net, tuple):
         return OPERATIONS[type(net)](net, x, at)
     for layer in net:
@@ -51,23 +51,23 @@ def run(net: fn.Network, x: Any, at: Tensors) -> Any:
 
 
 def of_parallel(layer: Any, x: Any, at: Tensors) -> Any:
-    """Stacked and summed, or concatenated."""
+    """Stack and sum the outputs, or concatenate them."""
     outputs = [run(net, x, at) for net in layer.nets]
     return torch.stack(outputs).sum(dim=0) if layer.combine == "add" else torch.cat(outputs, dim=-1)
 
 
 def of_repeat(layer: Any, x: Any, at: Tensors) -> Any:
-    """The same tensors each time, other masks."""
+    """Apply the same tensors in every repetition, with a different mask each time."""
     return run(tuple(repetition(layer.net, number) for number in range(layer.times)), x, at)
 
 
 def of_dropout(layer: Any, x: Any, _: Tensors) -> Any:
-    """The mask that ours draws: PyTorch's own is another."""
+    """Apply funcnet's mask, because PyTorch draws a different one."""
     return x * torch.tensor(fn.forward(layer, np.ones(tuple(x.shape))))
 
 
 def of_batch_norm(layer: Any, x: Any, at: Tensors) -> Any:
-    """Every position a row; without statistics in training."""
+    """Normalize with every position as a row; in training, without the layer's statistics."""
     mean, variance = (None, None) if layer.training else (at(layer.mean), at(layer.variance))
     channels = x.reshape(-1, x.shape[-1])
     affine = at(layer.scale), at(layer.offset)
@@ -75,14 +75,14 @@ def of_batch_norm(layer: Any, x: Any, at: Tensors) -> Any:
 
 
 def images(f: Callable[[Any], Any], x: Any, axes: Axes, value: float = 0.0) -> Any:
-    """An operation on images that are padded, and for PyTorch have their channels first."""
+    """Apply an operation to padded images, with the channels first as PyTorch requires."""
     rows, columns = axes
     sides = (columns.before, columns.after, rows.before, rows.after)
     return f(F.pad(x.permute(0, 3, 1, 2), sides, value=value)).permute(0, 2, 3, 1)
 
 
 def of_conv2d(layer: Any, x: Any, at: Tensors) -> Any:
-    """PyTorch keeps the weight as (O, C, KH, KW)."""
+    """Convolve with the weight transposed to PyTorch's (O, C, KH, KW)."""
     settings: dict[str, Any] = {"stride": layer.stride, "dilation": layer.dilation}
     axes = axes_of("test", x.shape[1:3], layer.weight.shape[:2], padding=layer.padding, **settings)
     weight, bias = at(layer.weight).permute(3, 2, 0, 1), at(layer.bias)
@@ -90,7 +90,7 @@ def of_conv2d(layer: Any, x: Any, at: Tensors) -> Any:
 
 
 def of_pool(layer: Any, x: Any, _: Tensors) -> Any:
-    """The largest, or the mean of what is no padding."""
+    """Pool by the maximum, or by the mean without the padding."""
     stride = layer.window if layer.stride is None else layer.stride
     axes = axes_of("test", x.shape[1:3], layer.window, stride=stride, padding=layer.padding)
     if isinstance(layer, fn.MaxPool2D):
@@ -100,7 +100,7 @@ def of_pool(layer: Any, x: Any, _: Tensors) -> Any:
 
 
 def size_of(layer: Any) -> tuple[int, ...]:
-    """The axis that is normalized."""
+    """The shape of the normalized axis."""
     return (layer.scale.size,)
 
 
@@ -139,13 +139,13 @@ TRANSLATED = [case for case in CASES if type(case.layer()) in OPERATIONS]
 
 @pytest.mark.parametrize("case", TRANSLATED, ids=lambda case: case.name)
 def test_every_case_computes_what_pytorch_does(case: Any) -> None:
-    """Forward, the input's gradient, and every parameter's; at 0, too."""
+    """Output, ``grad_x`` and parameter gradients agree, at 0, too."""
     check_row(Row(case.name, case.layer(), translated, case.shape))
 
 
 @given(net=networks(), seed=st.integers(0, 2**16))
 def test_random_networks_compute_what_pytorch_does(net: tuple[fn.Network, ...], seed: int) -> None:
-    """Nested combinators, shared parameters, frozen ones."""
+    """The networks have nested combinators, shared parameters and frozen layers."""
     x = inputs(fn.Key(seed), 5, 4)
     if near_a_kink(net, x):
         return
@@ -153,10 +153,11 @@ def test_random_networks_compute_what_pytorch_does(net: tuple[fn.Network, ...], 
     check_row(Row("a random network", whole, translated, (4,)), x)
 
 
-def test_no_layer_is_without_a_comparison() -> None:
-    """Each is translated here, or has a row in another file."""
+def test_no_layer_is_without_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each layer is translated here or has a row in a different file."""
     compared = set(OPERATIONS)
     for path in TESTS.rglob("test_torch_*.py"):
+        monkeypatch.syspath_prepend(path.parent)
         rows: tuple[Row, ...] = getattr(import_module(path.stem), "ROWS", ())
         compared |= {type(row.layer) for row in rows}
     assert every_layer() <= compared
@@ -166,7 +167,7 @@ def test_no_layer_is_without_a_comparison() -> None:
 
 @pytest.mark.parametrize("fault", ["frozen trains", "one gradient of two"])
 def test_the_comparison_sees_a_fault(fault: str) -> None:
-    """A Frozen whose arrays train, a Repeat that counts only its last use."""
+    """The faults are a Frozen whose arrays are trained and a Repeat that counts only its last repetition."""
     layer = fn.Repeat((fn.dense(KEY, 4, 4, dtype=np.float64), fn.Tanh()), 2)
 
     def twin(params: fn.Network) -> Twin:

@@ -1,4 +1,4 @@
-"""Convolution and pooling against PyTorch in float64: forward, the input's gradient and every parameter's, to 1e-9."""
+"""Convolution and pooling compared with PyTorch in float64: output, ``grad_x`` and parameter gradients, to 1e-9."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from networks import inputs
 
 torch: Any = pytest.importorskip("torch", exc_type=ImportError)
 
-from test_torch_layers import Row, Twin, check_row, parameter  # noqa: E402  # the rows below need PyTorch
+from test_torch_layers import Row, Twin, check_row, parameter  # noqa: E402  # after the check for PyTorch
 from test_torch_normalization import channels_first, channels_last  # noqa: E402
 
 import funcnet as fn  # noqa: E402
@@ -20,13 +20,13 @@ F = torch.nn.functional
 
 
 def padded(axes: Axes, value: float = 0.0) -> Any:
-    """PyTorch has one number for two sides: a padding of its own goes before."""
+    """A module that pads each side by its own number, which PyTorch's other modules cannot do."""
     rows, columns = axes
     return torch.nn.ConstantPad2d((columns.before, columns.after, rows.before, rows.after), value)
 
 
 def conv_row(shape: tuple[int, int, int], kernel: Pair, outputs: int, settings: tuple[Pair, Padding, Pair]) -> Row:
-    """Any weight and bias; PyTorch keeps the weight as (O, C, KH, KW)."""
+    """A row with random weight and bias; PyTorch stores the weight as (O, C, KH, KW)."""
     stride, padding, dilation = settings
     weight = inputs(KEY.child("weight"), *pair(kernel), shape[2], outputs)
     layer = fn.Conv2D(weight, inputs(KEY.child("bias"), outputs), stride, padding, dilation)
@@ -43,7 +43,7 @@ def conv_row(shape: tuple[int, int, int], kernel: Pair, outputs: int, settings: 
 
 
 def pool_row(layer: fn.MaxPool2D | fn.AvgPool2D, shape: tuple[int, int, int]) -> Row:
-    """The mean of padded images is PyTorch's mean of ones as well: it cannot pad on one side without counting it."""
+    """A row with padded pooling. PyTorch counts the padding, so its mean is divided by its mean of ones."""
     stride = layer.window if layer.stride is None else layer.stride
     axes = axes_of("test", shape[:2], layer.window, stride=stride, padding=layer.padding)
 
@@ -96,27 +96,27 @@ POOLINGS = [
 
 @pytest.mark.parametrize("row", CONVOLUTIONS, ids=lambda row: row.name)
 def test_convolution_computes_what_pytorch_does(row: Row) -> None:
-    """Forward, the input's gradient, the weight's and the bias'."""
+    """Output, ``grad_x`` and the gradients of weight and bias agree."""
     check_row(row)
 
 
 @pytest.mark.parametrize("row", POOLINGS, ids=lambda row: row.name)
 def test_pooling_computes_what_pytorch_does(row: Row) -> None:
-    """Forward and the input's gradient."""
+    """Output and ``grad_x`` agree."""
     check_row(row)
 
 
 def test_global_pooling_computes_what_pytorch_does() -> None:
-    """Its AdaptiveAvgPool2d to one pixel, and Flatten."""
+    """The layer is PyTorch's AdaptiveAvgPool2d to one pixel, followed by Flatten."""
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     check_row(Row("GlobalAvgPool2D", fn.GlobalAvgPool2D(), lambda _: Twin(module), (5, 4, 3), channels_first))
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same'")  # it says that it copies
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # PyTorch warns about a copy.
 @pytest.mark.parametrize("kernel", [1, 2, 3, (4, 5)])
 @pytest.mark.parametrize("dilation", [1, 2, (3, 1)])
 def test_same_is_pytorchs_same_for_stride_1(kernel: Pair, dilation: Pair) -> None:
-    """The one stride for which PyTorch has it: even kernels have one zero more below and on the right."""
+    """PyTorch has "same" only for stride 1. An even kernel has its extra zero at the bottom and on the right."""
     row = conv_row((9, 8, 2), kernel, 3, (1, "same", dilation))
     assert isinstance(row.layer, fn.Conv2D)
     weight = torch.tensor(row.layer.weight.transpose(3, 2, 0, 1).copy())
@@ -127,14 +127,14 @@ def test_same_is_pytorchs_same_for_stride_1(kernel: Pair, dilation: Pair) -> Non
 
 
 def channels_first_array(x: fn.Array) -> fn.Array:
-    """PyTorch's layout of images."""
+    """The images in PyTorch's layout."""
     return x.transpose(0, 3, 1, 2).copy()
 
 
 @pytest.mark.parametrize("window", [2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_of_equal_numbers_pytorchs_first_gets_the_gradient(window: int, stride: int) -> None:
-    """Images of three different numbers, full of ties."""
+    """The images have only three different numbers; therefore, ties are common in the windows."""
     x = (inputs(KEY.child("ties"), 2, 6, 6, 3) > 0).astype(float) + (inputs(KEY.child("more"), 2, 6, 6, 3) > 1)
     y, pull = fn.vjp(fn.MaxPool2D(window, stride), x)
     g = inputs(KEY.child("g"), *y.shape)

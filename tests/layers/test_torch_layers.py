@@ -1,6 +1,6 @@
-"""Layers against PyTorch in float64: the output, the input's gradient and every parameter's, to 1e-9 relative.
+"""Layers compared with PyTorch in float64: output, ``grad_x`` and parameter gradients, to a relative error of 1e-9.
 
-Run with PyTorch installed: a row for a layer is how to make it, its module, and how the two differ in their layout.
+The tests need PyTorch. A row has a layer, its PyTorch module, and the conversions between their layouts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEY = fn.Key(31)
 
 @frozen
 class Twin:
-    """A module of PyTorch with a layer's parameters, and its gradients in the order and the layout of the layer's."""
+    """A PyTorch module with a layer's parameters; its gradients have the layer's order and layout."""
 
     module: Any
     gradients: Callable[[], list[Any]] = field(default=list)
@@ -30,7 +30,7 @@ class Twin:
 
 @frozen
 class Row:
-    """A layer, its twin, the shape of a row of x; ``enter`` and ``leave`` bring arrays to PyTorch's layout and back."""
+    """A layer, its twin, and the shape of a row of x; ``enter`` and ``leave`` convert to PyTorch's layout and back."""
 
     name: str
     layer: fn.Layer
@@ -40,7 +40,7 @@ class Row:
     leave: Callable[[Any], Any] = lambda y: y
 
     def x(self) -> fn.Array:
-        """A batch: normal numbers, some of them large, and 0."""
+        """A batch of normal numbers, some of them large, and of zeros."""
         sizes = np.array([0, 0.1, 1, 1, 4])
         x: fn.Array = (inputs(KEY.child(self.name), *self.shape[::-1], 5) * sizes).T.copy()
         x.flags.writeable = False
@@ -48,7 +48,7 @@ class Row:
 
 
 def parameter(array: fn.Array) -> Any:
-    """A trained tensor with this array's values."""
+    """A trained tensor with the values of the array."""
     return torch.nn.Parameter(torch.tensor(array))
 
 
@@ -58,14 +58,14 @@ def elementwise(module: Any) -> Callable[[Any], Twin]:
 
 
 def linear(layer: fn.Dense) -> Twin:
-    """PyTorch keeps the weight transposed."""
+    """A twin of Dense; PyTorch stores the transposed weight."""
     module = torch.nn.Linear(*layer.weight.shape, dtype=torch.float64)
     module.weight, module.bias = parameter(layer.weight.T), parameter(layer.bias)
     return Twin(module, lambda: [module.weight.grad.T, module.bias.grad])
 
 
 def dense_with_bias() -> fn.Dense:
-    """A layer none of whose parameters is 0."""
+    """A Dense layer in which no parameter is 0."""
     weight = fn.initializers.glorot_normal(KEY.child("weight"), (7, 4), np.dtype(np.float64))
     return fn.Dense(weight=weight, bias=inputs(KEY.child("bias"), 4))
 
@@ -91,12 +91,12 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_layer_computes_what_pytorch_does(row: Row) -> None:
-    """Forward, the input's gradient, and every parameter's."""
+    """Output, ``grad_x`` and parameter gradients agree."""
     check_row(row)
 
 
 def check_row(row: Row, x: fn.Array | None = None) -> None:
-    """Compare the two, on the row's batch if no other is given."""
+    """Compare the layer and its twin, on the row's batch unless a batch is given."""
     x = row.x() if x is None else x
     y, pull = fn.vjp(row.layer, x)
     g = inputs(KEY.child("g"), *y.shape)
@@ -113,7 +113,7 @@ def check_row(row: Row, x: fn.Array | None = None) -> None:
 
 
 def close(ours: fn.Array, theirs: Any) -> None:
-    """Within 1e-9 of each number, and of 1e-12 where they cancel."""
+    """Check that the numbers agree within a relative error of 1e-9, or within 1e-12 where they cancel."""
     wanted = theirs.detach().numpy()
     assert ours.shape == wanted.shape
     np.testing.assert_allclose(ours, wanted, rtol=1e-9, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Normalization against PyTorch in float64: forward, the input's gradient and every parameter's, to 1e-9 relative."""
+"""Normalization compared with PyTorch in float64: output, ``grad_x`` and parameter gradients, to 1e-9 relative."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from networks import batch_norm, inputs, layer_norm, rms_norm
 
 torch: Any = pytest.importorskip("torch", exc_type=ImportError)
 
-import numpy as np  # noqa: E402  # the rows below need PyTorch
+import numpy as np  # noqa: E402  # after the check for PyTorch
 from test_torch_layers import Row, Twin, check_row, parameter  # noqa: E402
 
 import funcnet as fn  # noqa: E402
@@ -19,47 +19,47 @@ IMAGE = (3, 2, 6)
 
 
 def affine(module: Any, layer: fn.LayerNorm | fn.BatchNorm) -> Twin:
-    """PyTorch calls scale and offset weight and bias."""
+    """The parameters and their gradients; PyTorch calls scale and offset weight and bias."""
     module.weight, module.bias = parameter(layer.scale), parameter(layer.offset)
     return Twin(module, lambda: [module.weight.grad, module.bias.grad])
 
 
 def torch_layer_norm(layer: fn.LayerNorm) -> Twin:
-    """Over the last axis."""
+    """PyTorch's LayerNorm over the last axis."""
     return affine(torch.nn.LayerNorm(layer.scale.size, layer.epsilon, dtype=torch.float64), layer)
 
 
 def torch_rms_norm(layer: fn.RMSNorm) -> Twin:
-    """Over the last axis."""
+    """PyTorch's RMSNorm over the last axis."""
     module = torch.nn.RMSNorm(layer.scale.size, layer.epsilon, dtype=torch.float64)
     module.weight = parameter(layer.scale)
     return Twin(module, lambda: [module.weight.grad])
 
 
 def torch_batch_norm(layer: fn.BatchNorm, kind: str = "BatchNorm1d") -> Twin:
-    """With the layer's statistics as running ones, in the layer's mode."""
+    """PyTorch's BatchNorm with the layer's mode and with the layer's statistics as the running ones."""
     module = getattr(torch.nn, kind)(layer.scale.size, layer.epsilon, dtype=torch.float64)
     module.running_mean, module.running_var = torch.tensor(layer.mean), torch.tensor(layer.variance)
     return affine(module.train(layer.training), layer)
 
 
 def torch_image_norm(layer: fn.BatchNorm) -> Twin:
-    """For images."""
+    """PyTorch's BatchNorm for images."""
     return torch_batch_norm(layer, "BatchNorm2d")
 
 
 def channels_first(x: Any) -> Any:
-    """PyTorch's layout of images."""
+    """The images in PyTorch's layout."""
     return x.permute(0, 3, 1, 2)
 
 
 def channels_last(y: Any) -> Any:
-    """Ours."""
+    """The images in funcnet's layout."""
     return y.permute(0, 2, 3, 1)
 
 
 def batch_norm_rows(mode: str, *, training: bool) -> tuple[Row, Row]:
-    """For vectors and images."""
+    """The rows of BatchNorm for vectors and images."""
     vectors, images = (batch_norm(KEY, shape, 1e-5, training=training) for shape in ((7,), IMAGE))
     return (
         Row(f"BatchNorm in {mode}", vectors, torch_batch_norm),
@@ -79,12 +79,12 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_normalisation_computes_what_pytorch_does(row: Row) -> None:
-    """Forward, the input's gradient, and every parameter's."""
+    """Output, ``grad_x`` and parameter gradients agree."""
     check_row(row)
 
 
 def test_calibration_is_the_mean_of_pytorchs_batches() -> None:
-    """One batch of all rows with momentum 1: its running statistics, its variance made biased."""
+    """The reference is one batch of all rows with momentum 1; its running variance is converted to the biased one."""
     x = inputs(KEY.child("x"), 20, 7)
     module = torch.nn.BatchNorm1d(7, momentum=1.0, dtype=torch.float64)
     module(torch.tensor(x))

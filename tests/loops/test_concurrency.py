@@ -1,4 +1,4 @@
-"""Many at once: threads and processes compute the bits that each has alone, from the first call on."""
+"""Concurrency: parallel threads and processes compute the bits that each computes alone, from the first call."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ import funcnet as fn
 from funcnet import arithmetic
 from funcnet.arithmetic import Name, using
 
+pytestmark = pytest.mark.slow
+
 KEY = fn.Key(8)
 THREADS = 8
 JOBS: list[tuple[int, Name]] = list(product(range(len(CASES)), ("native", "portable")))
 
 
 def computed(number: int, name: Name) -> str:
-    """A hash over all that a layer of the table and a training with it compute, in an arithmetic."""
+    """Return a hash of everything that a layer of the table, and training with it, computes in an arithmetic."""
     layer = fn.astype(CASES[number].layer(), np.float32)
     x = inputs(KEY.child(number), 12, *CASES[number].shape, dtype=np.float32)
     digest = hashlib.sha256()
@@ -44,12 +46,12 @@ def computed(number: int, name: Name) -> str:
 
 
 def job(which: tuple[int, Name]) -> str:
-    """One of the jobs, for an executor."""
+    """Run one of the jobs, for an executor."""
     return computed(*which)
 
 
 def at_once() -> list[str]:
-    """All jobs by eight threads that begin together and are switched between as often as can be."""
+    """Run all jobs on eight threads that start together and switch as often as possible."""
     begin = Barrier(THREADS)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -62,22 +64,22 @@ def at_once() -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone() -> list[str]:
-    """What each job computes with nothing beside it."""
+    """Return the results of all jobs, run one at a time."""
     return [job(which) for which in JOBS]
 
 
 def test_the_jobs_differ(alone: list[str]) -> None:
-    """Layers and arithmetics give hashes of their own, so that a mixed-up one would show."""
+    """Each layer and arithmetic has a different hash, so a mix-up would be detected."""
     assert len(set(alone)) == len(alone)
 
 
 def test_threads_compute_the_bits_of_one(alone: list[str]) -> None:
-    """Forward, backward and training of every layer, native beside portable."""
+    """Forward, backward and training of every layer have the same bits, with both arithmetics running together."""
     assert at_once() == alone
 
 
 def test_threads_may_make_the_first_calls(alone: list[str]) -> None:
-    """In a new process, eight threads at once meet registries that are empty and modules that are not loaded."""
+    """In a new process, eight threads start at once with empty registries and modules that are not loaded."""
     program = (
         f"import sys; sys.path[:0] = {SEARCHED!r}.splitlines()\n"
         "import test_concurrency; print(*test_concurrency.at_once())"
@@ -88,18 +90,18 @@ def test_threads_may_make_the_first_calls(alone: list[str]) -> None:
 
 @pytest.fixture
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """Two spawned ones: they share nothing but the code."""
+    """Return a pool of two spawned processes, which share only the code."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         yield executor
 
 
 def test_processes_compute_the_bits_of_one(alone: list[str], processes: ProcessPoolExecutor) -> None:
-    """Spawned ones, as on every system."""
+    """Spawned processes, which exist on every system, compute the same bits."""
     assert list(processes.map(job, JOBS, chunksize=8)) == alone
 
 
 def test_large_products_at_once() -> None:
-    """Products that BLAS gives to threads of its own, asked for by eight at once."""
+    """Eight threads at once compute products that BLAS splits over its own threads."""
     net = fn.mlp(KEY, (784, 128, 10))
     x = inputs(KEY.child("large"), 128, 784, dtype=np.float32)
     labels = np.arange(128) % 10
@@ -112,7 +114,7 @@ def test_large_products_at_once() -> None:
 
 
 def test_portable_arithmetic_is_there_once_it_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread may have loaded the module and not yet given it its name in the package."""
+    """Another thread may have loaded the module but not yet bound its name in the package."""
     with fn.portable():
         wanted = arithmetic.exp(np.ones(1, np.float32))
     monkeypatch.delattr(arithmetic, "portable")

@@ -1,4 +1,4 @@
-"""The determinism contract inside one machine: rows, shards, workers, threads, contexts. Machines: test_portable.py."""
+"""The determinism contract on one machine: rows, shards, workers, threads, contexts. For machines: test_portable.py."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ every_arithmetic = pytest.mark.parametrize("name", ARITHMETICS)
 
 
 def arithmetic(name: str) -> AbstractContextManager[None]:
-    """The context of an arithmetic."""
+    """Return the context of an arithmetic."""
     return ARITHMETICS[name]()
 
 
 def state_bytes(state: fn.TrainState[Any]) -> bytes:
-    """Every bit of a state."""
+    """Return every bit of a state."""
     return b"".join(leaf.array.tobytes() for leaf in leaves((state.params, *state.moments.networks)))
 
 
 def trained(shard_size: int | None, executor: Executor | None = None) -> bytes:
-    """The end of an epoch with momentum and dropout."""
+    """Return the state's bytes after an epoch with momentum and dropout."""
     step = fn.train_step(fn.softmax_cross_entropy, shard_size=shard_size, executor=executor)
     state = fn.TrainState.create(NET, fn.Momentum(learning_rate=0.1), key=KEY)
     return state_bytes(fn.train_epoch(step, state, fn.minibatches(X, LABELS, 20, key=KEY))[0])
@@ -52,7 +52,7 @@ ROWS = inputs(KEY.child("rows"), 70, 784, dtype=np.float32)
 
 
 def test_a_row_alone_is_the_row_in_any_batch() -> None:
-    """rowwise: bit for bit, at any place, in any batch, with any rows around it."""
+    """With rowwise=True, a row has the same bits at any position, in any batch, with any other rows."""
     whole = fn.outputs(WIDE, ROWS, rowwise=True)
     for rows in (slice(0, 1), slice(69, 70), slice(3, 20), slice(0, 69), slice(13, 14)):
         assert same_bits(fn.outputs(WIDE, ROWS[rows], rowwise=True), whole[rows])
@@ -63,15 +63,16 @@ def test_a_row_alone_is_the_row_in_any_batch() -> None:
 
 
 def test_without_it_some_row_differs() -> None:
-    """The test can see: in ordinary chunks a row's bits depend on the rows around it."""
+    """The test can detect a difference: in ordinary chunks, a row's bits depend on the other rows."""
     whole = fn.outputs(WIDE, ROWS)
     assert not all(same_bits(fn.outputs(WIDE, ROWS[i : i + 1]), whole[i : i + 1]) for i in range(70))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @every_arithmetic
 def test_every_layer_is_row_independent(case: Case, name: str) -> None:
-    """Row by row or all at once; those that draw by position or look at the batch are not, and say so."""
+    """One row at a time or all at once; layers that draw by position or look at the batch are exceptions and say so."""
     layer, x = fn.astype(case.layer(), np.float32), case.x(50, np.float32)
     with arithmetic(name):
         whole = fn.outputs(layer, x, rowwise=name == "native")
@@ -91,14 +92,14 @@ def test_rowwise_takes_no_rows(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[ProcessPoolExecutor]:
-    """Two fresh worker processes."""
+    """Return a pool of two fresh worker processes."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
         yield executor
 
 
 @every_arithmetic
 def test_who_computes_the_shards_changes_no_bit(name: str, processes: ProcessPoolExecutor) -> None:
-    """Serial, threads, processes: one hash; another shard size is another run."""
+    """Serial, threaded and multi-process runs have one hash; a different shard size has a different hash."""
     with arithmetic(name):
         serial = trained(8)
         with ThreadPoolExecutor(3) as threads:
@@ -110,7 +111,7 @@ def test_who_computes_the_shards_changes_no_bit(name: str, processes: ProcessPoo
 
 @every_arithmetic
 def test_the_shards_gradient_is_the_batches(name: str) -> None:
-    """Up to rounding, with a smaller last shard; and bit for bit if there is one shard."""
+    """They agree up to rounding, with a smaller last shard, too; a single shard agrees bit for bit."""
     with arithmetic(name):
         value, grads = fn.value_and_grad(PLAIN, X, LABELS, fn.softmax_cross_entropy)
         for size in (50, 64):
@@ -124,7 +125,7 @@ def test_the_shards_gradient_is_the_batches(name: str) -> None:
 
 
 def test_shards_draw_masks_of_their_own() -> None:
-    """Two shards of the same rows have other masks; without dropout they have one gradient."""
+    """Two shards of the same rows have different masks; without dropout they have the same gradient."""
     x, labels = np.concatenate([X[:8], X[:8]]), np.concatenate([LABELS[:8], LABELS[:8]])
     loss = fn.softmax_cross_entropy
     keyed = sharded_value_and_grad(NET, x, labels, loss, shard_size=8, key=KEY)[0]
@@ -133,12 +134,12 @@ def test_shards_draw_masks_of_their_own() -> None:
 
 
 def loss_of(x: fn.Array, labels: Any) -> float:
-    """The plain network's loss."""
+    """Return the loss of the plain network."""
     return fn.softmax_cross_entropy(fn.forward(NET, x), labels)[0]
 
 
 def test_an_executor_without_shards_is_refused() -> None:
-    """It would have nothing to do."""
+    """Without shards, an executor has nothing to compute."""
     with ThreadPoolExecutor(1) as executor, pytest.raises(fn.ConfigError, match="shard_size"):
         fn.train_step(fn.softmax_cross_entropy, executor=executor)
     with pytest.raises(fn.ConfigError, match="shard_size must be an int of at least 1"):
@@ -146,7 +147,7 @@ def test_an_executor_without_shards_is_refused() -> None:
 
 
 def test_a_steps_executor_is_no_part_of_its_value() -> None:
-    """Two steps that differ in their workers are equal."""
+    """Two steps that differ only in their executors are equal."""
     with ThreadPoolExecutor(1) as executor:
         parallel = fn.train_step(fn.softmax_cross_entropy, shard_size=8, executor=executor)
         assert parallel == fn.train_step(fn.softmax_cross_entropy, shard_size=8)
@@ -156,7 +157,7 @@ def test_a_steps_executor_is_no_part_of_its_value() -> None:
 
 
 def test_portable_and_native_differ_and_are_close() -> None:
-    """The context does something; it holds for its block only."""
+    """The context has an effect, and only inside its block."""
     native = fn.forward(WIDE, ROWS)
     with fn.portable():
         assert in_force() == "portable"
@@ -168,7 +169,7 @@ def test_portable_and_native_differ_and_are_close() -> None:
 
 
 def test_a_pullback_keeps_its_arithmetic() -> None:
-    """Made inside, called outside, and the other way round."""
+    """A pullback created inside a context and called outside keeps its arithmetic, and vice versa."""
     with fn.portable():
         y, exact_pull = fn.vjp(WIDE, ROWS)
         exact = exact_pull(y)
@@ -182,7 +183,7 @@ def test_a_pullback_keeps_its_arithmetic() -> None:
 
 
 def test_a_run_keeps_its_arithmetic() -> None:
-    """``train`` called inside computes portably wherever it is advanced, and changes nothing around it."""
+    """``train`` called inside a context computes portably wherever it is advanced, and affects nothing else."""
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
 
     def run() -> Iterator[tuple[Any, fn.EpochLog]]:
@@ -198,18 +199,19 @@ def test_a_run_keeps_its_arithmetic() -> None:
 
 
 def test_a_new_thread_begins_native_and_a_copied_context_does_not() -> None:
-    """As the documentation says of the ``with`` block."""
+    """The behavior is as documented for the ``with`` block."""
     with ThreadPoolExecutor(1) as executor, fn.portable():
         assert executor.submit(in_force).result() == "native"
         assert executor.submit(contextvars.copy_context().run, in_force).result() == "portable"
 
 
 def test_there_are_two_arithmetics() -> None:
-    """Another name is refused."""
+    """Any other name is refused."""
     with pytest.raises(fn.ConfigError, match="must be 'native' or 'portable', got 'exact'"), using("exact"):  # type: ignore[arg-type]  # no such name
         pass
 
 
+@pytest.mark.slow
 @every_arithmetic
 def test_threads_compute_what_one_computes(name: str) -> None:
     """Eight different trainings at once have the bits that each has alone."""
@@ -227,7 +229,7 @@ def test_threads_compute_what_one_computes(name: str) -> None:
 
 
 def test_portable_arithmetic_is_for_float32() -> None:
-    """float64 is refused, with the reason; so is what is not finite."""
+    """float64 and numbers that are not finite are refused, with the reason."""
     with fn.portable():
         with pytest.raises(fn.DTypeError, match="float32"):
             fn.forward(fn.astype(WIDE, np.float64), ROWS.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Fitting: validation, early stopping, the best state, going on with a fit as if it had never stopped."""
+"""Fitting: validation, early stopping, the best state, and resuming a fit as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ State = fn.TrainState[Net]
 
 
 def start(optimizer: Optimizer = fn.Momentum(learning_rate=0.1)) -> fn.Fit[State]:
-    """A small network with dropout."""
+    """Return the initial fit of a small network with dropout."""
     net = (fn.dense(KEY.child(0), 4, 8), fn.ReLU(), fn.Dropout(0.2), fn.dense(KEY.child(1), 8, 2))
     return fn.Fit.create(fn.TrainState.create(net, optimizer, key=KEY.child("run")))
 
 
 def data(epoch: int) -> Minibatches[Any]:
-    """Three batches of the first 30 rows."""
+    """Return three batches of the first 30 rows."""
     return fn.minibatches(X[:30], LABELS[:30], 10, key=KEY.child("shuffle", epoch))
 
 
 def held_out_loss(state: State) -> float:
-    """On the last ten rows."""
+    """Return the loss on the last ten rows."""
     return fn.evaluate(state.params, X[30:], LABELS[30:], fn.softmax_cross_entropy)
 
 
 def scripted(values: list[float]) -> Callable[[State], float]:
-    """A validation that says what it is told, by the state's epochs."""
+    """Return a validation function with scripted values, one per epoch of the state."""
 
     def validate(state: State) -> float:
         return values[state.step // 3 - 1]
@@ -56,7 +56,7 @@ def scripted(values: list[float]) -> Callable[[State], float]:
 
 
 def test_a_fit_trains_as_train_does() -> None:
-    """The same states, losses and a validation value of each."""
+    """``fit`` gives the same states and losses as ``train``, and the validation value of each state."""
     fits = list(fn.fit(STEP, start(), data, held_out_loss, epochs=4))
     plain = list(fn.train(STEP, start().state, data, epochs=range(4)))
     assert [fn.fingerprint(each.state) for each in fits] == [fn.fingerprint(state) for state, _ in plain]
@@ -66,7 +66,7 @@ def test_a_fit_trains_as_train_does() -> None:
 
 @given(values=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12), patience=st.integers(1, 4))
 def test_it_stops_when_the_best_is_as_old_as_patience(values: list[float], patience: int) -> None:
-    """Against a plain loop over the values; the best state is the one of the best epoch, the first of equals."""
+    """A plain loop over the values agrees; the best state is that of the best epoch, the first among equals."""
     fits = list(fn.fit(STEP, start(), data, scripted(values), epochs=len(values), patience=patience))
     best, done = 0, 0
     for epoch, value in enumerate(values):
@@ -79,7 +79,7 @@ def test_it_stops_when_the_best_is_as_old_as_patience(values: list[float], patie
 
 
 def test_the_goal_and_the_least_step_are_settings() -> None:
-    """Highest instead of lowest; better by more than ``min_delta``."""
+    """The goal can be highest instead of lowest, and a better value must differ by more than ``min_delta``."""
     values = [1.0, 1.05, 2.0, 1.9, 1.8]
     *_, last = fn.fit(STEP, start(), data, scripted(values), epochs=5, goal="highest")
     assert last.best_epoch == 2
@@ -89,7 +89,7 @@ def test_the_goal_and_the_least_step_are_settings() -> None:
 
 @pytest.mark.parametrize("stop", range(8))
 def test_a_saved_fit_goes_on_with_the_same_bits(stop: int, tmp_path: Path) -> None:
-    """Counters, best state and history included, wherever it was stopped: one fingerprint."""
+    """The fingerprint, with counters, best state and history, is the same wherever the fit was stopped."""
     settings: dict[str, Any] = {"epochs": 8, "patience": 3}
     whole = start()
     for whole in fn.fit(STEP, whole, data, held_out_loss, **settings):  # noqa: B020
@@ -106,17 +106,17 @@ def test_a_saved_fit_goes_on_with_the_same_bits(stop: int, tmp_path: Path) -> No
 
 
 def a_step(epoch: int) -> Minibatches[Any]:
-    """An epoch of one batch."""
+    """Return an epoch of one batch."""
     return data(epoch)[epoch % 3 :][:1]
 
 
 def best_after_21(state: State) -> float:
-    """Better now and again, best at step 21, never again."""
+    """Return values that improve occasionally, are best at step 21, and never improve after it."""
     return abs(state.step - 21) + state.step % 3
 
 
 def ended(fitted: fn.Fit[State]) -> fn.Fit[State]:
-    """Where it ends: nine epochs after step 21, after 30 steps."""
+    """Return the last fit: the run ends after 30 steps, nine epochs after step 21."""
     *_, last = [fitted, *fn.fit(STEP, fitted, a_step, best_after_21, epochs=40, patience=9)]
     return last
 
@@ -133,7 +133,7 @@ for name in OPTIMIZERS:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What another process prints that goes on from each step under each optimizer: a fingerprint a line."""
+    """Return the output of a process that resumes from each step under each optimizer: one fingerprint per line."""
     directory = tmp_path_factory.mktemp("fits")
     for name, optimizer in OPTIMIZERS.items():
         first = start(optimizer)
@@ -146,22 +146,23 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_fit_goes_on_in_another_process_from_every_step(name: str, resumed: str) -> None:
-    """Of a run of 30, whatever the optimizer and its schedule, early stopping included: one fingerprint."""
+    """A run of 30 steps, with any optimizer, its schedule and early stopping, has one fingerprint."""
     whole = fn.fingerprint(ended(start(OPTIMIZERS[name])))
     assert [line for line in resumed.splitlines() if line.startswith(f"{name}: ")] == 31 * [f"{name}: {whole}"]
 
 
 def test_a_fit_that_has_ended_stays_ended() -> None:
-    """Given again, it yields nothing."""
+    """Passed to ``fit`` again, it yields nothing."""
     *_, last = fn.fit(STEP, start(), data, scripted([1.0, 2.0, 3.0]), epochs=3, patience=2)
     assert list(fn.fit(STEP, last, data, held_out_loss, epochs=3, patience=2)) == []
     assert list(fn.fit(STEP, last, data, held_out_loss, epochs=9, patience=2)) == []
 
 
 def test_the_history_is_a_plain_table() -> None:
-    """A column a quantity, of one length, a row an epoch; what is done to it does nothing to the fit."""
+    """The history has one column per quantity and one row per epoch; changing it does not change the fit."""
     assert [len(column) for column in start().history.values()] == [0, 0, 0]
     *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
     history = last.history
@@ -177,9 +178,10 @@ def test_the_history_is_a_plain_table() -> None:
     assert tuple(last.history["validation"].tolist()) == last.values
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("matplotlib"), reason="matplotlib is not installed")
 def test_matplotlib_takes_the_history_by_its_columns_names() -> None:
-    """As ``data``, and the marks are where the numbers are."""
+    """matplotlib accepts the history as ``data`` and draws the marks at its numbers."""
     figure: Any = import_module("matplotlib.figure").Figure()
     *_, last = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
     axes = figure.subplots()
@@ -190,7 +192,7 @@ def test_matplotlib_takes_the_history_by_its_columns_names() -> None:
 
 
 def test_the_arithmetic_is_bound_when_called() -> None:
-    """As in ``train``."""
+    """The behavior is that of ``train``."""
     with fn.portable():
         portable = start()
         run = fn.fit(STEP, portable, data, held_out_loss, epochs=2)
@@ -202,7 +204,7 @@ def test_the_arithmetic_is_bound_when_called() -> None:
 
 
 def test_bad_settings_are_refused_when_called() -> None:
-    """Before an epoch is trained."""
+    """They are refused before the first epoch is trained."""
     for settings, message in (
         ({"epochs": -1}, "epochs must be"),
         ({"epochs": 2, "patience": 0}, "patience must be"),
@@ -219,13 +221,13 @@ def test_bad_settings_are_refused_when_called() -> None:
 
 
 def test_a_validation_that_is_not_finite_is_refused() -> None:
-    """With the epoch's number."""
+    """The error has the epoch's number."""
     with pytest.raises(fn.NonFiniteError, match="the validation value after epoch 1 is nan"):
         list(fn.fit(STEP, start(), data, scripted([1.0, float("nan")]), epochs=2))
 
 
 def test_evaluate_is_the_loss_over_all_rows() -> None:
-    """In chunks, of the plain network: Dropout does nothing."""
+    """``evaluate`` computes the loss in chunks with the plain network: Dropout has no effect."""
     net, x = start().state.params, np.tile(X, (20, 1))
     whole = fn.softmax_cross_entropy(fn.forward(net, x), np.tile(LABELS, 20))[0]
     assert fn.evaluate(net, x, np.tile(LABELS, 20), fn.softmax_cross_entropy) == pytest.approx(whole, rel=1e-6)
@@ -233,12 +235,12 @@ def test_evaluate_is_the_loss_over_all_rows() -> None:
 
 @pytest.mark.parametrize("value", [None, "0.5", (0.5,), True, 1j, np.array([0.5])])
 def test_validation_gives_a_number(value: Any) -> None:
-    """Anything else is refused, with what it got."""
+    """Any other result is refused, and the message shows it."""
     with pytest.raises(fn.ConfigError, match="fit: validate must return a number, got"):
         list(fn.fit(STEP, start(), data, lambda _: value, epochs=1))
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.int64(2), np.float64(0.25)])
 def test_validation_gives_any_number(value: Any) -> None:
-    """Python's and NumPy's real numbers are numbers."""
+    """Real numbers of Python and NumPy are accepted."""
     assert next(fn.fit(STEP, start(), data, lambda _: value, epochs=1)).values == (float(value),)

@@ -1,6 +1,6 @@
-"""Load: a long run holds no more memory and does no more work an epoch than a short one; rows need not fit in memory.
+"""Load: memory and work per epoch do not grow with the length of a run, and rows need not fit in memory.
 
-How long a step takes is measured, not asserted: ``python tests/tools/benchmarks/drift.py``.
+The time of a step is measured, not asserted: ``python tests/tools/benchmarks/drift.py``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from surroundings import TESTS
 import funcnet as fn
 from funcnet.arithmetic import Name, using
 
+pytestmark = pytest.mark.slow
+
 KEY = fn.Key(40)
 X = np.linspace(-1, 1, 96, dtype=np.float32).reshape(24, 4)
 LABELS = np.arange(24) % 3
@@ -31,7 +33,7 @@ Epoch = tuple[Any, fn.EpochLog]
 
 
 def run(name: Name, step: fn.Step[Any, Any] | None = None) -> Iterator[Epoch]:
-    """A hundred epochs of a small network, the last batch of each a smaller one."""
+    """Train a small network for a hundred epochs, whose last batch is smaller than the others."""
     with using(name):
         state = fn.TrainState.create(NET, fn.Momentum(learning_rate=0.05), key=KEY)
 
@@ -45,9 +47,9 @@ def run(name: Name, step: fn.Step[Any, Any] | None = None) -> Iterator[Epoch]:
 
 
 def held(epochs: Iterator[Epoch]) -> array[int]:
-    """How many bytes are held after each epoch, what waits to be collected apart."""
+    """Return the number of bytes held after each epoch, without uncollected garbage."""
     sizes = array("q", bytes(8 * EPOCHS))
-    gc.freeze()  # what was there before is not walked a hundred times
+    gc.freeze()  # earlier objects are then not scanned a hundred times
     tracemalloc.start()
     try:
         for epoch, _ in enumerate(epochs):
@@ -61,14 +63,14 @@ def held(epochs: Iterator[Epoch]) -> array[int]:
 
 @every_arithmetic
 def test_a_long_run_holds_no_more(name: Name) -> None:
-    """After the second epoch less than a part of a state an epoch: NumPy fills its caches. Later, nothing."""
+    """Memory grows by less than part of a state per epoch while NumPy fills its caches, and later by almost nothing."""
     sizes = held(run(name))
     assert sizes[-1] - sizes[1] < 250 * EPOCHS
     assert sizes[-1] - sizes[EPOCHS // 2] < 20 * EPOCHS
 
 
 def test_the_memory_test_sees() -> None:
-    """A step that keeps its states is found, and a loop that keeps its logs."""
+    """The test detects a step that keeps its states, and a loop that keeps its logs."""
     kept: list[object] = []
     plain = fn.train_step(fn.softmax_cross_entropy)
 
@@ -93,14 +95,14 @@ def test_the_memory_test_sees() -> None:
 
 
 def calls(advance: Callable[[], object]) -> int:
-    """How many functions it calls, in Python and in C, the garbage collector's callbacks apart."""
+    """Return the number of Python and C function calls, without the garbage collector's callbacks."""
     count = 0
 
     def tick(_: object, event: str, __: object) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
-    gc.disable()  # a collection calls whoever listens for one
+    gc.disable()  # a collection runs callbacks
     sys.setprofile(tick)
     try:
         advance()
@@ -111,18 +113,18 @@ def calls(advance: Callable[[], object]) -> int:
 
 
 def work(epochs: Iterator[Epoch]) -> list[int]:
-    """The calls of each epoch."""
+    """Return the number of calls in each epoch."""
     return [calls(lambda: next(epochs)) for _ in range(EPOCHS)]
 
 
 @every_arithmetic
 def test_a_late_epoch_does_the_work_of_an_early_one(name: Name) -> None:
-    """Call by call the same: nothing is walked that grows."""
+    """Each epoch makes the same number of calls: no growing structure is traversed."""
     assert len(set(work(run(name))[1:])) == 1
 
 
 def test_the_work_test_sees() -> None:
-    """A step that walks over what it has done is found."""
+    """The test detects a step that traverses its history."""
     done: list[float] = []
     plain = fn.train_step(fn.softmax_cross_entropy)
 
@@ -142,7 +144,7 @@ def test_the_work_test_sees() -> None:
 
 
 def test_the_drift_command_prints_its_lines() -> None:
-    """One for each arithmetic, with what it measured."""
+    """The command prints one line per arithmetic, with its measurements."""
     command = [sys.executable, str(TESTS / "tools" / "benchmarks" / "drift.py"), "--epochs", "4"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["native", "portable"]
@@ -170,10 +172,10 @@ print(ids.shape, all(ids[part].tolist() == fn.predict(net, x[part]).tolist() for
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit that it runs under is Linux's")
 def test_rows_need_not_fit_in_memory(tmp_path: Path) -> None:
-    """predict reads a mapped file of 533 MB where a process may have 500, and where a copy of the file fails."""
+    """predict reads a mapped file of 533 MB in a process limited to 500 MB, where copying the file fails."""
     rows, ends = 170_000, np.linspace(-1, 1, 2 * 784, dtype=np.float32).tobytes()
     path = tmp_path / "rows"
-    with path.open("wb") as file:  # a sparse file: zeros but for its first and last rows
+    with path.open("wb") as file:  # a sparse file: zeros except in its first and last rows
         file.write(ends)
         file.seek(4 * 784 * rows - len(ends))
         file.write(ends)

@@ -1,6 +1,6 @@
-"""Losses, optimizers and schedules against PyTorch in float64, to 1e-9 relative. Run with PyTorch installed.
+"""Losses, optimizers and schedules against PyTorch in float64, to 1e-9 relative; these tests need PyTorch.
 
-Where funcnet has another convention, the row says how the peer is brought to it.
+Where funcnet follows a different convention, the row says how PyTorch is adapted to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLASSES: Final = (1.0, 0.5, 2.0, 0.25, 3.0)
 
 @frozen
 class LossRow:
-    """A loss, its targets, and PyTorch's, an element or a row at a time and as the mean over a batch."""
+    """A loss, its targets, and PyTorch's loss, per element or per row and as the mean over a batch."""
 
     name: str
     loss: Any
@@ -44,7 +44,7 @@ class LossRow:
 
 
 def elementwise(name: str, loss: Any, target: Any, theirs: Callable[..., Any], **settings: Any) -> LossRow:
-    """One of PyTorch's losses that has a value an element."""
+    """Return the row of a PyTorch loss that has one value per element."""
     return LossRow(
         name,
         loss,
@@ -55,13 +55,13 @@ def elementwise(name: str, loss: Any, target: Any, theirs: Callable[..., Any], *
 
 
 def hinge(x: Any, t: Any, reduction: str = "mean") -> Any:
-    """PyTorch has no hinge for targets of -1 and 1."""
+    """The hinge loss for targets of -1 and 1, which PyTorch does not have."""
     losses = functional.relu(1 - t * x)
     return losses.mean() if reduction == "mean" else losses
 
 
 def cross_entropy(name: str, loss: Any, target: Any, **settings: Any) -> LossRow:
-    """PyTorch's, whose weights are those of classes."""
+    """Return the row of PyTorch's cross-entropy, whose weights are class weights."""
     theirs = functional.cross_entropy
     return LossRow(
         name,
@@ -102,7 +102,7 @@ LOSSES: Final = (
 
 @pytest.mark.parametrize("row", LOSSES, ids=lambda row: row.name)
 def test_a_loss_computes_what_pytorch_does(row: LossRow) -> None:
-    """Value and gradient; with weights of examples, the weighted mean of PyTorch's rows."""
+    """The value and the gradient agree; with example weights, the value is the weighted mean of PyTorch's rows."""
     value, gradient = row.loss(X, row.target)
     compare(row, value, gradient, row.whole)
 
@@ -115,7 +115,7 @@ def test_a_loss_computes_what_pytorch_does(row: LossRow) -> None:
 
 
 def compare(row: LossRow, value: float, gradient: fn.Array, theirs: Callable[[Any, Any], Any]) -> None:
-    """Within 1e-9 of each number, and of 1e-12 where they cancel."""
+    """Compare each number to 1e-9 relative, and to 1e-12 absolute, where terms cancel."""
     x = torch.tensor(X, requires_grad=True)
     wanted = theirs(x, torch.tensor(np.ascontiguousarray(row.target)))
     wanted.backward()
@@ -136,7 +136,7 @@ NET: Final = (
 
 
 def module() -> Any:
-    """The same network."""
+    """Return the same network in PyTorch."""
     linear = torch.nn.Linear
     net = torch.nn.Sequential(linear(4, 6), torch.nn.Tanh(), linear(6, 2)).double()
     for theirs, ours in zip(net.parameters(), trained_arrays(NET), strict=True):
@@ -145,7 +145,7 @@ def module() -> Any:
 
 
 def decayed(net: Any, decay: float) -> list[dict[str, Any]]:
-    """Weights decay, biases do not: PyTorch's way to say so."""
+    """Return PyTorch's parameter groups in which weights decay and biases do not."""
     named = list(net.named_parameters())
     return [
         {"params": [p for name, p in named if "weight" in name], "weight_decay": decay},
@@ -154,12 +154,12 @@ def decayed(net: Any, decay: float) -> list[dict[str, Any]]:
 
 
 def nothing(_: Any) -> None:
-    """No clipping."""
+    """Do not clip."""
 
 
 @frozen
 class OptimizerRow:
-    """An optimizer, PyTorch's for a module, and what happens to gradients before an update."""
+    """An optimizer, PyTorch's optimizer of a module, and the treatment of gradients before an update."""
 
     name: str
     optimizer: Optimizer
@@ -260,7 +260,7 @@ OPTIMIZERS: Final = (
 
 
 def trajectory(optimizer: Optimizer) -> list[list[fn.Array]]:
-    """The parameters after each step."""
+    """Return the parameters after each step."""
     run = fn.TrainState.create(NET, optimizer, key=KEY)
     found: list[list[fn.Array]] = []
     for x, y in zip(INPUTS, TARGETS, strict=True):
@@ -269,9 +269,10 @@ def trajectory(optimizer: Optimizer) -> list[list[fn.Array]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", OPTIMIZERS, ids=lambda row: row.name)
 def test_an_optimizer_goes_where_pytorch_goes(row: OptimizerRow) -> None:
-    """Fifty steps of a network, every parameter after every step."""
+    """Every parameter agrees after each of fifty steps of a network."""
     net = module()
     theirs = row.theirs(net)
     scheduler = row.scheduler(theirs) if row.scheduler else None
@@ -289,7 +290,7 @@ def test_an_optimizer_goes_where_pytorch_goes(row: OptimizerRow) -> None:
 
 
 def test_an_average_goes_where_pytorch_s_goes() -> None:
-    """Its exponential average of a module, after every step."""
+    """PyTorch's exponential average of a module agrees after every step."""
     net, optimizer = module(), fn.Averaging(fn.SGD(learning_rate=0.1), decay=0.9)
     theirs = optim.SGD(net.parameters(), lr=0.1)
     average = optim.swa_utils.AveragedModel(net, multi_avg_fn=optim.swa_utils.get_ema_multi_avg_fn(0.9))
@@ -325,7 +326,7 @@ SCHEDULES: Final[dict[str, tuple[Schedule, Callable[[Any], Any]]]] = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedule_goes_where_pytorch_goes(name: str) -> None:
-    """Over fifty steps."""
+    """The learning rates agree over fifty steps."""
     schedule, make = SCHEDULES[name]
     theirs = optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
     scheduler = make(theirs)

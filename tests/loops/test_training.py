@@ -1,4 +1,4 @@
-"""Training: the fold laws, steps as values, data as sequences, runs that repeat."""
+"""Training: the fold laws, steps as values, data as sequences, and reproducible runs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ OPTIMIZERS: list[fn.SGD | fn.Momentum] = [
 
 
 def batches(epoch: int = 0) -> Minibatches[Any]:
-    """Seven batches, the last one smaller."""
+    """Return seven batches, the last one smaller than the others."""
     return fn.minibatches(X, LABELS, 8, key=KEY.child("shuffle", epoch))
 
 
 def state(optimizer: fn.SGD | fn.Momentum = fn.Momentum(learning_rate=0.05)) -> fn.TrainState[Any]:
-    """A fresh run's state."""
+    """Return the initial state of a run."""
     return fn.TrainState.create(NET, optimizer, key=KEY)
 
 
@@ -49,7 +49,7 @@ def state(optimizer: fn.SGD | fn.Momentum = fn.Momentum(learning_rate=0.05)) -> 
 
 @given(cut=st.integers(0, 7), which=st.sampled_from(OPTIMIZERS))
 def test_an_epoch_is_a_fold(cut: int, which: fn.SGD | fn.Momentum) -> None:
-    """Stopping after any step and going on is the same run, bit for bit; no batch is no change."""
+    """A run stopped after any step and resumed has the same bits; without batches, the state is unchanged."""
     step = fn.train_step(fn.softmax_cross_entropy)
     whole, log = fn.train_epoch(step, state(which), batches())
     half, first = fn.train_epoch(step, state(which), batches()[:cut])
@@ -60,7 +60,7 @@ def test_an_epoch_is_a_fold(cut: int, which: fn.SGD | fn.Momentum) -> None:
 
 
 def test_the_plain_fold_is_the_same() -> None:
-    """train_epoch is a for loop over its step."""
+    """train_epoch equals a for loop over its step."""
     step = fn.train_step(fn.softmax_cross_entropy)
     by_hand = state()
     losses: list[float] = []
@@ -74,7 +74,7 @@ def test_the_plain_fold_is_the_same() -> None:
 
 
 def test_training_changes_no_argument() -> None:
-    """The state that went in is as it was."""
+    """The initial state is unchanged."""
     before = state()
     bytes_before = [leaf.array.tobytes() for leaf in leaves((before.params, *before.moments.networks))]
     fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), before, batches())
@@ -83,7 +83,7 @@ def test_training_changes_no_argument() -> None:
 
 
 def test_sgd_step_is_value_and_grad_then_update() -> None:
-    """The three public functions, one after the other."""
+    """The step equals the three public functions, called one after the other."""
     net, batch = NET[:2] + NET[3:], batches()[0]
     loss, grads = fn.value_and_grad(net, batch.x, batch.y, fn.softmax_cross_entropy)
     by_hand = fn.sgd_update(net, grads, learning_rate=0.1)
@@ -93,7 +93,7 @@ def test_sgd_step_is_value_and_grad_then_update() -> None:
 
 
 def test_sgd_as_an_optimizer_is_sgd_step() -> None:
-    """Where nothing is drawn, both train to the same bits."""
+    """Without random draws, both train to the same bits."""
     net = NET[:2] + NET[3:]
     run = fn.TrainState.create(net, fn.SGD(learning_rate=0.1), key=KEY)
     run, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), run, batches())
@@ -101,7 +101,7 @@ def test_sgd_as_an_optimizer_is_sgd_step() -> None:
 
 
 def test_momentum_in_closed_form() -> None:
-    """Two steps by hand: v1 = g1, v2 = 0.9 v1 + g2."""
+    """Two steps agree with a computation by hand: v1 = g1, v2 = 0.9 v1 + g2."""
     optimizer = fn.Momentum(learning_rate=0.5)
 
     def record(weight: float, bias: float) -> fn.Dense:
@@ -115,7 +115,7 @@ def test_momentum_in_closed_form() -> None:
 
 
 def test_each_step_has_its_own_mask() -> None:
-    """The key of a step is its number's: the same step twice is the same, another is another."""
+    """The key depends on the step's number: the same step has the same mask, another step has another mask."""
     step, batch = fn.train_step(fn.softmax_cross_entropy), batches()[0]
     first = state()
     later = fn.TrainState(first.params, first.optimizer, first.moments, 1, first.key)
@@ -124,7 +124,7 @@ def test_each_step_has_its_own_mask() -> None:
 
 
 def test_train_is_lazy_and_resumes() -> None:
-    """It trains as far as it is asked for; range(2, 4) goes on where range(2) ended."""
+    """It trains only when it is advanced; range(2, 4) resumes where range(2) ended."""
     asked: list[int] = []
 
     def data(epoch: int) -> Minibatches[Any]:
@@ -143,7 +143,7 @@ def test_train_is_lazy_and_resumes() -> None:
 
 
 def test_training_learns() -> None:
-    """A network that nearly overfits fifty points in sixty epochs, with each optimizer."""
+    """With each optimizer, a network nearly overfits fifty points in sixty epochs."""
     for optimizer in OPTIMIZERS:
         run = fn.TrainState.create(NET[:2] + NET[3:], optimizer, key=KEY)
         (*_, (run, log)) = fn.train(fn.train_step(fn.softmax_cross_entropy), run, batches, epochs=range(60))
@@ -151,8 +151,9 @@ def test_training_learns() -> None:
         assert log.mean_loss < 0.2
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_in_another_process() -> None:
-    """Whatever the hash seed."""
+    """The run does not depend on the hash seed."""
     program = (
         "import hashlib, sys; sys.path[:0] = sys.argv[1].splitlines()\n"
         "import test_training as t; import funcnet as fn\n"
@@ -177,7 +178,7 @@ def test_a_run_is_the_same_in_another_process() -> None:
 
 @given(rows=st.integers(1, 30), size=st.integers(1, 30), drop_last=st.booleans(), shuffled=st.booleans())
 def test_minibatches_are_a_partition(rows: int, size: int, drop_last: bool, shuffled: bool) -> None:  # noqa: FBT001
-    """Every row once, in one order each time; only the last batch may be smaller, or is dropped."""
+    """Every row occurs once, in a reproducible order; only the last batch may be smaller, or is dropped."""
     size = min(size, rows)
     x, y = np.arange(2.0 * rows).reshape(rows, 2), np.arange(rows)
     cut = fn.minibatches(x, y, size, key=KEY if shuffled else None, drop_last=drop_last)
@@ -192,7 +193,7 @@ def test_minibatches_are_a_partition(rows: int, size: int, drop_last: bool, shuf
 
 
 def test_minibatches_slice_like_a_list() -> None:
-    """Any start and stop, negative ones too."""
+    """Any start and stop work, including negative ones."""
     whole = [batch.y.tolist() for batch in batches()]
     for start in (None, 0, 2, 7, 9, -2):
         for stop in (None, 0, 3, 7, 9, -1):
@@ -206,7 +207,7 @@ def test_minibatches_slice_like_a_list() -> None:
 
 
 def test_a_transform_makes_floats_of_bytes() -> None:
-    """Images stay bytes in memory and become floats a batch at a time."""
+    """Images stay bytes in memory and become floats one batch at a time."""
     images, labels = np.arange(12, dtype=np.uint8).reshape(4, 3), np.arange(4)
 
     def scale(batch: fn.Batch[Any]) -> fn.Batch[Any]:
@@ -221,7 +222,7 @@ def test_a_transform_makes_floats_of_bytes() -> None:
 
 
 def test_records_copy_what_others_can_write_and_adopt_what_is_locked() -> None:
-    """A record's arrays never change, whoever held them before."""
+    """A record's arrays never change, even if the caller still holds the originals."""
     weight, bias = np.ones((2, 2)), np.zeros(2)
     layer = fn.Dense(weight=weight, bias=bias)
     weight[:] = 5
@@ -234,7 +235,7 @@ def test_records_copy_what_others_can_write_and_adopt_what_is_locked() -> None:
 
 
 def test_a_step_copies_no_array_into_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients and new weights are locked where they are made, and adopted."""
+    """Gradients and new weights are locked where they are created, and the records adopt them."""
     net, batch = NET[:2] + NET[3:], batches()[0]
 
     def adopt(_: fn.Array) -> fn.Array:
@@ -246,7 +247,7 @@ def test_a_step_copies_no_array_into_its_records(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_step_makes_its_gradients_and_new_weights_and_little_else() -> None:
-    """The traced peak above the state is two networks of memory and at most 64 KB beside the batch's activations."""
+    """The traced peak above the state is two networks and at most 64 KB, apart from the batch's activations."""
     sizes, rows = (784, 100, 200, 10), 32
     net, step = fn.mlp(KEY, sizes), SGD_STEP
     batch = fn.Batch(inputs(KEY, rows, sizes[0], dtype=np.float32), np.arange(rows) % 10)
@@ -265,7 +266,7 @@ def test_a_step_makes_its_gradients_and_new_weights_and_little_else() -> None:
 
 
 def test_outputs_go_in_chunks() -> None:
-    """Every chunk is the forward pass of its rows; none sees more than 256."""
+    """Every chunk is the forward pass of its rows, and no chunk has more than 256 rows."""
     x = inputs(KEY, 600, 6, dtype=np.float32)
     whole = fn.outputs(NET, x)
     parts = [fn.forward(NET, x[start : start + 256]) for start in (0, 256, 512)]
@@ -274,7 +275,7 @@ def test_outputs_go_in_chunks() -> None:
 
 
 def test_predictions_are_of_the_logits() -> None:
-    """predict is their argmax, predict_proba their softmax."""
+    """predict returns the argmax of the logits, predict_proba their softmax."""
     logits = fn.outputs(NET, X)
     proba = fn.predict_proba(NET, X)
     assert (fn.predict(NET, X) == logits.argmax(axis=1)).all()
@@ -283,7 +284,7 @@ def test_predictions_are_of_the_logits() -> None:
 
 
 def test_softmax_cross_entropy_against_its_formula() -> None:
-    """In float64, at ordinary and at large logits; a shift of a row changes nothing but rounding."""
+    """They agree in float64, at ordinary and at large logits; adding a constant to a row changes only the rounding."""
     logits, labels = inputs(KEY, 8, 4), np.arange(8) % 4
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     value, grad = fn.softmax_cross_entropy(logits, labels)
@@ -308,7 +309,7 @@ ROWS = np.array([[1e-30, 1], [3, -4], [200, -900], [-900, 500]], np.float32)
     ],
 )
 def test_no_number_warns(arithmetic: Name, optimizer: Any) -> None:
-    """Where NumPy raises for any number too small or too large, training, losses and predictions compute as ever."""
+    """Even where NumPy raises for overflow and underflow, training, losses and predictions compute as usual."""
     net, y = fn.mlp(KEY, (2, 3, 2)), np.array([0, 1, 0, 1])
     start = fn.TrainState.create(net, optimizer, key=KEY)
     prediction, target = np.array([[-150.0], [2e-30]], np.float32), np.array([[1e-30], [0.5]], np.float32)
@@ -324,15 +325,25 @@ def test_no_number_warns(arithmetic: Name, optimizer: Any) -> None:
 
 
 def test_shards_have_a_target_a_row() -> None:
-    """More targets than rows, or fewer, are refused, as without shards."""
+    """More or fewer targets than rows are refused, as without shards."""
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=2)
     for count in (2, 6):
         with pytest.raises(fn.ShapeError, match=rf"y must have as many rows as x, 4, got \({count},\)"):
             step(fn.mlp(KEY, (2, 2)), fn.Batch(ROWS, np.zeros(count, np.int64)))
+    labels: Any = [0, 1, 0, 1]
+    with pytest.raises(fn.DTypeError, match="y must be a plain NumPy array, got list"):
+        step(fn.mlp(KEY, (2, 2)), fn.Batch(ROWS, labels))
+
+
+def test_an_epoch_of_shards_is_the_plain_fold() -> None:
+    """An epoch of a step that computes shards has the bits of its steps."""
+    step, net = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=3), fn.mlp(KEY, (2, 2))
+    batch = fn.Batch(ROWS, np.array([0, 1, 0, 1]))
+    assert fn.equal(fn.train_epoch(step, net, [batch, batch])[0], step(step(net, batch)[0], batch)[0])
 
 
 def test_an_average_is_among_the_moments() -> None:
-    """A state that lost its moments has no average, and says so."""
+    """A state that lost its moments has no average, and the error says so."""
     run = fn.TrainState.create(NET, fn.Averaging(fn.SGD(learning_rate=0.1)), key=KEY)
     with pytest.raises(
         fn.StructureError, match=r"averaged: moments must have the names \('average', 'inner\.\*'\), got \(\)"

@@ -1,4 +1,4 @@
-"""Losses: gradients, weights of examples, both arithmetics, goldens, refusals."""
+"""Losses: gradients, example weights, native and portable arithmetic, golden values, refusals."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Case:
 
     @property
     def subject(self) -> str:
-        """Who complains of a bad argument."""
+        """The name that begins the message about a bad argument."""
         own: str = getattr(self.loss, "__name__", "huber")
         return "softmax_cross_entropy" if "softmax" in self.name else own
 
     def y(self, dtype: fn.FloatDType = np.float64) -> Any:
-        """The targets, floats in this dtype."""
+        """Return the targets; floats are converted to this dtype."""
         return self.target.astype(dtype) if self.target.dtype.kind == "f" else self.target
 
 
@@ -100,14 +100,14 @@ CASES: Final = (
     Case("poisson", fn.poisson, SHARES.round(), "a6332a5ed838aed37670ce7bffa88f7a01bbed3a74e899659b7be4075f3b3298"),
 )
 SEPARABLE: Final = [case for case in CASES if case.name != "softmax with all"]
-"""Those whose rows have a mean each: smoothing gives a row whose class has no weight a loss, too."""
+"""Cases in which each row has a mean; with smoothing, even a row whose class has weight 0 has a loss."""
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @every_case
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
 def test_the_gradient_is_the_value_s(case: Case, weight: fn.Array | None) -> None:
-    """By central differences, for every element of the prediction."""
+    """The gradient agrees with central differences of the value for every element of the prediction."""
     _, gradient = case.loss(X, case.y(), weight)
     numerical = np.empty_like(X)
     for index in np.ndindex(X.shape):
@@ -122,7 +122,7 @@ def test_the_gradient_is_the_value_s(case: Case, weight: fn.Array | None) -> Non
 
 @every_case
 def test_dtype_and_arguments_stay(case: Case) -> None:
-    """A gradient of the prediction's dtype, near float64's; nothing that went in changes."""
+    """The gradient has the prediction's dtype and is close to the float64 gradient; no argument changes."""
     wanted, wide = case.loss(X, case.y(), WEIGHT)
     x, y, weight = X.astype(np.float32), case.y(np.float32), WEIGHT.astype(np.float32)
     before = x.tobytes(), y.tobytes(), weight.tobytes()
@@ -138,7 +138,7 @@ def test_dtype_and_arguments_stay(case: Case) -> None:
 
 
 def per_row(case: Case) -> tuple[list[float], list[float]]:
-    """The loss of each row alone, and what each counts for in the mean."""
+    """Return the loss of each row alone, and how much each row counts in the mean."""
     rows = [slice(i, i + 1) for i in range(len(X))]
     counted = [case.loss.total(case.y()[row], None) if hasattr(case.loss, "total") else 1.0 for row in rows]
     values = [case.loss(X[i : i + 1], case.y()[i : i + 1])[0] if counted[i] else 0.0 for i in range(len(X))]
@@ -147,7 +147,7 @@ def per_row(case: Case) -> tuple[list[float], list[float]]:
 
 @pytest.mark.parametrize("case", SEPARABLE, ids=lambda case: case.name)
 def test_a_weighted_mean_is_the_weighted_mean_of_the_rows(case: Case) -> None:
-    """sum(w l) / sum(w), with class weights sum(w c l) / sum(w c)."""
+    """The mean is sum(w l) / sum(w), and with class weights sum(w c l) / sum(w c)."""
     values, counted = per_row(case)
     weights = WEIGHT * counted
     assert case.loss(X, case.y(), WEIGHT)[0] == pytest.approx((weights * values).sum() / weights.sum(), rel=1e-12)
@@ -156,7 +156,7 @@ def test_a_weighted_mean_is_the_weighted_mean_of_the_rows(case: Case) -> None:
 @every_case
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_weights_of_one_are_no_weights(case: Case, dtype: fn.FloatDType) -> None:
-    """Bit for bit; and twice the weights are the same weights."""
+    """Weights of 1 and weights of 2 both give the bits of the unweighted loss."""
     x, y = X.astype(dtype), case.y(dtype)
     value, gradient = case.loss(x, y)
     for weight in (np.ones(6, dtype), np.full(6, 2.0)):
@@ -167,7 +167,7 @@ def test_weights_of_one_are_no_weights(case: Case, dtype: fn.FloatDType) -> None
 
 @every_case
 def test_a_weight_of_0_is_a_row_left_out(case: Case) -> None:
-    """Its gradient is 0, and the others' are those of the batch without it."""
+    """Its gradient is 0, and the gradients of the other rows are those of the batch without it."""
     value, gradient = case.loss(X, case.y(), WEIGHT)
     rows = WEIGHT > 0
     without, others = case.loss(X[rows], case.y()[rows], WEIGHT[rows])
@@ -184,7 +184,7 @@ BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
     "negative": (np.array([1.0, -1, 1, -1, 1, 1]), fn.ConfigError, "weight must be 0 or more, got weight[1] = -1.0"),
     "nan": (np.array([1.0, 1, NAN, 1, 1, 1]), fn.NonFiniteError, "weight must be finite, got weight[2] = nan"),
     "infinite": (np.array([1.0, 1, INF, 1, 1, 1]), fn.NonFiniteError, "got weight[2] = inf"),
-    "zeros": (np.zeros(6), fn.ConfigError, "weight must have a number above 0, got only 0"),
+    "zeros": (np.zeros(6), fn.ConfigError, "at least one weight must be positive, got only zeros"),
 }
 NET: Final = fn.dense(KEY, 4, 4, dtype=np.float64)
 WEIGHT_PLACES: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
@@ -212,10 +212,10 @@ WEIGHT_PLACES: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
 @pytest.mark.parametrize("name", BAD_WEIGHTS)
 @pytest.mark.parametrize("place", WEIGHT_PLACES)
 def test_bad_weights_are_refused(place: str, name: str) -> None:
-    """Wherever they come in; the message begins with the place."""
+    """Every function that takes weights refuses them; the message begins with the function's name."""
     weight, error, fact = BAD_WEIGHTS[name]
     subject, call = WEIGHT_PLACES[place]
-    with pytest.raises(fn.FuncnetError, match=f"^{subject}: weight must ") as caught:
+    with pytest.raises(fn.FuncnetError, match=f"^{subject}: (at least one )?weight must ") as caught:
         call(weight)
     assert type(caught.value) is error
     assert fact in str(caught.value)
@@ -223,14 +223,14 @@ def test_bad_weights_are_refused(place: str, name: str) -> None:
 
 @every_case
 def test_weights_must_have_a_finite_sum(case: Case) -> None:
-    """Each is finite, but not all together."""
-    wanted = f"^{case.subject}: the weights must have a sum above 0 and finite, got a mean of inf$"
+    """Weights that are finite but overflow when summed are refused."""
+    wanted = f"^{case.subject}: the sum of the weights must be positive and finite, got a mean of inf$"
     with np.errstate(over="ignore"), pytest.raises(fn.ConfigError, match=wanted):
         case.loss(X, case.y(), np.full(6, 1e308))
 
 
 def test_equal_losses_weigh_alike() -> None:
-    """The function and the record without options, for class ids and for shares."""
+    """The function and the record without options agree for class ids and for shares."""
     for targets in (IDS, SHARES):
         value, gradient = fn.softmax_cross_entropy(X, targets, WEIGHT)  # type: ignore[arg-type]  # typed for ids
         again, by_record = fn.SoftmaxCrossEntropy()(X, targets, WEIGHT)
@@ -239,15 +239,16 @@ def test_equal_losses_weigh_alike() -> None:
 
 
 def test_a_loss_without_weights_says_so() -> None:
-    """It is not given them as something else."""
+    """The weights are not passed as a different argument."""
 
     def scaled(prediction: fn.Array, _: Any, scale: float = 1.0) -> tuple[float, fn.Array]:
         return scale, prediction
 
-    fact = r"the loss takes no weights of examples: scaled\(prediction, _, scale\); give its third parameter the name"
+    fact = r"the loss does not take example weights: scaled\(prediction, _, scale\); name its third parameter weight"
     for call in (
         lambda: fn.value_and_grad(NET, X, X, scaled, WEIGHT),
         lambda: fn.sgd_step(scaled, learning_rate=0.1)(NET, fn.Batch(X, X, WEIGHT)),
+        lambda: fn.sgd_step(scaled, learning_rate=0.1, shard_size=2)(NET, fn.Batch(X, X, WEIGHT)),
         lambda: fn.train_epoch(fn.sgd_step(scaled, learning_rate=0.1), NET, fn.minibatches(X, X, 2, weight=WEIGHT)),
         lambda: fn.evaluate(NET, X, X, scaled, WEIGHT),
     ):
@@ -260,7 +261,7 @@ def test_a_loss_without_weights_says_so() -> None:
 
 @every_case
 def test_weighted_batches_fold_to_the_plain_bits(case: Case) -> None:
-    """In steps and in an epoch; the weights of the rows come with the rows, shuffled or not."""
+    """Single steps and an epoch give the same bits; each weight stays with its row, shuffled or not."""
     step = fn.train_step(case.loss)
     start = fn.TrainState.create(NET, fn.Adam(learning_rate=0.01), key=KEY)
     for key in (None, KEY):
@@ -275,7 +276,7 @@ def test_weighted_batches_fold_to_the_plain_bits(case: Case) -> None:
 
 
 def test_minibatches_keep_weights_with_their_rows() -> None:
-    """In any order, in slices, through a transform."""
+    """Each weight stays with its row in any order, in slices and through a transform."""
     x, weight = np.arange(12.0).reshape(6, 2), np.arange(6.0) + 1
     batches = fn.minibatches(x, IDS, 4, key=KEY, weight=weight)
     for batch in [*batches, *batches[1:]]:
@@ -288,7 +289,7 @@ def test_minibatches_keep_weights_with_their_rows() -> None:
 
 @every_case
 def test_shards_are_weighted_by_what_they_count_for(case: Case) -> None:
-    """The sum over shards is the gradient of the whole, for weights of rows, of classes, and shards of weight 0."""
+    """Shards give the gradient of the whole batch for row weights, class weights and shards of weight 0."""
     for weight in (None, WEIGHT, np.array([0, 0, 0, 0, 1.0, 2.0])):
         value, grads = fn.value_and_grad(NET, X, case.y(), case.loss, weight)
         for size in (1, 2, 4):
@@ -301,16 +302,16 @@ def test_shards_are_weighted_by_what_they_count_for(case: Case) -> None:
 
 
 def test_a_shard_without_a_mean_is_refused() -> None:
-    """Its class has no weight, but smoothing gives it a loss."""
+    """Its class has weight 0, but smoothing gives it a loss."""
     loss = fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)
     fix = "smoothing gives every class a share; use larger shards"
-    with pytest.raises(fn.ConfigError, match=f"the classes of a shard must have a weight above 0: {fix}$"):
+    with pytest.raises(fn.ConfigError, match=f"at least one class in a shard must have a positive weight: {fix}$"):
         sharded_value_and_grad(NET, X, IDS, loss, shard_size=1)
 
 
 @pytest.mark.parametrize("loss", [fn.SoftmaxCrossEntropy(0.1), fn.SoftmaxCrossEntropy(class_weight=(1.0,) * 4)])
 def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
-    """In the loss, and in what a shard counts for."""
+    """Both the loss and the total of a shard check them."""
     wrong = np.array([0, 3, 4, 1, 2, 0])
     with pytest.raises(fn.LabelError, match=r"^softmax_cross_entropy: labels must be in 0\.\.3, got labels\[2\] = 4"):
         loss(X, wrong)
@@ -321,7 +322,7 @@ def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.dtype(">i4")])
 def test_class_ids_have_any_integer_dtype(dtype: Any) -> None:
-    """In the loss, with options and without, and in what a shard counts for."""
+    """The loss, with options and without, and the total of a shard accept any integer dtype."""
     for loss in (fn.SoftmaxCrossEntropy(), fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)):
         (value, gradient), (wanted, other) = loss(X, IDS.astype(dtype), WEIGHT), loss(X, IDS, WEIGHT)
         assert value == wanted
@@ -330,7 +331,7 @@ def test_class_ids_have_any_integer_dtype(dtype: Any) -> None:
 
 
 def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
-    """Bit for bit."""
+    """One thread and two threads give the same bits."""
     alone = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=2)
     with ThreadPoolExecutor(2) as executor:
         threaded = sharded_value_and_grad(
@@ -341,7 +342,7 @@ def test_weighted_shards_do_not_depend_on_who_computes_them() -> None:
 
 
 def test_a_step_of_weighted_shards_is_their_update() -> None:
-    """train_step and sgd_step give their batch's weights to the shards."""
+    """train_step and sgd_step pass the weights of their batch to the shards."""
     _, grads = sharded_value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, WEIGHT, shard_size=4)
     wanted = fn.sgd_update(NET, grads, learning_rate=0.1)
     batch = fn.Batch(X, IDS, WEIGHT)
@@ -351,12 +352,12 @@ def test_a_step_of_weighted_shards_is_their_update() -> None:
     assert fn.equal(fn.train_step(fn.softmax_cross_entropy, shard_size=4)(run, batch)[0].params, wanted)
 
 
-# ------------------------------------------------------------------------------------------------ goldens
+# ------------------------------------------------------------------------------------------ golden values
 
 
 @every_case
 def test_portable_bits_are_committed(case: Case) -> None:
-    """Plain and weighted, in one fingerprint."""
+    """One fingerprint covers the plain and the weighted loss."""
     x, y, weight = X.astype(np.float32), case.y(np.float32), WEIGHT.astype(np.float32)
     with fn.portable():
         results = case.loss(x, y), case.loss(x, y, weight)
@@ -368,7 +369,7 @@ def test_portable_bits_are_committed(case: Case) -> None:
 
 @every_case
 def test_losses_are_values(case: Case) -> None:
-    """They pickle, and are put together again from what a file holds."""
+    """They can be pickled, and rebuilt from the contents of a file."""
     copies: list[Any] = [pickle.loads(pickle.dumps(case.loss)), put_together(*take_apart(case.loss, "test"))]  # noqa: S301
     for again in copies:
         assert again == case.loss
@@ -380,7 +381,7 @@ def test_losses_are_values(case: Case) -> None:
 
 
 def test_by_hand() -> None:
-    """Small numbers."""
+    """The losses of a few small numbers agree with values computed by hand."""
     y, t = np.array([[1.0, -3.0]]), np.array([[0.0, 1.0]])
     assert fn.mean_squared_error(y, t)[0] == (1 + 16) / 2
     assert fn.mean_absolute_error(y, t)[0] == (1 + 4) / 2
@@ -392,7 +393,7 @@ def test_by_hand() -> None:
 
 
 def test_one_hot_rows_are_class_ids() -> None:
-    """By the record and by the function, in value and gradient."""
+    """The record and the function give the value and gradient of the class ids."""
     rows = fn.one_hot(IDS, 4, dtype=np.float64)
     ids, by_ids = fn.softmax_cross_entropy(X, IDS)
     for value, gradient in (fn.SoftmaxCrossEntropy()(X, rows), fn.softmax_cross_entropy(X, rows)):  # type: ignore[arg-type]  # typed for ids
@@ -403,23 +404,26 @@ def test_one_hot_rows_are_class_ids() -> None:
 
 @given(st.floats(-1e4, 1e4), st.sampled_from([0.0, 0.25, 1.0]))
 def test_binary_cross_entropy_at_any_logit(logit: float, target: float) -> None:
-    """It overflows for none, and is the two-class softmax with the logits 0 and x."""
+    """It does not overflow for any logit x, and equals the two-class softmax with the logits 0 and x.
+
+    The softmax adds its exponentials to 1: a small loss has an absolute error of up to one unit in the last place of 1.
+    """
     value, gradient = fn.binary_cross_entropy(np.array([[logit]]), np.array([[target]]))
     shares = np.array([[1 - target, target]])
     wanted, g = fn.SoftmaxCrossEntropy()(np.array([[0.0, logit]]), shares)
-    assert value == pytest.approx(wanted, rel=1e-12, abs=1e-300)
+    assert value == pytest.approx(wanted, rel=1e-12, abs=np.finfo(np.float64).eps)
     assert gradient[0, 0] == pytest.approx(g[0, 1], rel=1e-9, abs=1e-15)
 
 
 def test_a_share_of_0_costs_nothing() -> None:
-    """Though its logit is so far below the others that its logarithm is minus infinity."""
+    """The loss is 0 even if the logit is so far below the others that its log-probability is minus infinity."""
     value, gradient = fn.SoftmaxCrossEntropy()(np.array([[1e308, -1e308]]), np.array([[1.0, 0.0]]))
     assert value == 0
     assert not gradient.any()
 
 
 def test_slopes_at_the_kinks_are_zero() -> None:
-    """Where a loss has no derivative."""
+    """The gradient is 0 where a loss has no derivative."""
     assert not fn.mean_absolute_error(X, X)[1].any()
     assert not fn.hinge(np.ones((2, 2)), np.ones((2, 2)))[1].any()
 
@@ -439,7 +443,7 @@ every_elementwise = pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss
 
 @every_elementwise
 def test_shapes_are_exact(loss: Any) -> None:
-    """Nothing is broadcast: (n, 1) against (n,) is refused, with both shapes."""
+    """Nothing is broadcast: (n, 1) against (n,) is refused, and the message has both shapes."""
     name = loss.__name__
     ones: fn.Array = np.ones((4, 1))
     for target in (np.ones(4), np.ones((4, 4)), np.ones((1, 1)), np.array(1.0)):
@@ -472,21 +476,34 @@ def test_what_is_not_finite_is_named(loss: Any, bad: float) -> None:
 
 
 def test_minus_infinity_is_not_finite() -> None:
-    """Poisson's loss is below 0 where many were counted."""
+    """The Poisson loss of a large count is negative, and may overflow to minus infinity."""
     with pytest.raises(fn.NonFiniteError, match=r"^poisson: the loss is -inf"):
         fn.poisson(np.array([700.0]), np.array([1e308]))
 
 
 @pytest.mark.parametrize("loss", [fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(0.1)])
 def test_logits_that_are_not_finite_are_named(loss: Any) -> None:
-    """In the message of each form."""
+    """The function and the record raise the same message."""
     wanted = "^softmax_cross_entropy: the loss is nan; the logits are too large or not finite$"
     with pytest.raises(fn.NonFiniteError, match=wanted):
         loss(np.array([[0.0, NAN]]), np.array([0]))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_of_1e4_lose_nothing(dtype: fn.FloatDType) -> None:
+    """The row's maximum is subtracted first, so nothing overflows; the largest floats fit only in float64."""
+    logits: fn.Array = np.array([[1e4, -1e4]], dtype)
+    value, grad = fn.softmax_cross_entropy(logits, np.array([1]))
+    assert value == 20000
+    assert grad.tolist() == [[1, -1]]
+    assert fn.softmax_cross_entropy(logits, np.array([0]))[0] == 0
+    assert fn.predict_proba(fn.Identity(), logits).tolist() == [[1, 0]]
+    assert fn.predict_proba(fn.Identity(), np.array([[3e38, -3e38]], np.float32)).tolist() == [[1, 0]]
+    assert fn.softmax_cross_entropy(np.array([[3e38, -3e38]]), np.array([1]))[0] == pytest.approx(6e38)
+
+
 def test_targets_are_what_the_loss_is_for() -> None:
-    """Shares, signs or counts; the first that is none is named."""
+    """Each loss accepts only its own targets (shares, signs or counts) and names the first invalid one."""
     x: fn.Array = np.zeros((2, 2))
     wrong: list[tuple[Any, float, str]] = [
         (fn.binary_cross_entropy, 1.5, "from 0 to 1"),
@@ -515,15 +532,15 @@ def test_targets_are_what_the_loss_is_for() -> None:
             loss(x, np.ones((2, 3)))
     with pytest.raises(fn.ShapeError, match=rf"^{softmax}: class_weight must have shape \(2,\) to match logits"):
         fn.SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 3.0))(x, np.array([0, 1]))
-    with pytest.raises(fn.ConfigError, match="the weights must have a sum above 0"):
+    with pytest.raises(fn.ConfigError, match="the sum of the weights must be positive"):
         fn.SoftmaxCrossEntropy(class_weight=(0.0, 1.0))(x, np.array([0, 0]))
-    with pytest.raises(fn.NonFiniteError):  # beyond float32, without a warning
+    with pytest.raises(fn.NonFiniteError):  # the weight overflows in float32, without a warning
         fn.SoftmaxCrossEntropy(class_weight=(1e300, 1.0))(x.astype(np.float32), np.array([0, 1]))
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, NAN, INF, True, "0.1", None])
 def test_settings_are_checked(value: Any) -> None:
-    """Smoothing is a share, delta above 0, class weights a tuple of numbers from 0 on."""
+    """Smoothing must be a share, delta above 0, and class weights a tuple of numbers that are 0 or more."""
     with pytest.raises(fn.ConfigError, match=r"SoftmaxCrossEntropy: label_smoothing must be a number in \[0, 1\)"):
         fn.SoftmaxCrossEntropy(label_smoothing=value)
     if value not in (1, 1.5) or value is True:
@@ -537,7 +554,7 @@ def test_settings_are_checked(value: Any) -> None:
 
 
 def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
-    """A column of class ids, shares of another dtype, a target without its column: the message has the fix."""
+    """The message about a column of class ids, shares of a different dtype or a flat target contains the fix."""
     x, column = np.ones((3, 2), np.float32), np.ones((3, 1))
     wrong: list[tuple[Any, Any, Any, str]] = [
         (fn.softmax_cross_entropy, x, np.zeros((3, 1), np.int64), r"got \(3, 1\); use labels\[:, 0\]"),
@@ -552,7 +569,7 @@ def test_targets_of_a_near_shape_are_told_what_to_do() -> None:
 
 
 def test_one_class_is_no_choice() -> None:
-    """A softmax over one class is always 1: the loss would be 0 whatever the network says."""
+    """A softmax over one class is always 1, so the loss would be 0 for every prediction."""
     wanted = "the number of classes must be at least 2"
     fix = "a softmax over one class is always 1; use binary_cross_entropy"
     for loss in (fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(label_smoothing=0.1)):

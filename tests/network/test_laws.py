@@ -1,4 +1,4 @@
-"""The laws, over every layer and over random networks."""
+"""The laws, checked over every layer and over random networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def snapshot(net: fn.Network) -> list[tuple[str, bytes]]:
-    """Every array of a network with its bytes."""
+    """The path and the bytes of every array of a network."""
     return [(leaf.path, leaf.array.tobytes()) for leaf in leaves(net)]
 
 
@@ -32,12 +32,12 @@ def same(first: tuple[fn.Array, fn.Network], second: tuple[fn.Array, fn.Network]
 
 
 def random_g(net: fn.Network, x: fn.Array) -> fn.Array:
-    """A gradient shaped like the network's output."""
+    """A random gradient with the shape of the network's output."""
     return inputs(KEY.child("g"), *fn.forward(net, x).shape, dtype=x.dtype.type)
 
 
 def check_purity(net: fn.Network, x: fn.Array) -> None:
-    """Two calls of everything: same bits, no argument changed, locked inputs suffice."""
+    """Check that a second call gives the same bits, that no argument changes, and that locked inputs are accepted."""
     g = random_g(net, x)
     before = (snapshot(net), x.tobytes(), g.tobytes())
     first = fn.backward(net, x, g)
@@ -53,7 +53,7 @@ def check_purity(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_memory_order(net: fn.Network, x: fn.Array) -> None:
-    """The same values in Fortran order, or behind negative strides, give the same bits; outputs are C-contiguous."""
+    """Check that Fortran order and negative strides do not change the bits and that outputs are C-contiguous."""
     g = random_g(net, x)
     flipped = np.ascontiguousarray(x[::-1])[::-1]
     for other in (np.asfortranarray(x), flipped):
@@ -64,7 +64,7 @@ def check_memory_order(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_gradient_is_a_network(net: fn.Network, x: fn.Array) -> None:
-    """The gradient has the network's records, shapes and dtypes, and walks with it."""
+    """Check that the gradient has the network's records, shapes and dtypes, and can be mapped together with it."""
     grads = fn.backward(net, x, random_g(net, x))[1]
     assert [leaf.path for leaf in leaves(net)] == [leaf.path for leaf in leaves(grads)]
     assert repr(grads) == repr(net)
@@ -72,7 +72,7 @@ def check_gradient_is_a_network(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_linear(net: fn.Network, x: fn.Array) -> None:
-    """Backward is linear in g: doubling is exact, a sum is close."""
+    """Check that backward is linear in g: doubling is exact, and a sum is close."""
     g, other = random_g(net, x), inputs(KEY.child("other"), *fn.forward(net, x).shape)
     grad_x, grads = fn.backward(net, x, g)
     twice_x, twice = fn.backward(net, x, 2 * g)
@@ -87,7 +87,7 @@ def check_linear(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_adjoint(net: fn.Network, x: fn.Array) -> None:
-    """<g, J v> equals <J' g, v>, with J v by a central difference along a random v, input and parameters together."""
+    """Check <g, J v> = <J' g, v>, with J v by a central difference along a random v in input and parameters."""
     g, v, h = random_g(net, x), inputs(KEY.child("v"), *x.shape), 1e-6
     grad_x, grads = fn.backward(net, x, g)
     vs = iter(inputs(KEY.child("v", i), *leaf.array.shape) for i, leaf in enumerate(leaves(net)) if leaf.trained)
@@ -103,7 +103,7 @@ def check_adjoint(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_backward_is_the_pullback(net: fn.Network, x: fn.Array) -> None:
-    """What a layer registered as forward and backward, and what it shares between them, have the same bits."""
+    """Check that a layer's registered forward and backward have the bits of ``vjp``."""
     if isinstance(net, tuple):
         for layer in net:
             check_backward_is_the_pullback(layer, x)
@@ -116,7 +116,7 @@ def check_backward_is_the_pullback(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_empty_batch(net: fn.Network, x: fn.Array) -> None:
-    """No rows give no rows, and gradients of zero."""
+    """Check that an empty batch gives an empty output and zero gradients."""
     y = fn.forward(net, x[:0])
     assert y.shape == (0, *fn.forward(net, x).shape[1:])
     grad_x, grads = fn.backward(net, x[:0], y)
@@ -125,7 +125,7 @@ def check_empty_batch(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_dtype(net: fn.Network, x: fn.Array) -> None:
-    """A float32 network computes and learns in float32."""
+    """Check that a float32 network computes and learns in float32."""
     small, x32 = fn.astype(net, np.float32), x.astype(np.float32)
     y = fn.forward(small, x32)
     grad_x, grads = fn.backward(small, x32, y)
@@ -134,7 +134,7 @@ def check_dtype(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_output_shape(net: fn.Network, x: fn.Array) -> None:
-    """The shape that is told without running the network is the output's."""
+    """Check that ``output_shape`` gives the shape of the output."""
     assert fn.output_shape(net, x.shape[1:]) == fn.forward(net, x).shape[1:]
 
 
@@ -156,14 +156,15 @@ every_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check._
 @every_check
 @pytest.mark.parametrize("batch", [1, 5])
 def test_every_layer_keeps_the_laws(check: Callable[[fn.Network, fn.Array], None], case: Case, batch: int) -> None:
-    """Each law, for each layer, alone and in a batch."""
+    """Each law holds for each layer, for a batch of one row and a batch of five."""
     check(case.layer(), case.x(batch))
 
 
-@settings(max_examples=5 * settings().max_examples)  # 200 in the ordinary profile
+@pytest.mark.slow
+@settings(max_examples=5 * settings().max_examples)  # 200 in the default profile
 @given(net=networks(), seed=seeds)
 def test_random_networks_keep_the_laws(net: tuple[fn.Network, ...], seed: int) -> None:
-    """All laws, for two hundred networks nobody thought of."""
+    """All laws hold for two hundred random networks."""
     x = inputs(fn.Key(seed), 3, 4)
     for check in CHECKS:
         if check is not check_adjoint or not near_a_kink(net, x):
@@ -189,7 +190,7 @@ def test_composition_is_concatenation(a: tuple[fn.Network, ...], data: st.DataOb
 
 @given(net=networks(), seed=seeds)
 def test_activations_end_in_the_output(net: tuple[fn.Network, ...], seed: int) -> None:
-    """One array a top-level element, the last one the network's output."""
+    """There is one array per top-level element, and the last one is the network's output."""
     x = inputs(fn.Key(seed), 3, 4)
     outputs = fn.activations(net, x)
     assert len(outputs) == len(net)
@@ -198,7 +199,7 @@ def test_activations_end_in_the_output(net: tuple[fn.Network, ...], seed: int) -
 
 @given(net=networks(), seed=seeds)
 def test_the_update_is_separate(net: tuple[fn.Network, ...], seed: int) -> None:
-    """A zero gradient changes no value, no update changes its arguments, and the closed form holds."""
+    """A zero gradient changes no value, an update changes none of its arguments, and the closed form holds."""
     x = inputs(fn.Key(seed), 3, 4)
     grads = fn.backward(net, x, random_g(net, x))[1]
     before = snapshot(net), snapshot(grads)
@@ -213,7 +214,7 @@ def test_the_update_is_separate(net: tuple[fn.Network, ...], seed: int) -> None:
 
 @given(net=networks(), seed=seeds)
 def test_the_row_order_only_permutes_rows(net: tuple[fn.Network, ...], seed: int) -> None:
-    """Reversed rows give reversed outputs, up to rounding, where nothing is drawn by position."""
+    """Reversed rows give reversed outputs up to rounding, unless the network draws masks by position."""
     if "key=Key" in repr(net):
         return
     x = inputs(fn.Key(seed), 5, 4)
@@ -222,7 +223,7 @@ def test_the_row_order_only_permutes_rows(net: tuple[fn.Network, ...], seed: int
 
 @given(net=networks(), seed=seeds)
 def test_mode_is_data(net: tuple[fn.Network, ...], seed: int) -> None:
-    """The training network has the same records and the very same arrays, and is the same for the same key."""
+    """The training network has the same records and the same array objects, and the same key gives the same network."""
     key = fn.Key(seed)
     keyed = fn.training(net, key)
     assert fn.equal(keyed, fn.training(net, key))
@@ -231,7 +232,7 @@ def test_mode_is_data(net: tuple[fn.Network, ...], seed: int) -> None:
 
 
 def test_randomness_is_an_argument() -> None:
-    """The same key draws the same mask, whatever happened before; another key draws another."""
+    """The same key draws the same mask, regardless of earlier calls; a different key draws a different mask."""
     x = np.ones((8, 8))
     first = fn.forward(fn.Dropout(0.5, key=KEY), x)
     fn.forward(fn.Dropout(0.5, key=KEY.child(1)), x)
@@ -240,7 +241,7 @@ def test_randomness_is_an_argument() -> None:
 
 
 def test_dropout_drops_what_draws_less_than_the_rate() -> None:
-    """A number drawn is from 0 to below 1: one that is the rate itself is kept, so that a rate of 0 drops nothing."""
+    """Draws are in [0, 1). A draw equal to the rate is kept, so that a rate of 0 drops nothing."""
     draws = uniform(KEY, (2, 50))
     rate = float(draws[1, 7])
     y = fn.forward(fn.Dropout(rate, key=KEY), np.ones((2, 50)))
@@ -248,7 +249,7 @@ def test_dropout_drops_what_draws_less_than_the_rate() -> None:
 
 
 def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:
-    """About a share ``rate`` is 0, the rest is scaled, and the mean stays."""
+    """A share of about ``rate`` is 0, the rest is scaled, and the mean is preserved."""
     y = fn.forward(fn.Dropout(0.3, key=KEY), np.ones((200, 500)))
     assert (y == 0).mean() == pytest.approx(0.3, abs=0.005)
     assert set(np.unique(y)) == {0.0, 1 / 0.7}
@@ -257,7 +258,7 @@ def test_dropout_keeps_the_mean_and_drops_the_rate() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_layer_of_float32_makes_arrays_of_float32(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results, and what it computes with: float64 would take NumPy longer to the same bits."""
+    """This holds for results and intermediate arrays: float64 would take NumPy longer and give the same bits."""
     layer, x = fn.astype(case.layer(), np.float32), case.x(3, np.float32)
     g = fn.forward(layer, x)
     made: set[np.dtype[Any]] = set()

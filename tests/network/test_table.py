@@ -1,4 +1,4 @@
-"""The table of layers: no layer is outside; each row has a portable golden and resumes bit for bit."""
+"""The table of layers: it has every layer, and each row has a portable golden hash and resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def test_no_layer_is_outside_the_table() -> None:
-    """Every layer of ``funcnet.layers`` has a row, and every row another name."""
+    """Every layer of ``funcnet.layers`` has a row, and the names of the rows are unique."""
     assert every_layer() == {type(case.layer()) for case in CASES}
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 def test_a_layer_outside_the_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more in a module of layers."""
+    """The test above detects an additional layer in one of the modules."""
 
     @frozen(eq=False)
     class Outside(fn.Layer):
@@ -108,7 +108,7 @@ def test_a_layer_outside_the_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_random_networks_have_every_combinator() -> None:
-    """Each layer that holds a network is a kind of its own in the strategy."""
+    """Each layer that has an inner network is a kind in the strategy."""
     combinators = {kind.__name__.lower() for kind in every_layer() if {"net", "nets"} & set(kind.__annotations__)}
     assert combinators == {"residual", "frozen", "parallel", "repeat"} <= set(KINDS)
 
@@ -127,20 +127,21 @@ def golden(case: Case) -> str:
 
 
 def hashes() -> dict[str, str]:
-    """Of every row."""
+    """The hash of every row."""
     return {case.name: golden(case) for case in CASES}
 
 
 @every_case
 def test_every_row_has_its_golden(case: Case) -> None:
-    """The same bits for ever: a new row takes its hash from this test's failure."""
+    """The bits never change. A new row takes its hash from the failure of this test."""
     assert golden(case) == GOLDENS.get(case.name, "none yet")
 
 
+@pytest.mark.slow
 @x86
 @pytest.mark.parametrize(("core", "simd", "libm"), [("Haswell", True, True), ("Prescott", False, False)], ids=str)
-def test_the_goldens_are_the_same_on_other_machines(core: str, simd: bool, libm: bool) -> None:  # noqa: FBT001  # parameters
-    """Another BLAS kernel; NumPy without its SIMD code; a C library without its."""
+def test_the_goldens_are_the_same_on_other_machines(core: str, simd: bool, libm: bool) -> None:  # noqa: FBT001  # pytest parameters
+    """The hashes are the same with a different BLAS kernel and without the SIMD code of NumPy and the C library."""
     core_module = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
     features = f"from {core_module} import _multiarray_umath as m; print(*m.__cpu_dispatch__)"
     dispatch = subprocess.run([sys.executable, "-c", features], capture_output=True, text=True, check=True).stdout
@@ -153,11 +154,11 @@ def test_the_goldens_are_the_same_on_other_machines(core: str, simd: bool, libm:
     assert json.loads(done.stdout) == GOLDENS
 
 
-# -------------------------------------------------------------------------------------------------- resuming
+# ---------------------------------------------------------------------------------------------- resumed runs
 
 
 def run_of(case: Case) -> tuple[fn.TrainState[Any], Minibatches[Any]]:
-    """The row's layer with three classes on top, in float32, and batches of seven."""
+    """A run of the row's layer followed by three classes, in float32, with batches of seven rows."""
     net = (fn.astype(case.layer(), np.float32), fn.Flatten())
     classes = fn.dense(KEY.child("last"), fn.forward(net, case.x(3, np.float32)).shape[1], 3)
     whole: fn.Network = (*net, classes)
@@ -166,7 +167,7 @@ def run_of(case: Case) -> tuple[fn.TrainState[Any], Minibatches[Any]]:
 
 
 def parts(case: Case, *, portable: bool) -> tuple[fn.TrainState[Any], fn.TrainState[Any]]:
-    """The run after three of its batches, and after all."""
+    """The run after three of its batches, and after all of them."""
     step = fn.train_step(fn.softmax_cross_entropy)
     with fn.portable() if portable else np.errstate():
         state, batches = run_of(case)
@@ -174,7 +175,7 @@ def parts(case: Case, *, portable: bool) -> tuple[fn.TrainState[Any], fn.TrainSt
 
 
 def finish(directory: Path) -> None:
-    """Go on with every row's run from its file."""
+    """Resume every row's run from its file."""
     for number, case in enumerate(CASES):
         for portable in (False, True):
             with fn.portable() if portable else np.errstate():
@@ -186,7 +187,7 @@ def finish(directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of runs that were stopped, and that another process ended."""
+    """A directory of interrupted runs that another process has finished."""
     directory = tmp_path_factory.mktemp("runs")
     for number, case in enumerate(CASES):
         for portable in (False, True):
@@ -198,10 +199,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("portable", [False, True])
-def test_every_row_resumes(case: Case, finished: Path, portable: bool) -> None:  # noqa: FBT001  # a parameter
-    """Stopped in an epoch, saved, gone on with in another process: the bits of the uninterrupted run."""
+def test_every_row_resumes(case: Case, finished: Path, portable: bool) -> None:  # noqa: FBT001  # pytest parameter
+    """A run that is saved within an epoch and resumed in another process has the bits of the uninterrupted run."""
     half, whole = parts(case, portable=portable)
     rest = fn.load(finished / f"{CASES.index(case)}.{portable}.rest", like=whole)
     assert fn.fingerprint(rest) == fn.fingerprint(whole)

@@ -1,4 +1,4 @@
-"""Optimizers: closed forms, laws, weight decay, composition, values that travel, resuming, goldens, refusals."""
+"""Optimizers: closed forms, laws, weight decay, composition, serialization, resuming, golden values, refusals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
 def network(dtype: fn.FloatDType = np.float32) -> tuple[fn.Network, ...]:
-    """Weights, biases, a scale of a normalization, a layer that draws."""
+    """Return a network with weights, biases, a normalization layer's scale and a layer that draws random numbers."""
     hidden = fn.dense(KEY.child(0), 5, 7, dtype=dtype)
     return (
         hidden,
@@ -40,29 +40,29 @@ def network(dtype: fn.FloatDType = np.float32) -> tuple[fn.Network, ...]:
 
 
 def data(epoch: int, dtype: fn.FloatDType = np.float32) -> Minibatches[Any]:
-    """Five batches of six rows, with weights of examples."""
+    """Return five batches of six rows with example weights."""
     x = inputs(KEY.child("x"), 30, 5, dtype=dtype)
     weight = np.abs(inputs(KEY.child("weight"), 30, dtype=dtype))
     return fn.minibatches(x, np.arange(30) % 7, 6, key=KEY.child("order", epoch), weight=weight)
 
 
 def state(name: str) -> fn.TrainState[Any]:
-    """A run's beginning."""
+    """Return the initial state of a run."""
     return fn.TrainState.create(network(), OPTIMIZERS[name], key=KEY.child("run"))
 
 
 def record(weight: float, bias: float, dtype: fn.FloatDType = np.float64) -> fn.Dense:
-    """A layer of two numbers."""
+    """Return a layer with two numbers."""
     return fn.Dense(weight=np.array([[weight]], dtype), bias=np.array([bias], dtype))
 
 
 def numbers(net: fn.Dense) -> list[float]:
-    """Its two numbers."""
+    """Return the two numbers of a layer."""
     return [net.weight.item(), net.bias.item()]
 
 
 def two_steps(optimizer: Optimizer, *, start: float = 1.0, grads: tuple[float, float] = (0.5, -2.0)) -> list[float]:
-    """A parameter without decay after one and two updates."""
+    """Return a parameter without decay after one update and after two updates."""
     params, moments = record(0, start), optimizer.init(record(0, start))
     found: list[float] = []
     for step, g in enumerate(grads):
@@ -109,13 +109,13 @@ CLOSED: Final[dict[str, tuple[Optimizer, list[float]]]] = {
 
 @pytest.mark.parametrize("name", CLOSED)
 def test_two_steps_in_closed_form(name: str) -> None:
-    """By hand; eps moves the seventh digit."""
+    """The parameters agree with formulas written by hand; eps affects only the seventh digit."""
     optimizer, wanted = CLOSED[name]
     assert two_steps(optimizer) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_weight_decay_in_closed_form() -> None:
-    """A share of the weight itself, times the rate, and only of the weight."""
+    """The decay is a fraction of the weight times the rate, and applies only to weights."""
     for optimizer in (
         fn.AdamW(learning_rate=0.1, weight_decay=0.5),
         fn.WeightDecay(fn.Adam(learning_rate=0.1), weight_decay=0.5),
@@ -127,7 +127,7 @@ def test_weight_decay_in_closed_form() -> None:
 
 
 def test_averages_in_closed_form() -> None:
-    """After the first update the parameters themselves, then a share of the way to them."""
+    """The average equals the parameters after the first update, and then moves a fraction of the way to them."""
     optimizer = fn.Averaging(fn.SGD(learning_rate=1.0), decay=0.75)
     run = fn.TrainState.create(record(0, 0), optimizer, key=KEY)
     params, moments = optimizer.update(run.params, record(-4, 1), run.moments, 0)
@@ -138,7 +138,7 @@ def test_averages_in_closed_form() -> None:
 
 
 def test_the_wrapper_of_adam_is_adamw() -> None:
-    """Bit for bit, in a run."""
+    """Both give the same bits in a run."""
     runs = [
         fn.TrainState.create(network(), optimizer, key=KEY)
         for optimizer in (
@@ -151,7 +151,7 @@ def test_the_wrapper_of_adam_is_adamw() -> None:
 
 
 def test_accumulated_batches_are_one_large_batch() -> None:
-    """Two halves of a batch, one update each two steps: the bits of the mean of their gradients."""
+    """Two halves of a batch, with one update every two steps, give the update of the whole batch."""
     net = fn.dense(KEY, 5, 7, dtype=np.float64)
     halves = fn.minibatches(inputs(KEY.child("x"), 24, 5), np.arange(24) % 7, 6)
     large = fn.minibatches(inputs(KEY.child("x"), 24, 5), np.arange(24) % 7, 12)
@@ -164,7 +164,7 @@ def test_accumulated_batches_are_one_large_batch() -> None:
 
 
 def test_averaging_changes_no_update() -> None:
-    """The parameters are those of the run without; the average is another network of the same type."""
+    """The parameters equal those of the run without averaging; the average is a separate network of the same type."""
     plain, _ = fn.train_epoch(STEP, state("SGD"), data(0))
     kept, _ = fn.train_epoch(STEP, state("Averaging"), data(0))
     assert fn.equal(plain.params, kept.params)
@@ -174,7 +174,7 @@ def test_averaging_changes_no_update() -> None:
 
 
 def test_an_average_is_found_in_any_composition() -> None:
-    """Inside of clipping and of accumulation, around a decay."""
+    """It is found inside clipping and accumulation, and around weight decay."""
     inner = fn.Averaging(fn.WeightDecay(fn.Momentum(learning_rate=0.1), weight_decay=0.1), decay=0.5)
     for optimizer in (inner, fn.ClipByValue(inner, limit=1.0), fn.Accumulation(inner, steps=1)):
         run = fn.TrainState.create(record(1, 1), optimizer, key=KEY)
@@ -190,7 +190,7 @@ def test_an_average_is_found_in_any_composition() -> None:
 @every_optimizer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_zero_gradients_change_nothing(name: str, dtype: fn.FloatDType) -> None:
-    """Except what decays: every bit of everything else stays, and so do structure and dtype."""
+    """Except for weight decay, every bit stays the same, and so do the structure and the dtype."""
     net = network(dtype)
     zeros = zeros_like(net)
     optimizer = OPTIMIZERS[name]
@@ -205,9 +205,10 @@ def test_zero_gradients_change_nothing(name: str, dtype: fn.FloatDType) -> None:
             assert after.array.tobytes() == before.array.tobytes()
 
 
+@pytest.mark.slow
 @every_optimizer
 def test_an_update_is_pure(name: str) -> None:
-    """Nothing that went in changes; the same again is the same; what comes out is locked."""
+    """No argument changes, a repeated call gives the same result, and the results are locked."""
     run, _ = fn.train_epoch(STEP, state(name), data(0))
     _, grads = fn.value_and_grad(fn.training(run.params, KEY), data(1)[0].x, data(1)[0].y, fn.softmax_cross_entropy)
     trees = (run.params, grads, *run.moments.networks)
@@ -223,7 +224,7 @@ def test_an_update_is_pure(name: str) -> None:
 
 @every_optimizer
 def test_a_layer_without_parameters_stays_itself(name: str) -> None:
-    """Nothing is made where there is nothing to update."""
+    """A layer without parameters is returned itself, in the network and in the moments."""
     net = network()
     new, moments = OPTIMIZERS[name].update(net, zeros_like(net), OPTIMIZERS[name].init(net), 0)
     assert all(tree[2] is net[2] for tree in (new, *moments.networks))
@@ -231,7 +232,7 @@ def test_a_layer_without_parameters_stays_itself(name: str) -> None:
 
 @every_optimizer
 def test_an_update_warns_of_no_number(name: str) -> None:
-    """Where NumPy raises for any number too small or too large, it computes as ever."""
+    """It gives the same bits when NumPy is set to raise on overflow and underflow."""
     optimizer, ends = OPTIMIZERS[name], list[str]()
     for mode in ("raise", "ignore"):
         params = record(1e-45, 3e38, np.float32)
@@ -245,7 +246,7 @@ def test_an_update_warns_of_no_number(name: str) -> None:
 
 @every_optimizer
 def test_a_numpy_rate_promotes_nothing(name: str) -> None:
-    """A rate of NumPy's float64 leaves float32 parameters and moments float32."""
+    """With a NumPy float64 rate, float32 parameters and moments stay float32."""
     kind: Any = type(OPTIMIZERS[name])
     optimizer: Optimizer = (
         kind(learning_rate=np.float64(0.01)) if hasattr(OPTIMIZERS[name], "learning_rate") else OPTIMIZERS[name]
@@ -270,9 +271,10 @@ CONVERGING: Final[list[Optimizer]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", CONVERGING, ids=lambda optimizer: repr(optimizer)[:60])
 def test_it_finds_the_lowest_point_of_a_parabola(optimizer: Optimizer) -> None:
-    """Of ``w² / 2 + b²``, from 1 and -1, where weight decay pulls, too; one that never moved would stay there."""
+    """It minimizes ``w² / 2 + b²`` from 1 and -1; weight decay has the same minimum, and standing still would fail."""
     params, moments = record(1, -1), optimizer.init(record(1, -1))
     for step in range(600):
         grads = record(params.weight.item(), 2 * params.bias.item())
@@ -280,12 +282,13 @@ def test_it_finds_the_lowest_point_of_a_parabola(optimizer: Optimizer) -> None:
     assert max(map(abs, numbers(params))) < 0.001
 
 
-# ------------------------------------------------------------------------------------- values that travel
+# ------------------------------------------------------------------------------------------- serialization
 
 
+@pytest.mark.slow
 @every_optimizer
 def test_a_run_resumes_at_every_step(name: str, tmp_path: Path) -> None:
-    """30 steps, stopped at each, saved, loaded, gone on with: one fingerprint."""
+    """A run of 30 steps that is saved, loaded and resumed at any step has the fingerprint of the whole run."""
     batches = [batch for epoch in range(6) for batch in data(epoch)]
     run = state(name)
     states = [run]
@@ -305,7 +308,7 @@ def test_a_run_resumes_at_every_step(name: str, tmp_path: Path) -> None:
 
 @every_optimizer
 def test_an_optimizer_is_a_value(name: str) -> None:
-    """It prints, compares, pickles, and is put together again from what a file holds."""
+    """It can be printed, compared, pickled, and rebuilt from the contents of a file."""
     optimizer = OPTIMIZERS[name]
     for again in (pickle.loads(pickle.dumps(optimizer)), put_together(*take_apart(optimizer, "test"))):  # noqa: S301
         assert again == optimizer
@@ -314,13 +317,14 @@ def test_an_optimizer_is_a_value(name: str) -> None:
 
 
 def test_fingerprints_tell_optimizers_apart() -> None:
-    """One for each in the table."""
+    """Each optimizer in the table has a different fingerprint."""
     assert len({fn.fingerprint(optimizer) for optimizer in OPTIMIZERS.values()}) == len(OPTIMIZERS)
 
 
+@pytest.mark.slow
 @every_optimizer
 def test_portable_bits_are_committed(name: str) -> None:
-    """Ten steps in portable arithmetic, in one fingerprint of network and moments."""
+    """One fingerprint covers the network and the moments after ten steps in portable arithmetic."""
     with fn.portable():
         run = state(name)
         for epoch in range(2):
@@ -330,23 +334,23 @@ def test_portable_bits_are_committed(name: str) -> None:
 
 @frozen
 class Silent:
-    """An optimizer without moments, which does not say its rate."""
+    """An optimizer without moments and without a method for its rate."""
 
     def init(self, _: Any, /) -> fn.Moments[Any]:
-        """Nothing."""
+        """Return no moments."""
         return fn.Moments.of()
 
     def update(self, params: Any, _: Any, moments: fn.Moments[Any], __: int, /) -> tuple[Any, fn.Moments[Any]]:
-        """No update."""
+        """Return the parameters unchanged."""
         return params, moments
 
 
 @frozen
 class Growing(Silent):
-    """One whose rate is an int."""
+    """An optimizer whose rate is an int."""
 
     def rate(self, step: int, /) -> float:
-        """The step's number."""
+        """Return the number of the step."""
         return step
 
 
@@ -354,7 +358,7 @@ class Growing(Silent):
 
 
 def test_norms_and_clipping() -> None:
-    """Over all arrays together; a clipped gradient has the norm that it may have."""
+    """The norm covers all arrays together; a clipped gradient has the largest allowed norm."""
     grads = fn.astype(network(np.float64), np.float64)
     flat = np.concatenate([leaf.array.ravel() for leaf in leaves(grads) if leaf.trained])
     norm = fn.global_norm(grads)
@@ -371,7 +375,7 @@ def test_norms_and_clipping() -> None:
 
 
 def test_a_norm_that_is_not_finite_is_refused() -> None:
-    """Rather than making NaN of every parameter; a large one is no such norm."""
+    """The error prevents an update of every parameter to NaN; a large finite norm is accepted."""
     assert fn.global_norm(record(1e30, 0, np.float32)) == pytest.approx(1e30)
     for value, norm in ((NAN, "nan"), (INF, "inf"), (1e200, "inf")):
         message = f"global_norm: the gradients' norm is {norm}; the learning rate may be too high"
@@ -380,7 +384,7 @@ def test_a_norm_that_is_not_finite_is_refused() -> None:
 
 
 def test_learning_rates_are_those_of_the_steps() -> None:
-    """Of every optimizer, through every wrapper; updates that wait have the next one's."""
+    """They are correct through every wrapper; steps that only accumulate have the rate of the next update."""
     wanted = [SCHEDULE(step) for step in range(6)]
     for optimizer in (fn.AdamW(learning_rate=SCHEDULE), fn.ClipByValue(fn.SGD(learning_rate=SCHEDULE), limit=1.0)):
         assert fn.learning_rates(optimizer, 6).tolist() == wanted
@@ -396,8 +400,8 @@ def test_learning_rates_are_those_of_the_steps() -> None:
 
 
 def test_an_optimizer_without_a_rate_says_so() -> None:
-    """A class is no optimizer, and what is around one without a rate has none either."""
-    silent, reason = Silent(), r"the optimizer must say its learning rate, got .*; give it a method rate\(step\)"
+    """A class is not an optimizer, and a wrapper of an optimizer without a rate does not have a rate either."""
+    silent, reason = Silent(), r"the optimizer must have a learning rate, got .*; give it a method rate\(step\)"
     asked: list[tuple[str, Any]] = [
         ("learning_rates", fn.SGD),
         ("learning_rates", silent),
@@ -419,14 +423,14 @@ NO_RATES: Final = [0, 0.0, -0.1, NAN, INF, -INF, True, "0.1", None, np.array([0.
 @every_kind
 @pytest.mark.parametrize("rate", NO_RATES[:-1], ids=repr)
 def test_a_rate_is_above_0_and_finite(kind: Any, rate: Any) -> None:
-    """Whatever the optimizer; the message has its name."""
+    """Every optimizer checks its rate; the message has the optimizer's name."""
     with pytest.raises(fn.ConfigError, match=rf"^{kind.__name__}: learning_rate must be a number in \(0, inf\), got "):
         kind(learning_rate=rate)
 
 
 @every_kind
 def test_a_rate_that_ruins_the_network_is_noticed(kind: Any) -> None:
-    """With the step's number; the state that it began with is as it was."""
+    """The message has the number of the step, and the initial state is unchanged."""
     net = (fn.dense(KEY, 5, 7), fn.ReLU(), fn.dense(KEY.child(1), 7, 7))
     run = fn.TrainState.create(net, kind(learning_rate=1e30), key=KEY)
     with pytest.raises(fn.NonFiniteError, match=r"^step "):
@@ -436,7 +440,7 @@ def test_a_rate_that_ruins_the_network_is_noticed(kind: Any) -> None:
 
 @every_kind
 def test_a_class_is_no_schedule(kind: Any) -> None:
-    """An instance is."""
+    """The class of a schedule is refused; an instance is accepted."""
     with pytest.raises(fn.ConfigError, match="learning_rate must be a number"):
         kind(learning_rate=type(SCHEDULE))
     assert kind(learning_rate=SCHEDULE).rate(1) == SCHEDULE(1)
@@ -474,7 +478,7 @@ SETTINGS: Final[list[tuple[Any, Any, str, str, list[Any]]]] = [
     ("kind", "first", "setting", "wanted", "values"), SETTINGS, ids=lambda part: getattr(part, "__name__", None)
 )
 def test_settings_are_in_their_range(kind: Any, first: Any, setting: str, wanted: str, values: list[Any]) -> None:
-    """Each refusal says the range, which has its lower bound if it is closed, and what it got."""
+    """Each message has the range and the value; a lower bound is accepted if the range includes it."""
     for value in values:
         with pytest.raises(fn.ConfigError) as caught:
             kind(first, **{setting: value})
@@ -484,7 +488,7 @@ def test_settings_are_in_their_range(kind: Any, first: Any, setting: str, wanted
 
 
 def test_betas_are_two_shares() -> None:
-    """Each is looked at, 0 is one, and a subclass has its own name in the message."""
+    """Both are checked, 0 is accepted, and the message has the name of the subclass."""
     for value in SHARE:
         for betas in ((0.9, value), (value, 0.9)):
             with pytest.raises(fn.ConfigError) as caught:
@@ -494,20 +498,20 @@ def test_betas_are_two_shares() -> None:
 
 
 def test_wrappers_check_what_they_hold() -> None:
-    """An optimizer, not its class, nor a rate; and no decay in steps without an update."""
+    """They refuse a class or a number as optimizer, and weight decay outside accumulation."""
     wrong: list[Any] = [fn.SGD, 0.1, None]
     for inner in wrong:
         with pytest.raises(fn.ConfigError) as caught:
             fn.Averaging(inner)
         assert str(caught.value) == f"Averaging: optimizer must have init and update, got {inner!r:.80}"
-    reason = "put WeightDecay inside of Accumulation; outside, it would decay in steps without an update"
+    reason = "put WeightDecay inside Accumulation; outside, it would decay in steps without an update"
     with pytest.raises(fn.ConfigError, match=f"^WeightDecay: {reason}$"):
         fn.WeightDecay(fn.ClipByValue(fn.Accumulation(INNER, steps=2), limit=1.0), weight_decay=0.1)
 
 
 @pytest.mark.parametrize("kind", [fn.Accumulation, fn.Averaging])
 def test_wrappers_that_look_at_the_step_check_it(kind: Any) -> None:
-    """An int of at least 0."""
+    """The step must be an int of at least 0."""
     optimizer: Any = kind(INNER, 2) if kind is fn.Accumulation else kind(INNER)
     for step in (-1, 0.5, True, None):
         with pytest.raises(fn.ConfigError) as caught:
@@ -516,7 +520,7 @@ def test_wrappers_that_look_at_the_step_check_it(kind: Any) -> None:
 
 
 def test_what_works_on_gradients_or_weights_wants_a_network() -> None:
-    """Each says who found none."""
+    """Each message begins with the name of the function or optimizer."""
     found = "a network is a layer or a tuple of networks, got 3"
     calls: dict[str, Callable[[Any], object]] = {
         "global_norm": fn.global_norm,
@@ -529,30 +533,30 @@ def test_what_works_on_gradients_or_weights_wants_a_network() -> None:
 
 
 def three_steps(optimizer: Optimizer, net: fn.Dense, grads: fn.Dense, moments: fn.Moments[fn.Dense]) -> None:
-    """The same update at three steps: one that accumulates looks at its inner moments in the last."""
+    """Apply the same update at three steps; an optimizer that accumulates uses its inner moments in the last step."""
     for step in range(3):
         optimizer.update(net, grads, moments, step)
 
 
 @every_optimizer
 def test_structures_and_moments_belong_together(name: str) -> None:
-    """Gradients or moments of another structure are refused, with both in the message; so is another number of them."""
+    """Gradients or moments with a different structure are refused, and so is a different number of moments."""
     optimizer = OPTIMIZERS[name]
     net, other = record(1, 1), fn.Dense(weight=np.ones((1, 2)), bias=np.ones(2))
     with pytest.raises(fn.StructureError, match=r"float64 \(1, 1\)(.|\n)*float64 \(1, 2\)"):
         three_steps(optimizer, net, other, optimizer.init(net))
     moments = optimizer.init(net)
-    with pytest.raises(fn.StructureError, match="a run goes on under the optimizer that it began with"):
+    with pytest.raises(fn.StructureError, match="a run must continue with the optimizer that it began with"):
         three_steps(optimizer, net, net, fn.Moments((*moments.names, "more"), (*moments.networks, net)))
     for wrong in moments.names:
         networks = tuple(other if each == wrong else moments[each] for each in moments.names)
         changed: Any = fn.Moments(moments.names, networks)
-        with pytest.raises(fn.StructureError, match="two networks must have one structure"):
+        with pytest.raises(fn.StructureError, match="two networks must have the same structure"):
             three_steps(optimizer, net, net, changed)
 
 
 def test_moments_of_another_optimizer_are_refused() -> None:
-    """With the names that were expected, those that came, and why."""
+    """The message has the expected names, the received names and the reason."""
     net = record(1, 1)
     sgd, velocity = fn.SGD(learning_rate=0.1), fn.Moments.of(velocity=net)
     mean = fn.Moments.of(mean=net)
@@ -564,7 +568,7 @@ def test_moments_of_another_optimizer_are_refused() -> None:
         (fn.Accumulation(sgd, steps=2), "('sum', 'inner.*')", [mean, fn.Moments.of(sum=net).around(mean).inner()]),
         (fn.Averaging(sgd), "('average', 'inner.*')", [fn.Moments.of(), fn.Moments.of(average=net, velocity=net)]),
     ]
-    reason = "a run goes on under the optimizer that it began with"
+    reason = "a run must continue with the optimizer that it began with"
     for optimizer, wanted, wrong in refused:
         name = type(optimizer).__name__
         for moments in wrong:
@@ -580,7 +584,7 @@ def test_moments_of_another_optimizer_are_refused() -> None:
     with pytest.raises(
         fn.StructureError, match=rf"got \(\), which is not Moments.of\(mean=..., square=...\); {reason}$"
     ):
-        fn.Adam(learning_rate=0.1).update(net, net, (), 0)  # type: ignore[arg-type]  # no Moments
+        fn.Adam(learning_rate=0.1).update(net, net, (), 0)  # type: ignore[arg-type]  # not Moments
     inner = fn.Averaging(fn.Momentum(learning_rate=0.1))
     with pytest.raises(
         fn.StructureError, match=r"^Momentum: moments must have the names \('velocity',\), got \('mean',\)"
@@ -590,21 +594,21 @@ def test_moments_of_another_optimizer_are_refused() -> None:
 
 @frozen
 class Tuples:
-    """An optimizer of the time when moments were a tuple."""
+    """An optimizer of an earlier version, in which moments were a tuple."""
 
     first: Any = ()
 
     def init(self, _: Any, /) -> Any:
-        """What is given, or a tuple."""
+        """Return the field, which is a tuple by default."""
         return self.first
 
     def update(self, params: Any, _: Any, __: Any, ___: int, /) -> Any:
-        """A tuple."""
+        """Return a tuple instead of moments."""
         return params, ()
 
 
 def test_an_optimizer_that_returns_no_moments_is_told_what_to_return() -> None:
-    """In its first state, in its first step, and inside of another."""
+    """The message appears in the first state, in the first step, and inside a wrapper."""
     net, last = record(1, 1), data(0)[0]
     message = r"^Tuples: init must return Moments.of\(name=network, ...\), got \(\)$"
     asked: list[Optimizer] = [Tuples(), fn.Averaging(Tuples()), fn.ClipByValue(Tuples(), limit=1.0)]
@@ -619,7 +623,7 @@ def test_an_optimizer_that_returns_no_moments_is_told_what_to_return() -> None:
 
 
 def test_moments_are_networks_by_name() -> None:
-    """In order; every wrong name is answered with the names."""
+    """The order is kept, and the message about a wrong name lists the names."""
     mean, square, average = record(1, 2), record(3, 4), record(5, 6)
     moments = fn.Moments.of(mean=mean, square=square)
     assert moments.names == ("mean", "square")
@@ -644,8 +648,8 @@ def test_moments_are_networks_by_name() -> None:
         (("mean",), (), "a name for each network"),
         (["mean"], (mean,), "a name for each network"),
         (("mean",), [mean], "a name for each network"),
-        (("mean", "mean"), (mean, mean), "strings, all different"),
-        ((1,), (mean,), "strings, all different"),
+        (("mean", "mean"), (mean, mean), "names must be distinct strings"),
+        ((1,), (mean,), "names must be distinct strings"),
         (("mean",), (1,), "a network is a layer or a tuple of networks, got 1"),
     ]
     for names, networks, fact in wrong:
@@ -655,53 +659,54 @@ def test_moments_are_networks_by_name() -> None:
 
 @every_optimizer
 def test_a_run_goes_on_in_its_own_network(name: str) -> None:
-    """A state whose moments are another's is refused when it is trained."""
+    """A state with the moments of a different optimizer is refused in training."""
     run = state(name)
     more = fn.Moments((*run.moments.names, "more"), (*run.moments.networks, run.params))
     changed = fn.TrainState(run.params, run.optimizer, more, 0, KEY)
-    with pytest.raises(fn.StructureError, match="a run goes on under the optimizer"):
+    with pytest.raises(fn.StructureError, match="a run must continue with the optimizer"):
         fn.train_epoch(STEP, changed, [data(0)[0]] * 3)
 
 
 @frozen
 class Halved(fn.SGD):
-    """A rate of its own."""
+    """SGD with a custom rate."""
 
     def rate(self, step: int, /) -> float:
-        """Half of it."""
+        """Return half the rate."""
         return 0.5 * super().rate(step)
 
 
 @frozen
 class HalvedNesterov(fn.Nesterov):
-    """A rate of its own."""
+    """Nesterov momentum with a custom rate."""
 
     def rate(self, step: int, /) -> float:
-        """Half of it."""
+        """Return half the rate."""
         return 0.5 * super().rate(step)
 
 
 @frozen
 class Rooted(fn.Adam):
-    """A rate of its own, which NumPy computes."""
+    """Adam with a custom rate, which NumPy computes."""
 
     def rate(self, step: int, /) -> float:
-        """A NumPy scalar."""
+        """Return a NumPy scalar."""
         rate: float = np.float64(super().rate(step)) / np.sqrt(step + 1.0)
         return rate
 
 
 def test_a_rate_of_ones_own_promotes_nothing() -> None:
-    """Nor does a share that is NumPy's."""
+    """Neither a custom NumPy rate nor a NumPy decay promotes the float32 arrays."""
     inner = Rooted(learning_rate=0.1)
     for optimizer in (inner, fn.WeightDecay(inner, weight_decay=0.1), fn.Averaging(inner, decay=np.float64(0.5))):
         run, _ = fn.train_epoch(STEP, fn.TrainState.create(network(), optimizer, key=KEY), data(0))
         assert {leaf.array.dtype for leaf in leaves((run.params, *run.moments.networks))} == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [(Halved, fn.SGD), (HalvedNesterov, fn.Nesterov)])
 def test_a_rate_of_ones_own_counts_in_every_form(kind: tuple[Any, Any]) -> None:
-    """An epoch has the bits of its steps, and of the base at that rate."""
+    """An epoch has the bits of its single steps, and of the base optimizer at the custom rate."""
     own, base = kind[0](learning_rate=0.25), kind[1](learning_rate=0.125)
     run = fn.TrainState.create(network(), own, key=KEY)
     plain = run

@@ -1,4 +1,4 @@
-"""Schedules: their values, the same bits on every machine, in a run, saved, refused."""
+"""Schedules: values, the same bits on every machine, use in a run, serialization, refusals."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 
 def rates(schedule: Schedule, steps: int = 60) -> list[float]:
-    """The first of them."""
+    """Return the first rates of a schedule."""
     return [schedule(step) for step in range(steps)]
 
 
 @every_schedule
 def test_bits_are_committed(name: str) -> None:
-    """Sixty rates in one fingerprint: in either arithmetic the same."""
+    """One fingerprint covers sixty rates, and is the same in native and portable arithmetic."""
     schedule, golden = SCHEDULES[name]
     assert fn.fingerprint(tuple(rates(schedule))) == golden
     with fn.portable():
@@ -69,7 +69,7 @@ def test_bits_are_committed(name: str) -> None:
 
 @every_schedule
 def test_a_schedule_is_a_value(name: str) -> None:
-    """It prints, compares, pickles, and is put together again from what a file holds."""
+    """It can be printed, compared, pickled, and rebuilt from the contents of a file."""
     schedule, _ = SCHEDULES[name]
     for again in (pickle.loads(pickle.dumps(schedule)), put_together(*take_apart(schedule, "test"))):  # noqa: S301
         assert again == schedule
@@ -78,7 +78,7 @@ def test_a_schedule_is_a_value(name: str) -> None:
 
 
 def test_values_by_their_formulas() -> None:
-    """Against the C library's functions."""
+    """The rates agree with formulas that use the C library's functions."""
     steps = range(60)
     wanted = {
         "constant": [0.1 for _ in steps],
@@ -97,7 +97,7 @@ def test_values_by_their_formulas() -> None:
 
 @given(st.integers(1, 10**6), st.integers(0, 2 * 10**6), st.floats(1e-6, 10), st.floats(0, 1))
 def test_a_cosine_falls_between_its_ends(steps: int, step: int, peak: float, share: float) -> None:
-    """From the peak to the final rate, never beyond, never rising."""
+    """It goes from the peak to the final rate, never leaves that range and never rises."""
     schedule = fn.cosine_decay(peak, steps=steps, final=share * peak)
     low, high = sorted((schedule(step), schedule(step + 1)))
     assert schedule(0) == pytest.approx(peak, rel=1e-15)
@@ -111,7 +111,7 @@ def test_a_cosine_falls_between_its_ends(steps: int, step: int, peak: float, sha
 
 @given(st.floats(0, 1))
 def test_cosines(x: float) -> None:
-    """Within two units in the last place of 1 of the C library's, symmetric about a half."""
+    """They are within two units in the last place of 1 of the C library's, and antisymmetric about a half."""
     assert cos_pi(x) == pytest.approx(math.cos(math.pi * x), abs=5e-16)
     assert cos_pi(1 - x) == pytest.approx(-cos_pi(x), abs=5e-16)
     assert (cos_pi(0.0), cos_pi(0.5), cos_pi(1.0)) == (1, 0, -1)
@@ -119,13 +119,13 @@ def test_cosines(x: float) -> None:
 
 @pytest.mark.parametrize("x", [0.125, 0.25, 0.375])
 def test_cosines_are_symmetric_about_a_half(x: float) -> None:
-    """Bit for bit, also where one polynomial ends and another begins."""
+    """The two halves have the same bits up to the sign, even at the boundary between the polynomials."""
     assert cos_pi(1 - x) == -cos_pi(x)
 
 
 @given(st.floats(0.5, 1), st.integers(0, 10**4))
 def test_powers(base: float, exponent: int) -> None:
-    """By squaring: as near as the products allow. By logarithm: nearer."""
+    """Powers by squaring are as accurate as the products allow; powers by logarithm are closer."""
     exact = base**exponent
     assert integer_power(base, exponent) == pytest.approx(exact, rel=1e-15 + exponent * 2.0**-52, abs=1e-300)
     assert integer_power(base, 1) == base
@@ -133,7 +133,7 @@ def test_powers(base: float, exponent: int) -> None:
 
 
 def test_arithmetic_is_committed() -> None:
-    """Of powers and cosines at 200 places: the same bits wherever this runs."""
+    """Powers and cosines at 200 points have the same bits on every machine."""
     places = [(2 * i + 1) / 401 for i in range(200)]
     found = tuple((cos_pi(x), integer_power(x, 7 * i), power(x, 7 * x)) for i, x in enumerate(places))
     assert fn.fingerprint(found) == "7ee7ee4e254aabbf97ee8b19fc3c6b2666661e94268a13cfde69157666da6d3a"
@@ -143,7 +143,7 @@ def test_arithmetic_is_committed() -> None:
 
 
 def test_a_run_follows_its_schedule() -> None:
-    """Each update has its own step's rate, in a fold, too; a rate of 0 changes nothing."""
+    """Each update uses the rate of its step, also in a fold; a rate of 0 leaves the parameters unchanged."""
     schedule = fn.join_schedules([fn.constant(0.5), fn.linear_warmup(0.1, steps=3)], [2])
     net, batch = fn.dense(KEY, 3, 2), fn.Batch(inputs(KEY, 4, 3, dtype=np.float32), np.array([0, 1, 1, 0]))
     run = fn.TrainState.create(net, fn.SGD(learning_rate=schedule), key=KEY)
@@ -157,18 +157,18 @@ def test_a_run_follows_its_schedule() -> None:
 
 @frozen
 class Negative:
-    """A user's schedule, that goes wrong at step 3."""
+    """A user's schedule that returns an invalid rate at step 3."""
 
     value: Any
 
     def __call__(self, step: int) -> float:
-        """The rate."""
+        """Return the rate at this step."""
         return self.value if step == 3 else 0.1
 
 
 @pytest.mark.parametrize("value", [-0.1, NAN, INFINITY, None, "0.1", True])
 def test_what_a_schedule_gives_is_checked(value: Any) -> None:
-    """Finite and 0 or more, with the step's number; in a fold, too."""
+    """It must be finite and 0 or more, also in a fold; the message has the number of the step."""
     fact = r"Negative\(value=.*\): the rate at step 3 must be a number in \[0, inf\), got"
     with pytest.raises(fn.ConfigError, match=fact):
         rate_at(Negative(value), 3)
@@ -185,7 +185,7 @@ BAD: Final[list[Any]] = [0, -0.1, NAN, INFINITY, True, "0.1", None]
 
 @pytest.mark.parametrize("value", BAD, ids=repr)
 def test_settings_are_checked(value: Any) -> None:
-    """Each refusal has the function's name and the range."""
+    """Each message has the name of the function and the valid range."""
     makers: dict[str, list[tuple[str, Any]]] = {
         "constant": [("learning_rate", lambda: fn.constant(value))],
         "step_decay": [
@@ -217,25 +217,29 @@ def test_settings_are_checked(value: Any) -> None:
 
 
 def test_joined_schedules_fit_their_boundaries() -> None:
-    """One between each two, growing; and what is joined are schedules."""
+    """One boundary is needed between consecutive schedules, boundaries must increase, and items must be schedules."""
     one = fn.constant(0.1)
     with pytest.raises(fn.ConfigError, match="got 2 schedules and 0 boundaries"):
         fn.join_schedules([one, one], [])
     with pytest.raises(fn.ConfigError, match="got 0 schedules and 0 boundaries"):
         fn.join_schedules([], [])
-    with pytest.raises(fn.ConfigError, match=r"boundaries must grow, got \(5, 5\)"):
+    with pytest.raises(fn.ConfigError, match=r"boundaries must increase, got \(5, 5\)"):
         fn.join_schedules([one, one, one], [5, 5])
     with pytest.raises(fn.ConfigError, match="a boundary must be an int of at least 1, got 0"):
         fn.join_schedules([one, one], [0])
     with pytest.raises(fn.ConfigError, match=r"schedules must be schedules, got 0.1; use constant\(0.1\)"):
-        fn.join_schedules([0.1], [])  # type: ignore[list-item]  # a number is no schedule
+        fn.join_schedules([0.1], [])  # type: ignore[list-item]  # a number is not a schedule
+    with pytest.raises(fn.ConfigError, match=r"join_schedules: .* call it: constant\("):
+        fn.join_schedules([fn.constant], [])  # type: ignore[list-item]  # a function that makes schedules
+    with pytest.raises(fn.ConfigError, match=r"SGD: .* got the function linear_warmup, .* call it: linear_warmup\("):
+        fn.SGD(learning_rate=fn.linear_warmup)  # type: ignore[arg-type]  # another such function
 
 
 def test_powers_beyond_every_float_are_infinite_or_0() -> None:
-    """They do not stay where the exponential ends: a rate that is not finite is refused."""
+    """They are not limited to the range of the exponential function, and a rate that is not finite is refused."""
     assert power(1e300, 5) == power(2.0, 5000) == power(1e-300, -5) == INFINITY
     assert power(0.5, 5000) == power(1e-300, 5) == 0
-    last = 1021.4280889493862  # times the logarithm of 2: 708
+    last = 1021.4280889493862  # times the logarithm of 2, this is 708
     beyond = math.nextafter(last, INFINITY)
     for sign, end in ((1, INFINITY), (-1, 0)):
         assert power(2.0, sign * last) == pytest.approx(2.0 ** (sign * last), rel=1e-12, abs=0)

@@ -1,4 +1,4 @@
-"""The table of defaults in ``initializers``: what PyTorch and scikit-learn, where installed, really begin with."""
+"""The table of defaults in ``initializers``, compared with PyTorch and scikit-learn if they are installed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from numpy.typing import NDArray
 import funcnet as fn
 from funcnet import initializers
 
-I, O = 300, 200  # noqa: E741  # the table's letters
+I, O = 300, 200  # noqa: E741  # the letters of the table
 
 
 def check_uniform(numbers: NDArray[Any], limit: float) -> None:
-    """Up to the limit and all but there; with the variance of a uniform distribution, to four standard errors."""
+    """Check that numbers almost reach the limit and have a uniform variance, to four standard errors."""
     assert 1 - 10 / numbers.size < np.abs(numbers).max() / limit <= 1 + 1e-6
     assert numbers.var() == pytest.approx(limit**2 / 3, rel=4 * math.sqrt(0.8 / numbers.size))
 
 
 def check_normal(numbers: NDArray[Any], variance: float) -> None:
-    """With the variance, and with tails that a uniform distribution or a cut one has not."""
+    """Check the variance, and that the tails are longer than those of a uniform or truncated distribution."""
     assert numbers.var() == pytest.approx(variance, rel=4 * math.sqrt(2 / numbers.size))
     assert np.abs(numbers).max() > 3.5 * math.sqrt(variance)
 
 
 def test_ours() -> None:
-    """The table's first row."""
+    """This is the first row of the table."""
     layer = fn.dense(fn.Key(0), I, O)
     check_normal(layer.weight, 2 / (I + O))
     assert not layer.bias.any()
 
 
 def test_pytorchs() -> None:
-    """The second row; its normal initialisers have whole tails."""
+    """This is the second row. PyTorch's normal initializers have full tails."""
     torch: Any = pytest.importorskip("torch", exc_type=ImportError)
     torch.manual_seed(0)
     layer = torch.nn.Linear(I, O, dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_pytorchs() -> None:
 
 @pytest.mark.parametrize(("activation", "factor"), [("relu", 6), ("tanh", 6), ("identity", 6), ("logistic", 2)])
 def test_scikit_learns(activation: str, factor: int) -> None:
-    """The fourth and fifth rows: what it begins with is what a step of next to nothing leaves."""
+    """These are the fourth and fifth rows. A tiny step leaves the initial weights almost unchanged."""
     network: Any = pytest.importorskip("sklearn.neural_network", exc_type=ImportError)
     settings = {"solver": "sgd", "learning_rate_init": 1e-12, "random_state": 0}
     model = network.MLPClassifier((O,), activation=activation, **settings)
@@ -57,7 +57,7 @@ def test_scikit_learns(activation: str, factor: int) -> None:
 
 
 def test_the_checks_see_another_distribution() -> None:
-    """A limit 5% off, a normal draw for a uniform one, a uniform draw for a normal one."""
+    """The checks detect a limit that is 5% off, a normal draw for a uniform draw, and the reverse."""
     uniform = initializers.glorot_uniform(fn.Key(0), (I, O), np.dtype(np.float64))
     normal = initializers.glorot_normal(fn.Key(0), (I, O), np.dtype(np.float64))
     limit = math.sqrt(6 / (I + O))

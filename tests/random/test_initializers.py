@@ -1,4 +1,4 @@
-"""Initializers: goldens that never change, the moments that they should have, orthogonality, and bad input."""
+"""Initializers: golden values that never change, the expected moments, orthogonality, and invalid input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ every_drawn = pytest.mark.parametrize("name", DRAWN)
 @every_drawn
 @pytest.mark.parametrize("arithmetic", ["native", "portable"])
 def test_the_draws_are_golden(name: str, arithmetic: Name) -> None:
-    """The first three numbers of a matrix, and the hash of a kernel in both dtypes, for ever, in any arithmetic."""
+    """Three numbers of a matrix and the hash of a kernel in both dtypes never change, in either arithmetic."""
     with using(arithmetic):
         first = DRAWN[name](KEY, (5, 4), DOUBLE).ravel()[:3]
         kernels = [DRAWN[name](KEY, (3, 3, 20, 70), dtype) for dtype in (SINGLE, DOUBLE)]
@@ -69,7 +69,7 @@ def test_the_draws_are_golden(name: str, arithmetic: Name) -> None:
 @pytest.mark.parametrize("name", SCALED)
 @pytest.mark.parametrize("shape", [(500, 300), (5, 3, 60, 100)], ids=str)
 def test_the_moments_are_right(name: str, shape: tuple[int, ...]) -> None:
-    """Mean and variance within four standard errors of a large draw; uniform ones reach their limits."""
+    """Mean and variance are within four standard errors, and uniform draws reach their limits."""
     weight = SCALED[name](KEY, shape, DOUBLE)
     variance = VARIANCES[name](*fans(shape))
     kurtosis = KURTOSIS[name.rsplit("_", maxsplit=1)[-1]]
@@ -80,7 +80,7 @@ def test_the_moments_are_right(name: str, shape: tuple[int, ...]) -> None:
 
 
 def test_the_limits_are_the_published_ones() -> None:
-    """Of the uniform draws, from their papers' formulas."""
+    """The limits of the uniform draws follow the formulas in the papers."""
     limits = {
         "glorot_uniform": math.sqrt(6 / (300 + 200)),
         "he_uniform": math.sqrt(6 / 300),
@@ -92,7 +92,7 @@ def test_the_limits_are_the_published_ones() -> None:
 
 
 def test_fans_count_a_kernels_window() -> None:
-    """(KH, KW, C, O): an output sees a window of every channel."""
+    """For a kernel (KH, KW, C, O), an output depends on a window of every channel."""
     assert fans((784, 100)) == (784, 100)
     assert fans((3, 5, 7, 11)) == (3 * 5 * 7, 3 * 5 * 11)
     assert fans((4, 7, 11)) == (28, 44)
@@ -102,15 +102,16 @@ def test_fans_count_a_kernels_window() -> None:
     "shape", [(1, 1), (1, 5), (5, 1), (2, 2), (64, 64), (300, 20), (20, 300), (3, 3, 8, 16), (2, 2, 3, 40)], ids=str
 )
 def test_orthogonal_is_orthogonal(shape: tuple[int, ...]) -> None:
-    """Orthonormal columns, or rows if they are fewer: to 1e-12 in float64, 1e-6 in float32."""
+    """Columns, or rows if there are fewer, are orthonormal to 1e-12 in float64 and 1e-6 in float32."""
     for dtype, tolerance in ((DOUBLE, 1e-12), (SINGLE, 1e-6)):
         matrix = initializers.orthogonal(KEY, shape, dtype).reshape(-1, shape[-1]).astype(np.float64)
         matrix = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
         np.testing.assert_allclose(matrix.T @ matrix, np.eye(matrix.shape[1]), rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_every_orthogonal_matrix_is_as_likely() -> None:
-    """No entry has a sign of its own, half are rotations, and traces have the mean 0 and variance 1 of all."""
+    """Entries have mean 0 and variance 1/3, half of the matrices are rotations, traces have mean 0 and variance 1."""
     count = 1500
     draws = np.stack([initializers.orthogonal(KEY.child(i), (3, 3), DOUBLE) for i in range(count)])
     np.testing.assert_allclose(draws.mean(axis=0), 0, atol=4 / math.sqrt(3 * count))
@@ -122,7 +123,7 @@ def test_every_orthogonal_matrix_is_as_likely() -> None:
 
 
 def test_the_first_column_is_the_drawn_direction() -> None:
-    """The construction's first step, by NumPy's own norm."""
+    """The first column agrees with NumPy's norm."""
     z = normal(KEY, (40, 3))
     weight = initializers.orthogonal(KEY, (40, 3), DOUBLE)
     np.testing.assert_allclose(weight[:, 0], z[:, 0] / np.linalg.norm(z[:, 0]), rtol=1e-14)
@@ -130,7 +131,7 @@ def test_the_first_column_is_the_drawn_direction() -> None:
 
 @every_initializer
 def test_an_initializer_is_pure(name: str) -> None:
-    """Same bits twice, of the shape and dtype asked for, locked, C-contiguous; float32 is float64 rounded."""
+    """Calls repeat bit for bit; arrays are locked, C-contiguous and as requested; float32 is float64 rounded."""
     for shape in ((6, 5), (2, 3, 5, 4)):
         single, double = (EVERY[name](KEY, shape, dtype) for dtype in (SINGLE, DOUBLE))
         assert (single.shape, single.dtype, double.dtype) == (shape, SINGLE, DOUBLE)
@@ -145,13 +146,13 @@ def test_an_initializer_is_pure(name: str) -> None:
 
 @every_initializer
 def test_a_dense_layer_takes_it(name: str) -> None:
-    """As ``init=``, with the bits of the call."""
+    """``init=`` accepts it and gives the same bits as a direct call."""
     layer = fn.dense(KEY, 7, 3, init=EVERY[name])
     assert layer.weight.tobytes() == EVERY[name](KEY, (7, 3), SINGLE).tobytes()
 
 
 def test_zeros_and_constant_are_of_any_shape() -> None:
-    """For biases, too; a constant is a value: it prints, compares and pickles."""
+    """They also fit biases. A constant is a value: it can be printed, compared and pickled."""
     assert initializers.zeros(KEY, (3,), SINGLE).tolist() == [0, 0, 0]
     tenth = initializers.constant(0.1)
     assert tenth(KEY, (2,), DOUBLE).tolist() == [0.1, 0.1]
@@ -175,7 +176,7 @@ def test_zeros_and_constant_are_of_any_shape() -> None:
     ids=str,
 )
 def test_bad_input_is_refused(name: str, change: dict[str, Any], facts: tuple[str, ...]) -> None:
-    """By name, with what was wanted."""
+    """The message names the initializer and the expected value."""
     good: dict[str, Any] = {"key": KEY, "shape": (3, 4), "dtype": SINGLE}
     with pytest.raises(fn.ConfigError) as caught:
         EVERY[name](*(good | change).values())
@@ -186,14 +187,14 @@ def test_bad_input_is_refused(name: str, change: dict[str, Any], facts: tuple[st
 
 @every_drawn
 def test_a_drawn_weight_needs_two_axes(name: str) -> None:
-    """A vector has no inputs and outputs."""
+    """A vector does not have inputs and outputs."""
     with pytest.raises(fn.ConfigError, match=rf"{name}: shape must be a tuple \(\.\.\., I, O\), got \(3,\)"):
         DRAWN[name](KEY, (3,), SINGLE)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])
 def test_a_constant_is_a_finite_number(value: float) -> None:
-    """Else it is refused when it is made; one beyond float32 when it is drawn in it."""
+    """Other values are refused at once. A value beyond float32 is refused when it is drawn in float32."""
     with pytest.raises(fn.ConfigError, match=r"constant: value must be a number in \(-inf, inf\), got "):
         initializers.constant(value)
     with pytest.raises(fn.ConfigError, match=r"constant: value in float32 must be a number in .*, got 1e\+300"):

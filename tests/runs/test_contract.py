@@ -1,4 +1,4 @@
-"""The reference runs that are the same everywhere, and the command that says what holds here."""
+"""The reference runs, which are the same on every machine, and the command that tests the contract on this one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ import funcnet as fn
 from funcnet.core.trees import leaves
 from funcnet.runs import selftest as contract
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_reference_run_is_golden() -> None:
-    """300 portable steps with dropout and momentum, for ever."""
+    """The fingerprint after 300 portable steps with dropout and momentum never changes."""
     assert contract.reference_run() == contract.REFERENCE
 
 
 def test_native_arithmetic_has_other_bits() -> None:
-    """The reference is of portable arithmetic, not of the training alone."""
+    """The reference depends on portable arithmetic, not only on the training."""
     assert contract.reference_run("native", epochs=1) != contract.reference_run("portable", epochs=1)
 
 
 @pytest.mark.skipif(mnist_run.directory() is None, reason="FUNCNET_DATA has no mnist directory")
 def test_a_run_on_mnist_is_golden() -> None:
-    """300 portable steps on the genuine digits with dropout and momentum, for ever; native ones have other bits."""
+    """300 portable steps on real digits, with dropout and momentum, are golden; native steps have different bits."""
     home = mnist_run.directory()
     assert home is not None
     fingerprint, accuracy = mnist_run.mnist_run(home)
@@ -38,7 +40,7 @@ def test_a_run_on_mnist_is_golden() -> None:
 
 
 def test_every_level_holds_here() -> None:
-    """The command prints the environment and six lines, of ``fn.selftest``."""
+    """The command prints the environment and the six lines of ``fn.selftest``."""
     assert fn.selftest is contract.selftest
     done = subprocess.run([sys.executable, "-m", "funcnet"], capture_output=True, text=True, check=False)
     environment, levels, end = done.stdout.split("\n\n")
@@ -64,7 +66,7 @@ LEVELS: dict[str, Level] = {
 @pytest.mark.parametrize("name", LEVELS)
 @pytest.mark.parametrize("said", ["", "0" * 64], ids=["no run", "other bits"])
 def test_a_level_that_fails_is_said(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that cannot run, or ends in another fingerprint: the level fails, and so does the whole."""
+    """If a process cannot run, or ends with another fingerprint, the level fails, and the whole self-test fails."""
 
     def elsewhere(*_: object, **__: object) -> contract.Elsewhere:
         return contract.Elsewhere(said, "openblas Haswell", "1")
@@ -76,19 +78,19 @@ def test_a_level_that_fails_is_said(name: str, said: str, monkeypatch: pytest.Mo
 
 
 def test_a_program_that_fails_elsewhere_gives_nothing() -> None:
-    """What it printed before is no fingerprint."""
+    """The output before the failure is not taken as a fingerprint."""
     assert contract.elsewhere("'a', 1 / 0") == contract.Elsewhere("")
     assert contract.elsewhere("'a'", OPENBLAS_NUM_THREADS="1").fingerprint == "a"
 
 
 def test_another_reference_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels that agree with each other do not make D5 hold."""
+    """D5 fails if the kernels agree with each other but not with the reference."""
     monkeypatch.setattr(contract, "REFERENCE", "0" * 64)
     assert contract.machines_level().outcome == "fails"
 
 
 def test_rows_and_workers_that_fail_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An output that looks at its batch's size; shards that look at who computes them."""
+    """D2 fails if the output depends on the batch size; D3 fails if a shard depends on its worker."""
 
     def batch_size(_: object, x: fn.Array, **__: object) -> fn.Array:
         return np.full((len(x), 10), len(x), np.float32)
@@ -104,7 +106,7 @@ def test_rows_and_workers_that_fail_are_said(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["D4", "D5"])
 def test_a_setting_that_is_not_seen_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bits under settings that did nothing prove nothing: not checked."""
+    """Equal bits under settings without effect prove nothing: the level is not checked."""
     real: Callable[..., contract.Elsewhere] = contract.elsewhere
 
     def blind(call: str, **environment: str) -> contract.Elsewhere:
@@ -118,7 +120,7 @@ def test_a_setting_that_is_not_seen_is_said(name: str, monkeypatch: pytest.Monke
 
 
 def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:
-    """Begun in one, a run is refused in the other."""
+    """A run that began in one arithmetic is refused in the other."""
     step = fn.train_step(fn.softmax_cross_entropy)
     batches = fn.minibatches(np.eye(4, dtype=np.float32), np.arange(4), 2)
     native = fn.TrainState.create(fn.mlp(fn.Key(0), (4, 4)), fn.SGD(learning_rate=0.1), key=fn.Key(0))
@@ -126,6 +128,6 @@ def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:
         with pytest.raises(fn.ConfigError, match="began in native arithmetic, not in portable"):
             fn.train_epoch(step, native, batches)
         portable = fn.TrainState.create(native.params, native.optimizer, key=fn.Key(0))
-    with pytest.raises(fn.ConfigError, match=r"funcnet\.arithmetic\.using\('portable'\)"):
+    with pytest.raises(fn.ConfigError, match=r"not in native; continue inside fn\.arithmetic\.using\('portable'\)$"):
         step(portable, batches[0])
     assert all(leaf.array.dtype == np.float32 for leaf in leaves(portable.params))

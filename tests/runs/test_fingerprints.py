@@ -1,4 +1,4 @@
-"""Fingerprints: one for one value, everywhere; another for another value, by a bit, a type or a name."""
+"""Fingerprints: equal for equal values, everywhere; different if a bit, a type or a name differs."""
 
 from __future__ import annotations
 
@@ -49,14 +49,15 @@ GOLDENS: dict[str, tuple[object, str]] = {
 
 @pytest.mark.parametrize("name", GOLDENS)
 def test_goldens(name: str) -> None:
-    """Committed: a change of any is a change of every fingerprint that people have kept."""
+    """Changing any of these committed fingerprints would change every fingerprint that users have stored."""
     value, golden = GOLDENS[name]
     assert fn.fingerprint(value) == golden
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "1"])
 def test_another_process_finds_the_same(seed: str) -> None:
-    """Whatever the order of its hashes."""
+    """The fingerprint does not depend on the hash seed."""
     program = f"import sys; sys.path[:0] = {SEARCHED!r}.splitlines(); import test_fingerprints as t\n"
     program += "import funcnet as fn; print(*(fn.fingerprint(value) for value, _ in t.GOLDENS.values()))"
     environment = os.environ | {"PYTHONHASHSEED": seed}
@@ -81,12 +82,12 @@ SAME: list[fn.Array] = [
 
 @pytest.mark.parametrize("array", SAME, ids=["copy", "columns", "big-endian", "strided", "backwards", "read-only"])
 def test_memory_is_no_part_of_a_value(array: fn.Array) -> None:
-    """The same elements have one fingerprint, however they lie."""
+    """The same elements have the same fingerprint, in any memory layout."""
     assert fn.fingerprint(array) == fn.fingerprint(ONES)
 
 
 def test_the_form_by_hand() -> None:
-    """A version, the structure as JSON after its length, and the elements: what any program can compute."""
+    """Any program can compute it: a version, the length of the structure's JSON, the JSON, and the elements."""
     text = b'{"array":["float32",[2,3]]}'
     form = b"funcnet fingerprint 1\n" + struct.pack("<Q", len(text)) + text + struct.pack("<6f", 1, 2, 3, 4, 5, 6)
     assert fn.fingerprint(ONES) == hashlib.sha256(form).hexdigest()
@@ -94,16 +95,17 @@ def test_the_form_by_hand() -> None:
 
 @pytest.mark.parametrize("value", [NET, STATE, fn.train_step(fn.softmax_cross_entropy), KEY, (1, 2.5, "a", None)])
 def test_copies_keep_it(value: object) -> None:
-    """Pickled, deep-copied, taken apart and put together."""
+    """Pickling, deep copying, and taking apart and putting together keep the fingerprint."""
     golden = fn.fingerprint(value)
-    assert fn.fingerprint(pickle.loads(pickle.dumps(value))) == golden  # noqa: S301  # our own
+    assert fn.fingerprint(pickle.loads(pickle.dumps(value))) == golden  # noqa: S301  # created in this test
     assert fn.fingerprint(copy.deepcopy(value)) == golden
     assert fn.fingerprint(put_together(*take_apart(value, "test"))) == golden
 
 
+@pytest.mark.slow
 @given(networks(), networks())
 def test_equal_networks_and_only_they_have_one(a: fn.Network, b: fn.Network) -> None:
-    """The fingerprint is fn.equal in one string."""
+    """Two networks have equal fingerprints exactly if fn.equal holds."""
     assert (fn.fingerprint(a) == fn.fingerprint(b)) == fn.equal(a, b)
 
 
@@ -121,7 +123,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3).map(tup
 
 @given(VALUES, VALUES)
 def test_another_value_has_another(a: object, b: object) -> None:
-    """Python's repr tells ints from floats from bools, and -0.0 from 0.0."""
+    """Python's repr distinguishes ints, floats and bools, and -0.0 from 0.0."""
     assert (fn.fingerprint(a) == fn.fingerprint(b)) == (repr(a) == repr(b))
 
 
@@ -144,7 +146,7 @@ LOOKALIKES: tuple[object, ...] = (
 
 
 def test_lookalikes_differ() -> None:
-    """Types, dtypes, shapes, nesting, signs of zero, and values that look like another's text."""
+    """Types, dtypes, shapes, nesting, signs of zero, and values that resemble another value's text all differ."""
     found = [fn.fingerprint(value) for value in LOOKALIKES]
     twice = [value for value, digest in zip(LOOKALIKES, found, strict=True) if found.count(digest) > 1]
     assert not twice
@@ -152,7 +154,7 @@ def test_lookalikes_differ() -> None:
 
 
 def test_every_bit_counts() -> None:
-    """Each bit of an array, flipped, changes it."""
+    """Flipping any bit of an array changes the fingerprint."""
     seen = {fn.fingerprint(ONES)}
     for position in range(8 * ONES.nbytes):
         changed = bytearray(ONES.tobytes())
@@ -162,7 +164,7 @@ def test_every_bit_counts() -> None:
 
 
 def test_every_field_of_a_state_counts() -> None:
-    """Parameters, optimizer, moments, step and key; and the network's place in a tuple."""
+    """Parameters, optimizer, moments, step and key count, and so does the network's place in a tuple."""
     other = fn.sgd_update(NET, NET, learning_rate=0.5)
     states = [
         STATE,
@@ -177,7 +179,7 @@ def test_every_field_of_a_state_counts() -> None:
 
 
 def test_a_nan_in_a_setting_has_one_form() -> None:
-    """Its sign and payload are no part of a number; an array's bits are."""
+    """The sign and payload of a NaN setting do not count; the bits of an array do."""
     quiet, other = np.array([0x7FF8000000000000, 0xFFF8000000000001], np.uint64).view(np.float64)
     assert fn.fingerprint(float(quiet)) == fn.fingerprint(float(other))
     assert fn.fingerprint(np.array([quiet])) != fn.fingerprint(np.array([other]))
@@ -185,7 +187,7 @@ def test_a_nan_in_a_setting_has_one_form() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_layer_has_one(case: Any) -> None:
-    """And cast to another dtype another, if it has arrays."""
+    """Every layer has a fingerprint, and a different one after a cast to another dtype, if it has arrays."""
     layer = case.layer()
     assert fn.fingerprint(layer) == fn.fingerprint(case.layer())
     cast = fn.astype(layer, np.float32)
@@ -202,17 +204,17 @@ class Unregistered(fn.Layer):
 
 @attrs.frozen
 class Schedule:
-    """A record without a name."""
+    """A record without a registered name."""
 
     rate: float
 
 
 class Thing:
-    """No record at all."""
+    """A class that is not a record."""
 
 
 def unnamed(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
-    """A loss without a name."""
+    """A loss without a registered name."""
     return 0.0, prediction - target
 
 
@@ -220,7 +222,7 @@ LAMBDA: Callable[[int], int] = lambda x: x  # noqa: E731
 
 
 def nested(depth: int) -> tuple[object, ...]:
-    """Tuples in tuples."""
+    """Return nested tuples of the given depth."""
     return functools.reduce(lambda inner, _: (inner,), range(depth), ())
 
 
@@ -253,7 +255,7 @@ NOT_VALUES: dict[str, tuple[object, tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", NOT_VALUES)
 def test_what_is_no_value_is_refused(name: str) -> None:
-    """The message says what, where and what to do."""
+    """The message says what is wrong, where, and how to fix it."""
     value, facts = NOT_VALUES[name]
     with pytest.raises(fn.ConfigError, match=r"^fingerprint: ") as caught:
         fn.fingerprint(value)
@@ -262,7 +264,7 @@ def test_what_is_no_value_is_refused(name: str) -> None:
 
 
 def test_the_deepest_and_the_largest_pass() -> None:
-    """The limits themselves are allowed."""
+    """Values at the limits are accepted."""
     assert fn.fingerprint(nested(DEPTH)) != fn.fingerprint(nested(DEPTH - 1))
     assert fn.fingerprint((1 << INT_BITS) - 1) != fn.fingerprint(1 - (1 << INT_BITS))
 
@@ -271,7 +273,7 @@ def test_the_deepest_and_the_largest_pass() -> None:
 
 
 def test_a_name_makes_a_value() -> None:
-    """A user's loss and a user's record, named, have a fingerprint; a name belongs to one thing."""
+    """A user's loss and record have a fingerprint once they are named; a name belongs to one thing only."""
 
     def loss(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
         return unnamed(prediction, target)
@@ -285,7 +287,7 @@ def test_a_name_makes_a_value() -> None:
     assert named("test_fingerprints.loss") is loss
     assert fn.fingerprint(fn.train_step(loss)) != fn.fingerprint(fn.train_step(fn.softmax_cross_entropy))
     assert fn.fingerprint(Rate(0.5)) != fn.fingerprint(Rate(0.25))
-    with pytest.raises(fn.ConfigError, match=r"registered already, as 'test_fingerprints\.loss'"):
+    with pytest.raises(fn.ConfigError, match=r"already registered as 'test_fingerprints\.loss'"):
         fn.register_name(loss, "another")
     with pytest.raises(fn.ConfigError, match=r"the name 'funcnet\.SGD' is taken"):
         fn.register_name(unnamed, "funcnet.SGD")
@@ -294,7 +296,7 @@ def test_a_name_makes_a_value() -> None:
 
 
 def test_what_does_not_compare_is_no_part_of_a_value() -> None:
-    """A field that its record leaves out of comparing is left out here, and may be anything."""
+    """A field that its record excludes from comparison does not count and may hold anything."""
 
     @attrs.frozen
     class Worker:
@@ -311,7 +313,7 @@ def test_what_does_not_compare_is_no_part_of_a_value() -> None:
 
 
 def test_the_environment_says_what_computes() -> None:
-    """Every entry is text; what is known here is there."""
+    """Every entry is text, and the known entries are present."""
     here = fn.environment()
     assert isinstance(here, fn.Environment)
     assert all(isinstance(entry, str) and entry for entry in attrs.astuple(here))
@@ -324,20 +326,20 @@ def test_the_environment_says_what_computes() -> None:
 
 
 def test_what_cannot_be_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without threadpoolctl nothing is said about BLAS."""
+    """Without threadpoolctl, the environment says that BLAS was not checked."""
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     assert fn.environment().blas == fn.environment().blas_threads == "not checked"
 
 
 def test_the_arithmetic_in_force_is_named() -> None:
-    """By the arithmetic itself."""
+    """The environment names the arithmetic in force."""
     with fn.portable():
         assert fn.environment().arithmetic == "portable"
     assert fn.environment().arithmetic == "native"
 
 
 def test_the_environment_sees_threads_and_kernels() -> None:
-    """Settings of BLAS and of NumPy's SIMD show."""
+    """Settings of BLAS and of NumPy's SIMD level appear in the environment."""
     pytest.importorskip("threadpoolctl")
     program = "import funcnet as fn; e = fn.environment(); print(e.blas_threads, e.blas, e.simd, sep='|')"
     settings = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Sandybridge"}

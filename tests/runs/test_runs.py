@@ -1,4 +1,4 @@
-"""Runs that can be audited: the chain, going on with it, replaying it, and finding where two runs part."""
+"""Auditable runs: the chain of rows, resuming a run, replaying it, and finding where two runs diverge."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ State = fn.TrainState[Any]
 
 
 def start(rate: float = 0.1) -> State:
-    """A small network with dropout, under momentum."""
+    """Return the initial state of a small network with dropout and momentum."""
     net = (fn.dense(KEY.child(0), 4, 6), fn.ReLU(), fn.Dropout(0.3), fn.dense(KEY.child(1), 6, 2))
     return fn.TrainState.create(net, fn.Momentum(learning_rate=rate), key=KEY.child("run"))
 
 
 def data(epoch: int) -> Minibatches[Any]:
-    """Four batches."""
+    """Return four batches."""
     return fn.minibatches(X, LABELS, 10, key=KEY.child("shuffle", epoch))
 
 
 def keep(directory: Path, epochs: range = range(6), state: Any = None, **settings: Any) -> Any:
-    """The state after an audited run."""
+    """Return the state after an audited run."""
     settings = {"step": STEP, "data": data, **settings}
     run = fn.audited_train(directory, state=state or start(), epochs=epochs, **settings)
     return list(run)[-1][0]
@@ -50,14 +50,14 @@ def keep(directory: Path, epochs: range = range(6), state: Any = None, **setting
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> fn.Run:
-    """Six epochs, with a checkpoint every second one."""
+    """Return a run of six epochs, with a checkpoint after every second one."""
     directory = tmp_path_factory.mktemp("run")
     keep(directory, every=2)
     return fn.load_run(directory)
 
 
 def copied(run: fn.Run, directory: Path) -> Path:
-    """The run's files somewhere else."""
+    """Copy the run's files to another directory."""
     directory.mkdir()
     for path in run.directory.iterdir():
         (directory / path.name).write_bytes(path.read_bytes())
@@ -68,7 +68,7 @@ def copied(run: fn.Run, directory: Path) -> Path:
 
 
 def test_an_audited_run_has_the_bits_of_train(tmp_path: Path) -> None:
-    """State by state and loss by loss; the last row has the last state's fingerprint."""
+    """Every state and loss is equal; the last row has the fingerprint of the last state."""
     plain = list(fn.train(STEP, start(), data, epochs=range(6)))
     audited = list(fn.audited_train(tmp_path, STEP, start(), data, epochs=range(6)))
     assert [fn.fingerprint(state) for state, _ in plain] == [fn.fingerprint(state) for state, _ in audited]
@@ -79,15 +79,16 @@ def test_an_audited_run_has_the_bits_of_train(tmp_path: Path) -> None:
 
 
 def test_a_network_can_be_the_state(tmp_path: Path) -> None:
-    """``sgd_step`` folds a network, not a TrainState."""
+    """``sgd_step`` trains a network, not a TrainState."""
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
     keep(tmp_path, state=fn.mlp(KEY, (4, 2)), step=step)
     assert fn.recheck(fn.load_run(tmp_path), range(6), step=step, data=data).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", range(7))
 def test_a_run_in_two_parts_leaves_the_same_rows(stop: int, kept: fn.Run, tmp_path: Path) -> None:
-    """Wherever it stops; and the checkpoints are kept after the same epochs."""
+    """The rows are equal wherever the run stops, and the checkpoints are kept after the same epochs."""
     if stop:
         keep(tmp_path, range(stop), every=2)
     else:
@@ -101,7 +102,7 @@ def test_a_run_in_two_parts_leaves_the_same_rows(stop: int, kept: fn.Run, tmp_pa
 
 
 def test_a_torn_line_is_left_out_and_written_over(kept: fn.Run, tmp_path: Path) -> None:
-    """What a crash leaves: every beginning of the last line, gone on with, ends in the same rows."""
+    """A crash may leave any beginning of the last line; a run resumed after it ends with the same rows."""
     whole = (kept.directory / ROWS).read_bytes()
     last = whole.rindex(b"\n", 0, -1) + 1
     state = start()
@@ -115,7 +116,7 @@ def test_a_torn_line_is_left_out_and_written_over(kept: fn.Run, tmp_path: Path) 
 
 
 def test_the_arithmetic_is_bound_when_called(tmp_path: Path) -> None:
-    """As in ``train``; the rows say which."""
+    """The behavior is that of ``train``; the rows name the arithmetic."""
     with fn.portable():
         run = fn.audited_train(tmp_path, STEP, start(), data, epochs=range(2))
     states = [state for state, _ in run]
@@ -127,19 +128,19 @@ def test_the_arithmetic_is_bound_when_called(tmp_path: Path) -> None:
 
 
 def test_a_portable_run_has_one_last_hash(tmp_path: Path) -> None:
-    """Committed: the chain's hash is the same on every machine, whatever its environment."""
+    """The committed hash of the chain is the same on every machine, in any environment."""
     with fn.portable():
         keep(tmp_path, range(2))
     assert fn.load_run(tmp_path).rows[-1].hash == "57318d43ec4d62124ded3ca6fd24942cde8c05e0e181a329529aee16370ecc98"
 
 
 def test_going_on_needs_the_last_state(tmp_path: Path) -> None:
-    """Another state, or an epoch that is there already, is refused, and nothing is written."""
+    """Another state, or an epoch that already exists, is refused, and nothing is written."""
     state = keep(tmp_path, range(2))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(fn.StructureError, match="state is not the one after epoch 1; load the state"):
+    with pytest.raises(fn.StructureError, match="state is not the run's state after epoch 1; load the state"):
         fn.audited_train(tmp_path, STEP, start(), data, epochs=range(2, 3))
-    with pytest.raises(fn.ConfigError, match=r"the run has epochs up to 1 already; use epochs=range\(2, \.\.\.\)"):
+    with pytest.raises(fn.ConfigError, match=r"the run already has epochs up to 1; use epochs=range\(2, \.\.\.\)"):
         fn.audited_train(tmp_path, STEP, state, data, epochs=range(3))
     for epochs in ([2, 2], [3, 2], [-1], ["a"]):
         with pytest.raises(fn.ConfigError, match="epoch"):
@@ -150,7 +151,7 @@ def test_going_on_needs_the_last_state(tmp_path: Path) -> None:
 
 
 def test_a_step_without_a_name_is_refused(tmp_path: Path) -> None:
-    """Before anything is written."""
+    """The step is refused before anything is written."""
     with pytest.raises(fn.ConfigError, match="lambda"):
         fn.audited_train(tmp_path / "new", lambda state, _: (state, 0.0), start(), data, epochs=[0])
     assert not (tmp_path / "new").exists()
@@ -159,8 +160,9 @@ def test_a_step_without_a_name_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- tampering
 
 
+@pytest.mark.slow
 def test_no_byte_of_the_rows_can_change_unseen(kept: fn.Run, tmp_path: Path) -> None:
-    """Each flipped byte is refused; but for the words on the environment, and the last line's end, which tears it."""
+    """Each flipped byte is refused, except in the environment's text and in the last line's end."""
     whole = (kept.directory / ROWS).read_bytes()
     found = 0
     for position in range(0, len(whole), 3):
@@ -185,13 +187,13 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda rows: rows[1:], "line 1 does not follow the row before it"),
     (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9), *rows[3:]], "line 3 was changed"),
     (lambda rows: [*rows[:2], attrs.evolve(rows[2], steps=9).sealed(), *rows[3:]], "line 4 does not follow"),
-    (lambda _: [], "it has no row"),
+    (lambda _: [], "it has no rows"),
 ]
 
 
 @pytest.mark.parametrize(("change", "reason"), CHANGES)
 def test_no_row_can_change_unseen(change: Change, reason: str, kept: fn.Run, tmp_path: Path) -> None:
-    """Left out, swapped, rewritten with a hash of its own."""
+    """A row that is removed, swapped, or rewritten with a new hash is detected."""
     rows = change(list(kept.rows))
     (tmp_path / ROWS).write_text("".join(json.dumps(attrs.asdict(row)) + "\n" for row in rows))
     with pytest.raises(fn.CheckpointError, match=reason):
@@ -205,14 +207,14 @@ DEEP_LINES = ["[" * 100_000, '{"a":' * 100_000, LONG, WRONG, WRONG.replace("[1]"
 
 @pytest.mark.parametrize("line", ["{}", "[]", "null", '{"epoch": 1}', "\x00", "é", "{" * 5000, *DEEP_LINES])
 def test_what_is_no_row_is_refused(line: str, tmp_path: Path) -> None:
-    """With the line's number."""
+    """The error has the line's number."""
     (tmp_path / ROWS).write_text(line + "\n")
-    with pytest.raises(fn.CheckpointError, match="line 1 is no row"):
+    with pytest.raises(fn.CheckpointError, match="line 1 is not a row"):
         fn.load_run(tmp_path)
 
 
 def test_a_directory_without_rows_is_the_systems_error(tmp_path: Path) -> None:
-    """It passes."""
+    """The system's error passes unchanged."""
     with pytest.raises(FileNotFoundError):
         fn.load_run(tmp_path)
 
@@ -222,7 +224,7 @@ def test_a_directory_without_rows_is_the_systems_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("segment", [range(6), range(2, 4), [5], [0], [3, 1]])
 def test_a_replay_has_the_bytes(segment: list[int], kept: fn.Run) -> None:
-    """From the nearest checkpoint before the segment."""
+    """The replay starts from the nearest checkpoint before the segment."""
     report = fn.recheck(kept, segment, step=STEP, data=data)
     assert isinstance(report, fn.Recheck)
     assert report.passed
@@ -230,14 +232,14 @@ def test_a_replay_has_the_bytes(segment: list[int], kept: fn.Run) -> None:
 
 
 def test_a_replay_begins_at_the_nearest_checkpoint(kept: fn.Run) -> None:
-    """Checkpoints stand after epochs 1, 3 and 5."""
+    """Checkpoints exist after epochs 1, 3 and 5."""
     assert fn.recheck(kept, [4], step=STEP, data=data).replayed_from == "epoch-3.safetensors"
     assert fn.recheck(kept, [3], step=STEP, data=data).replayed_from == "epoch-1.safetensors"
     assert fn.recheck(kept, [1], step=STEP, data=data).replayed_from == "start.safetensors"
 
 
 def relabelled(first: int) -> Callable[[int], Minibatches[Any]]:
-    """The data with one other label from an epoch on."""
+    """Return the data with one changed label from an epoch on."""
 
     def change(epoch: int) -> Minibatches[Any]:
         labels = LABELS.copy()
@@ -248,7 +250,7 @@ def relabelled(first: int) -> Callable[[int], Minibatches[Any]]:
 
 
 def test_a_replay_sees_other_data_and_another_step(kept: fn.Run) -> None:
-    """And says what differs."""
+    """The recheck says what differs."""
     report = fn.recheck(kept, range(6), step=STEP, data=relabelled(3))
     assert (report.passed, report.difference) == (False, "epoch 3 was trained on other batches")
     other = fn.train_step(fn.softmax_cross_entropy, shard_size=5)
@@ -256,7 +258,7 @@ def test_a_replay_sees_other_data_and_another_step(kept: fn.Run) -> None:
 
 
 def test_a_replay_sees_another_checkpoint(kept: fn.Run, tmp_path: Path) -> None:
-    """A damaged one is refused by its own hash, a whole one of another state by the row."""
+    """A damaged checkpoint is refused by its own hash, an intact one of another state by the row's fingerprint."""
     directory = copied(kept, tmp_path / "copy")
     fn.save(directory / "epoch-3.safetensors", start(0.2))
     run = fn.load_run(directory)
@@ -269,12 +271,12 @@ def test_a_replay_sees_another_checkpoint(kept: fn.Run, tmp_path: Path) -> None:
 
 @frozen
 class Wobbly:
-    """A step that is not pure: after so many steps a global counter changes a weight."""
+    """An impure step: in one step of the run, a weight changes if a global list is not empty."""
 
     inner: Any = STEP
 
     def __call__(self, state: State, batch: fn.Batch[Any], /) -> tuple[State, float]:
-        """The inner step, and one weight more in the planted step."""
+        """Call the inner step; in the planted step, change one weight."""
         new, loss = self.inner(state, batch)
         if WOBBLES and state.step == 13:
             changed = fn.map_parameters(lambda a: a if a.shape != (6, 2) else a + np.float32(2**-20), new.params)
@@ -288,7 +290,7 @@ WOBBLES: list[int] = []
 
 @pytest.fixture
 def _called() -> Iterator[None]:
-    """Steps that are not pure are called: a replay would not see what they look at."""
+    """Disable replay for impure steps: a replay would not see the global state that they read."""
     fn.keep_programs(programs=0)
     yield
     fn.keep_programs()
@@ -303,7 +305,7 @@ def _wobbling() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_wobbling", "_called")
 def test_a_replay_sees_a_step_that_is_not_pure(tmp_path: Path) -> None:
-    """Same step, same data, another state."""
+    """The step and the data are the same, but the state differs."""
     keep(tmp_path, step=Wobbly())
     run = fn.load_run(tmp_path)
     assert fn.recheck(run, range(6), step=Wobbly(), data=data).passed
@@ -313,15 +315,15 @@ def test_a_replay_sees_a_step_that_is_not_pure(tmp_path: Path) -> None:
 
 
 def test_a_replay_needs_its_epochs(kept: fn.Run) -> None:
-    """Some, and such that the run has."""
+    """The segment must contain epochs, and the run must have them."""
     with pytest.raises(fn.ConfigError, match="has no epoch 6"):
         fn.recheck(kept, [6], step=STEP, data=data)
-    with pytest.raises(fn.ConfigError, match="segment has no epoch"):
+    with pytest.raises(fn.ConfigError, match="segment must have at least one epoch"):
         fn.recheck(kept, [], step=STEP, data=data)
 
 
 def test_what_is_no_run_or_data_is_refused(kept: fn.Run) -> None:
-    """A directory is not yet a run; an epoch no segment; batches no function of an epoch."""
+    """A directory is not a run, an epoch is not a segment, and batches are not a function of an epoch."""
     recheck: Any = fn.recheck
     part: Any = fn.first_divergence
     other = kept.directory
@@ -338,7 +340,7 @@ def test_what_is_no_run_or_data_is_refused(kept: fn.Run) -> None:
 
 
 def test_a_recheck_is_true_if_it_passed(kept: fn.Run) -> None:
-    """So that ``assert recheck(...)`` sees a difference."""
+    """``assert recheck(...)`` therefore detects a difference."""
     assert bool(fn.recheck(kept, [0], step=STEP, data=data)) is True
     assert bool(fn.recheck(kept, [0], step=STEP, data=relabelled(0))) is False
 
@@ -347,13 +349,14 @@ def test_a_recheck_is_true_if_it_passed(kept: fn.Run) -> None:
 
 
 def test_a_run_does_not_part_from_itself(kept: fn.Run) -> None:
-    """None."""
+    """The result is None."""
     assert fn.first_divergence(kept, kept, step=STEP, data=data) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", range(6))
 def test_the_first_other_label_is_found(epoch: int, kept: fn.Run, tmp_path: Path) -> None:
-    """By epoch, step and index."""
+    """The result has the epoch, the step and the index."""
     keep(tmp_path, data=relabelled(epoch), every=4)
     found = fn.first_divergence(kept, fn.load_run(tmp_path), step=STEP, data=(data, relabelled(epoch)))
     assert isinstance(found, fn.Divergence)
@@ -366,7 +369,7 @@ def test_the_first_other_label_is_found(epoch: int, kept: fn.Run, tmp_path: Path
 
 @pytest.mark.parametrize("change", ["x", "length"])
 def test_other_batches_are_found(change: str, kept: fn.Run, tmp_path: Path) -> None:
-    """One bit of an input; a batch less."""
+    """A flipped bit of an input and a missing batch are found."""
 
     def other(epoch: int) -> Any:
         x = X.copy()
@@ -383,7 +386,7 @@ def test_other_batches_are_found(change: str, kept: fn.Run, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("_wobbling", "_called")
 def test_the_first_other_weight_is_found(tmp_path: Path) -> None:
-    """By step, layer, field and index, where step and data are the same."""
+    """The result has the step, layer, field and index, even if the steps and the data are the same."""
     keep(tmp_path / "one", step=Wobbly())
     WOBBLES.clear()
     keep(tmp_path / "two", step=Wobbly())
@@ -404,19 +407,19 @@ def test_the_first_other_weight_is_found(tmp_path: Path) -> None:
     assert found is not None
     assert (found.epoch, found.step, found.what) == (3, 1, "state")
     assert found.path == "params.3.weight[0, 0]"
-    assert str(found).startswith("the runs part in epoch 3, step 1: state, params.3.weight[0, 0] is ")
+    assert str(found).startswith("the runs diverge in epoch 3, step 1: state, params.3.weight[0, 0] is ")
     with pytest.raises(fn.CheckpointError, match="shows no difference"):
         fn.first_divergence(*runs, step=Wobbly(), data=data)
 
 
 @frozen
 class Slipping:
-    """A step that is not pure: in the planted step a moment, the key or the step's number changes, and nothing else."""
+    """An impure step: in the planted step, only a moment, the key or the step's number changes."""
 
     slips: bool = field(default=True, eq=False)
 
     def __call__(self, state: State, batch: fn.Batch[Any], /) -> tuple[State, float]:
-        """The plain step, and the planted change."""
+        """Call the plain step; in the planted step, make the planted change."""
         new, loss = STEP(state, batch)
         if SLIPS and self.slips and state.step == 9:
             new = SLIPS[-1](new)
@@ -428,7 +431,7 @@ SLIPS: list[Callable[[State], State]] = []
 
 
 def with_moment(state: State) -> State:
-    """One bit of the last layer's velocity."""
+    """Flip one bit of the last layer's velocity."""
     moved = fn.map_parameters(
         lambda a: np.nextafter(a, np.float32(9)) if a.shape == (2,) else a, state.moments["velocity"]
     )
@@ -452,10 +455,11 @@ SLIPPED: dict[str, tuple[Callable[[State], State], str, tuple[str, str] | None]]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_called")
 @pytest.mark.parametrize("name", SLIPPED)
 def test_whatever_changes_in_a_state_is_found(name: str, tmp_path: Path) -> None:
-    """In the step after which it is there, by its field: optimiser state, settings, key, number of steps."""
+    """A change of optimizer state, settings, key or step count is found by its field, in the step that makes it."""
     change, path, values = SLIPPED[name]
     keep(tmp_path / "one", range(4), step=Slipping())
     SLIPS.append(change)
@@ -473,13 +477,13 @@ def test_whatever_changes_in_a_state_is_found(name: str, tmp_path: Path) -> None
 
 
 def test_another_start_setting_or_length_is_found(kept: fn.Run, tmp_path: Path) -> None:
-    """The rate in the state, the step's shards, the arithmetic, the number of epochs."""
+    """Differences in the learning rate, the shard size, the arithmetic and the number of epochs are found."""
     keep(tmp_path / "rate", state=start(0.2))
     found = fn.first_divergence(kept, fn.load_run(tmp_path / "rate"), step=STEP, data=data)
     assert found is not None
     assert (found.epoch, found.what) == (None, "state")
     assert str(found) == (
-        "the runs part at the start: state, optimizer.learning_rate is 0.1 in one and 0.2 in the other"
+        "the runs diverge at the start: state, optimizer.learning_rate is 0.1 in one and 0.2 in the other"
     )
 
     shards = fn.train_step(fn.softmax_cross_entropy, shard_size=5)
@@ -515,9 +519,10 @@ print(state.step, fn.fingerprint(state))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("portable", [False, True])
 def test_a_run_resumes_at_every_step_in_a_new_process(tmp_path: Path, portable: bool) -> None:  # noqa: FBT001
-    """Thirty steps with momentum and dropout: one fingerprint, wherever it stopped."""
+    """Thirty steps with momentum and dropout have one fingerprint, wherever the run stops."""
     program = GO_ON.replace("state, _ =", "with fn.portable(): state, _ =") if portable else GO_ON
     x, labels = np.concatenate([X] * 3), np.concatenate([LABELS] * 3)
     np.save(tmp_path / "x.npy", x)

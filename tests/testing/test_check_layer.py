@@ -1,4 +1,4 @@
-"""``check_layer``: our layers pass, and each kind of planted fault is refused by its law's name."""
+"""``check_layer``: the built-in layers pass, and each kind of planted fault is refused by the name of its law."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ KEY = fn.Key(81)
 X = inputs(KEY, 3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_our_layers_pass(case: Case) -> None:
-    """Every one, with a check for each trained field."""
+    """Every layer passes, with a check for each trained field."""
     report = fn.check_layer(case.layer(), case.x(3))
     assert isinstance(report, fn.LayerReport)
     assert {check.law for check in report.checks} >= {"shapes", "purity", "determinism", "adjoint", "arithmetic"}
@@ -33,7 +34,7 @@ def test_our_layers_pass(case: Case) -> None:
 
 
 def test_a_relu_at_zero_is_no_error() -> None:
-    """Kinks are counted, and any slope between the two sides will do; for many, some with a small g, too."""
+    """Kinks are counted, and any slope between the two sides passes; with many kinks, some have a small g, too."""
     report = fn.check_layer(fn.ReLU(), np.array([[0.0, 1.0], [-1.0, 0.0]]))
     assert [check.kinks for check in report.checks if check.law == "gradient"] == [2]
     many = fn.check_layer(fn.ReLU(), np.zeros((40, 50)))
@@ -42,14 +43,14 @@ def test_a_relu_at_zero_is_no_error() -> None:
 
 @pytest.mark.parametrize("size", [1e-6, 1e-3, 1.0, 1e3, 1e5])
 def test_large_and_small_numbers_are_no_error(size: float) -> None:
-    """Differences are taken before sums, so that rounding is not taken for a fault."""
+    """Differences are taken before sums, so rounding is not mistaken for a fault."""
     fn.check_layer(fn.dense(KEY, 3, 4, dtype=np.float64), X * size)
     fn.check_layer(fn.ReLU(), X * size)
 
 
 @frozen(eq=False)
 class Curve(fn.Layer):
-    """``y = x * x``, or its fault: a slope that is right at one side of 0 only."""
+    """``y = x * x``, with a fault on request: a slope that is right on one side of 0 only."""
 
     fault: bool = False
 
@@ -60,15 +61,15 @@ fn.register_elementwise(
 
 
 def test_a_curve_is_no_kink() -> None:
-    """Where the slope is 0 both sides differ by the step alone: nothing between them will do but the slope."""
+    """Where the slope is 0, the two sides differ only because of the step, so only the true slope passes."""
     report = fn.check_layer(Curve(), np.array([[0.0, 1.0]]))
     assert [check.kinks for check in report.checks if check.law == "gradient"] == [0]
-    with pytest.raises(fn.LawError, match=r"gradient: by x\[0, 0\]"):
+    with pytest.raises(fn.LawError, match=r"gradient: .*respect to x\[0, 0\]"):
         fn.check_layer(Curve(fault=True), np.array([[0.0, 1.0]]))
 
 
 def test_a_slope_outside_of_a_kink_is_refused() -> None:
-    """By how far it is outside."""
+    """The error is the distance of the slope from the kink's range."""
 
     def bend(t: float) -> fn.Array:
         return np.array([max(t, 0.0) + 3 * t * t])
@@ -81,13 +82,13 @@ def test_numbers_beyond_every_float_break_a_law() -> None:
     """An output that overflows has no slope."""
     assert slope(lambda t: np.array([t, 1 / (t * t + 1e-11) if t else np.inf]), 0.0).share == np.inf
     with pytest.raises(
-        fn.LawError, match=r"gradient: y\[0, 1\] is inf: give an x at which the layer has finite numbers"
+        fn.LawError, match=r"gradient: y\[0, 1\] is inf: choose an x at which the layer's output is finite"
     ):
         fn.check_layer(Curve(), np.array([[1.0, 1e200]]))
 
 
 def test_no_rows_check_nothing() -> None:
-    """So they are refused."""
+    """An empty batch would check nothing, so it is refused."""
     with pytest.raises(fn.ConfigError, match="the number of elements of x must be"):
         fn.check_layer(fn.ReLU(), np.zeros((0, 3)))
 
@@ -100,7 +101,7 @@ GENERATOR = np.random.default_rng()
 
 @frozen(eq=False)
 class Affine(fn.Layer):
-    """``y = x @ weight * scale + offset`` with a fault on purpose."""
+    """``y = x @ weight * scale + offset`` with a planted fault."""
 
     weight: fn.Weight
     scale: fn.Array
@@ -109,12 +110,12 @@ class Affine(fn.Layer):
 
 
 def noise(shape: tuple[int, ...]) -> fn.Array:
-    """Another one each time."""
+    """Return different numbers on each call."""
     return GENERATOR.normal(size=shape)
 
 
 def affine_forward(params: Affine, x: fn.Array) -> fn.Array:
-    """Right, but for the fault."""
+    """The correct forward function, apart from the fault."""
     if params.fault == "cached input":
         CACHE[:] = [x]
     if params.fault == "in-place write":
@@ -133,7 +134,7 @@ def affine_forward(params: Affine, x: fn.Array) -> fn.Array:
 
 
 def affine_backward(params: Affine, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Affine]:
-    """Right, but for the fault."""
+    """The correct backward function, apart from the fault."""
     if params.fault == "cached input":
         x = CACHE[0]
     if params.fault == "write to x backward":
@@ -151,7 +152,7 @@ def affine_backward(params: Affine, x: fn.Array, g: fn.Array) -> tuple[fn.Array,
 
 
 def unspoiled(parts: Parts, _: fn.Array) -> Parts:
-    """As they are."""
+    """Return the parts unchanged."""
     return parts
 
 
@@ -172,23 +173,23 @@ SPOILED: dict[str, Callable[[Parts, fn.Array], Parts]] = {
 fn.register_layer(Affine, forward=affine_forward, backward=affine_backward)
 
 FAULTS = {
-    "scaled": r"gradient: by weight\[\d, \d\] it must be .*; scaled: it is 1.001 times what it must be$",
-    "transposed": r"gradient: by weight\[\d, \d\] .*; transposed: its transpose is right",
-    "forgotten bias": r"gradient: by offset\[\d\] .*, got 0; forgotten: it is 0 everywhere",
+    "scaled": r"gradient: .*respect to weight\[\d, \d\] must be .*; scaled: it is 1.001 times the correct gradient$",
+    "transposed": r"gradient: .*respect to weight\[\d, \d\] .*; transposed: its transpose is right",
+    "forgotten bias": r"gradient: .*respect to offset\[\d\] .*, got 0; forgotten: it is 0 everywhere",
     "in-place write": "purity: forward writes into an array in place: .*read-only",
-    "cached input": "determinism: backward depends on the input of an earlier call, .*: a cached input",
+    "cached input": "determinism: backward depends on an earlier call, .*: it caches an input",
     "wrong broadcast": "shapes: forward of a batch of 6 raised ValueError: .*; a wrong broadcast",
-    "random draw": "determinism: forward called twice gives two results: a random draw",
-    "swapped fields": r"gradient: by scale\[\d\] .*; swapped: it is the gradient by offset",
-    "mean over the batch": "scaled: it is 0.333333 times what it must be, as if it were the mean over the batch",
-    "other sign": "gradient: by x.*; scaled: it is -1 times what it must be",
+    "random draw": "determinism: forward called twice gives two different results: it draws at random",
+    "swapped fields": r"gradient: .*respect to scale\[\d\] .*; swapped: it is the gradient with respect to offset",
+    "mean over the batch": "scaled: it is 0.333333 times the correct gradient, as if it were the mean over the batch",
+    "other sign": "gradient: .*respect to x.*; scaled: it is -1 times the correct gradient",
     "not a number": r"linearity: .* gives nan at weight\[0, 0\]",
     "write to g": "purity: backward writes into an array in place: .*read-only",
     "write to x backward": "purity: backward .*writes into an array in place: .*read-only",
-    "other shape": r"shapes: grad_x must be float64 \(3, 3\), as x is, got float64 \(3, 1\)",
+    "other shape": r"shapes: grad_x must be float64 \(3, 3\), like x, got float64 \(3, 1\)",
     "other rows": r"shapes: y must be a C-contiguous float64 array of 3 rows, got float64 \(1, 3, 3\)",
     "scalar": r"shapes: y must be a C-contiguous float64 array of 3 rows, got (np.float64|1.0)",
-    "other structure": r"shapes: the gradient by weight must be float64 \(3, 3\), got float64 \(2, 2\)$",
+    "other structure": r"shapes: the gradient with respect to weight must be float64 \(3, 3\), got float64 \(2, 2\)$",
     "not linear": "linearity: backward",
 }
 EIGHT = {
@@ -196,21 +197,21 @@ EIGHT = {
     "transposed": "transposed",
     "forgotten bias": "forgotten",
     "in-place write": "in place",
-    "cached input": "cached input",
+    "cached input": "caches an input",
     "wrong broadcast": "wrong broadcast",
-    "random draw": "random draw",
+    "random draw": "draws at random",
     "swapped fields": "swapped",
 }
 
 
 def affine(fault: str) -> Affine:
-    """A layer with a fault."""
+    """Return a layer with the given fault."""
     weight, scale, offset = (inputs(KEY.child(i), *shape) for i, shape in enumerate([(3, 3), (3,), (3,)]))
     return Affine(weight, scale, offset, fault)
 
 
 def test_the_right_layer_passes() -> None:
-    """Without a fault; each field has its line."""
+    """Without a fault, the layer passes, and each field has a line in the report."""
     report = fn.check_layer(affine(""), X)
     assert [check.where for check in report.checks if check.law == "gradient"] == ["x", "weight", "scale", "offset"]
     lines = str(report).splitlines()
@@ -223,13 +224,13 @@ def test_the_right_layer_passes() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_planted_fault_is_refused_by_name(fault: str) -> None:
-    """By its law."""
+    """The error names the broken law."""
     with pytest.raises(fn.LawError, match=FAULTS[fault]):
         fn.check_layer(affine(fault), X)
 
 
 def test_the_eight_usual_faults_are_named() -> None:
-    """In the words that people use for them."""
+    """The error uses the common name of each fault."""
     for fault, word in EIGHT.items():
         with pytest.raises(fn.LawError, match=word):
             fn.check_layer(affine(fault), X)
@@ -237,7 +238,7 @@ def test_the_eight_usual_faults_are_named() -> None:
 
 @frozen(eq=False)
 class Oblong(fn.Layer):
-    """``y = x @ weight``, whose gradient is transposed: with another shape."""
+    """``y = x @ weight``, whose gradient is transposed and therefore has the wrong shape."""
 
     weight: fn.Weight
 
@@ -250,25 +251,25 @@ fn.register_layer(
 
 
 def test_a_transposed_gradient_of_an_oblong_weight_is_named() -> None:
-    """By its shape."""
-    wanted = r"shapes: the gradient by weight must be float64 \(3, 2\), got float64 \(2, 3\): it is transposed"
+    """The transposed shape is recognized."""
+    wanted = r"the gradient with respect to weight must be float64 \(3, 2\), got float64 \(2, 3\): it is transposed"
     with pytest.raises(fn.LawError, match=wanted):
         fn.check_layer(Oblong(np.ones((3, 2))), X)
 
 
 @frozen(eq=False)
 class Softish(fn.Layer):
-    """Its forward takes an exponential past the door."""
+    """A layer whose forward function takes an exponential from NumPy, not from ``funcnet.arithmetic``."""
 
 
 def inside(x: fn.Array) -> fn.Array:
-    """``exp(x)``, by NumPy."""
+    """``exp(x)``, computed by NumPy."""
     y: fn.Array = np.exp(x)
     return y
 
 
 def softish(_: Softish, x: fn.Array) -> fn.Array:
-    """In a function that it calls."""
+    """A forward function that calls a helper with the exponential."""
     return inside(x)
 
 
@@ -276,14 +277,14 @@ fn.register_elementwise(Softish, value=softish, slope=lambda _, __, y: y)
 
 
 def test_arithmetic_past_the_door_is_refused_unless_said() -> None:
-    """In the functions that were registered, and in those that they call, with what they do."""
-    with pytest.raises(fn.LawError, match=r"arithmetic: forward does np.exp itself; take it from funcnet.arithmetic"):
+    """The lint covers the registered functions and those that they call, and names each operation."""
+    with pytest.raises(fn.LawError, match=r"arithmetic: forward does np.exp itself; use funcnet.arithmetic, or pass"):
         fn.check_layer(Softish(), X)
     assert fn.check_layer(Softish(), X, own_arithmetic=True).checks[-1].where == "the layer's own"
 
 
 def test_a_layer_without_a_source_is_checked_but_for_that() -> None:
-    """Such as one typed into an interpreter; the report says so."""
+    """A layer typed into an interpreter has no source; it passes the other checks, and the report says so."""
     names: dict[str, Any] = {"fn": fn, "frozen": frozen}
     exec(  # noqa: S102  # a layer without a file
         "@frozen(eq=False)\nclass Typed(fn.Layer):\n    pass\n"
@@ -298,21 +299,21 @@ def test_a_layer_without_a_source_is_checked_but_for_that() -> None:
 
 @frozen(eq=False)
 class Scaled(fn.Layer):
-    """``y = x * scale * (1, 2, 3)`` with a fault on purpose."""
+    """``y = x * scale * (1, 2, 3)`` with a planted fault."""
 
     scale: fn.Array
     fault: str = ""
 
 
 def scaled_forward(params: Scaled, x: fn.Array) -> fn.Array:
-    """Right, but for the fault."""
+    """The correct forward function, apart from the fault."""
     constant: fn.Array = np.array([1.0, 2.0, 3.0])
     y: fn.Array = x * params.scale * (constant if params.fault == "forward" else constant.astype(x.dtype))
     return y
 
 
 def scaled_backward(params: Scaled, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Scaled]:
-    """Right, but for the fault."""
+    """The correct backward function, apart from the fault."""
     constant: fn.Array = np.array([1.0, 2.0, 3.0])
     grad_x = g * params.scale * (constant if params.fault == "backward" else constant.astype(x.dtype))
     if params.fault == "no pair":
@@ -326,7 +327,7 @@ def scaled_backward(params: Scaled, x: fn.Array, g: fn.Array) -> tuple[fn.Array,
 
 
 def scaled_shape(params: Scaled, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Right, but for the fault."""
+    """The correct output shape, apart from the fault."""
     return (*shape, 1) if params.fault == "output_shape" else shape
 
 
@@ -334,18 +335,18 @@ fn.register_layer(Scaled, forward=scaled_forward, backward=scaled_backward, outp
 
 SCALED = {
     "forward": r"shapes: y must be .* float32 array .*, got float64 \(3, 3\); a constant of float64 promotes",
-    "backward": r"shapes: grad_x must be float32 \(3, 3\), as x is, got float64 \(3, 3\); a constant of",
-    "gradient": r"shapes: the gradient by scale must be float32 \(3,\), got float64 \(3,\); a constant of float64",
-    "output_shape": r"shapes: output_shape must say \(3,\), as forward's rows have it, got \(3, 1\)",
+    "backward": r"shapes: grad_x must be float32 \(3, 3\), like x, got float64 \(3, 3\); a constant of",
+    "gradient": r"the gradient with respect to scale must be float32 \(3,\), got float64 \(3,\); a constant of float64",
+    "output_shape": r"shapes: output_shape must return \(3,\), the shape of forward's rows, got \(3, 1\)",
     "no pair": r"shapes: .*backward must return \(grad_x, grad_params\), got ndarray",
     "three": r"shapes: .*backward must return \(grad_x, grad_params\), got 3 values",
-    "forgotten": r"gradient: that by scale is the parameter itself: forgotten in evolve\?",
+    "forgotten": r"gradient: the gradient with respect to scale is the parameter itself; was it forgotten in evolve\?",
 }
 
 
 @pytest.mark.parametrize("fault", SCALED)
 def test_promotions_pairs_and_forgotten_fields_are_named(fault: str) -> None:
-    """The right layer passes; each fault is refused with what it is."""
+    """The correct layer passes; each fault is refused with a description."""
     scale = np.array([0.5, -1.0, 2.0])
     fn.check_layer(Scaled(scale), X)
     with pytest.raises(fn.LawError, match=SCALED[fault]):
@@ -353,7 +354,7 @@ def test_promotions_pairs_and_forgotten_fields_are_named(fault: str) -> None:
 
 
 def test_a_backward_that_returns_no_pair_is_named_with_its_place() -> None:
-    """In a network's backward, and in a step, whose first layer needs no gradient by x."""
+    """The error appears in a network's backward, and in a step, where the first layer needs no input gradient."""
     layer = Scaled(np.ones(3), "no pair")
     wanted = r"backward must return \(grad_x, grad_params\), got ndarray"
     with pytest.raises(fn.StructureError, match=wanted) as caught:
@@ -366,7 +367,7 @@ def test_a_backward_that_returns_no_pair_is_named_with_its_place() -> None:
 
 
 def test_check_layer_takes_one_layer() -> None:
-    """It says what takes a network."""
+    """A network is refused, and the error names the function that takes networks."""
     net: Any = (fn.ReLU(), fn.Tanh())
     with pytest.raises(fn.StructureError, match="check_layer: takes one layer; for a network use check_gradients"):
         fn.check_layer(net, X)

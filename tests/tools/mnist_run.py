@@ -1,4 +1,4 @@
-"""The reference run on the genuine digits: 300 portable steps with dropout and momentum, and its golden fingerprint."""
+"""The reference run on real digits: 300 portable steps with dropout and momentum, and its golden fingerprint."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Net: TypeAlias = tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense, fn.ReLU, fn.Dens
 
 
 def directory() -> Path | None:
-    """Where MNIST is, if ``FUNCNET_DATA`` says so."""
+    """Return the directory of MNIST, if ``FUNCNET_DATA`` names it."""
     home = Path(os.environ.get("FUNCNET_DATA", "")) / "mnist"
     return home if "FUNCNET_DATA" in os.environ and home.is_dir() else None
 
 
 def start() -> fn.TrainState[Net]:
-    """784-100-200-10 with dropout, under momentum, in the arithmetic in force."""
+    """Return the initial state of 784-100-200-10 with dropout and momentum, in the arithmetic in force."""
     init = KEY.child("init")
     net = (
         *(fn.dense(init.child(0), 784, 100), fn.ReLU(), fn.Dropout(0.2)),
@@ -32,7 +32,7 @@ def start() -> fn.TrainState[Net]:
 
 
 def mnist_run(home: Path, arithmetic: Name = "portable", *, steps: int = STEPS) -> tuple[str, float]:
-    """The state's fingerprint after so many steps, and the accuracy on 2,000 digits that it has not seen."""
+    """Return the state's fingerprint after the given number of steps, and the accuracy on 2,000 unseen digits."""
     data = fn.datasets.load_mnist(home)
     batches = fn.minibatches(data.train.x, data.train.y, 32, key=KEY.child("shuffle", 0))
     with using(arithmetic):

@@ -1,10 +1,10 @@
-"""Mutation testing: small faults are planted in the code one at a time, and the tests must notice.
+"""Mutation testing: plant small faults in the code, one at a time, and check that the tests notice them.
 
 Run: python tests/tools/mutation.py [--only losses] [--jobs 2]; needs mutmut, of the extra ``mutation``.
 
-In a copy of the working tree, mutmut changes one operator, number, name or argument at a time; planted.py runs those
-tests of the part that reach the changed function. What no test notices is printed as a difference. The command
-fails if fewer than 90% are noticed, or if a survivor is not listed, with its reason, in survivors.txt.
+In a copy of the working tree, mutmut changes one operator, number, name or argument at a time; planted.py runs the
+tests of the part that reach the changed function. Faults that no test notices are printed as differences. The command
+fails if the tests notice fewer than 90%, or if a survivor is not listed, with its reason, in survivors.txt.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from planted import NOTICED
 SOURCE = Path(__file__).parent.parent.parent
 LISTED = SOURCE / "tests" / "tools" / "survivors.txt"
 WANTED = 0.9
-REFUSALS = ["test_bad_inputs.py", "test_refusals.py"]
+REFUSALS = "test_bad_inputs.py"
 CHOSEN = {
     "arithmetic/": ["arithmetic", "random/test_draws.py", "optimizers/test_schedules.py"],
     "runs/checkpoints": ["runs/test_checkpoints.py", "runs/test_fingerprints.py"],
-    "data/batches": [*REFUSALS, "data/test_data.py", "data/test_preparation.py", "loops/test_training.py", "losses"],
-    "layers/": [*REFUSALS, "network", "layers", "testing", "data/test_preparation.py", "inspection/test_summary.py"],
-    "losses/": [*REFUSALS, "losses", "network/test_properties.py", "loops/test_training.py", "testing"],
-    "optimizers/": [*REFUSALS, "optimizers", "loops/test_training.py", "network/test_table.py"],
+    "data/batches": [REFUSALS, "data/test_data.py", "data/test_preparation.py", "loops/test_training.py", "losses"],
+    "layers/": [REFUSALS, "network", "layers", "testing", "data/test_preparation.py", "inspection/test_summary.py"],
+    "losses/": [REFUSALS, "losses", "network/test_properties.py", "loops/test_training.py", "testing"],
+    "optimizers/": [REFUSALS, "optimizers", "loops/test_training.py", "network/test_table.py"],
     "tracing/": ["tracing"],
 }
-"""For each part of the package, the tests that concern it, as paths below ``tests``."""
+"""For each part of the package, its tests, as paths below ``tests``."""
 SLOW = (
     *(
         "process",
@@ -64,9 +64,10 @@ SLOW = (
         "random_entries",
         "at_every_step",
         "costs_the_same",
+        "a_report_of_a_step",
     ),
 )
-"""Words in the names of what starts processes, which would test the code without the fault, or takes long."""
+"""Words in the names of tests that start processes, which would not have the fault, or that take long."""
 BRIEF = [
     "-q",
     "--tb=native",
@@ -76,7 +77,7 @@ BRIEF = [
     "-k",
     f"not ({' or '.join(SLOW)})",
 ]
-INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # parentheses and what is between them
+INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # parentheses and their content
 SAME = (
     (r"\b(cast|as_type)\((None|\"[^\"]*\"), ", "cast("),
     (r'float\("INF"\)', 'float("inf")'),
@@ -88,14 +89,13 @@ SAME = (
     (r"\.writeable = None\b", ".writeable = False"),
     (rf"(\breshape\({INSIDE}?)-2\b", r"\1-1"),
 )
-"""What makes no difference: the type that a value is taken for, which nothing reads; how infinity is spelled; what
-NumPy takes for its default (float64, axis 0 of a reduction), None for False, and any negative number for a
-shape's -1."""
+"""Changes without an effect: a type that nothing reads; another spelling of infinity; NumPy's defaults (float64, axis 0
+of a reduction); None for False; and any negative number for -1 in a shape."""
 
 
 @frozen
 class Mutant:
-    """A planted fault and what became of it."""
+    """A planted fault and its outcome."""
 
     name: str
     outcome: str
@@ -104,35 +104,35 @@ class Mutant:
 
     @property
     def function(self) -> str:
-        """Where it is: ``data.Minibatches._cut``."""
+        """The function that contains it: ``data.Minibatches._cut``."""
         plain = re.sub(r"__mutmut_\d+$", "", self.name).removeprefix("funcnet.")
         return re.sub(r"\.x_|\.xǁ", ".", plain).replace("ǁ", ".")
 
     @property
     def survived(self) -> bool:
-        """Whether no test noticed."""
+        """Whether no test noticed it."""
         return self.outcome != NOTICED
 
     @property
     def is_same(self) -> bool:
-        """Whether it is the same program."""
+        """Whether the program is the same."""
         return same_form(self.old) == same_form(self.new)
 
     @property
     def line(self) -> str:
-        """As it is listed: ``function: old -> new``."""
+        """Its form in the list: ``function: old -> new``."""
         return f"{self.function}: `{self.old}` -> `{self.new}`"
 
 
 def same_form(line: str) -> str:
-    """The line without what makes no difference."""
+    """Return the line without differences that have no effect."""
     for pattern, form in SAME:
         line = re.sub(pattern, form, line)
     return line
 
 
 def files_of(part: str) -> list[str]:
-    """The files of a part, such as ``layers/`` or ``data``, a single file of a folder, or a package of that name."""
+    """Return the files of a part, such as ``layers/`` or ``data``: a file of a folder, or a package of that name."""
     package = SOURCE / "funcnet"
     found = sorted(package.glob(f"{part}*.py" if part.endswith("/") else f"{part}.py"))
     found += sorted((package / part).glob("*.py"))
@@ -140,14 +140,14 @@ def files_of(part: str) -> list[str]:
 
 
 def tests_of(part: str) -> list[str]:
-    """The files of tests that concern a part."""
+    """Return the test files of a part."""
     chosen = next(tests for name, tests in CHOSEN.items() if part.startswith(name.rstrip("/")))
     paths = [f"tests/{name}" for name in chosen]
     return [path for path in paths if (SOURCE / path).exists()]
 
 
 def mutants(part: str, jobs: int) -> Iterator[Mutant]:
-    """Every mutant of a part, tried."""
+    """Return every mutant of a part, with its outcome."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "funcnet"
         shutil.copytree(SOURCE, work, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__"))
@@ -160,8 +160,8 @@ def mutants(part: str, jobs: int) -> Iterator[Mutant]:
 
 
 def planted(work: Path, path: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Write a file of the copy with all its mutants; each one's name, what it takes away and what it puts there."""
-    with chdir(work):  # where mutmut looks for its settings
+    """Write a file of the copy with all its mutants; give the name, removed code and added code of each."""
+    with chdir(work):  # mutmut reads its settings from here
         mutated = import_module("mutmut.mutation.file_mutation").mutate_file_contents(path, Path(path).read_text())
     (work / path).write_text(mutated.code)
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -170,7 +170,7 @@ def planted(work: Path, path: str) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def changed(code: str, names: Iterable[str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Of each mutant in the code, what it takes away from the function ``..._orig`` and what it puts there."""
+    """Give the removed and added code of each mutant, compared with the function ``..._orig``."""
     nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef) and "mutmut" in node.name]
     lines = code.splitlines()
     bodies = {node.name: [line.strip() for line in lines[node.lineno : node.end_lineno]] for node in nodes}
@@ -179,7 +179,7 @@ def changed(code: str, names: Iterable[str]) -> Iterator[tuple[str, tuple[str, s
 
 
 def try_faults(work: Path, *arguments: str) -> None:
-    """Run tests/tools/planted.py in the copy, whose package comes before one that is installed."""
+    """Run tests/tools/planted.py in the copy, whose package takes precedence over an installed one."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(work)}
     command = [sys.executable, "tests/tools/planted.py", "faults.json", "outcomes.json", *arguments]
     result = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
@@ -188,7 +188,7 @@ def try_faults(work: Path, *arguments: str) -> None:
 
 
 def difference(old: list[str], new: list[str]) -> tuple[str, str]:
-    """The lines that are taken away and those that stand in their place, each as one."""
+    """Return the removed lines and the added lines, each joined into one line."""
     changes = list(unified_diff(old, new, n=0, lineterm=""))[3:]
 
     def joined(sign: str) -> str:
@@ -198,7 +198,7 @@ def difference(old: list[str], new: list[str]) -> tuple[str, str]:
 
 
 def report(part: str, mutants: list[Mutant], listed: str) -> bool:
-    """Print a part's figures and its survivors; whether all is well."""
+    """Print a part's figures and its survivors; return whether it passes."""
     counted = [mutant for mutant in mutants if not mutant.is_same]
     survivors = [mutant for mutant in counted if mutant.survived]
     score = 1 - len(survivors) / max(len(counted), 1)
@@ -213,7 +213,7 @@ def report(part: str, mutants: list[Mutant], listed: str) -> bool:
 
 
 def main() -> int:
-    """Try every part, or those asked for; 0 if enough was noticed and every survivor is listed."""
+    """Try all parts, or the requested ones; return 0 if enough faults are noticed and every survivor is listed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=list(CHOSEN), metavar="PART", help="such as data or layers/dense")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

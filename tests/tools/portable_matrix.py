@@ -1,12 +1,12 @@
-"""The whole matrix of machines that one machine can pretend to be, for the reference runs of portable arithmetic.
+"""Run the reference runs of portable arithmetic on every kind of machine that this machine can imitate.
 
 Run: python tests/tools/portable_matrix.py [--here]
 
-Each cell is a new process: a BLAS kernel family, a number of BLAS threads, a SIMD level of NumPy, the C library's own
-choice of CPU features or not, and a Python with a NumPy. Each checks that its settings took effect. All must end in the
-committed fingerprints, of synthetic data and, where ``FUNCNET_DATA`` has it, of MNIST; native runs must differ between
-the cells of each Python, so that the test can see. A cell that cannot run here is said, with the reason. ``--here``
-stays with this Python.
+Each cell is a new process: a BLAS kernel family, a number of BLAS threads, a SIMD level of NumPy, the C library
+with or without its own choice of CPU features, and a Python with a NumPy. Each cell checks that its settings took
+effect. All must end with the committed fingerprints, of synthetic data and, where ``FUNCNET_DATA`` has it, of MNIST.
+Native runs must differ between the cells of each Python, which shows that the matrix can detect differences. A cell
+that cannot run here is reported with the reason. ``--here`` uses only this Python.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ print(json.dumps({
 
 
 class Said(TypedDict):
-    """What a cell's process prints: fingerprints, and which settings are in force."""
+    """The output of a cell's process: fingerprints, and the settings in force."""
 
     portable: str
     mnist: str | None
@@ -84,7 +84,7 @@ class Said(TypedDict):
 
 @frozen
 class Cell:
-    """One pretended machine."""
+    """One imitated machine."""
 
     kernel: str
     threads: int
@@ -92,14 +92,14 @@ class Cell:
     libm: str
 
     def environment(self, *, old_names: bool) -> dict[str, str]:
-        """The variables that make it."""
+        """Return the environment variables that imitate it."""
         simd = (SIMD_OLD if old_names else SIMD_NEW)[self.simd]
         settings = {"OPENBLAS_CORETYPE": self.kernel, "OPENBLAS_NUM_THREADS": str(self.threads)}
         settings |= {"NPY_DISABLE_CPU_FEATURES": simd} if simd else {}
         return settings | ({"GLIBC_TUNABLES": TUNABLES[self.libm]} if TUNABLES[self.libm] else {})
 
     def missing(self) -> str:
-        """Why this machine cannot pretend to be that one; empty if it can."""
+        """The reason why this machine cannot imitate that one; empty if it can."""
         needed = [NEEDS[self.kernel]]
         needed += ["avx512vl"] if self.simd == "no AVX-512" else []
         needed += ["avx2"] if "no AVX2" in (self.simd, self.libm) else []
@@ -110,22 +110,22 @@ class Cell:
 
 
 def cpu_has(feature: str) -> bool:
-    """Whether this CPU has a feature, by the name that Linux gives it."""
+    """Whether this CPU has a feature, by its Linux name."""
     return feature in Path("/proc/cpuinfo").read_text().split()
 
 
 def processors() -> int:
-    """How many this process may use: as many threads BLAS will start."""
+    """Return the number of processors available to this process, which is the maximum number of BLAS threads."""
     return len(os.sched_getaffinity(0))
 
 
 def cells() -> list[Cell]:
-    """The whole matrix of one Python, the plainest cells first."""
+    """Return all cells of one Python, the simplest ones first."""
     return [Cell(*values) for values in product(KERNELS, (1, 2), SIMD_NEW, TUNABLES)]
 
 
 def has_old_names(python: Path) -> bool:
-    """Whether an interpreter's NumPy has the names of CPU features that it had before 2.4."""
+    """Whether an interpreter's NumPy uses the names of CPU features from before NumPy 2.4."""
     program = "import numpy; print(numpy.__version__)"
     version = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
     major, minor = version.split(".")[:2]
@@ -133,10 +133,10 @@ def has_old_names(python: Path) -> bool:
 
 
 def run_program(python: Path, program: str, cell: Cell, *arguments: str, old_names: bool = False) -> str:
-    """What a program prints in a cell.
+    """Return the output of a program in a cell.
 
     Raises:
-        RuntimeError: If it fails.
+        RuntimeError: If the program fails.
     """
     environment = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     path = os.pathsep.join((str(SOURCE), str(SOURCE / "tests"), str(SOURCE / "tests" / "tools")))
@@ -149,21 +149,21 @@ def run_program(python: Path, program: str, cell: Cell, *arguments: str, old_nam
 
 
 def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15) -> Said:
-    """What a cell says."""
+    """Return the output of a cell."""
     said: Said = json.loads(run_program(python, CELL, cell, str(epochs), old_names=old_names))
     return said
 
 
 def check_effect(cell: Cell, said: Said, plain_libm: str) -> None:
-    """A setting without effect makes the cell worthless: say so.
+    """Check that the cell's settings took effect: without effect, the cell proves nothing.
 
     Args:
-        cell: What was set.
-        said: What took effect.
-        plain_libm: What the C library gives this Python when nothing is set.
+        cell: The settings.
+        said: The output of the cell's process.
+        plain_libm: The C library's choice for this Python without settings.
 
     Raises:
-        RuntimeError: If they differ.
+        RuntimeError: If a setting had no effect.
     """
     wrong = {
         "kernel": said["kernel"] not in KERNELS[cell.kernel].split("|"),
@@ -178,7 +178,7 @@ def check_effect(cell: Cell, said: Said, plain_libm: str) -> None:
 
 
 def interpreters(directory: Path) -> Iterator[tuple[str, Path | None]]:
-    """A fresh environment for each Python and NumPy; None for a Python that is not found."""
+    """Create a fresh environment for each Python and NumPy; None for a Python that is not found."""
     for version, numpy in PYTHONS:
         candidates = [
             shutil.which(f"python{version}"),
@@ -197,10 +197,10 @@ def interpreters(directory: Path) -> Iterator[tuple[str, Path | None]]:
 
 
 def check_bits(name: str, cell: Cell, said: Said) -> None:
-    """The portable runs are the committed ones.
+    """Check that the portable runs have the committed fingerprints.
 
     Raises:
-        RuntimeError: If one is not.
+        RuntimeError: If one of them differs.
     """
     wanted = {"portable": REFERENCE, "mnist": mnist_run.REFERENCE}
     got = {"portable": said["portable"], "mnist": said["mnist"] or wanted["mnist"]}
@@ -209,11 +209,11 @@ def check_bits(name: str, cell: Cell, said: Said) -> None:
 
 
 def run_all(name: str, python: Path) -> tuple[int, set[str], Counter[str]]:
-    """Every cell of one interpreter: how many ran, their native fingerprints, and why the others did not run.
+    """Run every cell of one interpreter; return the number that ran, native fingerprints, and reasons for skipping.
 
     Raises:
-        RuntimeError: At the first portable run that differs, the first setting without effect, or if no cell's native
-            run differs from another's.
+        RuntimeError: At the first portable run that differs, at the first setting without effect, or if all native
+            fingerprints are equal.
     """
     native: set[str] = set()
     unrun: Counter[str] = Counter()
@@ -240,7 +240,7 @@ def run_all(name: str, python: Path) -> tuple[int, set[str], Counter[str]]:
 
 
 def main() -> int:
-    """Run the matrix; 1 if a part of it could not be run."""
+    """Run the matrix; return 1 if part of it could not run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--here", action="store_true", help="this Python and NumPy only")
     total, native, unrun = 0, set[str](), Counter[str]()

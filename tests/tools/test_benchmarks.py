@@ -1,4 +1,4 @@
-"""The benchmark: it runs with whatever is installed, its contenders compute the same, its figures are arithmetic."""
+"""The benchmark: it runs with the installed libraries, the contenders agree, and the figures are computed correctly."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from surroundings import ROOT, TESTS
 
 import funcnet as fn
 
+pytestmark = pytest.mark.slow
+
 COMMAND = Path(__file__).parent / "benchmarks" / "run.py"
 SMALL = Workload("small", (6, 5, 4, 3), 4, 32)
 OURS = [entry for entry in TRAINERS if entry.library in {"numpy", "funcnet"}]
 
 
 def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
-    """A row a contender that is installed, in the table and in the JSON; what became of each of funcnet's steps."""
+    """The table and the JSON have one row per installed contender, and the program of each of funcnet's steps."""
     saved = tmp_path / "out.json"
     sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001")
     command = [sys.executable, str(COMMAND), "--workloads", "W4,W6,W8,W9", *sizes, "--json", str(saved)]
@@ -50,7 +52,7 @@ def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
 
 
 def test_the_command_measures_another_release(tmp_path: Path) -> None:
-    """A copy of funcnet under another name: each contender of funcnet's twice, the copy's ratio to its own twin."""
+    """With a copy of funcnet under another name, each funcnet contender appears twice, and the copy has a ratio."""
     source = Path(fn.__file__).parent
     for path in source.rglob("*.py"):
         copy = tmp_path / "funcnet_other" / path.relative_to(source)
@@ -71,7 +73,7 @@ def test_the_command_measures_another_release(tmp_path: Path) -> None:
 
 
 def test_every_row_of_the_table_of_layers_is_measured() -> None:
-    """A line each, with a time above 0."""
+    """Each row has a line with a time above 0."""
     command = [sys.executable, str(COMMAND.with_name("layers.py")), "--rounds", "1", "--seconds", "0.0001"]
     paths = (COMMAND.parent.parent, TESTS, TESTS / "layers", ROOT)
     result = subprocess.run(
@@ -89,7 +91,7 @@ def test_every_row_of_the_table_of_layers_is_measured() -> None:
 
 
 def test_the_command_refuses_what_is_not_there() -> None:
-    """A workload that does not exist, no thread, a release that is not importable."""
+    """An unknown workload, zero threads, and a release that cannot be imported are refused."""
     refused = {
         "--workloads W0": "no such workload: W0",
         "--threads 0": "--threads",
@@ -103,26 +105,26 @@ def test_the_command_refuses_what_is_not_there() -> None:
 
 
 def test_funcnet_and_the_post_compute_the_same() -> None:
-    """The losses and weights of an epoch without shuffling, in portable arithmetic, too; in W1's sizes, too."""
+    """The losses and weights of an epoch without shuffling agree, also in portable arithmetic and in W1's sizes."""
     check_training(SMALL, OURS)
     check_training(WORKLOADS[0], OURS)
 
 
 def test_the_lenets_compute_the_same() -> None:
-    """funcnet and plain NumPy: the losses, kernels and matrices of an epoch without shuffling."""
+    """The losses, kernels and matrices of an epoch without shuffling agree between funcnet and plain NumPy."""
     ours = [entry for entry in IMAGE_TRAINERS if entry.library in {"numpy", "funcnet"}]
     check_training(next(workload for workload in WORKLOADS if workload.kind == "images"), ours)
 
 
 def test_another_computation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A contender that trains at another rate does not pass."""
+    """A contender that trains at a different rate is refused."""
     monkeypatch.setattr("benchmarks.contenders.functional.LEARNING_RATE", 0.11)
     with pytest.raises(AssertionError, match="funcnet float32 computes another"):
         check_training(SMALL, OURS)
 
 
 def test_starting_again_gives_the_initial_weights() -> None:
-    """What an epoch did is undone."""
+    """Starting again undoes the effect of an epoch."""
     problem = Problem(SMALL)
     for entry in OURS:
         trainer = entry.trainer(problem)
@@ -133,7 +135,7 @@ def test_starting_again_gives_the_initial_weights() -> None:
 
 
 def test_an_epoch_has_whole_batches_only() -> None:
-    """Nobody has a smaller last batch, and labels are learnable."""
+    """No contender has a smaller last batch, and the labels can be learned."""
     problem = Problem(SMALL, rows=30)
     assert problem.steps == 7
     assert problem.x32.shape == problem.x64.shape == (28, 6)
@@ -141,7 +143,7 @@ def test_an_epoch_has_whole_batches_only() -> None:
 
 
 def test_rounds_are_interleaved() -> None:
-    """Two runs to warm up; then each round runs every task, beginning with another one."""
+    """After two warm-up runs, each round runs every task and begins with a different one."""
     order: list[str] = []
     tasks = [Task(int, partial(order.append, name)) for name in "abc"]
     timings = measure(tasks, 2, seconds=0.0)
@@ -150,7 +152,7 @@ def test_rounds_are_interleaved() -> None:
 
 
 def test_ratios_are_to_funcnet_and_to_the_floor() -> None:
-    """Medians, scaled; the floor is that of the row's own precision."""
+    """Ratios are of scaled medians; the floor is that of the row's own precision."""
     floor = FLOOR["float32"]
     timings = {floor: (1.0, 2.0, 9.0), FUNCNET: (4.0, 4.0, 4.0)}
     figures = [Figure(name, Timing(rounds), floor) for name, rounds in timings.items()]
@@ -161,7 +163,7 @@ def test_ratios_are_to_funcnet_and_to_the_floor() -> None:
 
 
 def test_an_install_counts_what_it_needs() -> None:
-    """funcnet is NumPy, attrs and itself."""
+    """funcnet's install consists of NumPy, attrs and funcnet."""
     libraries = {library.name: library for library in LIBRARIES}
     assert set(distributions(libraries["funcnet"].roots)) == {"numpy", "attrs"}
     own = installed_bytes(libraries["funcnet"]) - installed_bytes(libraries["NumPy alone"])
@@ -169,6 +171,6 @@ def test_an_install_counts_what_it_needs() -> None:
 
 
 def test_an_import_is_timed_in_a_new_process() -> None:
-    """Though it is loaded here."""
+    """The module is already loaded in this process, which does not matter."""
     (timing,) = import_times([library for library in LIBRARIES if library.name == "NumPy alone"], 1)
     assert 0 < timing.median < 60

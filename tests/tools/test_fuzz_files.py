@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing in the ordinary suite: every input that was ever found, and a short run of the command."""
+"""Coverage-guided fuzzing in the ordinary tests: every crashing input found so far, and a short run of the command."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CRASHERS = sorted(path for path in (FUZZ / "crashers").glob("*/*") if path.is_fi
 
 @pytest.mark.parametrize(("name", "number"), SEEDS)
 def test_seeds_are_read(name: str, number: int) -> None:
-    """What fuzzing begins with raises nothing."""
+    """The initial inputs of a target raise no error."""
     TARGETS[name].read(TARGETS[name].seeds[number])
 
 
 def test_crashers_are_read() -> None:
-    """What fuzzing once failed on raises nothing any more."""
+    """Inputs on which fuzzing once failed no longer raise an error."""
     for path in CRASHERS:
         TARGETS[path.parent.name].read(path.read_bytes())
 
@@ -35,7 +35,7 @@ def fuzz(names: str, seconds: int, crashers: Path) -> subprocess.CompletedProces
 
 
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
-    """About a second a target, five with what goes before; it prints a row for each."""
+    """Each target takes about one second, five with startup; the command prints one row for each."""
     names = [name for name in TARGETS if name != "planted"]
     result = fuzz(",".join(names), 1, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -46,7 +46,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_planted_fault_is_found_and_kept(tmp_path: Path) -> None:
-    """A target that fails on some files: the command says so, and the file is there to be read again."""
+    """A target fails on some files: the command reports it, and the file is kept for the ordinary tests."""
     result = fuzz("planted", 20, tmp_path)
     assert result.returncode == 1
     assert "LookupError" in result.stdout + result.stderr

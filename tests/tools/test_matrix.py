@@ -1,4 +1,4 @@
-"""The matrix of pretended machines: four of its cells, and that it sees what it is for."""
+"""The matrix of imitated machines: four of its cells run, and it detects the differences that it is for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from funcnet.runs.selftest import REFERENCE
 
 pytest.importorskip("threadpoolctl", reason="what shows which kernel is in force")
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
-    reason="portable means x86-64, and Linux says what a processor has",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
+        reason="portable means x86-64, and Linux says what a processor has",
+    ),
+]
 
 PLAIN = Cell("Haswell", 1, "all", "all")
 FAR = Cell("Prescott", 2, "no AVX2", "no AVX2")
@@ -29,27 +32,27 @@ SMALL = (PLAIN, FAR, Cell("Sandybridge", 1, "no AVX-512", "all"), Cell("SkylakeX
 
 @cache
 def said(cell: Cell) -> Said:
-    """What a cell says here."""
+    """Return the output of a cell on this machine."""
     python = Path(sys.executable)
     return matrix.run_cell(python, cell, old_names=matrix.has_old_names(python))
 
 
 def runnable(*cells: Cell) -> None:
-    """Skip where a cell cannot run."""
+    """Skip the test if a cell cannot run."""
     for reason in filter(None, (cell.missing() for cell in cells)):
         pytest.skip(reason)
 
 
 @pytest.mark.parametrize("cell", SMALL, ids=str)
 def test_a_cell_ends_in_the_committed_fingerprints(cell: Cell) -> None:
-    """300 steps on synthetic data, 300 on MNIST where it is, under settings that are seen to be in effect."""
+    """300 steps on synthetic data, and 300 on MNIST if present, under settings that are seen to be in effect."""
     runnable(PLAIN, cell)
     matrix.check_effect(cell, said(cell), said(PLAIN)["libm"])
     matrix.check_bits("here", cell, said(cell))
 
 
 def test_native_arithmetic_differs_between_cells() -> None:
-    """The matrix can see."""
+    """The matrix can therefore detect a difference."""
     runnable(PLAIN, FAR)
     assert said(PLAIN)["native"] != said(FAR)["native"]
     assert said(PLAIN)["portable"] == said(FAR)["portable"] == REFERENCE
@@ -79,7 +82,7 @@ print(json.dumps(said))
 
 
 def test_every_layer_trains_to_the_same_bits() -> None:
-    """Portably, under the plainest and the farthest settings; natively, most do not."""
+    """Portable bits agree under the simplest and the most distant settings; most native bits do not."""
     runnable(PLAIN, FAR)
     python = Path(sys.executable)
     old_names = matrix.has_old_names(python)
@@ -101,14 +104,14 @@ def test_every_layer_trains_to_the_same_bits() -> None:
     ],
 )
 def test_a_setting_without_effect_is_seen(setting: str, other: Cell) -> None:
-    """What one cell's process says is refused as another's, with the setting's name."""
+    """The output of one cell is refused as that of another, with the setting's name."""
     runnable(PLAIN, FAR, Cell("SkylakeX", 1, "no AVX-512", "all"))
     with pytest.raises(RuntimeError, match=rf"a setting took no effect \({setting}\)"):
         matrix.check_effect(other, said(FAR), said(PLAIN)["libm"])
 
 
 def test_other_bits_are_seen() -> None:
-    """Of either run."""
+    """A difference in either run is detected."""
     whole = Said(
         portable=REFERENCE,
         mnist=mnist_run.REFERENCE,
@@ -129,7 +132,7 @@ def test_other_bits_are_seen() -> None:
 
 
 def test_the_matrix_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """48 cells a Python; where the processor has less, a cell says what it lacks."""
+    """There are 48 cells per Python; on a processor with fewer features, a cell says what is missing."""
     assert len(set(matrix.cells())) == 4 * 2 * 3 * 2
     assert len(matrix.PYTHONS) == 4
 

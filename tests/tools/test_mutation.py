@@ -1,4 +1,4 @@
-"""The command for mutation testing: what it counts, what it lets pass, and what it makes of a small package."""
+"""The command for mutation testing: what it counts, what it accepts, and its result on a small package."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from textwrap import dedent
 import mutation
 import pytest
 from mutation import Mutant
+
+pytestmark = pytest.mark.slow
 
 MUTATED = '''
 def x_half__mutmut_orig(x: float) -> float:
@@ -41,13 +43,13 @@ FOUND = (("x_half__mutmut_1", "noticed"), ("x_half__mutmut_2", "survived"), ("xÇ
 
 @pytest.fixture
 def found() -> list[Mutant]:
-    """The three mutants of a file: one noticed, one of a type alone, one that no test reaches."""
+    """Return the three mutants of a file: a noticed one, one that changes only a type, and one that no test reaches."""
     changes = dict(mutation.changed(MUTATED, [name for name, _ in FOUND]))
     return [Mutant(f"funcnet.numbers.{name}", outcome, *changes[name]) for name, outcome in FOUND]
 
 
 def test_mutants_are_read(found: list[Mutant]) -> None:
-    """Where each is, and what it takes away and puts there."""
+    """A mutant has its place, the removed code and the added code."""
     assert [mutant.line for mutant in found] == [
         'numbers.half: `return cast("float", x) / 2` -> `return cast("float", x) * 2`',
         'numbers.half: `return cast("float", x) / 2` -> `return cast("XXfloatXX", x) / 2`',
@@ -59,7 +61,7 @@ def test_mutants_are_read(found: list[Mutant]) -> None:
 
 @pytest.mark.parametrize("outcome", ["survived", "no test", "too slow"])
 def test_only_a_failed_test_notices(outcome: str) -> None:
-    """All passed, none reaches it, too slow to say: each is a survivor."""
+    """A mutant whose tests all pass, that no test reaches, or whose tests time out is a survivor."""
     assert Mutant("funcnet.numbers.x_half__mutmut_1", outcome, "a", "b").survived
 
 
@@ -81,7 +83,7 @@ def test_only_a_failed_test_notices(outcome: str) -> None:
     ],
 )
 def test_another_spelling_is_no_fault(old: str, new: str) -> None:
-    """What Python or NumPy takes for the same."""
+    """Spellings that Python or NumPy treats as equal are not faults."""
     assert Mutant("a.x_b__mutmut_1", "survived", old, new).is_same
 
 
@@ -98,12 +100,12 @@ def test_another_spelling_is_no_fault(old: str, new: str) -> None:
     ],
 )
 def test_another_value_is_a_fault(old: str, new: str) -> None:
-    """However near to those it is."""
+    """A different value is a fault, however similar the spelling."""
     assert not Mutant("a.x_b__mutmut_1", "survived", old, new).is_same
 
 
 def test_a_survivor_must_be_listed(found: list[Mutant], capsys: pytest.CaptureFixture[str]) -> None:
-    """With enough of the others noticed; a listed one that is noticed by now is named."""
+    """An unlisted survivor is a failure, even if enough mutants are noticed; listed mutants noticed now are named."""
     killed = [Mutant("funcnet.numbers.x_half__mutmut_1", "noticed", str(number), "b") for number in range(17)]
     assert not mutation.report("numbers", found + killed, "")
     assert "not listed: numbers.Pair.swap: `return self.b, self.a` -> `return None`" in capsys.readouterr().out
@@ -114,7 +116,7 @@ def test_a_survivor_must_be_listed(found: list[Mutant], capsys: pytest.CaptureFi
 
 
 def test_too_many_survivors_fail_though_listed(found: list[Mutant]) -> None:
-    """One of two is too many."""
+    """One survivor of two mutants is too many."""
     assert not mutation.report("numbers", found, found[2].line)
 
 
@@ -154,13 +156,13 @@ SMALL = {
             down(2)
     """,
 }
-"""A package with a function that is tested, two that are but called, one with a loop, and one that nothing calls."""
+"""A package with a tested function, two functions that are only called, one with a loop, and one never called."""
 
 
 @pytest.mark.skipif(find_spec("mutmut") is None, reason="install funcnet[mutation]")
 @pytest.mark.parametrize("broken", [False, True])
 def test_faults_are_planted_and_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, broken: bool) -> None:
-    """Each in its fork; nothing is tried where the tests fail without a fault."""
+    """Each fault runs in its own fork; nothing is tried if the tests fail without a fault."""
     shutil.copy(mutation.SOURCE / "tests" / "tools" / "planted.py", tmp_path)
     for name, text in SMALL.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The API reference: every public name stands in it, once, in a section; every docstring is one that it can show."""
+"""The API reference: every public name appears once, in a section, and every docstring can be rendered."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import pytest
 
 import funcnet as fn
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = Path(__file__).parent / "reference"
 
 
 def configuration() -> Any:
-    """The reference's configuration, as a module."""
+    """Return the reference's configuration, as a module."""
     spec = importlib.util.spec_from_file_location("reference_configuration", REFERENCE / "conf.py")
     assert spec is not None
     assert spec.loader is not None
@@ -30,7 +32,7 @@ CONFIGURATION = configuration()
 
 
 def test_every_public_name_stands_in_it_once() -> None:
-    """As a class, a function, a type, or a module with what it has."""
+    """A name appears as a class, a function, a type, or a module with its members."""
     page = CONFIGURATION.page()
     for name in fn.__all__:
         entries = rf"^\.\. (?:autoclass:: funcnet\.|autofunction:: funcnet\.|py:data:: ){name}$"
@@ -41,7 +43,7 @@ def test_every_public_name_stands_in_it_once() -> None:
 
 
 def test_every_section_has_names() -> None:
-    """A module that moved is missed."""
+    """A section without names would mean that a module moved."""
     found = CONFIGURATION.sections()
     assert list(found)[: len(CONFIGURATION.SECTIONS)] == list(CONFIGURATION.SECTIONS)
     assert next(iter(found["Layers"])) == "funcnet.layers.dense"
@@ -51,7 +53,7 @@ def test_every_section_has_names() -> None:
 
 
 def test_types_are_told_in_words() -> None:
-    """The string under an alias."""
+    """The description of a type is the string below its alias."""
     page = CONFIGURATION.page()
     for name in CONFIGURATION.ALIASES:
         assert re.search(rf"^\.\. py:data:: {name}\n\n   \S", page, re.MULTILINE), name
@@ -59,7 +61,7 @@ def test_types_are_told_in_words() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("sphinx") is None, reason="the extra 'docs' is not installed")
 def test_it_is_built_without_a_warning(tmp_path: Path) -> None:
-    """With every name in its page, aliases by their names, and defaults by their values."""
+    """Every name has a page, aliases appear by name, and defaults by value."""
     command = [sys.executable, "-m", "sphinx", "-q", "-E", "-W", "--keep-going", str(REFERENCE), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

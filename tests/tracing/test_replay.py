@@ -180,6 +180,7 @@ FEW: Final = {"Accumulation": 3, "Averaging": 1, "all around AdamW": 3}
 """Optimizers that compute another thing in some steps, so that more than one program is made."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype", "arithmetic"),
     [
@@ -203,6 +204,7 @@ def test_every_layer(case: Case, name: str, dtype: fn.FloatDType, arithmetic: Na
             check_fold(fn.train_step(SOFTMAX), run_of((front, net), name), data(28))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer(name: str, dtype: fn.FloatDType) -> None:
@@ -236,6 +238,7 @@ LOSSES: Final[dict[str, tuple[Any, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arithmetic", ["native", "portable"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
@@ -255,6 +258,7 @@ def test_every_loss(name: str, weighted: bool, arithmetic: Name) -> None:  # noq
 # ---------------------------------------------------------------------------------------- random networks
 
 
+@pytest.mark.slow
 @given(net=networks())
 @settings(max_examples=settings().max_examples // 5)
 def test_random_networks(net: tuple[fn.Network, ...]) -> None:
@@ -270,6 +274,7 @@ def test_random_networks(net: tuple[fn.Network, ...]) -> None:
 sizes = st.integers(1, 70)
 
 
+@pytest.mark.slow
 @given(
     rows=sizes,
     size=sizes,
@@ -292,6 +297,7 @@ IMAGES: Final = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", IMAGES, ids=lambda case: case.name)
 def test_layers_behind_batch_norm(case: Case) -> None:
     """Images, normalized by the statistics of their batch."""
@@ -316,6 +322,23 @@ def test_batches_of_changing_shapes() -> None:
         check_fold(fn.train_step(SOFTMAX), run_of(classifier(()), name), batches, fewer=2 * FEW.get(name, 0))
 
 
+def test_a_ninth_shape_replaces_a_shape_of_an_earlier_fold() -> None:
+    """Programs of eight shapes are kept; the shape that this fold meets was not seen in the fold that kept them."""
+
+    def step(w: fn.Array, x: fn.Array) -> tuple[fn.Array, float]:
+        moved: fn.Array = w * 0.5 + x.max()
+        return moved, 1.0
+
+    first: fn.Array = np.ones(3)
+    many: list[fn.Array] = [np.ones(n) for n in range(1, 9) for _ in range(3)]
+    last: list[fn.Array] = [np.ones(20)] * 3
+    state, _ = fn.train_epoch(step, first, many)
+    after, _ = fn.train_epoch(step, state, last)
+    for x in last:
+        state, _ = step(state, x)
+    assert after.tobytes() == state.tobytes()
+
+
 def test_a_shape_that_comes_once_is_never_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever comes between."""
     monkeypatch.setattr(Trace, "__init__", None)
@@ -336,6 +359,7 @@ def test_a_fold_in_pieces_is_the_fold(cuts: list[int]) -> None:
     assert ended(plain, step, start, data(56)) == (bits(pieces), losses, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_blas_threads(threads: int) -> None:
     """Products that are large enough for them."""
@@ -417,6 +441,7 @@ OWN: Final[dict[str, tuple[Any, Any, Any, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN)
 def test_losses_optimizers_and_steps_of_users(name: str) -> None:
     """Traced as ours are."""
@@ -506,6 +531,7 @@ STEPS: Final[dict[str, tuple[Any, Any, int]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_of_users(name: str) -> None:
     """Any pure function of any state; the second time through as well."""
@@ -600,6 +626,7 @@ ERRORS: Final[dict[str, tuple[Any, Sequence[Any], Name, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ERRORS)
 def test_errors(name: str) -> None:
     """In the middle of an epoch: of the same class, with the same text, for the same layer and step."""
@@ -675,6 +702,7 @@ def test_a_replay_that_is_stopped_leaves_no_trace(monkeypatch: pytest.MonkeyPatc
 # -------------------------------------------------------------------------------- value_and_grad's programs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arithmetic", ["native", "portable"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_value_and_grad_replays(case: Case, arithmetic: Name) -> None:
@@ -802,6 +830,7 @@ def test_wrong_limits_are_refused(name: str, value: object) -> None:
         fn.keep_programs(**cast("Any", {name: value}))
 
 
+@pytest.mark.slow
 def test_forgotten_programs_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     """With all that belongs to them, and what was traced is freed before."""
     made: list[weakref.ref[Trace]] = []
@@ -824,6 +853,7 @@ def test_forgotten_programs_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each() is None for each in made] == [True]
 
 
+@pytest.mark.slow
 def test_a_kept_program_holds_its_buffers_and_little_else() -> None:
     """No array of the trace: what stays in memory is what the program says it has."""
     net = fn.mlp(KEY, (300, 200, 3))
@@ -918,6 +948,7 @@ def test_a_step_takes_eight_products() -> None:
     assert report.calls <= 39
 
 
+@pytest.mark.slow
 def test_an_update_costs_the_same_for_any_number_of_layers() -> None:
     """One call for all parameters and moments."""
     for name in OPTIMIZERS:
@@ -969,6 +1000,7 @@ def descent(net: fn.Network, batch: Any) -> tuple[fn.Network, float]:
     return fn.sgd_update(net, grads, learning_rate=0.5), loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_layer_of_float32_makes_arrays_of_float32(case: Case) -> None:
     """Buffers and what is computed with: float64, or ints, would take NumPy longer to the same bits."""

@@ -577,7 +577,7 @@ def watched(step: fn.Step[Any, Any], state: Any, batches: Sequence[Any], wanted:
 def check(step: fn.Step[Any, Any], state: Any, batches: Sequence[Any], way: str, *, inside: bool) -> None:
     """Two folds have the bits, or the error, of the for loop, and this way was taken.
 
-    traced: every step but two, and nothing is opaque. versions: n: by so many programs. refused: reason: not traced; if
+    traced: every step but two, and nothing is opaque. versions: n: by n programs. refused: reason: not traced; if
     it stands inside of something, the rest is. error: both raise it. discarded: pure, but given up with a warning.
     impure: given up with a warning, and the for loop is not the same twice either. bits: no more than that.
     """
@@ -942,6 +942,7 @@ def interpreted(program: Sequence[Instruction], state: tuple[Any, ...], x: AnyAr
 instructions = st.tuples(st.sampled_from(NAMES_OF_OPERATIONS), st.integers(0, 60), st.integers(0, 60))
 
 
+@pytest.mark.slow
 @given(program=st.lists(instructions, min_size=4, max_size=30))
 @settings(max_examples=4 * settings().max_examples)
 def test_random_programs(program: list[Instruction]) -> None:
@@ -1200,7 +1201,7 @@ def test_a_product_of_two_equal_ones_needs_the_rule(monkeypatch: pytest.MonkeyPa
     fn.train_epoch(step, WIDE[0], WIDE)
     fn.keep_programs()
     monkeypatch.setattr(Tape, "encode", merging)
-    with pytest.warns(fn.ReplayWarning, match="gave other numbers"):
+    with pytest.warns(fn.ReplayWarning, match="gave different numbers"):
         fn.train_epoch(step, WIDE[0], WIDE)
 
 
@@ -1217,7 +1218,7 @@ def test_a_wrong_bit_is_found_at_the_first_replay(monkeypatch: pytest.MonkeyPatc
     step, state, batches, _ = trap_named("in place")
     wanted = plainly(step, state, batches)
     monkeypatch.setattr(Trace, "run", faulty)
-    with pytest.warns(fn.ReplayWarning, match="is called in each step .* its replay gave other numbers") as caught:
+    with pytest.warns(fn.ReplayWarning, match="is called in each step .* its replay gave different numbers") as caught:
         assert replayed(step, state, batches) == wanted
     assert len(caught) == 1
     monkeypatch.undo()
@@ -1272,6 +1273,6 @@ def test_an_impure_layer_is_named_by_check_layer() -> None:
     step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.01)
     with pytest.warns(fn.ReplayWarning, match=r"check_layer\(layer, x\) names a layer"):
         fn.train_epoch(step, net, [fn.Batch(x, np.array([0, 1, 0, 1])) for x in X])
-    with pytest.raises(fn.LawError, match="determinism: forward called twice gives two results"):
+    with pytest.raises(fn.LawError, match="determinism: forward called twice gives two different results"):
         fn.check_layer(net[1], X[0])
     fn.check_layer(net[0], X[0])

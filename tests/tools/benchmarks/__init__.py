@@ -1,1 +1,1 @@
-"""How long a training step takes, here and elsewhere: ``python tests/tools/benchmarks/run.py --help``."""
+"""Time training steps in funcnet and in other libraries: ``python tests/tools/benchmarks/run.py --help``."""

@@ -1,4 +1,4 @@
-"""That the contenders compute the same: before anything is timed, a few steps of each, without shuffling, compared."""
+"""Agreement: before timing, check that a few steps of all contenders, without shuffling, compute the same."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ STEPS: Final = 4
 
 
 def distance(got: Floats, expected: Floats) -> float:
-    """The largest difference, relative to the largest expected value."""
+    """Return the largest difference, relative to the largest expected value."""
     return float(np.abs(got - expected).max() / np.abs(expected).max())
 
 
 def check(what: str, entry: Entry, found: float) -> None:
-    """Raise if a distance is not within the precision's tolerance."""
+    """Raise if a distance exceeds the precision's tolerance."""
     if not found <= TOLERANCE[entry.precision]:
         raise AssertionError(f"{entry.name} computes another {what}: relative distance {found:.1e}")
 
 
 def reference_among(entries: Sequence[Entry]) -> Entry:
-    """The post's code, or the plain code for images, which all are compared with."""
+    """Return the entry that the others are compared with: the post's code, or the plain NumPy code for images."""
     return next(entry for entry in entries if entry.name in {POST, PLAIN})
 
 
 def check_training(workload: Workload, entries: Sequence[Entry]) -> None:
-    """After an epoch of a few steps, started for the second time, all have the reference's losses and weights."""
+    """Check losses and weights against the reference's after an epoch of a few steps, on the second start."""
     entries = [entry for entry in entries if entry.same_result]
     if not entries:
         return
@@ -49,7 +49,7 @@ def check_training(workload: Workload, entries: Sequence[Entry]) -> None:
 
 
 def check_prediction(workload: Workload, entries: Sequence[Entry]) -> None:
-    """All predict the classes that the post's code predicts, but for ties within rounding."""
+    """Check that all predict the same classes as the post's code, except for ties within rounding."""
     entries = [entry for entry in entries if entry.same_result]
     problem = Problem(workload, rows=STEPS * workload.batch_size)
     expected = reference_among(entries).predictor(problem)()

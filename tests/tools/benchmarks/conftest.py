@@ -1,3 +1,3 @@
-"""Benchmarks are not tests, and the libraries that they compare with may be missing: pytest collects nothing here."""
+"""Benchmarks are not tests, and the libraries that they compare may be missing, so pytest collects nothing here."""
 
 collect_ignore_glob = ["*"]

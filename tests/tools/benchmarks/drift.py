@@ -1,4 +1,4 @@
-"""Whether a step's time drifts in a long run: the median of its first epochs beside that of its last ones.
+"""Whether a step's time drifts in a long run: the median over its first epochs next to that over its last ones.
 
 Run: python tests/tools/benchmarks/drift.py [--epochs 100]
 """
@@ -20,7 +20,7 @@ ROWS, SIZES, BATCH = 3200, (64, 32, 32, 10), 32
 
 
 def step_times(name: Name, epochs: int) -> list[float]:
-    """Microseconds a step, an epoch each."""
+    """Return microseconds per step, one value per epoch."""
     x = np.linspace(-1, 1, ROWS * SIZES[0], dtype=np.float32).reshape(ROWS, -1)
     labels = np.arange(ROWS) % SIZES[-1]
     times: list[float] = []
@@ -36,7 +36,7 @@ def step_times(name: Name, epochs: int) -> list[float]:
 
 
 def main() -> None:
-    """Print a line for each arithmetic."""
+    """Print one line per arithmetic."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=100)
     epochs = parser.parse_args().epochs

@@ -1,4 +1,4 @@
-"""What it costs to have a library: the time of its import in a new process, and the files that its install brings."""
+"""The footprint of a library: the time of its import in a new process, and the size of its installed files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.timing import Timing
 
 @dataclass(frozen=True)
 class Library:
-    """A library, the module that its users import, and the distributions of which it cannot be had without."""
+    """A library, the module that its users import, and the distributions that it cannot run without."""
 
     name: str
     module: str
@@ -38,14 +38,14 @@ LIBRARIES: Final = (
 
 
 def seconds_to_import(module: str) -> float:
-    """The import's own time, in a process that has done nothing else."""
+    """Return the time of the import alone, in a new process."""
     program = f"from time import perf_counter as now; t = now(); import {module}; print(now() - t)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(result.stdout)
 
 
 def import_times(libraries: list[Library], rounds: int) -> list[Timing]:
-    """Interleaved, after one import of each that is not counted: it reads the files and compiles them."""
+    """Time the imports in turns, after one untimed import of each, which reads and compiles the files."""
     for library in libraries:
         seconds_to_import(library.module)
     times = [[seconds_to_import(library.module) for library in libraries] for _ in range(rounds)]
@@ -53,13 +53,13 @@ def import_times(libraries: list[Library], rounds: int) -> list[Timing]:
 
 
 def requirements(found: Distribution) -> list[str]:
-    """The names of what a distribution needs, extras left out."""
+    """Return the names of a distribution's requirements, without extras."""
     needed = [line for line in found.requires or [] if not re.search(r";.*\bextra\s*==", line)]
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed]
 
 
 def distributions(roots: tuple[str, ...]) -> dict[str, Distribution]:
-    """The distributions by these names and all that they need, as far as they are installed."""
+    """Return the distributions with these names and all their requirements, as far as they are installed."""
     waiting, seen = list(roots), dict[str, Distribution]()
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
@@ -67,14 +67,14 @@ def distributions(roots: tuple[str, ...]) -> dict[str, Distribution]:
             continue
         try:
             seen[name] = distribution(name)
-        except PackageNotFoundError:  # for another platform or Python
+        except PackageNotFoundError:  # needed only on another platform or Python
             continue
         waiting += requirements(seen[name])
     return seen
 
 
 def installed_bytes(library: Library) -> int:
-    """The size of all files, the byte code that an install makes included."""
+    """Return the size of all files, including the byte code that an install creates."""
     files = [path for found in distributions(library.roots).values() for path in found.files or []]
     paths = {Path(str(path.locate())) for path in files}
     if library.name == "funcnet":
@@ -83,7 +83,7 @@ def installed_bytes(library: Library) -> int:
 
 
 def own_files() -> set[Path]:
-    """funcnet's files, wherever it is imported from: an editable install does not list them."""
+    """Return funcnet's files at its import location: an editable install does not list them."""
     spec = find_spec("funcnet")
     assert spec is not None
     assert spec.origin is not None

@@ -1,7 +1,7 @@
-"""The LeNet that contenders train on images: its sizes, and the data and initial weights that all start from.
+"""The LeNet for the image workload: its sizes, and the data and initial weights that all contenders start from.
 
-Convolution of 5 x 5 ("same") to 6 channels, ReLU, the largest of 2 x 2; convolution of 5 x 5 to 16, ReLU, the largest
-of 2 x 2; then 400-120-84-10 with ReLU between.
+Its layers: convolution of 5 x 5 ("same") to 6 channels, ReLU, maximum of 2 x 2; convolution of 5 x 5 to 16 channels,
+ReLU, maximum of 2 x 2; then 400-120-84-10 with ReLU between the layers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SIZES: Final = ((400, 120), (120, 84), (84, 10))
 
 
 class ImageProblem(Problem):
-    """Images of a fifth of bright pixels, and the label of a fixed linear map. Shapes: x (N, 28, 28, 1), labels (N,).
+    """Images with a fifth of bright pixels, and labels from a fixed linear map. Shapes: x (N, 28, 28, 1), labels (N,).
 
-    Kernels are drawn as He does, matrices as Glorot, biases are zero.
+    Kernels use He initialization, matrices Glorot initialization, and biases are zero.
     """
 
     def __init__(self, workload: Workload, *, rows: int | None = None, shuffle: bool = True) -> None:
@@ -33,6 +33,6 @@ class ImageProblem(Problem):
 
 
 def problem_of(workload: Workload, *, rows: int | None = None, shuffle: bool = True) -> Problem:
-    """The problem that a workload's kind asks for."""
+    """Return the problem of a workload's kind."""
     kind = ImageProblem if workload.kind == "images" else Problem
     return kind(workload, rows=rows, shuffle=shuffle)

@@ -1,4 +1,4 @@
-"""Every row of the table of layers, forward and backward, on rows of a useful size, beside PyTorch eager if installed.
+"""Time forward and backward of every layer in the table, on inputs of a useful size, and in PyTorch if installed.
 
 Run: PYTHONPATH=tests:tests/tools:tests/layers python tests/tools/benchmarks/layers.py [--batch 32] [--rounds 7], with
 OPENBLAS_NUM_THREADS=1.
@@ -18,7 +18,7 @@ from benchmarks.timing import Task, measure
 
 
 def shaped(case: Case, width: int) -> tuple[fn.Layer, tuple[int, ...]]:
-    """The row's layer in float32 for vectors, or images' channels, of this width; some fit their own shape alone."""
+    """Return the row's layer in float32 for vectors or image channels of this width; some have one fixed shape."""
     shape = (*case.shape[:-1], width)
     try:
         layer = fn.astype(case.make(KEY, shape), np.float32)
@@ -29,7 +29,7 @@ def shaped(case: Case, width: int) -> tuple[fn.Layer, tuple[int, ...]]:
 
 
 def ours(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
-    """A forward and a backward pass."""
+    """Return the task of a forward and a backward pass."""
 
     def run() -> object:
         return fn.vjp(layer, x)[1](g)
@@ -38,9 +38,9 @@ def ours(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
 
 
 def theirs(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
-    """The same in PyTorch's operations, with autograd, which adds each gradient to the one before."""
-    import torch  # noqa: PLC0415  # where it is installed
-    from test_torch_combinators import translated  # noqa: PLC0415  # which needs it
+    """Return the same task in PyTorch's operations, with autograd, which accumulates gradients."""
+    import torch  # noqa: PLC0415  # may be missing
+    from test_torch_combinators import translated  # noqa: PLC0415  # needs PyTorch
 
     library: Any = torch
     library.set_num_threads(1)
@@ -54,7 +54,7 @@ def theirs(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
 
 
 def main() -> None:
-    """A line a row: microseconds, medians of rounds that take turns."""
+    """Print one line per row: microseconds, medians of interleaved rounds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--width", type=int, default=256)
@@ -68,7 +68,7 @@ def main() -> None:
         x = inputs(KEY.child("x"), options.batch, *shape, dtype=np.float32)
         g = inputs(KEY.child("g"), *fn.forward(layer, x).shape, dtype=np.float32)
         tasks = [ours(layer, x, g)]
-        if find_spec("torch") and "Dropout" not in repr(layer):  # PyTorch would draw its mask, ours is given
+        if find_spec("torch") and "Dropout" not in repr(layer):  # PyTorch would draw a mask, funcnet's is an argument
             tasks.append(theirs(layer, x, g))
         timings = [timing.median * 1e6 for timing in measure(tasks, options.rounds, seconds=options.seconds)]
         other = f"{timings[1]:10.1f} {timings[0] / timings[1]:6.2f}" if len(timings) > 1 else ""

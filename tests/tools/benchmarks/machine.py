@@ -1,4 +1,4 @@
-"""The machine as the figures depend on it: processor, threads, NumPy and the kernels that its BLAS has chosen."""
+"""The facts about the machine that affect the figures: processor, threads, NumPy, and the kernels of its BLAS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text().splitlines():
@@ -22,20 +22,20 @@ def processor() -> str:
 
 
 def blas() -> str:
-    """The kernels of NumPy's BLAS, which only threadpoolctl can tell."""
+    """Return the kernels of NumPy's BLAS, which only threadpoolctl can tell."""
     if find_spec("threadpoolctl") is None:
         return "unknown (threadpoolctl is not installed)"
     from threadpoolctl import threadpool_info  # noqa: PLC0415  # may be missing
 
     found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    found = [pool for pool in found if "numpy" in pool["filepath"]] or found  # SciPy brings one of its own
+    found = [pool for pool in found if "numpy" in pool["filepath"]] or found  # SciPy has a separate BLAS
     kernels = {f"{pool['internal_api']} {pool['version']}, {pool.get('architecture', 'unknown')}" for pool in found}
     forced = os.environ.get("OPENBLAS_CORETYPE")
     return "; ".join(sorted(kernels)) + (f" (OPENBLAS_CORETYPE={forced})" if forced else "")
 
 
 def libraries() -> dict[str, str]:
-    """The versions of what is compared with; those that are missing are left out."""
+    """Return the versions of the libraries compared; missing ones are omitted."""
     versions: dict[str, str] = {}
     for name in ("torch", "jax", "scikit-learn"):
         try:
@@ -46,7 +46,7 @@ def libraries() -> dict[str, str]:
 
 
 def facts(threads: int) -> dict[str, str]:
-    """What to print above a table."""
+    """Return the facts to print above a table."""
     return {
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "threads": str(threads),

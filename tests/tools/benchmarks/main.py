@@ -1,4 +1,4 @@
-"""The program behind ``run.py``, which starts it with the environment that the thread count needs."""
+"""The program behind ``run.py``, which starts it in the environment that the thread count needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.workloads import WORKLOADS, Problem, Workload
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="run.py", description="Times a training step of funcnet and of its peers.")
     parser.add_argument("--threads", type=int, default=1, help="threads of BLAS, PyTorch and XLA (default 1)")
     parser.add_argument("--workloads", default=",".join(w.name for w in WORKLOADS), help="such as W1,W4 (default all)")
@@ -34,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def training(workload: Workload, options: argparse.Namespace) -> list[Row]:
-    """Microseconds a step of a whole epoch."""
+    """Measure microseconds per step over a whole epoch."""
     entries = trainers(workload)
     if options.against is not None:
         entries = releases(entries, options.against)
@@ -48,7 +48,7 @@ def training(workload: Workload, options: argparse.Namespace) -> list[Row]:
 
 
 def releases(entries: Sequence[Entry], other: str) -> list[Entry]:
-    """funcnet's contenders, each before itself by another release; the floors, and what all are compared with."""
+    """Return funcnet's contenders, each next to its twin of another release, and the floors and references."""
     found: list[Entry] = []
     for entry in entries:
         if entry.library == "funcnet":
@@ -59,7 +59,7 @@ def releases(entries: Sequence[Entry], other: str) -> list[Entry]:
 
 
 def programs(workload: Workload, options: argparse.Namespace) -> list[ProgramRow]:
-    """What funcnet makes of its contenders' steps."""
+    """Describe the programs that funcnet traces from its contenders' steps."""
     problem = problem_of(workload, rows=options.rows)
     found: list[ProgramRow] = []
     for entry in trainers(workload):
@@ -72,7 +72,7 @@ def programs(workload: Workload, options: argparse.Namespace) -> list[ProgramRow
 
 
 def prediction(workload: Workload, options: argparse.Namespace) -> list[Row]:
-    """Milliseconds for all rows."""
+    """Measure milliseconds for all rows."""
     entries = [entry for entry in PREDICTORS if entry.installed]
     check_prediction(workload, entries)
     problem = Problem(workload, rows=options.rows)
@@ -82,7 +82,7 @@ def prediction(workload: Workload, options: argparse.Namespace) -> list[Row]:
 
 
 def figures(entries: Sequence[Entry], timings: Sequence[Timing]) -> list[Figure]:
-    """Each contender beside the floor of its own precision, and another release beside this one."""
+    """Pair each contender with the floor of its own precision, and another release with this one."""
     found: list[Figure] = []
     for position, (entry, timing) in enumerate(zip(entries, timings, strict=True)):
         twin = entries[position - 1]
@@ -92,7 +92,7 @@ def figures(entries: Sequence[Entry], timings: Sequence[Timing]) -> list[Figure]
 
 
 def footprint(workload: Workload, options: argparse.Namespace) -> list[Row]:
-    """Milliseconds of an import, megabytes of an install."""
+    """Measure milliseconds of an import and megabytes of an install."""
     libraries = [library for library in LIBRARIES if library.installed]
     floor, name = libraries[0].name, workload.name
     times = import_times(libraries, options.rounds)
@@ -110,7 +110,7 @@ KINDS = {**TRAINING, "prediction": prediction, "footprint": footprint}
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print the table, and write the JSON."""
     parser = arguments()
     options = parser.parse_args()
     chosen = {workload.name: workload for workload in WORKLOADS if workload.name in options.workloads.split(",")}

@@ -1,4 +1,4 @@
-"""The command: set the number of threads while nothing is loaded, then run ``benchmarks.main`` in a new process.
+"""The command: set the number of threads before any library loads, then run ``benchmarks.main`` in a new process.
 
 Run: python tests/tools/benchmarks/run.py --threads 1 [--workloads W1,W4] [--rounds 7] [--against NAME]
 """
@@ -14,7 +14,7 @@ TOOLS = Path(__file__).resolve().parent.parent
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment in which BLAS, OpenMP and XLA start with this many threads."""
+    """Return the environment in which BLAS, OpenMP and XLA start with this number of threads."""
     count = str(threads)
     variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"
@@ -25,13 +25,13 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def limit_processors(threads: int) -> None:
-    """Keep this process, and every thread that a library will start, on this many processors: the last ones."""
+    """Restrict this process, and every thread that a library starts, to this number of processors: the last ones."""
     if sys.platform == "linux":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 def main() -> None:
-    """Read the thread count, leave the rest to ``benchmarks.main``."""
+    """Read the thread count, and leave the rest to ``benchmarks.main``."""
     parser = argparse.ArgumentParser(prog="run.py", add_help=False)
     parser.add_argument("--threads", type=int, default=1)
     threads = parser.parse_known_args()[0].threads
@@ -39,7 +39,7 @@ def main() -> None:
         parser.error(f"--threads must be from 1 to {os.cpu_count()}, got {threads}")
     limit_processors(threads)
     command = [sys.executable, "-P", "-m", "benchmarks.main", *sys.argv[1:]]
-    os.execve(sys.executable, command, environment(threads))  # noqa: S606  # this very program
+    os.execve(sys.executable, command, environment(threads))  # noqa: S606  # this program
 
 
 if __name__ == "__main__":

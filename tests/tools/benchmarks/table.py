@@ -15,8 +15,8 @@ from benchmarks.timing import Timing
 class Row:
     """One contender in one workload.
 
-    ``to_funcnet`` and ``to_floor`` say how many times funcnet's (in float32) and the floor's (in the row's own
-    precision) figure this one is; ``spread`` is the middle half of the rounds, ``processors`` how many were busy.
+    ``to_funcnet`` and ``to_floor`` are this figure divided by funcnet's (in float32) and by the floor's (in the row's
+    own precision); ``spread`` is the middle half of the rounds, ``processors`` the number of busy processors.
     """
 
     workload: str
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured of one contender, which contender is its floor, and which is funcnet beside it."""
+    """The measurement of one contender, its floor, and the funcnet contender that it is compared with."""
 
     contender: str
     timing: Timing
@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class ProgramRow:
-    """What a step of one contender became: NumPy calls and megabytes a step, milliseconds to trace and compile it."""
+    """The program of one contender's step: NumPy calls and megabytes per step, milliseconds to trace and compile it."""
 
     workload: str
     contender: str
@@ -52,7 +52,7 @@ class ProgramRow:
 
 
 def rows(workload: str, figures: Sequence[Figure], *, scale: float, unit: str) -> list[Row]:
-    """The figures in a unit, ``scale`` of which are a second's worth of one run, beside their ratios."""
+    """Return the figures and their ratios; ``scale`` converts the seconds of one run to the unit."""
     medians = {figure.contender: figure.timing.median for figure in figures}
     return [
         Row(
@@ -74,7 +74,7 @@ HEADINGS: Final = ("workload", "contender", "median", "unit", "x funcnet", "x fl
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row as text."""
+    """Return a row as text."""
     ratios = f"{row.to_funcnet:.2f}", f"{row.to_floor:.2f}"
     busy = "" if row.processors is None else f"{row.processors:.2f}"
     return (
@@ -87,22 +87,22 @@ PROGRAM_HEADINGS: Final = ("workload", "contender", "NumPy calls a step", "MB", 
 
 
 def program_cells(row: ProgramRow) -> tuple[str, ...]:
-    """A row as text."""
+    """Return a row as text."""
     return row.workload, row.contender, str(row.calls), f"{row.megabytes:.3f}", f"{row.milliseconds:.1f}"
 
 
 def text(found: Sequence[Row]) -> str:
-    """The table of times."""
+    """Return the table of times."""
     return aligned([HEADINGS, *map(cells, found)])
 
 
 def program_text(found: Sequence[ProgramRow]) -> str:
-    """The table of programs."""
+    """Return the table of programs."""
     return aligned([PROGRAM_HEADINGS, *map(program_cells, found)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its columns aligned."""
+    """Return a Markdown table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     numbers = {position for position, name in enumerate(lines[0]) if name not in {"workload", "contender", "unit"}}
 
@@ -120,6 +120,6 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 def as_json(
     facts: dict[str, str], workloads: dict[str, str], found: Sequence[Row], programs: Sequence[ProgramRow]
 ) -> str:
-    """Machine, workloads, rows and programs."""
+    """Return the machine, workloads, rows and programs as JSON."""
     lists = {"rows": [asdict(row) for row in found], "programs": [asdict(row) for row in programs]}
     return json.dumps({"machine": facts, "workloads": workloads, **lists}, indent=2)

@@ -1,4 +1,4 @@
-"""Timing: all contenders in one process, in turns, so that whatever slows the machine slows each of them."""
+"""Timing: all contenders run in one process, in turns, so that any disturbance slows all of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SETTLE: Final = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """What is timed: ``run``, after an untimed ``prepare``."""
+    """A task to time: ``run``, after an untimed ``prepare``."""
 
     prepare: Callable[[], object]
     run: Callable[[], object]
 
     def seconds(self) -> tuple[float, float]:
-        """One run, on the clock and on the processors."""
+        """Time one run, on the clock and on the processors."""
         self.prepare()
         wall, cpu = perf_counter(), process_time()
         self.run()
@@ -30,19 +30,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Timing:
-    """One task's rounds: seconds a run in each, and the processors that it kept busy, if that was measured."""
+    """One task's rounds: seconds per run in each round, and the number of busy processors, if it was measured."""
 
     rounds: tuple[float, ...]
     processors: float | None = None
 
     @property
     def median(self) -> float:
-        """The round in the middle."""
+        """The median round."""
         return statistics.median(self.rounds)
 
     @property
     def spread(self) -> float:
-        """The middle half of the rounds' width, relative to the median."""
+        """The width of the middle half of the rounds, relative to the median."""
         if len(self.rounds) < 2:
             return 0.0
         low, _, high = statistics.quantiles(self.rounds, n=4, method="inclusive")
@@ -50,11 +50,11 @@ class Timing:
 
 
 def measure(tasks: Sequence[Task], rounds: int, *, seconds: float = ROUND) -> list[Timing]:
-    """Time the tasks in turns, each round beginning with another one.
+    """Time the tasks in turns; each round begins with a different task.
 
-    Two untimed runs come first; the second says how many runs make a round of about ``seconds``. Objects that exist by
-    then are left out of garbage collection: one library's modules must not slow another library's allocations. A turn
-    begins after a pause: by then the threads that another library left spinning sleep.
+    Two untimed runs come first; the second determines the number of runs in a round of about ``seconds``. Existing
+    objects are then excluded from garbage collection: one library's modules must not slow another library's
+    allocations. A turn begins after a pause, so that spinning threads of other libraries are asleep by then.
     """
     for task in tasks:
         task.seconds()

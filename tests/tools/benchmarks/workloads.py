@@ -1,4 +1,4 @@
-"""The workloads: their sizes, and the data and initial weights that every contender of one starts from."""
+"""The workloads: their sizes, and the data and initial weights that all contenders start from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEARNING_RATE: Final = 0.1
 
 @dataclass(frozen=True)
 class Workload:
-    """What is measured: a training epoch, or predicting all rows, of an MLP with ReLU between its layers.
+    """The work to measure: a training epoch, or predicting all rows, of an MLP with ReLU between its layers.
 
     ``"images"`` is a training epoch of a LeNet, see ``images.py``; ``"normalized"`` is one of an MLP with LayerNorm,
     GELU and Dropout between its layers, trained by Adam.
@@ -31,7 +31,7 @@ class Workload:
 
     @property
     def title(self) -> str:
-        """The network and what is done with it."""
+        """The network and the work to measure."""
         if self.kind == "footprint":
             return "import time, installed size"
         if self.kind == "images":
@@ -55,9 +55,10 @@ WORKLOADS: Final = (
 
 
 class Problem:
-    """One workload's data: a fifth of the inputs in (0, 1), the others 0, as in MNIST; labels of a fixed linear map.
+    """One workload's data: a fifth of the inputs in (0, 1), the rest 0, as in MNIST; labels of a fixed linear map.
 
-    Weights are Glorot's normal, biases zero. Shapes: x (N, I), labels (N,), N a multiple of the batch size.
+    Weights use Glorot's normal initialization, biases are zero. Shapes: x (N, I), labels (N,), where N is a multiple
+    of the batch size.
     """
 
     def __init__(self, workload: Workload, *, rows: int | None = None, shuffle: bool = True) -> None:
@@ -79,5 +80,5 @@ class Problem:
         return self.x32.astype(np.float64)
 
     def x(self, precision: Precision) -> Floats:
-        """The inputs in one precision."""
+        """Return the inputs in one precision."""
         return self.x32 if precision == "float32" else self.x64

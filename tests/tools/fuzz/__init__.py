@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of whatever reads files: ``python tests/tools/fuzz/run.py --seconds 600``."""
+"""Coverage-guided fuzzing of all file readers: ``python tests/tools/fuzz/run.py --seconds 600``."""

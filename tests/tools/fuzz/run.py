@@ -1,8 +1,8 @@
-"""The command: fuzz each target for so long, one after the other, in at most 1 GiB of memory, and print a table.
+"""The command: fuzz the targets one after the other, each for the given time in at most 1 GiB, and print a table.
 
 Run: python tests/tools/fuzz/run.py --seconds 600 [--targets idx,gzip] [--corpus DIR] (needs the extra ``fuzz``)
 
-An input that a target fails on is written to ``tests/tools/fuzz/crashers/TARGET``. The ordinary tests run it again.
+An input on which a target fails is written to ``tests/tools/fuzz/crashers/TARGET``. The ordinary tests run it again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HERE: Final = Path(__file__).resolve().parent
 CRASHERS: Final = HERE / "crashers"
 MEMORY: Final = 2**30
 LONGEST: Final = 4096
-IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # a directory below it
+IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # only the parent of a new directory
 
 
 def fuzz(name: str, arguments: list[str]) -> None:
-    """Fuzz one target, in this process, which ends with it."""
+    """Fuzz one target in this process, which then ends."""
     atheris = import_module("atheris")
     with atheris.instrument_imports(include=["funcnet"]):
         target = import_module("fuzz.targets").TARGETS[name]
@@ -33,19 +33,19 @@ def fuzz(name: str, arguments: list[str]) -> None:
         resource = import_module("resource")
         limit_memory = (int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()) + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit_memory, limit_memory))
-    except (ImportError, OSError):  # libFuzzer's own limit is left
+    except (ImportError, OSError):  # libFuzzer's own limit remains
         pass
     atheris.Setup([sys.argv[0], *arguments], target.read)
     atheris.Fuzz()
 
 
 def escaped(word: bytes) -> str:
-    """A word as libFuzzer's dictionaries have it."""
+    """Escape a word for libFuzzer's dictionaries."""
     return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 def command(name: str, seconds: int, corpus: Path, crashers: Path) -> list[str]:
-    """How to fuzz a target in a process of its own."""
+    """Return the command that fuzzes a target in a separate process."""
     (corpus / name).mkdir(parents=True, exist_ok=True)
     (crashers / name).mkdir(parents=True, exist_ok=True)
     target = import_module("fuzz.targets").TARGETS[name]
@@ -66,7 +66,7 @@ def command(name: str, seconds: int, corpus: Path, crashers: Path) -> list[str]:
 
 
 def run(name: str, seconds: int, corpus: Path, crashers: Path, scratch: str) -> tuple[str, bool]:
-    """Fuzz a target in a process of its own: a line of the table, and whether nothing was found."""
+    """Fuzz a target in a separate process; return a line of the table, and whether no fault was found."""
     arguments = [*command(name, seconds, corpus, crashers), str(corpus / name)]
     before = set((crashers / name).iterdir())
     place = os.environ | {"TMPDIR": scratch}
@@ -89,7 +89,7 @@ def run(name: str, seconds: int, corpus: Path, crashers: Path, scratch: str) -> 
 
 
 def main() -> int:
-    """Read the arguments, fuzz the targets by turns."""
+    """Read the arguments and fuzz the targets in turn."""
     targets = import_module("fuzz.targets").TARGETS
     names = [name for name in targets if name != "planted"]
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)

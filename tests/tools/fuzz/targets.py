@@ -1,7 +1,7 @@
-"""Targets: functions of bytes that read them as a file and raise nothing but the reader's own error.
+"""Targets: functions that read bytes as a file and raise only the reader's own error.
 
-Most changes of a file end at its checksum. So a target's first byte says how the rest becomes a file: as it is, or
-sealed, with a checksum that is right whatever it says.
+Most changes of a file fail at its checksum. The first byte of a target's input therefore selects how the rest becomes
+a file: unchanged, or sealed with a correct checksum, whatever the content.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATE: Final = fn.TrainState.create(NET, fn.Momentum(learning_rate=0.1), key=fn.
 
 @frozen
 class Target:
-    """What is fuzzed: the function, the bytes that it begins with, and words that belong into such files."""
+    """A fuzzing target: the function, its initial inputs, and words that occur in such files."""
 
     read: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
@@ -40,7 +40,7 @@ class Target:
 
 
 def file_of(content: bytes, name: str = "input") -> Path:
-    """A file of this content; always the same one."""
+    """Write the content to a file, always the same one, and return its path."""
     path = DIRECTORY / name
     path.write_bytes(content)
     return path
@@ -50,7 +50,7 @@ def file_of(content: bytes, name: str = "input") -> Path:
 
 
 def read_idx(data: bytes) -> None:
-    """Read an IDX file; what is read has the elements that the file has."""
+    """Read an IDX file; the result must have the file's elements."""
     try:
         array = datasets.read_idx(file_of(data))
     except fn.DatasetFormatError:
@@ -62,7 +62,7 @@ def read_idx(data: bytes) -> None:
 
 
 def read_gzip(data: bytes) -> None:
-    """Read a gzip file: the bytes as they are, or members of the parts between separators and then the last part."""
+    """Read a gzip file: either the bytes unchanged, or the parts between separators as members, then the last part."""
     content = data[1:]
     if data[:1] == b"S":
         *parts, rest = content.split(SEPARATOR)
@@ -94,14 +94,14 @@ GZIP_SEEDS: Final = (
 
 
 def sealed(text: bytes, arrays: bytes) -> bytes:
-    """A checkpoint with a right length and a right SHA-256, whatever the header says."""
+    """Return a checkpoint with a correct length and a correct SHA-256, whatever the header contains."""
     text += b" " * (-len(text) % 8)
     text = text.replace(NO_HASH, hashlib.sha256(text + arrays).hexdigest().encode())
     return len(text).to_bytes(8, "little") + text + arrays
 
 
 def unsealed(value: object) -> tuple[bytes, bytes]:
-    """The header of a value's checkpoint, without its hash, and the arrays."""
+    """Return the header of a value's checkpoint, without its hash, and the arrays."""
     path = DIRECTORY / "seed"
     save: Callable[..., None] = fn.save
     save(path, value)
@@ -113,7 +113,7 @@ def unsealed(value: object) -> tuple[bytes, bytes]:
 
 
 def with_structure(structure: bytes) -> bytes:
-    """The state's checkpoint with another structure."""
+    """Return the state's checkpoint with a different structure."""
     header, arrays = STATE_PARTS
     said = json.loads(header)
     said["__metadata__"]["structure"] = structure.decode("latin-1")
@@ -121,7 +121,7 @@ def with_structure(structure: bytes) -> bytes:
 
 
 def read_checkpoint(data: bytes) -> None:
-    """Read a checkpoint: bytes as they are, a sealed header and arrays, or a sealed structure; it is saved the same."""
+    """Read a checkpoint: bytes unchanged, or with a sealed header or structure; saving it must give the same file."""
     content = data[1:]
     if data[:1] == b"S":
         text, _, arrays = content.partition(SEPARATOR)
@@ -138,7 +138,7 @@ def read_checkpoint(data: bytes) -> None:
 
 
 def same_but_for_the_environment(saved: bytes, content: bytes) -> bool:
-    """Whether two checkpoints differ in nothing but where they were made, and so in their hash."""
+    """Whether two checkpoints differ only in their environment, and therefore in their hash."""
     parts: list[object] = []
     for each in (saved, content):
         length = int.from_bytes(each[:8], "little")
@@ -168,12 +168,12 @@ CHECKPOINT_WORDS: Final = tuple(
 
 
 def sealed_row(row: fn.RunRow) -> bytes:
-    """A row's line, with a right hash."""
+    """Return a row's line with a correct hash."""
     return json.dumps(attrs.asdict(row.sealed())).encode() + b"\n"
 
 
 def read_rows(data: bytes) -> None:
-    """Read a run's rows: the bytes as they are, or the first line sealed."""
+    """Read a run's rows: either the bytes unchanged, or the first line sealed."""
     content = data[1:]
     if data[:1] == b"S":
         try:
@@ -202,7 +202,7 @@ ROW_SEEDS: Final = (
 
 
 def read_wrongly(data: bytes) -> None:
-    """Fail on files whose first axis has 7 elements: fuzzing must find one."""
+    """Fail on files whose first axis has 7 elements, which fuzzing must find."""
     read_idx(data)
     if data[4:8] == b"\0\0\0\7":
         raise LookupError

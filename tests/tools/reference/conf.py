@@ -20,7 +20,7 @@ import attrs
 import funcnet as fn
 
 project = "funcnet"
-version = release = importlib.import_module("importlib.metadata").version("funcnet")
+version = release = fn.environment().funcnet
 project_copyright = "funcnet's authors"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"

@@ -1,4 +1,4 @@
-"""Who is compared: a trainer or a predictor a library, each in the best form that its users would write."""
+"""The contenders: a trainer or a predictor per library, each in the best form that its users would write."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ class Trainer(Protocol):
     """A network, its data and its optimizer, ready to train."""
 
     def start(self) -> None:
-        """Go back to the problem's initial weights. Not timed."""
+        """Restore the problem's initial weights. This is not timed."""
         ...
 
     def epoch(self) -> float:
-        """One epoch, in a new random order if the problem shuffles; all work is done on return. The mean loss."""
+        """Train one epoch, in a new random order if the problem shuffles, complete on return; return the mean loss."""
         ...
 
     def weights(self) -> list[Floats]:
-        """What the epoch has trained: every layer's weight, shape (I, O)."""
+        """Return the trained weights of every layer, shape (I, O)."""
         ...
 
 
 class Program(Protocol):
-    """What a step became: ``funcnet.StepProgram``."""
+    """A step's traced program: ``funcnet.StepProgram``."""
 
     @property
     def calls(self) -> int:
-        """NumPy calls a step."""
+        """The number of NumPy calls per step."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it works on."""
+        """The bytes of memory that the program works on."""
         ...
 
     @property
     def seconds(self) -> float:
-        """How long tracing and compiling took."""
+        """The time for tracing and compiling."""
         ...
 
 
 class Programmed(Trainer, Protocol):
-    """A trainer whose step can be asked what it became."""
+    """A trainer that gives the program of its step."""
 
     def program(self) -> Program:
-        """Trace and compile the step once more."""
+        """Trace and compile the step again."""
         ...
 
 
 Predictor = Callable[[], NDArray[np.integer]]
-"""The class of every row of the problem, shape (N,)."""
+"""A function that returns the class of every row of the problem, shape (N,)."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the table: ``module:function`` makes the contender, once its library is known to be there.
+    """A line of the table: ``module:function`` creates the contender once its library is known to be installed.
 
-    ``only`` names the workloads that it is measured in, if it is not in all.
+    ``only`` names the workloads that it is measured in; empty means all.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Entry:
         return find_spec(self.library) is not None
 
     def of_release(self, library: str) -> Entry:
-        """The same, by another release of its library, which is importable as this name."""
+        """Return the same entry for another release of its library, which is importable under this name."""
         return replace(self, name=self.name.replace(self.library, library, 1), library=library)
 
     def _make(self, problem: Problem) -> object:
@@ -93,24 +93,24 @@ class Entry:
         return getattr(_contender(f"benchmarks.contenders.{module}", self.library), function)(problem)
 
     def trainer(self, problem: Problem) -> Trainer:
-        """The contender of a training workload."""
+        """Return the contender of a training workload."""
         made: Trainer = self._make(problem)  # type: ignore[assignment]
         return made
 
     def programmed(self, problem: Problem) -> Programmed:
-        """The contender of a training workload, if it is funcnet's."""
+        """Return the contender of a training workload, if it is funcnet's."""
         made: Programmed = self._make(problem)  # type: ignore[assignment]
         return made
 
     def predictor(self, problem: Problem) -> Predictor:
-        """The contender of a prediction workload."""
+        """Return the contender of a prediction workload."""
         made: Predictor = self._make(problem)  # type: ignore[assignment]
         return made
 
 
 @cache
 def _contender(name: str, library: str) -> ModuleType:
-    """A contender's module; for another release of funcnet, loaded once more with that release in funcnet's place."""
+    """Return a contender's module; for another release of funcnet, load it again with that release as ``funcnet``."""
     if name != FUNCTIONAL or library == "funcnet":
         return import_module(name)
     spec = find_spec(name)
@@ -166,7 +166,7 @@ PREDICTORS: Final = (
 
 
 def trainers(workload: Workload) -> list[Entry]:
-    """Who is measured in a training workload, as far as their libraries are there."""
+    """Return the contenders of a training workload whose libraries are installed."""
     of_kind = {"training": TRAINERS, "images": IMAGE_TRAINERS, "normalized": NORMALIZED_TRAINERS}
     entries = of_kind.get(workload.kind, ())
     return [entry for entry in entries if entry.installed and (not entry.only or workload.name in entry.only)]

@@ -1,6 +1,6 @@
-"""JAX, compiled a step at a time and an epoch at a time: data on its device, parameters donated, one wait an epoch.
+"""JAX, compiled per step and per epoch: data on the device, parameters donated, one synchronization per epoch.
 
-A batch is gathered inside the compiled step. The order is drawn by NumPy, which is quicker at it than JAX on a CPU.
+A batch is gathered inside the compiled step. NumPy draws the order, which is faster than JAX on a CPU.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ Parameters: TypeAlias = list[tuple[jax.Array, jax.Array]]
 
 
 def initial(problem: Problem) -> Parameters:
-    """The problem's initial network, in new arrays: the compiled functions consume them."""
+    """Return the problem's initial network in new arrays, because the compiled functions consume them."""
     return [(jnp.array(w, jnp.float32), jnp.zeros(w.shape[1], jnp.float32)) for w in problem.weights]
 
 
 def logits(params: Parameters, x: jax.Array) -> jax.Array:
-    """The network's output."""
+    """Return the network's output."""
     for weight, bias in params[:-1]:
         x = jnp.maximum(x @ weight + bias, 0)
     return x @ params[-1][0] + params[-1][1]
 
 
 def cross_entropy(params: Parameters, x: jax.Array, y: jax.Array) -> jax.Array:
-    """The mean over the batch."""
+    """Return the mean over the batch."""
     output = logits(params, x)
     shares = jax.nn.log_softmax(output) * jax.nn.one_hot(y, output.shape[1])
     return -jnp.mean(jnp.sum(shares, axis=1))
 
 
 def step(params: Parameters, x: jax.Array, y: jax.Array, index: Any) -> tuple[Parameters, jax.Array]:
-    """One update by the rows that the index chooses."""
+    """Make one update with the rows that the index selects."""
     loss, grads = jax.value_and_grad(cross_entropy)(params, x[index], y[index])
     new: Parameters = jax.tree.map(lambda p, g: p - LEARNING_RATE * g, params, grads)
     return new, loss
 
 
 def scan(params: Parameters, x: jax.Array, y: jax.Array, order: Any) -> tuple[Parameters, jax.Array]:
-    """One update a row of the order, shape (steps, B)."""
+    """Make one update per row of the order, shape (steps, B)."""
     result: tuple[Parameters, jax.Array] = jax.lax.scan(lambda p, index: step(p, x, y, index), params, order)
     return result
 
 
 class Training:
-    """What both forms share."""
+    """The common part of both forms."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -60,17 +60,17 @@ class Training:
         self.rng = np.random.default_rng(0)
 
     def start(self) -> None:
-        """New arrays."""
+        """Create new arrays."""
         self.params = jax.block_until_ready(initial(self.problem))
 
     def order(self) -> NDArray[np.int32]:
-        """The rows of every step, shape (steps, B)."""
+        """Return the rows of every step, shape (steps, B)."""
         count = self.problem.steps * self.problem.batch_size
         order = self.rng.permutation(count) if self.problem.shuffle else np.arange(count)
         return order.astype(np.int32).reshape(-1, self.problem.batch_size)
 
     def weights(self) -> list[Floats]:
-        """As NumPy arrays."""
+        """Return the weights as NumPy arrays."""
         return [np.asarray(weight) for weight, _ in self.params]
 
 
@@ -82,7 +82,7 @@ class Steps(Training):
         self.step: Any = jax.jit(step, donate_argnums=0)
 
     def epoch(self) -> float:
-        """Losses stay on the device until the end."""
+        """Train one epoch; losses stay on the device until its end."""
         losses: list[jax.Array] = []
         for index in self.order():
             self.params, loss = self.step(self.params, self.x, self.y, index)
@@ -99,23 +99,23 @@ class Epochs(Training):
         self.scan: Any = jax.jit(scan, donate_argnums=0)
 
     def epoch(self) -> float:
-        """One call."""
+        """Train one epoch in one call."""
         self.params, losses = jax.block_until_ready(self.scan(self.params, self.x, self.y, self.order()))
         return float(losses.mean())
 
 
 def train_steps(problem: Problem) -> Steps:
-    """A compiled step, called from Python."""
+    """Train with a compiled step, called from Python."""
     return Steps(problem)
 
 
 def train_epochs(problem: Problem) -> Epochs:
-    """A compiled epoch."""
+    """Train with a compiled epoch."""
     return Epochs(problem)
 
 
 def predict(problem: Problem) -> Predictor:
-    """All rows at once, compiled."""
+    """Predict all rows at once, compiled."""
     params, x = initial(problem), jnp.array(problem.x32)
     classes: Any = jax.jit(lambda params, x: logits(params, x).argmax(axis=1))
     return lambda: np.asarray(classes(params, x))

@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier under plain SGD: an epoch is one ``partial_fit``, with its checks of values off."""
+"""scikit-learn's MLPClassifier with plain SGD: an epoch is one ``partial_fit``, without its checks of values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from benchmarks.workloads import LEARNING_RATE, Floats, Problem
 
 
 def classifier(problem: Problem) -> Any:
-    """The problem's initial network; the first partial fit makes the arrays, its weights are replaced."""
-    make: Any = MLPClassifier  # its stub has one type of batch_size only
+    """Return the problem's initial network: a first partial fit creates the arrays, then the weights are replaced."""
+    make: Any = MLPClassifier  # its stub accepts only one type of batch_size
     model: Any = make(
         problem.sizes[1:-1],
         solver="sgd",
@@ -34,41 +34,41 @@ def classifier(problem: Problem) -> Any:
 
 
 def load(model: Any, problem: Problem) -> None:
-    """Copy the problem's initial weights in, and zeros."""
+    """Copy the problem's initial weights into the model, and set the biases to zero."""
     for coefficients, intercepts, weight in zip(model.coefs_, model.intercepts_, problem.weights, strict=True):
         coefficients[...] = weight
         intercepts[...] = 0
 
 
 class Training:
-    """One ``partial_fit`` an epoch."""
+    """One ``partial_fit`` per epoch."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.model = classifier(problem)
 
     def start(self) -> None:
-        """Without momentum there is no state but the weights."""
+        """Load the initial weights; without momentum there is no other state."""
         load(self.model, self.problem)
 
     def epoch(self) -> float:
-        """Its loss is the epoch's mean."""
+        """Train one epoch; the model's loss is the epoch's mean."""
         with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
             self.model.partial_fit(self.problem.x32, self.problem.labels)
         return float(self.model.loss_)
 
     def weights(self) -> list[Floats]:
-        """Its coefficients."""
+        """Return the model's coefficients."""
         return [coefficients.copy() for coefficients in self.model.coefs_]
 
 
 def train(problem: Problem) -> Training:
-    """One ``partial_fit`` an epoch."""
+    """Train with one ``partial_fit`` per epoch."""
     return Training(problem)
 
 
 def predict(problem: Problem) -> Predictor:
-    """Its predict, with its checks of values off."""
+    """Predict with the model's predict, without its checks of values."""
     model, x = classifier(problem), problem.x32
 
     def run() -> Any:

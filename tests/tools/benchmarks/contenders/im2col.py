@@ -1,6 +1,6 @@
-"""A LeNet in plain NumPy, as tutorials write it: float32, patches by ``sliding_window_view``, their gradients by loops.
+"""A LeNet in plain NumPy, as in tutorials: float32, patches by ``sliding_window_view``, their gradients by loops.
 
-Layers keep what they saw and train themselves, as in the post.
+Layers store their inputs and update their own weights, as in the post.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from benchmarks.workloads import LEARNING_RATE, Floats, Problem
 
 
 class Layer(Protocol):
-    """Forward keeps what backward needs."""
+    """A layer, whose forward stores what its backward needs."""
 
     def forward(self, x: Floats) -> Floats:
-        """The output."""
+        """Return the output."""
         ...
 
     def backward(self, g: Floats) -> Floats:
-        """The gradient by the input; the weights move."""
+        """Return the input gradient, and update the weights."""
         ...
 
 
@@ -35,13 +35,13 @@ class Affine:
         self.x: Floats = self.bias
 
     def forward(self, x: Floats) -> Floats:
-        """``x @ weight + bias``."""
+        """Return ``x @ weight + bias``."""
         self.x = x
         y: Floats = x @ self.weight + self.bias
         return y
 
     def backward(self, g: Floats) -> Floats:
-        """As in the post."""
+        """Return the input gradient, and update the weights as in the post."""
         grad_x: Floats = g @ self.weight.T
         self.weight -= np.float32(LEARNING_RATE) * (self.x.T @ g)
         self.bias -= np.float32(LEARNING_RATE) * g.sum(axis=0)
@@ -49,7 +49,7 @@ class Affine:
 
 
 class Convolution:
-    """All patches as rows of one matrix, which an affine layer maps."""
+    """A convolution: all patches are rows of one matrix, which an affine layer maps."""
 
     def __init__(self, kernels: Floats, padding: int) -> None:
         self.size, self.padding, self.channels = kernels.shape[0], padding, kernels.shape[2]
@@ -58,7 +58,7 @@ class Convolution:
         self.images: tuple[int, ...] = ()
 
     def forward(self, x: Floats) -> Floats:
-        """Patches, shape (B * OH * OW, KH * KW * C), times the kernels."""
+        """Return the patches, shape (B * OH * OW, KH * KW * C), times the kernels."""
         p = self.padding
         x = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
         self.images = x.shape
@@ -68,7 +68,7 @@ class Convolution:
         return y.reshape(count, height, width, -1)
 
     def backward(self, g: Floats) -> Floats:
-        """Each patch's gradient is added where the patch was."""
+        """Add each patch's gradient at the place of the patch."""
         count, height, width = g.shape[:3]
         patches = self.affine.backward(g.reshape(count * height * width, -1))
         patches = patches.reshape(count, height, width, self.size, self.size, self.channels)
@@ -81,13 +81,13 @@ class Convolution:
 
 
 class MaxPool:
-    """The largest of 2 x 2, by a reshape."""
+    """The maximum over 2 x 2 windows, by a reshape."""
 
     def __init__(self) -> None:
         self.mask = np.zeros(0, np.bool_)
 
     def forward(self, x: Floats) -> Floats:
-        """The four numbers of a window side by side, and where the first of the largest is."""
+        """Put the four numbers of a window in one row, and store the place of the first maximum."""
         count, height, width, channels = x.shape
         windows = x.reshape(count, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 5, 2, 4)
         fours = windows.reshape(*windows.shape[:4], 4)
@@ -96,7 +96,7 @@ class MaxPool:
         return y
 
     def backward(self, g: Floats) -> Floats:
-        """Back to the image."""
+        """Return the image's gradient."""
         fours = g[..., None] * self.mask
         count, height, width, channels = g.shape
         windows = fours.reshape(count, height, width, channels, 2, 2).transpose(0, 1, 4, 2, 5, 3)
@@ -104,19 +104,19 @@ class MaxPool:
 
 
 class ReLU:
-    """The post's."""
+    """The post's ReLU."""
 
     def __init__(self) -> None:
         self.x: Floats = np.zeros(0)
 
     def forward(self, x: Floats) -> Floats:
-        """The positive part."""
+        """Return the positive part."""
         self.x = x
         y: Floats = np.maximum(x, 0)
         return y
 
     def backward(self, g: Floats) -> Floats:
-        """g where x was positive."""
+        """Return g where x was positive."""
         grad_x: Floats = g * (self.x > 0)
         return grad_x
 
@@ -128,24 +128,24 @@ class Flatten:
         self.shape: tuple[int, ...] = ()
 
     def forward(self, x: Floats) -> Floats:
-        """In C order."""
+        """Flatten in C order."""
         self.shape = x.shape
         return x.reshape(len(x), -1)
 
     def backward(self, g: Floats) -> Floats:
-        """Back to images."""
+        """Restore the images' shape."""
         return g.reshape(self.shape)
 
 
 class Training:
-    """The post's loop."""
+    """The post's training loop."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.start()
 
     def start(self) -> None:
-        """A new network."""
+        """Create a new network."""
         first, second, *dense = self.problem.weights
         self.trained: list[Convolution | Affine] = [Convolution(first, 2), Convolution(second, 0), *map(Affine, dense)]
         one, two, three, four, five = self.trained
@@ -153,7 +153,7 @@ class Training:
         self.network += [three, ReLU(), four, ReLU(), five]
 
     def epoch(self) -> float:
-        """Every batch once."""
+        """Train on every batch once."""
         problem, losses = self.problem, list[float]()
         count = len(problem.labels)
         order = np.random.default_rng().permutation(count) if problem.shuffle else np.arange(count)
@@ -168,7 +168,7 @@ class Training:
         return float(np.mean(losses))
 
     def weights(self) -> list[Floats]:
-        """Kernels as (KH, KW, C, O)."""
+        """Return the weights, kernels as (KH, KW, C, O)."""
         return [
             layer.affine.weight.reshape(layer.shape) if isinstance(layer, Convolution) else layer.weight
             for layer in self.trained
@@ -176,5 +176,5 @@ class Training:
 
 
 def train(problem: Problem) -> Training:
-    """The post's loop."""
+    """Train with the post's loop."""
     return Training(problem)

@@ -1,6 +1,6 @@
 """The network of the post "Neural networks from scratch", as the post writes it: float64, layers that train themselves.
 
-Its progress bar is left out, and the layers take their initial weights as arguments.
+The progress bar is omitted, and the layers take their initial weights as arguments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReLU:
 
 
 class Dense:
-    """The post's Dense: weights are updated each time backward is called."""
+    """The post's Dense: each call of backward updates the weights."""
 
     def __init__(self, weights: Floats, learning_rate: float) -> None:
         self.learning_rate = learning_rate
@@ -44,7 +44,7 @@ class Dense:
         return out
 
     def backward(self, x: Floats, grad_output: Floats) -> Floats:
-        """Gradient w.r.t. the input; the weights move."""
+        """Compute gradient of loss w.r.t. dense input, and update the weights."""
         grad_input: Floats = grad_output @ self.weights.T
         grad_weights: Floats = x.T @ grad_output
         grad_biases: Floats = grad_output.sum(axis=0)
@@ -111,7 +111,7 @@ class Network:
 def iterate_minibatches(
     inputs: Floats, targets: Labels, batchsize: int, *, shuffle: bool = False
 ) -> Iterator[tuple[Floats, Labels]]:
-    """Cut the examples into batches; what is left over is dropped."""
+    """Cut the examples into batches; an incomplete last batch is dropped."""
     assert len(inputs) == len(targets)
     indices = np.random.permutation(len(inputs)) if shuffle else np.arange(0)
     for start_idx in range(0, len(inputs) - batchsize + 1, batchsize):
@@ -127,7 +127,7 @@ class Training:
         self.network = Network(problem.weights)
 
     def start(self) -> None:
-        """A new network."""
+        """Create a new network."""
         self.network = Network(self.problem.weights)
 
     def epoch(self) -> float:
@@ -137,16 +137,16 @@ class Training:
         return float(np.mean([self.network.fit(x_batch, y_batch) for x_batch, y_batch in batches]))
 
     def weights(self) -> list[Floats]:
-        """Those of the Dense layers."""
+        """Return the weights of the Dense layers."""
         return [layer.weights for layer in self.network.network if isinstance(layer, Dense)]
 
 
 def train(problem: Problem) -> Training:
-    """The post's training loop."""
+    """Train with the post's loop."""
     return Training(problem)
 
 
 def predict(problem: Problem) -> Predictor:
-    """The post's predict."""
+    """Predict with the post's predict."""
     network, x = Network(problem.weights), problem.x64
     return lambda: network.predict(x)

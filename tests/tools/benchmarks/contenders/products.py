@@ -1,7 +1,7 @@
-"""The floor: a step's matrix products alone, into arrays made beforehand, each by the faster of NumPy's two functions.
+"""The floor: only a step's matrix products, into preallocated arrays, each by the faster of NumPy's two functions.
 
-Three products a layer (output, gradient by the weight, gradient by the input), two for the first layer. The operands do
-not change: no shuffling, no loss, no update.
+There are three products per layer (output, weight gradient, input gradient) and two for the first layer.
+The operands do not change: there is no shuffling, no loss and no update.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Product: TypeAlias = "partial[object]"
 
 
 def quickest(a: Floats, b: Floats, out: Floats) -> Product:
-    """``out = a @ b`` by ``np.matmul`` or by ``np.dot``."""
+    """Return ``out = a @ b`` by ``np.matmul`` or by ``np.dot``, whichever is faster."""
 
     def seconds(product: Product) -> float:
         start = perf_counter()
@@ -50,22 +50,22 @@ class Products:
                 self.products.append(quickest(g, weight.T, np.empty_like(x)))
 
     def start(self) -> None:
-        """Nothing changes."""
+        """Do nothing, because nothing changes."""
 
     def epoch(self) -> float:
-        """As many steps as everybody's epoch has."""
+        """Run as many steps as an epoch of the other contenders has."""
         for _ in range(self.steps):
             for product in self.products:
                 product()
         return 0.0
 
     def weights(self) -> list[Floats]:
-        """The initial ones."""
+        """Return the initial weights."""
         return self.initial
 
 
 class ImageProducts(Products):
-    """A LeNet's products: its patches are there beforehand, a row for each place of a kernel."""
+    """The products of a LeNet: its patches exist beforehand, one row for each position of a kernel."""
 
     def __init__(self, problem: Problem) -> None:
         self.steps, self.initial = problem.steps, [weight.astype("float32") for weight in problem.weights]
@@ -83,12 +83,12 @@ class ImageProducts(Products):
 
 
 def train_images(problem: Problem) -> ImageProducts:
-    """A LeNet's, in float32."""
+    """Return the products of a LeNet in float32."""
     return ImageProducts(problem)
 
 
 def chain(problem: Problem, precision: Precision) -> Predictor:
-    """The forward products over all rows at once."""
+    """Return the forward products over all rows at once."""
     value = problem.x(precision)
     products: list[Product] = []
     for weight in problem.weights:
@@ -106,20 +106,20 @@ def chain(problem: Problem, precision: Precision) -> Predictor:
 
 
 def train32(problem: Problem) -> Products:
-    """In float32."""
+    """Return the training products in float32."""
     return Products(problem, "float32")
 
 
 def train64(problem: Problem) -> Products:
-    """In float64."""
+    """Return the training products in float64."""
     return Products(problem, "float64")
 
 
 def predict32(problem: Problem) -> Predictor:
-    """In float32."""
+    """Return the prediction products in float32."""
     return chain(problem, "float32")
 
 
 def predict64(problem: Problem) -> Predictor:
-    """In float64."""
+    """Return the prediction products in float64."""
     return chain(problem, "float64")

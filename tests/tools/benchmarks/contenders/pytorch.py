@@ -1,4 +1,4 @@
-"""PyTorch, eager: its own tensors in memory, batches by index, and no value asked for before the epoch ends."""
+"""PyTorch, eager: tensors in memory, batches by index, and no value read before the end of the epoch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmarks.contenders import Predictor
 from benchmarks.workloads import LEARNING_RATE, Floats, Problem
 
 LAST: Final = (5, 5, 16)
-"""The shape of the LeNet's images where they become rows."""
+"""The shape of the LeNet's images before they are flattened."""
 
 
 def network(problem: Problem) -> torch.nn.Sequential:
-    """The problem's initial network."""
+    """Return the problem's initial network."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     layers: list[torch.nn.Module] = []
     for weight in problem.weights:
@@ -30,7 +30,7 @@ def network(problem: Problem) -> torch.nn.Sequential:
 
 
 def lenet(problem: Problem) -> torch.nn.Sequential:
-    """The LeNet, with the problem's initial weights."""
+    """Return the LeNet with the problem's initial weights."""
     nn = torch.nn
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     first, second = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5)
@@ -41,12 +41,12 @@ def lenet(problem: Problem) -> torch.nn.Sequential:
 
 
 def trained(model: torch.nn.Sequential) -> list[torch.nn.Linear | torch.nn.Conv2d]:
-    """The layers with parameters."""
+    """Return the layers with parameters."""
     return [layer for layer in model if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)]
 
 
 def theirs(weight: Floats) -> Floats:
-    """(I, O) as (O, I); kernels (KH, KW, C, O) as (O, C, KH, KW). What follows images here meets channels first."""
+    """Convert (I, O) to (O, I), and kernels (KH, KW, C, O) to (O, C, KH, KW). After images, channels come first."""
     if weight.ndim == 4:
         return weight.transpose(3, 2, 0, 1)
     if len(weight) == math.prod(LAST):
@@ -55,7 +55,7 @@ def theirs(weight: Floats) -> Floats:
 
 
 def ours(weight: Floats) -> Floats:
-    """The inverse."""
+    """Invert ``theirs``."""
     if weight.ndim == 4:
         return weight.transpose(2, 3, 1, 0)
     if weight.shape[1] == math.prod(LAST):
@@ -65,7 +65,7 @@ def ours(weight: Floats) -> Floats:
 
 
 def load(model: torch.nn.Sequential, problem: Problem) -> None:
-    """Copy the problem's initial weights in, and zeros."""
+    """Copy the problem's initial weights into the model, and set the biases to zero."""
     with torch.no_grad():
         for layer, weight in zip(trained(model), problem.weights, strict=True):
             layer.weight.copy_(torch.from_numpy(theirs(weight).copy()))
@@ -84,11 +84,11 @@ class Training:
         self.y = torch.from_numpy(problem.labels)
 
     def start(self) -> None:
-        """Plain SGD has no state but the weights."""
+        """Load the initial weights; plain SGD has no other state."""
         load(self.model, self.problem)
 
     def epoch(self) -> float:
-        """Losses stay tensors until the end."""
+        """Train one epoch; losses stay tensors until its end."""
         count = len(self.y)
         order = torch.randperm(count) if self.problem.shuffle else torch.arange(count)
         losses: list[torch.Tensor] = []
@@ -102,22 +102,22 @@ class Training:
         return float(torch.stack(losses).mean().item())
 
     def weights(self) -> list[Floats]:
-        """In funcnet's layout."""
+        """Return the weights in funcnet's layout."""
         return [ours(layer.weight.detach().numpy()) for layer in trained(self.model)]
 
 
 def train(problem: Problem) -> Training:
-    """The loop of PyTorch's tutorials."""
+    """Train with the loop of PyTorch's tutorials."""
     return Training(problem, network(problem))
 
 
 def train_images(problem: Problem) -> Training:
-    """The same, of a LeNet."""
+    """Train a LeNet with the same loop."""
     return Training(problem, lenet(problem))
 
 
 def predict(problem: Problem) -> Predictor:
-    """All rows at once, without gradients."""
+    """Predict all rows at once, without gradients."""
     model, x = network(problem), torch.from_numpy(problem.x32)
 
     def run() -> NDArray[np.integer]:
