@@ -145,9 +145,11 @@ for what, (x, error, text) in NO_BATCHES.items():
     refuse({**NETWORKS, **OTHERS}, {what: x}, error, f"...x {short}...")
 
 FLOAT = "; use x.astype(np.float32)"
-FIXES = dict.fromkeys(("int64", "bool", "float16", "longdouble", ">f4", "float64"), FLOAT)
-FIXES["uint8"] = "; for images divide by 255: x.astype(np.float32) / 255"
-FIXES |= dict.fromkeys(("complex64", "object", "U3", "S3"), "")
+FIXES: dict[str, str] = {
+    **dict.fromkeys(("int64", "bool", "float16", "longdouble", ">f4", "float64"), FLOAT),
+    "uint8": "; for images divide by 255: x.astype(np.float32) / 255",
+    **dict.fromkeys(("complex64", "object", "U3", "S3"), ""),
+}
 for dtype, fix in FIXES.items():
     x = (np.ones((4, 8)) if dtype in ("U3", "S3") else X).astype(dtype)
     refuse(FORWARD, {dtype: x}, fn.DTypeError, f"PLACE: x must be float32 to match weight, got {x.dtype}{fix}")

@@ -30,13 +30,12 @@ IDIOM = (
 """Regular expressions; the tests of their own file are left out."""
 
 ENDINGS = {".py", ".md", ".toml", ".yml"}
-FILES = sorted(
-    path
-    for folder in ("funcnet", "tests", "examples", ".github")
-    for path in (ROOT / folder).rglob("*")
-    if path.suffix in ENDINGS and path != Path(__file__)
-)
-FILES += [path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md") if path.exists()]
+FOLDERS = ("funcnet", "tests", "examples", ".github")
+FILES = [
+    *(path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md") if path.exists()),
+    *sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in ENDINGS),
+]
+FILES.remove(Path(__file__))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

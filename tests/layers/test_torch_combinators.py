@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from importlib import import_module
@@ -157,7 +158,7 @@ def test_no_layer_is_without_a_comparison(monkeypatch: pytest.MonkeyPatch) -> No
     """Each layer is translated here or has a row in a different file."""
     compared = set(OPERATIONS)
     for path in TESTS.rglob("test_torch_*.py"):
-        monkeypatch.syspath_prepend(path.parent)
+        monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
         rows: tuple[Row, ...] = getattr(import_module(path.stem), "ROWS", ())
         compared |= {type(row.layer) for row in rows}
     assert every_layer() <= compared

@@ -248,7 +248,8 @@ def flat(state: Any, _: Any) -> tuple[Any, float]:
 def offsets(state: Any, _: Any) -> tuple[Any, Any]:
     """A part of an array whose offset is where the array begins."""
     a, b = state
-    return state, np.add.reduce(a) + np.add.reduce(b[8:])
+    u, v = a * 0.5, b * 0.5
+    return (u + 1, v + 1), np.add.reduce(a) + np.add.reduce(b[8:]) + np.add.reduce(u) + np.add.reduce(v[8:])
 
 
 PARAMS: Final = Params(np.sin(np.arange(6.0)).reshape(3, 2), np.zeros(2))
