@@ -35,7 +35,7 @@ FILES = [
     *(path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md") if path.exists()),
     *sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in ENDINGS),
 ]
-FILES.remove(Path(__file__))
+FILES.remove(Path(__file__).resolve())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
