@@ -155,7 +155,8 @@ class Writer:
         self._place_state(state)
         for position, op in enumerate(self.ops):
             self._write_op(position, op)
-            for value in {self._own(value) for value in (*op.reads(), *op.outs) if isinstance(value, Value)}:
+            touched = (value for value in (*op.reads(), *op.outs) if isinstance(value, Value))
+            for value in dict.fromkeys(map(self._own, touched)):  # ordered: a set would print other names each time
                 if self._last.get(value, -1) <= position and value in self.room.places:
                     self.room.release(value)
         self._store_state(state)

@@ -9,8 +9,7 @@ again, run ``python tests/tracing/test_programs.py``.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -266,20 +265,6 @@ PROGRAMS: Final[dict[str, tuple[Any, Any, Any]]] = {
 }
 
 
-@contextmanager
-def blocks_in_order() -> Generator[None]:
-    """Memory that becomes free at once is used again in the order of its names, not of its values' addresses."""
-    release = _Room.release
-
-    def sorting(self: _Room, value: Value) -> None:
-        release(self, value)
-        self._free.sort(key=lambda block: block.name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Room, "release", sorting)
-        yield
-
-
 UNCHECKED: Final[dict[str, tuple[Any, Any, Any, set[int]]]] = {
     "descent, whose loss is not looked at": (*PROGRAMS["descent"], {4}),
     "moves, whose result is not looked at": (*PROGRAMS["moves"], set()),
@@ -295,15 +280,14 @@ UNCHECKED: Final[dict[str, tuple[Any, Any, Any, set[int]]]] = {
 
 def texts() -> Iterator[str]:
     """The sections of programs.txt: steps as ``program`` prints them, and a step that ends with its update."""
-    with blocks_in_order():
-        for name, (step, state, x) in PROGRAMS.items():
-            report = fn.program(step, state, x)
-            opaque = "".join(f"# not traced: {each.function}: {each.reason}\n" for each in report.opaque)
-            yield f"# {name}: {report.calls} calls, {report.nbytes} bytes\n{opaque}{body(report.source)}"
-        for name, (step, state, x, varying) in UNCHECKED.items():
-            made = Trace(step, state, x, varying).program
-            size = f"{made.calls} calls, {made.nbytes} bytes and the state's {len(made.memory.block)}"
-            yield f"# {name}: {size}\n{body(made.source)}"
+    for name, (step, state, x) in PROGRAMS.items():
+        report = fn.program(step, state, x)
+        opaque = "".join(f"# not traced: {each.function}: {each.reason}\n" for each in report.opaque)
+        yield f"# {name}: {report.calls} calls, {report.nbytes} bytes\n{opaque}{body(report.source)}"
+    for name, (step, state, x, varying) in UNCHECKED.items():
+        made = Trace(step, state, x, varying).program
+        size = f"{made.calls} calls, {made.nbytes} bytes and the state's {len(made.memory.block)}"
+        yield f"# {name}: {size}\n{body(made.source)}"
 
 
 def body(source: str) -> str:
@@ -319,8 +303,7 @@ def test_programs_are_those_of_the_text() -> None:
 
 def test_equal_traces_have_equal_programs() -> None:
     """Nothing but the time that it takes differs between two traces of a step."""
-    with blocks_in_order():
-        first, second = (fn.program(*PROGRAMS["writes"]) for _ in range(2))
+    first, second = (fn.program(*PROGRAMS["writes"]) for _ in range(2))
     assert (first.source, first.calls, first.nbytes) == (second.source, second.calls, second.nbytes)
     assert 0 < first.seconds < 60
 
