@@ -18,7 +18,6 @@ from networks import CASES, inputs
 from surroundings import SEARCHED
 
 import funcnet as fn
-from funcnet import arithmetic
 from funcnet.arithmetic import Name, using
 
 pytestmark = pytest.mark.slow
@@ -111,12 +110,3 @@ def test_large_products_at_once() -> None:
 
     with ThreadPoolExecutor(THREADS) as executor:
         assert set(executor.map(gradient, range(2 * THREADS))) == {gradient(0)}
-
-
-def test_portable_arithmetic_is_there_once_it_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread may have loaded the module but not yet bound its name in the package."""
-    with fn.portable():
-        wanted = arithmetic.exp(np.ones(1, np.float32))
-    monkeypatch.delattr(arithmetic, "portable")
-    with fn.portable():
-        assert arithmetic.exp(np.ones(1, np.float32)) == wanted
