@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
+from funcnet.core.arrays import Array
 from funcnet.core.checks import INFINITY, check_number
 from funcnet.core.names import register_name
 from funcnet.core.trees import map_parameters
 from funcnet.network.layer import N
 from funcnet.optimizers.moments import Moments
 from funcnet.optimizers.protocol import Descent, rate_of
+
+_PROMOTES = np.lib.NumpyVersion(np.__version__) < "2.0.0"
+"""NumPy 1 promotes a float32 array by a number beyond float32; NumPy 2 takes the number as infinite."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
@@ -38,7 +44,12 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
 
 def descend(params: N, direction: N, rate: float) -> N:
     """Return ``p - rate * d`` for every trained array: ``sgd_update`` without the check of the rate."""
-    return map_parameters(lambda p, d: p - d * rate, params, direction)
+
+    def moved(p: Array, d: Array) -> Array:
+        is_beyond = _PROMOTES and rate > _LARGEST and p.dtype == np.float32
+        return p - d * (INFINITY if is_beyond else rate)
+
+    return map_parameters(moved, params, direction)
 
 
 @frozen
