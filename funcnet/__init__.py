@@ -76,7 +76,6 @@ from funcnet.loops.epochs import train as train
 from funcnet.loops.epochs import train_epoch as train_epoch
 from funcnet.loops.fitting import Fit as Fit
 from funcnet.loops.fitting import fit as fit
-from funcnet.loops.steps import Step as Step
 from funcnet.loops.steps import TrainState as TrainState
 from funcnet.loops.steps import averaged as averaged
 from funcnet.loops.steps import sgd_step as sgd_step
@@ -138,6 +137,7 @@ from funcnet.optimizers.schedules import step_decay as step_decay
 from funcnet.random import initializers as initializers
 from funcnet.random.keys import Key as Key
 from funcnet.tracing import whole as whole
+from funcnet.tracing.replay import Step as Step
 from funcnet.tracing.replay import StepProgram as StepProgram
 from funcnet.tracing.replay import keep_programs as keep_programs
 from funcnet.tracing.replay import program as program

@@ -15,9 +15,9 @@ from funcnet.core.errors import ConfigError, FuncnetError, NonFiniteError, Struc
 from funcnet.core.names import register_name
 from funcnet.core.records import Record, Tree, check_tree
 from funcnet.core.trees import check_finite_parameters
-from funcnet.loops.steps import Step, TrainState
+from funcnet.loops.steps import TrainState
 from funcnet.network.layer import Network
-from funcnet.tracing.replay import replayed_fold
+from funcnet.tracing.replay import Step, replayed_fold
 
 S = TypeVar("S")
 B = TypeVar("B")

@@ -14,7 +14,7 @@ from funcnet.core.checks import INFINITY, check_callable, check_choice, check_co
 from funcnet.core.errors import ConfigError, NonFiniteError
 from funcnet.core.names import register_name
 from funcnet.loops.epochs import train_epoch
-from funcnet.loops.steps import Step
+from funcnet.tracing.replay import Step
 
 S = TypeVar("S")
 R = TypeVar("R")

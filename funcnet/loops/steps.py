@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from attrs import field, frozen
@@ -30,14 +29,8 @@ from funcnet.random.keys import Key, check_key
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-S = TypeVar("S")
-B = TypeVar("B")
 T = TypeVar("T")
 M = TypeVar("M", bound=Network)
-
-
-Step: TypeAlias = Callable[[S, B], tuple[S, float]]
-"""``(state, batch) -> (state, loss)``, a pure function, which ``train_epoch`` folds over batches."""
 
 
 @frozen

@@ -237,8 +237,7 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
     """
     check_callable("value_and_grad", "loss", loss)
-    with np.errstate(all="ignore"):  # A nonfinite loss is refused.
-        return replayed_call(loss_and_grad, params, x, y, loss, weight, context=in_force())
+    return replayed_call(loss_and_grad, params, x, y, loss, weight, context=in_force())
 
 
 def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:

@@ -23,10 +23,10 @@ from funcnet.core.errors import CheckpointError, ConfigError, StructureError
 from funcnet.core.files import Filename, as_path
 from funcnet.core.names import register_name
 from funcnet.loops.epochs import EpochLog, train_epoch
-from funcnet.loops.steps import Step
 from funcnet.runs.checkpoints import save
 from funcnet.runs.environment import environment
 from funcnet.runs.fingerprints import fingerprint
+from funcnet.tracing.replay import Step
 
 S = TypeVar("S")
 B = TypeVar("B")

@@ -15,11 +15,11 @@ from funcnet.core.checks import check_callable, check_iterable
 from funcnet.core.errors import CheckpointError, ConfigError
 from funcnet.core.trees import same_bits
 from funcnet.loops.epochs import train_epoch
-from funcnet.loops.steps import Step
 from funcnet.runs.audited import Data, Hashed, Run, RunRow
 from funcnet.runs.checkpoints import load
 from funcnet.runs.fingerprints import fingerprint
 from funcnet.runs.structure import Node, take_apart
+from funcnet.tracing.replay import Step
 
 B = TypeVar("B")
 

@@ -34,6 +34,7 @@ B = TypeVar("B")
 R = TypeVar("R")
 
 Step: TypeAlias = Callable[[S, B], tuple[S, float]]
+"""``(state, batch) -> (state, loss)``, a pure function, which ``train_epoch`` folds over batches."""
 
 VERSIONS: Final = 4
 """The maximum number of programs for one shape; guards and constants select the one that fits."""
@@ -310,14 +311,13 @@ def replayed_map(
 def replayed_call(function: Callable[..., R], *args: Any, context: Hashable = None) -> R:
     """Return a pure function's result. Calls whose arguments have one structure are replayed, with the same bits.
 
-    Inside a trace, the function is called and becomes a part of that trace.
+    NumPy's floating-point warnings are off. Inside a trace, the function is called and becomes a part of that trace.
     """
-    with _borrowed(lambda: (*_known(function), context)) as programs:
+    with _borrowed(lambda: (*_known(function), context)) as programs, np.errstate(all="ignore"):
         if programs is None:
             return function(*args)
-        with np.errstate(all="ignore"):
-            fold: _Fold[Any, Any, R] = _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
-            return fold.advance(args)
+        fold: _Fold[Any, Any, R] = _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
+        return fold.advance(args)
 
 
 class _Fold(Generic[S, B, R]):
@@ -593,7 +593,7 @@ def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
         varying = _varying(leaves_of((state, batch)), leaves_of(new))
         trace = traced_apart(_checked(step), state, batch, varying, None)
     if isinstance(trace, Trace) and not (_same(trace.outcome[0], leaves_of(new)) and _same(trace.outcome[1], [loss])):
-        trace = Opaque(name_of(step), "computed again, it gave other numbers", "")
+        trace = Opaque(name_of(step), "a second computation gave different numbers", "")
     if not isinstance(trace, Trace):
         return StepProgram("", 0, 0, 0.0, (trace,), ())
     made = trace.program
