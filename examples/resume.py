@@ -49,11 +49,11 @@ def start() -> fn.TrainState[tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]]:
     return fn.TrainState.create(net, fn.Momentum(learning_rate=0.05), key=KEY.child("run"))
 
 
-def train(directory: Path, state: Any, first: int, last: int, data: Any = batches) -> str:
-    """Train the given epochs, and return the fingerprint of the final state."""
-    *_, (last_state, _) = fn.audited_train(directory, STEP, state, data, epochs=range(first, last), every=2)
-    fn.save(directory / "last.safetensors", last_state)
-    return fn.fingerprint(last_state)
+def train(directory: Path, epochs: int, data: Any = batches) -> str:
+    """Begin or resume a run, and return the fingerprint of its last state."""
+    for _ in fn.audited_train(directory, STEP, start(), data, epochs=range(epochs), every=2):
+        pass
+    return fn.load_run(directory).rows[-1].state
 
 
 def main() -> None:
@@ -65,15 +65,14 @@ def main() -> None:
     parser.add_argument("--go-on", type=Path, default=None, help="resume the run in this directory")
     arguments = parser.parse_args()
     if arguments.go_on:
-        state = fn.load(arguments.go_on / "last.safetensors", like=start())
-        print(train(arguments.go_on, state, STOP, EPOCHS))
+        print(train(arguments.go_on, EPOCHS))
         return
     with tempfile.TemporaryDirectory() as temporary:
         home: Path = arguments.directory or Path(temporary)
-        whole = train(home / "whole", start(), 0, EPOCHS)
+        whole = train(home / "whole", EPOCHS)
         print(f"{f'{EPOCHS} epochs at once:':36}{whole}")
 
-        train(home / "stopped", start(), 0, STOP)
+        train(home / "stopped", STOP)
         command = [sys.executable, __file__, "--go-on", str(home / "stopped")]
         resumed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
         print(f"{f'{STOP}, and {EPOCHS - STOP} more in another process:':36}{resumed}")
@@ -84,7 +83,7 @@ def main() -> None:
         same = fn.first_divergence(fn.load_run(home / "whole"), run, step=STEP, data=batches)
         print(f"where the first two diverge: {same}")
 
-        train(home / "mislabelled", start(), 0, EPOCHS, mislabelled)
+        train(home / "mislabelled", EPOCHS, mislabelled)
         other = fn.load_run(home / "mislabelled")
         print(f"with one wrong label: {fn.first_divergence(run, other, step=STEP, data=(batches, mislabelled))}")
 

@@ -32,7 +32,6 @@ from funcnet.core.trees import astype as astype
 from funcnet.core.trees import equal as equal
 from funcnet.core.trees import map_parameters as map_parameters
 from funcnet.core.trees import trained_arrays as trained_arrays
-from funcnet.data.batches import Batch as Batch
 from funcnet.data.batches import Minibatches as Minibatches
 from funcnet.data.batches import minibatches as minibatches
 from funcnet.data.preparation import one_hot as one_hot
@@ -78,6 +77,7 @@ from funcnet.loops.fitting import Fit as Fit
 from funcnet.loops.fitting import fit as fit
 from funcnet.loops.steps import TrainState as TrainState
 from funcnet.loops.steps import averaged as averaged
+from funcnet.loops.steps import flushed as flushed
 from funcnet.loops.steps import sgd_step as sgd_step
 from funcnet.loops.steps import train_step as train_step
 from funcnet.losses import Huber as Huber
@@ -91,6 +91,7 @@ from funcnet.losses import poisson as poisson
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
+from funcnet.network.batch import Batch as Batch
 from funcnet.network.inference import evaluate as evaluate
 from funcnet.network.inference import outputs as outputs
 from funcnet.network.inference import predict as predict
@@ -101,6 +102,7 @@ from funcnet.network.layer import Pullback as Pullback
 from funcnet.network.layer import register_layer as register_layer
 from funcnet.network.loss import Loss as Loss
 from funcnet.network.modes import calibrate as calibrate
+from funcnet.network.modes import plain as plain
 from funcnet.network.modes import training as training
 from funcnet.network.passes import activations as activations
 from funcnet.network.passes import backward as backward
@@ -151,6 +153,8 @@ if TYPE_CHECKING:
     from funcnet.data.augmentation import RandomFlip as RandomFlip
     from funcnet.data.augmentation import RandomNoise as RandomNoise
     from funcnet.data.augmentation import RandomShift as RandomShift
+    from funcnet.data.tables import Table as Table
+    from funcnet.data.tables import table as table
     from funcnet.inspection.explanations import Explanation as Explanation
     from funcnet.inspection.explanations import explain as explain
     from funcnet.inspection.gradient_statistics import GradientStatistics as GradientStatistics
@@ -160,11 +164,9 @@ if TYPE_CHECKING:
     from funcnet.inspection.summary import Summary as Summary
     from funcnet.inspection.summary import SummaryRow as SummaryRow
     from funcnet.inspection.summary import summary as summary
-    from funcnet.runs.audited import Run as Run
-    from funcnet.runs.audited import RunRow as RunRow
     from funcnet.runs.audited import audited_train as audited_train
-    from funcnet.runs.audited import load_run as load_run
     from funcnet.runs.checkpoints import load as load
+    from funcnet.runs.checkpoints import read_notes as read_notes
     from funcnet.runs.checkpoints import save as save
     from funcnet.runs.environment import Environment as Environment
     from funcnet.runs.environment import environment as environment
@@ -173,6 +175,9 @@ if TYPE_CHECKING:
     from funcnet.runs.recheck import Recheck as Recheck
     from funcnet.runs.recheck import first_divergence as first_divergence
     from funcnet.runs.recheck import recheck as recheck
+    from funcnet.runs.rows import Run as Run
+    from funcnet.runs.rows import RunRow as RunRow
+    from funcnet.runs.rows import load_run as load_run
     from funcnet.runs.selftest import selftest as selftest
     from funcnet.testing.gradients import check_gradients as check_gradients
     from funcnet.testing.gradients import numerical_gradient as numerical_gradient
@@ -184,6 +189,8 @@ else:  # imported on first use: these modules take longer to import than all the
         "RandomNoise": "data.augmentation",
         "RandomShift": "data.augmentation",
         "datasets": "data.datasets",
+        "Table": "data.tables",
+        "table": "data.tables",
         "Explanation": "inspection.explanations",
         "explain": "inspection.explanations",
         "GradientStatistics": "inspection.gradient_statistics",
@@ -193,11 +200,9 @@ else:  # imported on first use: these modules take longer to import than all the
         "Summary": "inspection.summary",
         "SummaryRow": "inspection.summary",
         "summary": "inspection.summary",
-        "Run": "runs.audited",
-        "RunRow": "runs.audited",
         "audited_train": "runs.audited",
-        "load_run": "runs.audited",
         "load": "runs.checkpoints",
+        "read_notes": "runs.checkpoints",
         "save": "runs.checkpoints",
         "Environment": "runs.environment",
         "environment": "runs.environment",
@@ -206,6 +211,9 @@ else:  # imported on first use: these modules take longer to import than all the
         "Recheck": "runs.recheck",
         "first_divergence": "runs.recheck",
         "recheck": "runs.recheck",
+        "Run": "runs.rows",
+        "RunRow": "runs.rows",
+        "load_run": "runs.rows",
         "selftest": "runs.selftest",
         "check_gradients": "testing.gradients",
         "numerical_gradient": "testing.gradients",

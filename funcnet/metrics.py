@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic import log, mean, mean_rows, sum_all
 from funcnet.core.arrays import Array, Labels
-from funcnet.core.checks import INFINITY, check_array, check_count, check_finite, check_labels, check_size
+from funcnet.core.checks import INFINITY, check_array, check_count, check_finite, check_labels, check_size, to_python
 from funcnet.core.errors import ConfigError, NonFiniteError
 
 Average: TypeAlias = Literal["binary", "macro", "micro", "weighted"]
@@ -24,6 +24,7 @@ Scores: TypeAlias = NDArray[np.float64]
 """One value per class: shape (O,), float64."""
 
 MATRIX_CLASSES: Final = 2**15
+MOST_CLASSES: Final = 2**24
 
 # -------------------------------------------------------------------------------------------------- class ids
 
@@ -211,6 +212,9 @@ def _count(name: str, predicted_ids: Labels, labels: Labels, average: Average | 
         raise ConfigError(f"average must be {wanted}, got {average!r}", subject=name)
     rows = _check_ids(name, predicted_ids, labels, classes)
     size = _classes(predicted_ids, labels) if classes is None else int(classes)
+    if classes is None and size > MOST_CLASSES:
+        fix = "use np.unique(ids, return_inverse=True) to number the classes from 0"
+        raise ConfigError(f"1 plus the largest id must be at most {MOST_CLASSES}, got {size}; {fix}", subject=name)
     if average == "binary":
         if size > 2:
             fix = "use 'macro' for the mean over the classes, or None for one value per class"
@@ -229,6 +233,7 @@ def _averaged(  # noqa: PLR0917
     average: Average | None,
     zero_division: float,
 ) -> float | Scores:
+    zero_division = to_python(zero_division)
     is_number = isinstance(zero_division, int | float) and not isinstance(zero_division, bool)
     if not is_number or zero_division not in (0, 1):
         raise ConfigError(f"zero_division must be 0 or 1, got {zero_division!r}", subject=name)
@@ -248,7 +253,7 @@ def _averaged(  # noqa: PLR0917
 def _check_ids(name: str, predicted_ids: Labels, labels: Labels, classes: int | None) -> int:
     """Check predicted ids and labels, and return the number of rows."""
     if classes is not None:
-        check_size(name, "classes", classes)
+        classes = check_size(name, "classes", classes)
     count = len(labels) if isinstance(labels, np.ndarray) and labels.ndim else 0
     check_labels(name, "labels", labels, count, classes)
     check_labels(name, "predicted_ids", predicted_ids, count, classes)
@@ -286,7 +291,7 @@ def top_k_accuracy(scores: Array, labels: Labels, *, k: int) -> float:
     """
     name = "top_k_accuracy"
     rows, classes = _check_scores(name, "scores", scores, labels)
-    check_count(name, "k", k, high=classes)
+    k = check_count(name, "k", k, high=classes)
     column = labels.astype(np.intp)[:, None]
     own = np.take_along_axis(scores, column, axis=1)
     ahead = (scores > own) | ((scores == own) & (np.arange(classes) < column))

@@ -13,9 +13,10 @@ from funcnet.core.records import check_tree
 from funcnet.layers.activations import ReLU
 from funcnet.layers.dense import dense
 from funcnet.network.layer import Layer
-from funcnet.random.keys import Key, check_key
+from funcnet.random.keys import Key, check_key, keyed
 
 
+@keyed
 def mlp(
     key: Key,
     sizes: Sequence[int],

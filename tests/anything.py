@@ -135,7 +135,7 @@ LABELS: Final = arrays_like(
     arrays(np.int64, ROWS, elements=st.sampled_from([-1, -100, 0, 2**62, -(2**63)])),
 )
 WEIGHTS: Final = arrays_like(floats(st.tuples(st.just(FEATURES), st.integers(2, 3))))
-VECTORS: Final = arrays_like(*[floats(st.just((FEATURES,)))] * 3, floats(st.sampled_from([(3,), (0,), (1,)])))
+VECTORS: Final = arrays_like(*[floats(st.just((FEATURES,)))] * 9, floats(st.sampled_from([(3,), (0,), (1,)])))
 BIASES: Final = arrays_like(*[floats(st.just((CLASSES,)))] * 3, floats(st.just((2,))))
 IMAGES: Final = arrays_like(floats(st.tuples(ROWS, st.just(3), st.just(2), st.just(1))))
 BYTES: Final = arrays_like(arrays(np.uint8, st.tuples(ROWS, st.just(FEATURES))), INPUTS)

@@ -159,7 +159,7 @@ for x in ((1.0, 2.0), None, 1.0, np.float32(1), "x"):
     refuse(FORWARD, named(x), fn.DTypeError, f"PLACE: x must be a plain NumPy array, got ...{type(x).__name__}; "
            "use np.asarray(x, dtype=np.float32)")
 ARRAY = "np.asarray(x)"
-for x, fix in ((np.ma.asarray(X), "x.filled(...)"), (X.view(np.recarray), ARRAY), (X.view(np.memmap), ARRAY)):
+for x, fix in ((np.ma.asarray(X), "x.filled(...)"), (X.view(np.recarray), ARRAY), (X.view(np.matrix), ARRAY)):
     refuse(FORWARD, {type(x).__name__: x}, fn.DTypeError,
            f"PLACE: x must be a plain NumPy array, got numpy...{type(x).__name__}; use {fix}")
 
@@ -302,21 +302,32 @@ for name in ("predict", "predict_proba"):
 LOSS: Places = {"softmax_cross_entropy": lambda y: CE(LOGITS, y)}
 WITH_LABELS: Places = {**after(lambda y: (X, y), LABELED), "one_hot": lambda y: fn.one_hot(y, 3)}
 IDS = "PLACE: labels must be integer class ids, got "
-for y in (np.array([0, 0.5, 1, 1]), np.ones(4, np.float32), np.array([0, NAN, 1, 1]), Y > 0, Y.astype(np.complex64)):
+for y in (np.array([0, 0.5, 1, 1]), np.array([0, NAN, 1, 1]), Y.astype(np.complex64), np.array([0, None, 1, "a"])):
     refuse(LOSS, {str(y): y}, fn.DTypeError, IDS + str(y.dtype))
-refuse(LOSS, {"object": Y.astype(object)}, fn.DTypeError, IDS + "object")
-refuse(LOSS, {"str": Y.astype(str)}, fn.DTypeError, IDS + "<U21")
+for y in (np.ones(4, np.float32), Y > 0, Y.astype(object)):
+    refuse(LOSS, {str(y): y}, fn.DTypeError, f"{IDS}{y.dtype}; use labels.astype(np.int64)")
+NAMES = "; for the names of classes, use np.unique(labels, return_inverse=True)[1]"
+for y in (np.array(["cat", "dog", "cat", "cat"]), np.array(["cat", "dog", "cat", "cat"], object)):
+    refuse(LOSS, {str(y.dtype): y}, fn.DTypeError, f"{IDS}{y.dtype}{NAMES}")
 refuse(LOSS, {"list": Y.tolist()}, fn.DTypeError,
        "PLACE: labels must be a plain NumPy array of class ids, got list; use np.asarray(labels)")
+refuse({**LOSS, "mean_squared_error": lambda labels: fn.mean_squared_error(LOGITS, labels)}, {"tuple": (Y, Y)},
+       fn.DTypeError, "PLACE: ... must be a plain NumPy array..., got tuple; use ...[0] or another of its arrays")
 refuse(LOSS, {"masked": np.ma.asarray(Y)}, fn.DTypeError, "PLACE: labels must...MaskedArray; use labels.filled(...)")
 refuse(LOSS, {"a column": Y[:, None]}, fn.ShapeError,
        "PLACE: labels must have shape (4,), one class id per row, got (4, 1)...")
+ROWS = "PLACE: labels must have shape (4,), one class id per row, got (4, 3)"
 refuse(LOSS, {"one-hot ids": np.eye(3, dtype=np.int64)[Y]}, fn.ShapeError,
-       "PLACE: labels must have shape (4,), one class id per row, got (4, 3); "
-       "use labels.argmax(axis=1) if its rows are one-hot")
+       f"{ROWS}; its rows are one-hot, so use labels.argmax(axis=1)")
+for rows in ([1, 1, 0], [0, 0, 0]):
+    refuse(LOSS, {f"multilabel {rows}": np.array([rows, [1, 0, 0], [0, 1, 0], [0, 0, 1]])}, fn.ShapeError,
+           f"{ROWS}; its rows have several labels or none, so use binary_cross_entropy as the loss, "
+           "and a metric of each column, labels[:, i]")
+refuse({"accuracy": lambda y: fn.accuracy(y, Y)}, {"scores": LOGITS + 0.5}, fn.ShapeError,
+       "accuracy: predicted_ids...got (4, 3); if it has a score for each class, use predicted_ids.argmax(axis=1)")
 refuse(LOSS, {"one-hot floats": np.eye(3)[Y]}, fn.DTypeError,
        "PLACE: labels must be float32 to match logits, got float64; use labels.astype(np.float32)")
-refuse(WITH_LABELS, {"bool": Y > 0}, fn.DTypeError, "...labels must be integer class ids, got bool")
+refuse(WITH_LABELS, {"bool": Y > 0}, fn.DTypeError, "...labels must be integer class ids, got bool...")
 for index, value in ((1, -1), (3, -100), (0, 2**40), (2, 3)):
     refuse(LOSS, {str(value): changed(Y, index, value)}, fn.LabelError,
            f"PLACE: labels must be in 0..2, got labels[{index}] = {value}")
@@ -326,6 +337,8 @@ LENGTHS: Places = {**LOSS, **{name: call for name, call in WITH_LABELS.items() i
 refuse(LENGTHS, {"three": Y[:3]}, fn.ShapeError, "...labels must have shape (4,), one class id per row, got (3,)")
 TARGETS: Places = {"minibatches": lambda y: fn.minibatches(X, y, 2), "split": lambda y: fn.split(X, y, 1, key=KEY)}
 refuse(TARGETS, {"three": Y[:3]}, fn.ShapeError, "PLACE: x and y must have the same length, got (4, 8) and (3,)")
+refuse(TARGETS, {"list": Y.tolist()}, fn.DTypeError,
+       "PLACE: y must be a plain NumPy array..., got list; use np.asarray(y)")
 BATCHES: Places = {"minibatches": TARGETS["minibatches"]}
 refuse(BATCHES, {"one": np.array(1)}, fn.ShapeError, "PLACE: x and y must have the same length, got (4, 8) and ()")
 for value in (-1, -100):
@@ -333,6 +346,8 @@ for value in (-1, -100):
            f"PLACE: y must be 0 or more, got y[1] = {value}")
 for dtype in ("bool", "object", "str", "complex64", "datetime64[s]"):
     refuse(BATCHES, {dtype: Y.astype(dtype)}, fn.DTypeError, "PLACE: y must hold class ids or floats, got ...")
+refuse(BATCHES, {"names": np.array(["cat", "dog", "cat", "cat"])}, fn.DTypeError,
+       "PLACE: y...got <U3; for the names of classes, use np.unique(y, return_inverse=True)[1]")
 for dtype in ("object", "str", "complex64", "datetime64[s]"):
     one(dtype, lambda x: fn.minibatches(x, Y, 2, transform=fn.scale_images), X.astype(np.int64).astype(dtype),
         fn.DTypeError, "minibatches: x must hold numbers, got ...")
@@ -360,7 +375,7 @@ for name, (loss, error, text) in LOSSES.items():
 
 NO_NUMBERS = (NAN, INF, -INF, True, "0.1", None, 1j, [0.1], np.array([0.1]), 10**400)
 NO_SEEDS, NO_PARTS = (-1, 1.5, True, "0", None, NAN, [1]), (-1, 1.5, True, None, NAN, [1])
-NO_COUNTS = (0, -1, 2.5, 2.0, True, "2", None, NAN, [2], np.float32(2), np.array(2))
+NO_COUNTS = (0, -1, 2.5, 2.0, True, "2", None, NAN, [2], np.float32(2), np.array([2]), np.True_)
 RATES: Places = {
     "SGD": fn.SGD,
     "Momentum": fn.Momentum,
@@ -402,7 +417,7 @@ OF_DTYPE: Places = {
 }
 refuse(OF_DTYPE, named(np.float16, np.longdouble, np.dtype(">f4"), int, complex, None, "x"), fn.ConfigError,
        "...dtype must be np.float32 or np.float64, got VALUE")
-refuse({"Key": fn.Key}, named(*NO_SEEDS, 2**64, np.int64(1)), fn.ConfigError,
+refuse({"Key": fn.Key}, named(*NO_SEEDS, 2**64), fn.ConfigError,
        "PLACE: seed must be an int from 0 to 2**64 - 1, got VALUE")
 refuse({"child": KEY.child, "path": lambda part: fn.Key(0, (part,))},
        named(*NO_PARTS, 2**32, np.ones(3)), fn.ConfigError,
@@ -419,6 +434,32 @@ KEYED: Places = {
 }
 refuse(KEYED, named(0), fn.ConfigError, "PLACE: key must be a Key, got 0; use Key(0)")
 refuse(KEYED, named("0", np.random.default_rng), fn.ConfigError, "PLACE: key must be a Key, got VALUE")
+KEYLESS: tuple[tuple[Any, Any, str], ...] = (
+    (fn.dense, (64, 10), "64, 10"),
+    (fn.mlp, ((784, 100, 10),), "(784, 100, 10)"),
+    (fn.mlp, (784, 100, 10), "sizes"),
+    (fn.conv2d, (1, 6, 5), "1, 6, 5"),
+)
+
+
+def starred(make: Callable[..., object], arguments: tuple[object, ...]) -> object:
+    """Call a function with arguments by position."""
+    return make(*arguments)
+
+
+for make, arguments, rest in KEYLESS:
+    name, right = make.__name__, f"fn.{make.__name__}(key, {rest})"
+    one(name, partial(starred, make), arguments, fn.ConfigError,
+        f"{name}: the first argument must be a Key; use {right} with key = fn.Key(seed)")
+SIZED: tuple[tuple[Any, Any, str, str], ...] = (
+    (fn.Dense, (64, 10), "64", "fn.dense(key, 64, 10)"),
+    (fn.Conv2D, (1, 6, 5), "1", "fn.conv2d(key, in_channels, out_channels, kernel_size)"),
+    (fn.RMSNorm, (np.int64(3),), "3", "fn.rms_norm(3)"),
+    (fn.LayerNorm, (3, 3), "3", "fn.layer_norm(size)"),
+)
+for make, arguments, size, right in SIZED:
+    one(make.__name__, partial(starred, make), arguments, fn.DTypeError,
+        f"{make.__name__}: ... must be a plain NumPy array, got {size}; to create the layer, use {right}")
 DRAWING = (NET[0], (fn.ReLU(), fn.Dropout(0.5)), NET[2])
 refuse({"sgd_step": lambda net: STEP(net, BATCH), "train_epoch": lambda net: fn.train_epoch(STEP, net, [BATCH])},
        {"": DRAWING}, fn.ConfigError, "...Dropout (layer 1.1): ...key=None...; use train_step and "
@@ -439,8 +480,10 @@ PATHS: Places = {
     "load: path": fn.load,
     "load_run: directory": fn.load_run,
     "read_idx: path": datasets.read_idx,
+    "read_notes: path": fn.read_notes,
     "save: path": lambda path: fn.save(path, fn.ReLU()),
     "audited_train: directory": lambda path: fn.audited_train(path, STEP, NET, lambda _: [], epochs=[]),
+    "load_images: directory": datasets.load_images,
     "load_mnist: directory": lambda path: datasets.load_mnist("" if path is None else path),  # None: look around
 }
 NO_PATHS = {type(path).__name__ + ascii(path)[:12]: path for path in (None, 3, b"bytes", "", "a\0b", "\ud800", ["a"])}
@@ -489,7 +532,16 @@ refuse(OF_NETWORK, {"list": list(NET)}, fn.StructureError, f"...{A_NETWORK}...; 
 refuse(OF_NETWORK, {"nested": (fn.ReLU(), (None,))}, fn.StructureError, f"...layer 1.0...: {A_NETWORK}None")
 refuse(FOLDED, {"class": fn.ReLU}, fn.StructureError, f"...{A_NETWORK}...; use ReLU()")
 refuse(FOLDED, named("relu", 3, np.tanh), fn.StructureError, f"...{A_NETWORK}VALUE")
-refuse(FOLDED, {"array": X}, fn.StructureError, f"...{A_NETWORK}array...")
+DATA: Any = NET
+SWAPPED: Places = {
+    "forward": lambda x: fn.forward(x, DATA),
+    "predict": lambda x: fn.predict(x, DATA),
+    "value_and_grad": lambda x: fn.value_and_grad(x, DATA, Y, CE),
+    "training": lambda x: fn.training(x, DATA),
+    "calibrate": lambda x: fn.calibrate(x, DATA),
+}
+refuse(SWAPPED, {"swapped": X}, fn.StructureError,
+       f"...{A_NETWORK}array of float32 (4, 8); the network comes before the data, as in forward(net, x)")
 refuse(FOLDED, {"dict": {0: NET[0]}}, fn.StructureError, f"...{A_NETWORK}{{0: Dense(...")
 refuse({"activations": lambda net: fn.activations(net, X)}, named(fn.ReLU(), list(NET), None), fn.StructureError,
        "PLACE: params must be a tuple of networks, got ...")

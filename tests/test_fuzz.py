@@ -198,6 +198,11 @@ def scheduled(make: Callable[..., Any]) -> Callable[..., object]:
     return both
 
 
+def tabulated(x: Any, labels: Any) -> object:
+    """The inputs of a table's own frame."""
+    return fn.table(x, labels).inputs(x)
+
+
 def average(state: Any, params: Any, key: Any) -> object:
     """What is averaged: in any state, and in one that keeps an average."""
     good = fn.TrainState.create(params, fn.Accumulation(fn.Averaging(fn.SGD(0.1)), 2), key=key)
@@ -240,7 +245,7 @@ def first(batches: Any) -> Any:
 
 
 SHAPES: Final = a.mostly(st.sampled_from([(), (4,), (3, 2, 4), (0,), (-1,), (2**40,), (2.5,), ("x",)]))
-TRANSFORMS: Final = st.sampled_from([None, None, fn.scale_images, lambda batch: batch, "x", 3])
+TRANSFORMS: Final[Anything] = st.sampled_from([None, None, fn.scale_images, attrs.evolve, "x", 3])
 AUGMENTS: Final = st.sampled_from([None, None, fn.RandomNoise(0.1), fn.RandomShift(1), fn.RandomFlip(), "x"])
 GOALS: Final = st.tuples(
     st.sampled_from([0.5, 1, np.float64(2), float("nan"), True]),
@@ -297,9 +302,8 @@ ROWS: Final[dict[str, Row]] = {
     "Averaging": row(descended(fn.Averaging), *DESCENT, a.OPTIMIZERS, a.SHARES),
     "AvgPool2D": row(made(fn.AvgPool2D), a.IMAGES, a.PAIRS, st.none() | a.PAIRS, a.PADDINGS),
     "Batch": row(fn.Batch, a.INPUTS, a.LABELS, a.VECTORS),
-    "BatchNorm": row(
-        made(fn.BatchNorm), a.INPUTS, *[a.VECTORS] * 2, *[st.none() | a.VECTORS] * 2, EPSILONS, a.mostly(a.BOOLEANS)
-    ),
+    "BatchNorm": row(made(fn.BatchNorm),
+        a.INPUTS, *[a.VECTORS] * 2, *[st.none() | a.VECTORS] * 2, EPSILONS, a.mostly(a.BOOLEANS)),
     "ClipByGlobalNorm": row(descended(fn.ClipByGlobalNorm), *DESCENT, a.OPTIMIZERS, a.RATES),
     "ClipByValue": row(descended(fn.ClipByValue), *DESCENT, a.OPTIMIZERS, a.RATES),
     "Conv2D": row(made(fn.Conv2D), a.IMAGES, a.KERNELS, a.BIASES, a.PAIRS, a.PADDINGS, a.PAIRS),
@@ -314,12 +318,10 @@ ROWS: Final[dict[str, Row]] = {
     "GlobalAvgPool2D": row(made(fn.GlobalAvgPool2D), a.IMAGES),
     "Huber": row(with_examples(then(fn.Huber, 1), 1), a.RATES, a.TARGETS),
     "Identity": row(made(fn.Identity), a.INPUTS),
-    "Key": row(
-        child,
-        a.mostly(st.sampled_from([0, 2**64 - 1, 2**64])),
+    "Key":
+        row(child, a.mostly(st.sampled_from([0, 2**64 - 1, 2**64])),
         a.mostly(st.sampled_from([(), (0,), (2**32 - 1, 2**32), (1.5,)])),
-        a.mostly(st.one_of(st.text(max_size=3), st.integers(-1, 2**33))),
-    ),
+        a.mostly(st.one_of(st.text(max_size=3), st.integers(-1, 2**33)))),
     "LayerNorm": row(made(fn.LayerNorm), a.INPUTS, a.VECTORS, a.VECTORS, EPSILONS),
     "LeakyReLU": row(made(fn.LeakyReLU), a.INPUTS, SLOPES),
     "MaxPool2D": row(made(fn.MaxPool2D), a.IMAGES, a.PAIRS, st.none() | a.PAIRS, a.PADDINGS),
@@ -327,9 +329,8 @@ ROWS: Final[dict[str, Row]] = {
     "Nesterov": row(descended(fn.Nesterov), *DESCENT, a.RATES_OR_SCHEDULES, a.SHARES),
     "Parallel": row(made(fn.Parallel), a.INPUTS, NETWORK_TUPLES, a.mostly(st.sampled_from(["add", "concat", "mul"]))),
     "RMSNorm": row(made(fn.RMSNorm), a.INPUTS, a.VECTORS, EPSILONS),
-    "RMSprop": row(
-        descended(fn.RMSprop), *DESCENT, a.RATES_OR_SCHEDULES, a.SHARES, EPSILONS, a.SHARES, a.mostly(a.BOOLEANS)
-    ),
+    "RMSprop":
+        row(descended(fn.RMSprop), *DESCENT, a.RATES_OR_SCHEDULES, a.SHARES, EPSILONS, a.SHARES, a.mostly(a.BOOLEANS)),
     "RandomFlip": row(then(fn.RandomFlip, 1), a.RATES, a.KEYS, a.IMAGE_BATCHES),
     "RandomNoise": row(then(fn.RandomNoise, 1), a.RATES, a.KEYS, a.IMAGE_BATCHES),
     "RandomShift": row(then(fn.RandomShift, 1), a.COUNTS, a.KEYS, a.IMAGE_BATCHES),
@@ -340,14 +341,13 @@ ROWS: Final[dict[str, Row]] = {
     "SGD": row(then(fn.SGD, 1, optimized), a.RATES, a.NETWORKS, a.NETWORKS, a.COUNTS),
     "SiLU": row(made(fn.SiLU), a.INPUTS),
     "Sigmoid": row(made(fn.Sigmoid), a.INPUTS),
-    "SoftmaxCrossEntropy": row(
-        with_examples(then(fn.SoftmaxCrossEntropy, 2), 2),
-        a.SHARES,
+    "SoftmaxCrossEntropy":
+        row(with_examples(then(fn.SoftmaxCrossEntropy, 2), 2), a.SHARES,
         a.seldom(st.none(), a.mostly(st.lists(a.RATES, max_size=4).map(tuple)), share=1),
-        st.one_of(a.PREDICTIONS, a.TARGETS),
-    ),
+        st.one_of(a.PREDICTIONS, a.TARGETS)),
     "Softplus": row(made(fn.Softplus), a.INPUTS),
     "Standardize": row(made(fn.Standardize), a.INPUTS, a.VECTORS, a.VECTORS),
+    "Table": row(tabulated, a.INPUTS, a.LABELS),
     "Tanh": row(made(fn.Tanh), a.INPUTS),
     "Moments": row(keyed(fn.Moments.of, "mean", "square"), a.NETWORKS, a.NETWORKS),
     "program": row(fn.program, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES.map(first)),
@@ -367,10 +367,8 @@ ROWS: Final[dict[str, Row]] = {
     "clip_by_global_norm": row(fn.clip_by_global_norm, a.NETWORKS, a.RATES),
     "clip_by_value": row(fn.clip_by_value, a.NETWORKS, a.RATES),
     "constant": row(scheduled(fn.constant), a.COUNTS, a.RATES),
-    "conv2d": row(
-        keyed(fn.conv2d, "stride", "padding", "dilation", "dtype"),
-        a.KEYS, a.COUNTS, a.COUNTS, a.PAIRS, a.PAIRS, a.PADDINGS, a.PAIRS, a.FLOAT_TYPES,
-    ),
+    "conv2d": row(keyed(fn.conv2d, "stride", "padding", "dilation", "dtype"),
+        a.KEYS, a.COUNTS, a.COUNTS, a.PAIRS, a.PAIRS, a.PADDINGS, a.PAIRS, a.FLOAT_TYPES),
     "cosine_decay": row(scheduled(keyed(fn.cosine_decay, "steps", "final")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
     "datasets": row(file_of(datasets.read_idx), st.binary(max_size=40)),
     "dense": row(keyed(fn.dense, "dtype"), a.KEYS, a.COUNTS, a.COUNTS, a.FLOAT_TYPES),
@@ -380,18 +378,16 @@ ROWS: Final[dict[str, Row]] = {
     "equal": row(fn.equal, a.NETWORKS, a.NETWORKS),
     "evaluate": row(with_examples(fn.evaluate), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "explain": row(with_examples(with_text(fn.explain, "markdown")), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
-    "exponential_decay": row(
-        scheduled(keyed(fn.exponential_decay, "gamma", "steps")), a.COUNTS, a.RATES, a.RATES, a.COUNTS
-    ),
+    "exponential_decay":
+        row(scheduled(keyed(fn.exponential_decay, "gamma", "steps")), a.COUNTS, a.RATES, a.RATES, a.COUNTS),
     "fingerprint": row(fn.fingerprint, VALUES),
     "first_nonfinite": row(with_examples(then(fn.first_nonfinite, 4, str)), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "fit": row(fitted, a.STEPS, a.seldom(a.TRAINABLE, st.just("as it is")), a.LISTS_OF_BATCHES, GOALS),
+    "flushed": row(fn.flushed, a.STATES),
     "forward": row(fn.forward, a.NETWORKS, a.INPUTS),
     "global_norm": row(fn.global_norm, a.NETWORKS),
-    "gradient_statistics": row(
-        with_examples(with_text(keyed(fn.gradient_statistics, "learning_rate"), "table")),
-        a.TRAINABLE, a.EXAMPLES, a.LOSSES, a.RATES,
-    ),
+    "gradient_statistics": row(with_examples(with_text(keyed(fn.gradient_statistics, "learning_rate"), "table")),
+        a.TRAINABLE, a.EXAMPLES, a.LOSSES, a.RATES),
     "hinge": row(with_examples(fn.hinge, 0), a.TARGETS),
     "huber": row(with_examples(fn.huber, 0), a.TARGETS),
     "initializers": row(then(partial(getattr, fn.initializers), 1), INITIALIZERS, a.KEYS, SIZES, a.FLOAT_TYPES),
@@ -409,30 +405,29 @@ ROWS: Final[dict[str, Row]] = {
     "numerical_gradient": row(partial(fn.numerical_gradient, np.size), a.INPUTS, a.RATES),
     "one_hot": row(keyed(fn.one_hot, "dtype"), a.LABELS, a.COUNTS, a.FLOAT_TYPES),
     "output_shape": row(fn.output_shape, a.NETWORKS, SHAPES),
-    "outputs": row(keyed(fn.outputs, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
+    "outputs": row(keyed(fn.outputs, "rowwise", "transform"), a.NETWORKS, a.INPUTS, a.BOOLEANS, TRANSFORMS),
+    "plain": row(fn.plain, a.NETWORKS),
     "poisson": row(with_examples(fn.poisson, 0), a.TARGETS),
-    "predict": row(keyed(fn.predict, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
-    "predict_proba": row(keyed(fn.predict_proba, "rowwise"), a.NETWORKS, a.INPUTS, a.BOOLEANS),
+    "predict": row(keyed(fn.predict, "rowwise", "transform"), a.NETWORKS, a.INPUTS, a.BOOLEANS, TRANSFORMS),
+    "predict_proba": row(keyed(fn.predict_proba, "rowwise", "transform"), a.NETWORKS, a.INPUTS, a.BOOLEANS, TRANSFORMS),
     "random": row(drawn, a.KEYS, SIZES, a.COUNTS),
+    "read_notes": row(file_of(fn.read_notes), st.binary(max_size=40)),
     "rms_norm": row(keyed(fn.rms_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "save": row(saved, VALUES),
     "scale_images": row(fn.scale_images, st.one_of(a.BATCHES, st.builds(a.batch, a.BYTES, a.LABELS, st.none()))),
-    "sgd_step": row(
-        then(keyed(fn.sgd_step, "learning_rate", "shard_size"), 3),
-        a.LOSSES, a.RATES, a.seldom(st.none(), a.COUNTS, share=2), a.TRAINABLE, a.BATCHES,
-    ),
+    "sgd_step": row(then(keyed(fn.sgd_step, "learning_rate", "shard_size"), 3),
+        a.LOSSES, a.RATES, a.seldom(st.none(), a.COUNTS, share=2), a.TRAINABLE, a.BATCHES),
     "sgd_update": row(updated, a.NETWORKS, a.NETWORKS, a.RATES, a.BOOLEANS),
     "softmax_cross_entropy": row(with_examples(fn.softmax_cross_entropy, 0), a.PREDICTIONS),
     "split": row(with_examples(keyed(fn.split, "key"), 0), a.EXAMPLES, HELD_OUT, a.KEYS),
     "standardize": row(fn.standardize, a.INPUTS),
     "step_decay": row(scheduled(keyed(fn.step_decay, "step_size", "gamma")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
     "summary": row(with_text(fn.summary, "size"), a.NETWORKS, SHAPES),
+    "table": row(fn.table, a.INPUTS, a.LABELS),
     "train": row(trained, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES, a.EPOCHS),
     "train_epoch": row(fn.train_epoch, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES),
-    "train_step": row(
-        then(keyed(fn.train_step, "shard_size"), 2, fn.train_epoch),
-        a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES,
-    ),
+    "train_step": row(then(keyed(fn.train_step, "shard_size"), 2, fn.train_epoch),
+        a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES),
     "training": row(fn.training, a.NETWORKS, a.KEYS),
     "value_and_grad": row(with_examples(fn.value_and_grad), a.TRAINABLE, a.EXAMPLES, a.LOSSES),
     "vjp": row(with_examples(pulled), a.TRAINABLE, a.WITH_GRADIENT),
@@ -517,12 +512,8 @@ def test_planted_faults_are_found(call: Callable[..., object], argument: object,
 
 def test_whatever_is_no_setting_is_refused() -> None:
     """What drawn arguments met, once: numbers beyond any array, an array among words, no network, no step."""
-    net, ids, images = fn.Dense(np.ones((1, 1)), np.ones(1)), np.zeros(1, np.int64), (np.ones((1, 1, 1, 3)), np.ones(3))
+    net, ids = fn.Dense(np.ones((1, 1)), np.ones(1)), np.zeros(1, np.int64)
     wrong: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
-        *((fn.Conv2D, (*images, *more)) for more in [(a.LARGE,), (1, a.LARGE), (1, 0, a.LARGE)]),
-        (fn.Conv2D, (*images, 1, ((0, 0), (a.LARGE, 0)))),
-        (fn.MaxPool2D, ((1, a.LARGE), 1, "same")),
-        (keyed(fn.conv2d, "init"), (KEY, 1, 1, 1, "zeros")),
         *((measured, ("f1", (ids, ids), {name: np.ones(3)})) for name in ("average", "zero_division")),
         (measured, ("f1", (ids, ids), {"classes": a.LARGE})),
         (fn.Parallel, ((net,), np.ones(3))),
@@ -538,27 +529,28 @@ def test_whatever_is_no_setting_is_refused() -> None:
 
 
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-READERS: Final = ("datasets", "load", "load_run")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ROWS if name not in READERS])
-def test_a_row_gives_results_too(name: str) -> None:
-    """Its strategies are not all refused. Random bytes are no file: readers are fuzzed from good ones, elsewhere."""
-    drawn = st.tuples(*ROWS[name].arguments)
-    wanted = settings(max_examples=1000, phases=[Phase.generate], suppress_health_check=SLOW)
-    same = Random(0)  # noqa: S311  # the same search each time
-    find(drawn, lambda given: outcome(ROWS[name], list(given), "native") == "a result", settings=wanted, random=same)
+READERS: Final = ("datasets", "load", "load_run", "read_notes")
+"""Random bytes are no file: readers are fuzzed from good ones, in ``tools/fuzz``."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(data=st.data(), arithmetic=st.sampled_from(["native", "portable"]))
-def test_a_result_or_a_funcnet_error(name: str, data: st.DataObject, arithmetic: str) -> None:
-    """Never another exception, never a warning, never a changed argument."""
-    arguments = [data.draw(strategy) for strategy in ROWS[name].arguments]
-    outcome(ROWS[name], arguments, arithmetic)
+def test_a_result_or_a_funcnet_error(name: str) -> None:
+    """Never another exception, a warning or a changed argument; and not errors alone: some arguments are right."""
+    arguments, found = st.tuples(*ROWS[name].arguments), set[str]()
+
+    @settings(suppress_health_check=SLOW)
+    @given(drawn=arguments, arithmetic=st.sampled_from(["native", "portable"]))
+    def call(drawn: tuple[object, ...], arithmetic: str) -> None:
+        found.add(outcome(ROWS[name], [*drawn], arithmetic))
+
+    call()
+    if "a result" not in found and name not in READERS:
+        wanted = settings(max_examples=1000, phases=[Phase.generate], suppress_health_check=SLOW)
+        same = Random(0)  # noqa: S311  # the same search each time
+        find(
+            arguments, lambda drawn: outcome(ROWS[name], [*drawn], "native") == "a result", settings=wanted, random=same
+        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

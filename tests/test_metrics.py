@@ -242,7 +242,7 @@ def test_metrics_of_ids_want_ids(name: str) -> None:
                 metric(*arguments)
     with pytest.raises(fn.ShapeError, match=r"predicted_ids must have shape \(3,\), one class id per row, got \(4,\)"):
         metric(Y, Y[:3])
-    with pytest.raises(fn.ShapeError, match=r"use predicted_ids.argmax\(axis=1\) if its rows are one-hot"):
+    with pytest.raises(fn.ShapeError, match=r"its rows are one-hot, so use predicted_ids.argmax\(axis=1\)"):
         metric(np.eye(3, dtype=int)[Y], Y)
     with pytest.raises(fn.ConfigError, match=f"{name}: the number of labels must be an int of at least 1, got 0"):
         metric(Y[:0], Y[:0])

@@ -60,6 +60,7 @@ def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(grad, Net)
     assert_type(fn.sgd_update(net, grad, learning_rate=0.1), Net)
     assert_type(fn.astype(fn.training(net, fn.Key(0)), np.float64), Net)
+    assert_type(fn.plain(fn.training(net, fn.Key(0))), Net)
     assert_type((*net[:2], Scale(np.ones(8, np.float32))), tuple[fn.Dense, fn.ReLU, Scale])
     assert_type(fn.mlp(fn.Key(0), (6, 3)), tuple[fn.Layer, ...])
     assert_type(fn.predict(net, x), NDArray[np.intp])
@@ -127,6 +128,18 @@ def more_training(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     fn.train_epoch(regression, state, fn.minibatches(x, np.zeros((len(x), 3), np.float32), 8))
 
 
+def several_inputs(x: fn.Array, labels: NDArray[np.int64]) -> None:
+    """One array of inputs is the default; tuples of inputs and of targets keep their types, also in a split."""
+    train, held_out = fn.split(x, labels, 8, key=fn.Key(0), stratify=labels)
+    assert_type(train, fn.Batch[NDArray[np.int64]])
+    assert_type(held_out.x, fn.Array)
+    pairs = fn.minibatches((x, labels), (labels, x), 8)
+    assert_type(pairs[1:], fn.Minibatches[tuple[NDArray[np.int64], fn.Array], tuple[fn.Array, NDArray[np.int64]]])
+    assert_type(pairs[0].x, tuple[fn.Array, NDArray[np.int64]])
+    assert_type(pairs[0].y[1], fn.Array)
+    assert_type(fn.split((x, labels), x, 8, key=fn.Key(0))[0].x, tuple[fn.Array, NDArray[np.int64]])
+
+
 def any_step(step: fn.Step[int, str], words: Iterable[str]) -> int:
     """The fold does not depend on networks."""
     return fn.train_epoch(step, 0, words)[0]
@@ -141,6 +154,7 @@ def main() -> None:
     combined(net, x, labels)
     training(net, x, labels)
     more_training(net, x, labels)
+    several_inputs(x, labels)
     assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
 
 
@@ -169,6 +183,8 @@ def refused(net: Net, x: fn.Array, labels: Labels, batches: fn.Minibatches[Label
     fn.value_and_grad(net, x, x, fn.softmax_cross_entropy)  # type: ignore[misc]  # float targets, but the loss takes labels
     fn.train_epoch(step, net, batches)  # type: ignore[arg-type]  # labels, but the loss takes float targets
     fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), net, batches)  # type: ignore[arg-type]  # not a TrainState
+    step(net, fn.minibatches((x, x), x, 8)[0])  # type: ignore[arg-type]  # a built-in step takes one array of inputs
+    fn.Batch([1.0], x)  # type: ignore[type-var]  # a list is not an array
     fn.Residual(4)  # type: ignore[type-var]  # an int is not a network
     fn.Frozen(4)  # type: ignore[type-var]  # an int is not a network
     fn.Parallel(net[0])  # type: ignore[type-var]  # one layer is not a tuple of branches

@@ -113,7 +113,7 @@ with fn.portable():
 # %% [markdown]
 """```text
 learning rate 0.1
-epoch  0: loss 1.787, right 0.828, held out 0.822
+epoch  0: loss 1.788, right 0.828, held out 0.822
 epoch  6: loss 0.155, right 0.971, held out 0.964
 epoch 12: loss 0.081, right 0.978, held out 0.967
 epoch 18: loss 0.053, right 0.994, held out 0.975

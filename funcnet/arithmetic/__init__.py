@@ -58,7 +58,9 @@ def portable_bits() -> AbstractContextManager[None]:
     """Compute with the same bits on every machine inside the ``with`` block. The public name is ``funcnet.portable``.
 
     Portable arithmetic is for float32 networks. It applies to the thread or task that enters the block, and to the
-    pullbacks that ``vjp`` makes and the runs that ``train`` begins inside it.
+    runs that ``train``, ``fit`` and ``audited_train`` begin and the pullbacks that ``vjp`` makes inside it. A generator
+    that pauses inside the block leaves its caller in portable arithmetic, because Python has one context for both: let
+    the caller enter the block.
 
     Example:
         >>> import funcnet as fn
@@ -185,8 +187,63 @@ def mean_rows(a: Array) -> Array:
     """
     if _portable.get():
         return portable.mean_rows(a)
-    average: Array = np.add.reduce(a, axis=0, dtype=np.float64) / len(a)
-    return average
+    return sum_rows(a.astype(np.float64, copy=False)) / len(a)
+
+
+# ------------------------------------------------------------------------------------------------ centering
+#
+# A mean is rounded. Where all numbers are far from 0 and near each other, its error would be taken for a deviation. The
+# mean of what is left after the first subtraction is that error, so a second subtraction removes it. What is left of
+# equal numbers is a small multiple of their spacing, whose sum is exact: the result is exactly 0.
+
+
+def centered_last(a: Array) -> Array:
+    """Subtract the mean over the last axis. Equal numbers give exactly 0. Shapes: a (..., I), result (..., I).
+
+    Source: Chan, Golub and LeVeque, "Algorithms for computing the sample variance", The American Statistician 37
+    (1983), for the second subtraction.
+
+    Example:
+        >>> centered_last(np.array([[1.0, 3.0], [0.1, 0.1]]))
+        array([[-1.,  1.],
+               [ 0.,  0.]])
+    """
+    rest = a - sum_last(a) / a.shape[-1]
+    centered: Array = rest - sum_last(rest) / a.shape[-1]
+    return centered
+
+
+def centered_rows(a: Array) -> Array:
+    """Subtract the mean over the batch. Equal rows give exactly 0. Shapes: a (B, ...), result (B, ...).
+
+    The second mean is summed in float64: a float32 sum of more than 100,000 equal numbers is not exact.
+
+    Example:
+        >>> centered_rows(np.array([[1.0, 0.1], [3.0, 0.1]]))
+        array([[-1.,  0.],
+               [ 1.,  0.]])
+    """
+    if not len(a):
+        return a
+    rest = a - sum_rows(a) / len(a)
+    centered: Array = rest - mean_rows(rest).astype(a.dtype)
+    return centered
+
+
+def mean_and_variance(a: Array) -> tuple[Array, Array]:
+    """Compute the mean and the biased variance over the batch, in float64. Equal rows have a variance of exactly 0.
+
+    ``a`` is float32 or float64. Shapes: a (B, ...), with at least one row; both results (...).
+
+    Example:
+        >>> mean_and_variance(np.array([[1.0, 0.1], [3.0, 0.1]], np.float32))
+        (array([2. , 0.1]), array([1., 0.]))
+    """
+    average = mean_rows(a)
+    rest = a - average
+    error = np.nan_to_num(mean_rows(rest))  # an infinite mean stays infinite
+    centered = rest - error
+    return average + error, mean_rows(centered * centered)
 
 
 # ------------------------------------------------------------------------------------------------ functions
@@ -252,6 +309,32 @@ def erf(x: Array) -> Array:
     if _portable.get():
         return portable.erf(x)
     return elementary.erf(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False)
+
+
+def normal_density(x: Array) -> Array:
+    """Compute the density of the normal distribution, element by element, in float64 as ``erf`` does.
+
+    Example:
+        >>> normal_density(np.array([0.0, 1.0]))
+        array([0.39894228, 0.24197072])
+    """
+    if _portable.get():
+        return portable.normal_density(x)
+    return elementary.normal_density(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False)
+
+
+def normal_cdf(x: Array) -> Array:
+    """Compute the normal distribution function, element by element, in float64 as ``erf`` does.
+
+    A small share keeps its digits: ``(1 + erf(x / sqrt(2))) / 2`` loses them for negative x.
+
+    Example:
+        >>> normal_cdf(np.array([0.0, 1.0, -20.0]))
+        array([5.00000000e-01, 8.41344746e-01, 2.75362412e-89])
+    """
+    if _portable.get():
+        return portable.normal_cdf(x)
+    return elementary.normal_cdf(x.astype(np.float64, copy=False)).astype(x.dtype, copy=False)
 
 
 def softmax(logits: Array) -> Array:

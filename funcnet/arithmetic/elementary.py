@@ -72,6 +72,27 @@ _ERFC_BELOW: Final = (
     1.0,
 )
 
+_TAIL_ABOVE: Final = (
+    2.97886665372100240670e0,
+    7.40974269950448939160e0,
+    6.16021097993053585195e0,
+    5.01905042251180477414e0,
+    1.27536670759978104416e0,
+    5.64189583547755073984e-1,
+)
+_TAIL_BELOW: Final = (
+    3.36907645100081516050e0,
+    9.60896809063285878198e0,
+    1.70814450747565897222e1,
+    1.20489539808096656605e1,
+    9.39603524938001434673e0,
+    2.26052863220117276590e0,
+    1.0,
+)
+_NORMAL_RANGE: Final = 37.62  # from here on, the density is below float64's smallest normal number
+_DENSITY_AT_0: Final = 0.39894228040143267794
+_GRID: Final = 2.0**20
+
 
 def polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute ``coefficients[0] + coefficients[1] * x + ...`` (two or more terms) by Horner's rule."""
@@ -224,3 +245,54 @@ def erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
     inner = size * polynomial(_ERF_ABOVE, square) / polynomial(_ERF_BELOW, square)
     outer = 1.0 - exp(-square) * polynomial(_ERFC_ABOVE, size) / polynomial(_ERFC_BELOW, size)
     return np.copysign(np.where(size > 1.0, outer, inner), x)
+
+
+def normal_density(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the density of the normal distribution, ``exp(-x**2 / 2) / sqrt(2 pi)``.
+
+    The error is below four units in the last place. From 37.62 on, the density, below 3e-308, becomes 0.
+
+    Example:
+        >>> normal_density(np.array([0.0, -1.0, 30.0]))
+        array([3.98942280e-001, 2.41970725e-001, 1.47364613e-196])
+    """
+    size = np.abs(x)
+    density: NDArray[np.float64] = np.where(size < _NORMAL_RANGE, _DENSITY_AT_0 * _bell(size), 0.0)
+    return density
+
+
+def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the normal distribution function: the share of the normal distribution below x.
+
+    With ``z = |x| / sqrt(2)``, the smaller share is ``(1 - erf(z)) / 2``, computed from ``erf`` up to z = 1, and above
+    from ``exp(-x**2 / 2)`` times a rational function of z, without cancellation. The error is below eight units in the
+    last place. Below -37.62, the share, which is below 1e-309, becomes 0.
+
+    Source: Moshier, Cephes Mathematical Library, ``ndtr.c``, 1988, for the rational functions.
+
+    Example:
+        >>> normal_cdf(np.array([0.0, 1.0, -30.0]))
+        array([5.00000000e-001, 8.41344746e-001, 4.90671393e-198])
+    """
+    size = np.minimum(np.abs(x), _NORMAL_RANGE)
+    z = size * _SQRT_HALF
+    square = z * z
+    inner = 0.5 - 0.5 * z * polynomial(_ERF_ABOVE, square) / polynomial(_ERF_BELOW, square)
+    near = polynomial(_ERFC_ABOVE, z) / polynomial(_ERFC_BELOW, z)
+    far = polynomial(_TAIL_ABOVE, z) / polynomial(_TAIL_BELOW, z)
+    outer = np.where(size < _NORMAL_RANGE, 0.5 * _bell(size) * np.where(z < 8.0, near, far), 0.0)
+    share = np.where(z > 1.0, outer, inner)
+    return np.where(x < 0, share, 1.0 - share)
+
+
+def _bell(size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute ``exp(-size**2 / 2)`` for numbers from 0 to 37.62. The square of the number rounded to 26 bits is exact.
+
+    With ``near`` for that number, the rest of the exponent is ``(size - near) (size + near) / 2``, below 2e-5.
+
+    Source: FreeBSD's ``s_erf.c`` (Sun Microsystems, 1993) for the split of the square.
+    """
+    size = np.minimum(size, _NORMAL_RANGE)
+    near = np.rint(size * _GRID) / _GRID
+    rest = 0.5 * (size - near) * (size + near)
+    return exp(-0.5 * near * near) * polynomial((1.0, -1.0, 0.5, -1 / 6), rest)

@@ -389,6 +389,34 @@ def erf(x: Array) -> Array:
     return _apply("erf", elementary.erf, x)
 
 
+def normal_density(x: Array) -> Array:
+    """Compute the density of the normal distribution, element by element.
+
+    Raises:
+        DTypeError: If the array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> normal_density(np.array([0.0, -1.0, 10.0], np.float32))
+        array([3.9894229e-01, 2.4197072e-01, 7.6945985e-23], dtype=float32)
+    """
+    return _apply("normal_density", elementary.normal_density, x)
+
+
+def normal_cdf(x: Array) -> Array:
+    """Compute the normal distribution function, element by element.
+
+    Raises:
+        DTypeError: If the array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> normal_cdf(np.array([0.0, 1.0, -10.0], np.float32))
+        array([5.000000e-01, 8.413448e-01, 7.619853e-24], dtype=float32)
+    """
+    return _apply("normal_cdf", elementary.normal_cdf, x)
+
+
 def _apply(subject: str, function: Callable[[Double], Double], x: Array) -> Array:
     _check_float32(subject, "x", x)
     if not np.isfinite(x).all():

@@ -6,20 +6,53 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import ARRAY_TYPES, FLOATS, AnyArray, Array, Labels
+from funcnet.core.arrays import ARRAY_TYPES, FLOATS, AnyArray, Array, Labels, counted
 from funcnet.core.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
+
+S = TypeVar("S")
 
 INFINITY: Final = float("inf")
 LARGEST_FLOAT: Final = sys.float_info.max
 
 
-def check_number(subject: str, name: str, value: object, *, low: float, high: float, closed: bool = False) -> None:
+def to_python(value: S) -> S:
+    """Return a NumPy number as the Python number that it denotes, also inside tuples, and any other value unchanged.
+
+    Settings, seeds and counts are converted, so that what is printed, compared, saved and fingerprinted does not depend
+    on where a number came from. A Python number also never promotes a float32 array.
+
+    Args:
+        value: A NumPy scalar or an array without axes, of bools, integers, floats or text; a tuple; anything else.
+
+    Example:
+        >>> to_python((np.int64(3), np.float32(0.5), np.array(0.25), np.True_, "same"))
+        (3, 0.5, 0.25, True, 'same')
+    """
+    given: object = value
+    made: object = given
+    if isinstance(given, np.generic | np.ndarray):
+        array = cast("AnyArray", value)
+        if array.ndim == 0 and array.dtype.kind in "biufU":
+            made = cast("object", array.item())
+            if array.dtype.kind == "f":
+                made = float(cast("float", made))  # a long double is its own item
+    elif type(given) is tuple:
+        parts = cast("tuple[object, ...]", given)
+        converted = tuple(to_python(part) for part in parts)
+        made = parts if all(a is b for a, b in zip(converted, parts, strict=True)) else converted
+    return cast("S", made)
+
+
+def check_number(subject: str, name: str, value: object, *, low: float, high: float, closed: bool = False) -> float:
     """Check that a setting is a float or an int with ``low < value < high`` (``low <= value < high`` if ``closed``).
+
+    Returns:
+        The setting as a Python number.
 
     Raises:
         ConfigError: If the value is outside the range. NaN is outside every range.
@@ -29,16 +62,36 @@ def check_number(subject: str, name: str, value: object, *, low: float, high: fl
         Traceback (most recent call last):
         funcnet.ConfigError: SGD: learning_rate must be a number in (0, inf), got -0.1
     """
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if isinstance(number, int) and number > LARGEST_FLOAT:
-        number = math.inf
-    if not (low < number < high or (closed and number == low)):
+    given = to_python(value)
+    number = given if isinstance(given, int | float) and not isinstance(given, bool) else math.nan
+    size = math.inf if isinstance(number, int) and number > LARGEST_FLOAT else number
+    if not (low < size < high or (closed and size == low)):
         span = f"{'[' if closed else '('}{low}, {high})"
         raise ConfigError(f"{name} must be a number in {span}, got {value!r}", subject=subject)
+    return number
 
 
-def check_count(subject: str, name: str, value: object, *, low: int = 1, high: int | None = None) -> None:
+def check_divisor(subject: str, name: str, value: float, dtype: np.dtype[np.floating]) -> None:
+    """Check that a number which keeps a quotient finite is not rounded to 0 in the dtype of the arrays.
+
+    Raises:
+        ConfigError: If it is.
+
+    Example:
+        >>> check_divisor("Adam", "eps", 1e-50, np.dtype(np.float32))
+        Traceback (most recent call last):
+        funcnet.ConfigError: Adam: eps must be at least 1e-45 for float32 arrays, got 1e-50
+    """
+    if not dtype.type(value):
+        smallest = np.finfo(dtype).smallest_subnormal
+        raise ConfigError(f"{name} must be at least {smallest!s} for {dtype} arrays, got {value!r}", subject=subject)
+
+
+def check_count(subject: str, name: str, value: object, *, low: int = 1, high: int | None = None) -> int:
     """Check that a setting is an int of at least ``low`` and at most ``high``.
+
+    Returns:
+        The setting as a Python int.
 
     Raises:
         ConfigError: If it is not.
@@ -48,12 +101,32 @@ def check_count(subject: str, name: str, value: object, *, low: int = 1, high: i
         Traceback (most recent call last):
         funcnet.ConfigError: dense: out_size must be an int of at least 1, got 2.5
     """
-    count = low - 1
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        count = value if isinstance(value, int) else int(cast("int", value))
+    given = to_python(value)
+    count = given if isinstance(given, int) and not isinstance(given, bool) else low - 1
     if count < low or (high is not None and count > high):
         span = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise ConfigError(f"{name} must be an int {span}, got {value!r}", subject=subject)
+    return count
+
+
+def check_flag(subject: str, name: str, value: object) -> bool:
+    """Check that a setting is True or False.
+
+    Returns:
+        The setting as a Python bool.
+
+    Raises:
+        ConfigError: If it is neither.
+
+    Example:
+        >>> check_flag("BatchNorm", "training", 1)
+        Traceback (most recent call last):
+        funcnet.ConfigError: BatchNorm: training must be True or False, got 1
+    """
+    given = to_python(value)
+    if not isinstance(given, bool):
+        raise ConfigError(f"{name} must be True or False, got {value!r:.80}", subject=subject)
+    return given
 
 
 MOST_ELEMENTS: Final = 2**58
@@ -63,8 +136,11 @@ MOST_PIXELS: Final = 2**20
 """The largest number of pixels in a setting: a window, a stride, a padding or a shift."""
 
 
-def check_size(subject: str, name: str, value: object) -> None:
+def check_size(subject: str, name: str, value: object) -> int:
     """Check that a setting can be the number of elements of an array. The operating system checks the available memory.
+
+    Returns:
+        The setting as a Python int.
 
     Raises:
         ConfigError: If it cannot.
@@ -74,9 +150,10 @@ def check_size(subject: str, name: str, value: object) -> None:
         Traceback (most recent call last):
         funcnet.ConfigError: one_hot: classes must be an int from 1 to 2**58, got 1180591620717411303424
     """
-    check_count(subject, name, value)
-    if int(cast("int", value)) > MOST_ELEMENTS:
-        raise ConfigError(f"{name} must be an int from 1 to 2**58, got {value!r}", subject=subject)
+    count = check_count(subject, name, value)
+    if count > MOST_ELEMENTS:
+        raise ConfigError(f"{name} must be an int from 1 to 2**58, got {count!r}", subject=subject)
+    return count
 
 
 def check_callable(subject: str, name: str, value: object) -> None:
@@ -159,7 +236,7 @@ def check_array(
         funcnet.ShapeError: Dense: x must have shape (B, 100) to match weight (100, 200), got (32, 784)
     """
     if type(value) not in ARRAY_TYPES:
-        raise _not_an_array(subject, name, value)
+        raise _not_an_array(subject, name, value, dtype)
     array = cast("AnyArray", value)
     if not _fits(array.shape, pattern):
         raise _wrong_shape(subject, name, array.shape, pattern, match)
@@ -223,23 +300,47 @@ def _wrong_shape(
 ) -> ShapeError:
     wanted = _in_letters(pattern)
     reason = f" to match {match[0]} {match[1].shape}" if match else ""
-    one_row = len(shape) == len(pattern) - 1 - ("..." in pattern) and pattern[0] == "B"
-    fix = f"; for a batch of one, use {name}[None]" if one_row else ""
-    if one_row and pattern[-1] == 1 and shape[-1] != 1 and len(pattern) > 2:
-        fix = f"; for images of one channel, use {name}[..., None]"
+    fix = _shape_fix(name, shape, pattern)
     return ShapeError(f"{name} must have shape {wanted}{reason}, got {_in_letters(shape)}{fix}", subject=subject)
+
+
+def _shape_fix(name: str, shape: Pattern, pattern: Pattern) -> str:
+    """Return the advice for the usual mistakes: one row without a batch, and images in another layout."""
+    channels, images = pattern[-1], tuple(pattern[:3]) == ("B", "H", "W")
+    first = isinstance(channels, int) and len(shape) > 2 and shape[1] == channels != shape[-1]
+    if first and (images or "..." in pattern):
+        return f"; for channels first, use np.moveaxis({name}, 1, -1)"
+    if images and isinstance(channels, int) and len(shape) == 2:
+        return f"; for flat images, put Reshape((H, W, {channels})) before the layer"
+    if len(shape) != len(pattern) - 1 - ("..." in pattern) or pattern[0] != "B":
+        return ""
+    if images and shape[-1] != channels and (channels == 1 or (channels == "C" and shape[-1] not in _CHANNELS)):
+        return f"; for images of one channel, use {name}[..., None]"
+    return f"; for a batch of one, use {name}[None]"
+
+
+_CHANNELS: Final = (1, 2, 3, 4)
+"""The usual numbers of channels of an image; a larger last axis is the width of an image without channels."""
 
 
 def _in_letters(pattern: Pattern) -> str:
     return f"({', '.join(map(str, pattern))}{',' if len(pattern) == 1 else ''})"
 
 
-def _not_an_array(subject: str, name: str, value: object) -> DTypeError:
+def _not_an_array(subject: str, name: str, value: object, dtype: np.dtype[np.floating] | None) -> DTypeError:
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    masked = hasattr(value, "filled")  # np.asarray would lose the mask
-    fix = f"np.asarray({name})" if isinstance(value, np.ndarray) else f"np.asarray({name}, dtype=np.float32)"
-    fix = f"{name}.filled(...)" if masked else fix
+    floats = "" if issubclass(type(value), np.ndarray) else f", dtype=np.{dtype or 'float32'}"
+    fix = _fix_of_type(name, value, floats)
     return DTypeError(f"{name} must be a plain NumPy array, got {kind}; use {fix}", subject=subject)
+
+
+def _fix_of_type(name: str, value: object, settings: str = "") -> str:
+    """Return an expression for an array from a value that is not one."""
+    if hasattr(value, "filled"):  # np.asarray would lose the mask
+        return f"{name}.filled(...)"
+    if isinstance(value, tuple) and any(isinstance(each, np.ndarray) for each in cast("tuple[object, ...]", value)):
+        return f"{name}[0] or another of its arrays"
+    return f"np.asarray({name}{settings})"
 
 
 def _wrong_dtype(
@@ -261,55 +362,128 @@ def _wrong_dtype(
     return DTypeError(f"{name} must be {target}{reason}, got {got}{fix}", subject=subject)
 
 
-def check_labels(subject: str, name: str, labels: object, count: int, classes: int | None = None) -> None:
+def check_labels(
+    subject: str, name: str, labels: object, count: int, classes: int | None = None, *, weight: Array | None = None
+) -> Labels:
     """Check that labels are ``count`` class ids from 0 to ``classes`` - 1 (None allows any number of classes).
+
+    Returns:
+        The labels, with 1 for each label that is out of range but has the weight 0.
 
     Raises:
         DTypeError: If they are not a plain array of integers.
         ShapeError: If there is not one label per row.
         LabelError: If a label is out of range. The message names it.
     """
-    if type(labels) not in ARRAY_TYPES:
-        raise DTypeError(
-            f"{name} must be a plain NumPy array of class ids, got {type(labels).__name__}; "
-            f"use {f'{name}.filled(...)' if hasattr(labels, 'filled') else f'np.asarray({name})'}",
-            subject=subject,
-        )
+    check_plain(subject, name, labels, " of class ids")
     ids = cast("Labels", labels)
     if ids.shape != (count,):
-        fix = f"; use {name}.argmax(axis=1) if its rows are one-hot" if ids.ndim == 2 else ""
-        wanted = f"({count},), one class id per row"
+        wanted, fix = f"({count},), one class id per row", _fix_of_rows(name, ids)
         raise ShapeError(f"{name} must have shape {wanted}, got {ids.shape}{fix}", subject=subject)
     if ids.dtype.kind not in "iu":
-        raise DTypeError(f"{name} must be integer class ids, got {ids.dtype}", subject=subject)
-    # Viewed as unsigned, a negative label becomes a large number, so one pass checks both ends of the range.
-    unsigned = ids.view(_unsigned(ids.dtype))
-    if count and np.maximum.reduce(unsigned) >= (1 << (8 * ids.itemsize - 1) if classes is None else classes):
-        bad = (ids < 0) | (ids >= (classes if classes is not None else np.inf))
-        first = int(bad.argmax())
+        fix = fix_of_ids(name, ids)
+        raise DTypeError(f"{name} must be integer class ids, got {ids.dtype}{fix}", subject=subject)
+    dtype, limit = _as_unsigned(ids.dtype, classes)
+    if limit is None or not count:
+        return ids
+    if weight is not None:
+        ids = counted(ids, weight, ids.view(dtype) < limit)
+        dtype = dtype.newbyteorder("=")  # the byte order that ``counted`` returns
+    if np.maximum.reduce(ids.view(dtype)) >= limit:
+        first, where = first_true(ids.view(dtype) >= limit)
         span = f"in 0..{classes - 1}" if classes is not None else "0 or more"
-        raise LabelError(f"{name} must be {span}, got {name}[{first}] = {ids[first]}", subject=subject)
+        raise LabelError(f"{name} must be {span}, got {name}[{where}] = {ids[first]}", subject=subject)
+    return ids
 
 
-def check_weight(subject: str, weight: Array, count: int) -> None:
-    """Check that example weights are ``count`` finite floats that are 0 or more and not all 0.
+@lru_cache(maxsize=64)
+def _as_unsigned(
+    dtype: np.dtype[np.integer], classes: int | None
+) -> tuple[np.dtype[np.unsignedinteger], np.unsignedinteger | None]:
+    """Return the unsigned dtype of the same size and byte order, and the smallest number in it that is not a class id.
+
+    Viewed as unsigned, a negative number becomes at least half of the range, so one comparison checks both ends. None
+    means that every number of the dtype is a class id.
+    """
+    unsigned = np.dtype(dtype.str.replace("i", "u"))
+    bits = 8 * dtype.itemsize
+    largest = 1 << (bits - (dtype.kind == "i"))
+    limit = largest if classes is None else min(int(classes), largest)
+    return unsigned, None if limit == 1 << bits else unsigned.type(limit)
+
+
+def check_plain(subject: str, name: str, value: object, of: str = "") -> None:
+    """Check that a value is a plain NumPy array, of any dtype.
+
+    Raises:
+        DTypeError: If it is not. The message describes the value.
+
+    Example:
+        >>> check_plain("split", "y", [0, 1])
+        Traceback (most recent call last):
+        funcnet.DTypeError: split: y must be a plain NumPy array, got list; use np.asarray(y)
+    """
+    if type(value) not in ARRAY_TYPES:
+        got, fix = type(value).__name__, _fix_of_type(name, value)
+        raise DTypeError(f"{name} must be a plain NumPy array{of}, got {got}; use {fix}", subject=subject)
+
+
+def fix_of_ids(name: str, array: NDArray[Any]) -> str:
+    """Return the advice for an array that should hold integer class ids."""
+    kind, values = array.dtype.kind, array.ravel().tolist()
+    if kind in "OUS" and values and all(isinstance(value, str | bytes) for value in values):
+        return f"; for the names of classes, use np.unique({name}, return_inverse=True)[1]"
+    if kind in "bfO" and all(isinstance(value, int | float) and value == value // 1 for value in values):
+        return f"; use {name}.astype(np.int64)"
+    return ""
+
+
+def _fix_of_rows(name: str, rows: NDArray[np.number]) -> str:
+    """Return the advice for an array that should hold one class id per row but has a row per example."""
+    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+        return ""
+    if rows.shape[1] == 1:
+        return f"; use {name}[:, 0]" if rows.dtype.kind in "iu" else ""
+    if not ((rows == 0) | (rows == 1)).all():
+        return f"; if it has a score for each class, use {name}.argmax(axis=1)" if rows.dtype.kind == "f" else ""
+    if (np.count_nonzero(rows, axis=1) == 1).all():
+        return f"; its rows are one-hot, so use {name}.argmax(axis=1)"
+    fix = f"use binary_cross_entropy as the loss, and a metric of each column, {name}[:, i]"
+    return f"; its rows have several labels or none, so {fix}"
+
+
+def check_weight(
+    subject: str, weight: Array, count: int, shape: tuple[int, ...] | None = None, *, zeros: bool = False
+) -> None:
+    """Check that weights are finite floats that are 0 or more, with shape (count,) or exactly ``shape``.
+
+    Args:
+        subject: The function that checks.
+        weight: The weights.
+        count: The number of rows.
+        shape: A second shape that the weights may have, such as that of the target. None allows one weight per row.
+        zeros: Allow weights that are all 0.
 
     Raises:
         ShapeError, DTypeError, NonFiniteError, ConfigError: If they are not.
     """
-    check_array(subject, "weight", weight, (count,))
+    if type(weight) not in ARRAY_TYPES or weight.shape != shape or weight.ndim == 0:
+        if type(weight) in ARRAY_TYPES and weight.ndim != 1 and shape is not None and len(shape) > 1:
+            raise ShapeError(f"weight must have shape ({count},) or {shape}, got {weight.shape}", subject=subject)
+        check_array(subject, "weight", weight, (count,))
+    check_array(subject, "weight", weight, weight.shape)
     check_finite(subject, "weight", weight)
     if (weight < 0).any():
-        first = int((weight < 0).argmax())
-        raise ConfigError(f"weight must be 0 or more, got weight[{first}] = {weight[first]}", subject=subject)
-    if not weight.any():
+        first, where = first_true(weight < 0)
+        raise ConfigError(f"weight must be 0 or more, got weight[{where}] = {weight[first]}", subject=subject)
+    if not zeros and not weight.any():
         raise ConfigError("at least one weight must be positive, got only zeros", subject=subject)
 
 
-@lru_cache(maxsize=16)
-def _unsigned(dtype: np.dtype[np.integer]) -> np.dtype[np.unsignedinteger]:
-    """Return the unsigned integer dtype of the same size and byte order."""
-    return np.dtype(dtype.str.replace("i", "u"))
+def first_true(bad: NDArray[np.bool_]) -> tuple[tuple[int, ...], str]:
+    """Return the index of the first true element, and the index as text for a message."""
+    index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+    return index, ", ".join(map(str, index))
 
 
 def check_net_output(subject: str, x: Array, y: Array) -> None:

@@ -6,6 +6,10 @@ Invalid *content* raises one of these. System errors (a missing file, a full dis
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+QUOTED: Final = 80
+"""The most characters of a value that an error message quotes."""
 
 
 class FuncnetError(ValueError):
@@ -104,6 +108,39 @@ class DatasetFormatError(FuncnetError):
 
 class ReplayWarning(RuntimeWarning):
     """Steps run without a recorded program, and so more slowly, because a function in them is not pure."""
+
+
+def printable(value: object, most: int = QUOTED) -> str:
+    r"""Return the text of a value from a file, safe to print: escaped, and cut to ``most`` characters.
+
+    Control characters, which a terminal obeys, and lone surrogates, which cannot be encoded, are escaped.
+
+    Example:
+        >>> printable("a\x1b[31m\nb")
+        'a\\x1b[31m\\nb'
+        >>> printable("ab" * 1000, 8)
+        'ababa...'
+    """
+    return _printable(str, value, most)
+
+
+def quoted(value: object, most: int = QUOTED) -> str:
+    r"""Return the repr of a value from a file, safe to print: escaped, and cut to ``most`` characters.
+
+    Example:
+        >>> quoted({"a\x1b": "\ud800"})
+        "{'a\\x1b': '\\ud800'}"
+    """
+    return _printable(repr, value, most)
+
+
+def _printable(convert: Callable[[object], str], value: object, most: int) -> str:
+    try:
+        text = convert(value)
+    except Exception:  # noqa: BLE001  # a record from a file can hold values that its own repr does not expect
+        text = f"a {type(value).__name__}"
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[: most + 1])
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 for _error in (*FuncnetError.__subclasses__(), FuncnetError, ReplayWarning):

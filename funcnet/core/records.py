@@ -7,8 +7,9 @@ excludes that network from training. Every other field is structure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import UnionType
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType, UnionType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -28,13 +29,37 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.core.arrays import ARRAY_TYPES, DECAYED, FIXED, AnyArray, Array, adopt, describe, is_canonical
-from funcnet.core.checks import check_array
-from funcnet.core.errors import ConfigError, ShapeError, StructureError
+from funcnet.core.checks import check_array, to_python
+from funcnet.core.errors import ConfigError, DTypeError, ShapeError, StructureError, quoted
 
 
 @frozen(eq=False)
-class Record:
-    """The base class of every layer. It locks arrays, has a short repr, and pickles through the constructor."""
+class Settings:
+    """The base class of every record with settings: converts NumPy numbers to Python numbers, then calls ``check``."""
+
+    def __attrs_post_init__(self) -> None:
+        convert_settings(self, (a.name for a in attrs.fields(type(self))))
+        self.check()
+
+    def check(self) -> None:
+        """Raise if a setting is invalid."""
+
+
+def convert_settings(record: object, names: Iterable[str]) -> None:
+    """Convert the NumPy numbers in these fields of a new record to Python numbers; see ``to_python``."""
+    for name in names:
+        given: object = getattr(record, name)
+        made = to_python(given)
+        if made is not given:
+            object.__setattr__(record, name, made)
+
+
+@frozen(eq=False)
+class Record(Settings):
+    """The base class of every layer. It locks arrays, has a short repr, and pickles through the constructor.
+
+    Its settings are the fields that hold neither an array nor a network.
+    """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -52,15 +77,22 @@ class Record:
             value = cast("Array", getattr(self, name))
             if value is None and name in fields.optional:
                 continue
-            check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
+            try:
+                check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
+            except DTypeError:
+                _check_is_no_size(self, name, fields.arrays)
+                raise
             if value.ndim == 0:
                 fix = "got a 0-d array; use shape (1,)"
                 raise ShapeError(f"{name} must have at least one axis, {fix}", subject=type(self).__name__)
             dtype = value.dtype
             if not is_canonical(value):
                 object.__setattr__(self, name, adopt(value))
-        for name in fields.networks + fields.fixed_networks:
+        if fields.every_network:
+            check_nesting(type(self).__name__, self)
+        for name in fields.every_network:
             check_tree(type(self).__name__, getattr(self, name))
+        convert_settings(self, fields.structure)
         self.check()
 
     def check(self) -> None:
@@ -71,6 +103,44 @@ class Record:
 
     def __repr__(self) -> str:
         return _record_repr(self)
+
+
+def _check_is_no_size(record: Record, name: str, arrays: tuple[str, ...]) -> None:
+    """Check that a field for an array does not hold a size.
+
+    Raises:
+        DTypeError: If it does. The message names the function that creates such a record: ``dense`` for ``Dense``.
+    """
+    kind, given = type(record), [to_python(cast("object", getattr(record, array))) for array in arrays]
+    make = _creator(kind)
+    if make is None or not isinstance(given[arrays.index(name)], int):
+        return
+    names = required(make)
+    sizes = [str(size) for size in given if isinstance(size, int)]
+    if len(sizes) == len(given) == len(names) - names.count("key"):
+        names = [name for name in names if name == "key"] + sizes
+    got, fix = given[arrays.index(name)], f"to create the layer, use {public_name(make)}({', '.join(names)})"
+    raise DTypeError(f"{name} must be a plain NumPy array, got {got}; {fix}", subject=kind.__name__)
+
+
+def _creator(kind: type[Record]) -> Callable[..., object] | None:
+    """Return the function of a record's module that has the record's name in lower case, such as ``layer_norm``."""
+    functions = vars(sys.modules.get(kind.__module__, object)).items()
+    spelled = (make for word, make in functions if word.replace("_", "") == kind.__name__.lower())
+    return next((make for make in spelled if isinstance(make, FunctionType)), None)
+
+
+def public_name(function: Callable[..., object]) -> str:
+    """Return the name by which a caller calls a function: ``fn.dense`` for one of funcnet."""
+    is_ours = function.__module__.startswith("funcnet.")
+    return f"fn.{function.__name__}" if is_ours else function.__name__
+
+
+def required(function: Callable[..., object]) -> list[str]:
+    """Return the names of the parameters that have no default."""
+    from inspect import signature  # noqa: PLC0415  # 8 ms of import time
+
+    return [each.name for each in signature(function).parameters.values() if each.default is each.empty]
 
 
 R = TypeVar("R", bound=Record)
@@ -123,19 +193,64 @@ def _short(value: object) -> str:
     return describe(cast("AnyArray", value)) if isinstance(value, np.ndarray) else repr(value)
 
 
+NESTING: Final = 64
+"""The largest number of levels of a network: each tuple, and each record that holds a network, adds one level."""
+
+
+def check_nesting(subject: str, value: object) -> None:
+    """Check that a network has at most ``NESTING`` levels, so that every recursive function can traverse it.
+
+    Every public function that takes a network calls it, and every record that holds a network.
+
+    Raises:
+        StructureError: If it has more.
+
+    Example:
+        >>> import funcnet as fn
+        >>> net = fn.ReLU()
+        >>> for _ in range(65):
+        ...     net = (net,)
+        >>> check_nesting("forward", net)
+        Traceback (most recent call last):
+        funcnet.StructureError: forward: a network must have at most 64 levels of tuples and combinators, got more
+    """
+    level: list[Any] = [value]
+    for _ in range(NESTING + 1):
+        inside: list[Any] = []
+        for outer in level:
+            if isinstance(outer, tuple):
+                inside += outer
+            elif isinstance(outer, Record):
+                for name in fields_of(type(outer)).every_network:
+                    inside.append(getattr(outer, name))  # most layers hold no network
+        if not inside:
+            return
+        level = inside
+    wanted = f"a network must have at most {NESTING} levels of tuples and combinators, got more"
+    raise StructureError(wanted, subject=subject)
+
+
 def check_tree(subject: str, value: object) -> None:
-    """Check that a value is a record or a (nested) tuple of records.
+    """Check that a value is a record or a (nested) tuple of records, with at most ``NESTING`` levels.
 
     Raises:
         StructureError: If it is not. The message states the path and the value that is not a layer.
     """
+    check_nesting(subject, value)
     for path, stranger in _strangers(value):
+        given = _given(stranger)
         fix = "; use a tuple" if isinstance(stranger, list) else ""
         fix = f"; use {stranger.__name__}()" if isinstance(stranger, type) else fix
-        wanted = f"a network is a layer or a tuple of networks, got {stranger!r:.80}{fix}"
+        if isinstance(stranger, np.ndarray) and not path:
+            fix = "; the network comes before the data, as in forward(net, x)"
+        wanted = f"a network is a layer or a tuple of networks, got {given}{fix}"
         error = StructureError(wanted, subject=subject)
         error.path = path
         raise error
+
+
+def _given(value: object) -> str:
+    return f"array of {describe(cast('AnyArray', value))}" if isinstance(value, np.ndarray) else quoted(value)
 
 
 def _strangers(value: object, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], object]]:
@@ -160,6 +275,7 @@ class Fields:
     statistics: tuple[str, ...]
     networks: tuple[str, ...]
     fixed_networks: tuple[str, ...]
+    every_network: tuple[str, ...]
     structure: tuple[str, ...]
     arrays: tuple[str, ...]
     optional: frozenset[str]
@@ -198,6 +314,7 @@ def _read_fields(record: type[Record]) -> Fields:
         statistics=names(("array", FIXED)),
         networks=names(("network", "")),
         fixed_networks=names(("network", FIXED)),
+        every_network=names(("network", ""), ("network", FIXED)),
         structure=tuple(name for name, kind in kinds.items() if kind[0] == "structure"),
         arrays=tuple(name for name, kind in kinds.items() if kind[0] == "array"),
         optional=frozenset(name for name in kinds if _may_be_none(hints[name])),

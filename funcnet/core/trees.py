@@ -15,7 +15,7 @@ from attrs import frozen
 from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, lock
 from funcnet.core.checks import check_finite
 from funcnet.core.errors import ConfigError, FuncnetError, StructureError
-from funcnet.core.records import Record, Tree, check_tree, evolve, fields_of
+from funcnet.core.records import Record, Tree, check_nesting, check_tree, evolve, fields_of
 
 T = TypeVar("T", bound=Tree)
 
@@ -44,6 +44,7 @@ def map_parameters(f: Callable[..., Array], first: T, *rest: T) -> T:
         >>> map_parameters(lambda a, b: a - b, layer, layer).weight
         array([[0., 0.]])
     """
+    check_nesting("map_parameters", first)
     try:
         with np.errstate(all="ignore"):  # callers that need finite numbers check for them
             return cast("T", _map(f, first, *rest))
@@ -103,6 +104,7 @@ def map_decayed(f: Callable[[Array], Array], tree: T) -> T:
         >>> map_decayed(lambda w: w / 2, layer).weight, map_decayed(lambda w: w / 2, layer).bias
         (array([[0.5, 0.5]]), array([1., 1.]))
     """
+    check_nesting("map_decayed", tree)
     try:
         with np.errstate(all="ignore"):  # for the reason given in map_parameters
             return cast("T", _map_decayed(f, tree))
@@ -153,7 +155,9 @@ def _different(first: Tree, *rest: Tree) -> FuncnetError:
         except StructureError as error:
             return error
     other = next((tree for tree in rest if repr(tree) != repr(first)), first)
-    return StructureError(f"two networks must have the same structure, got\n  {first!r}\nand\n  {other!r}")
+    same = "; their classes have the same names but were defined twice: create both networks from one definition"
+    fix = same if other is first else ""
+    return StructureError(f"two networks must have the same structure, got\n  {first!r}\nand\n  {other!r}{fix}")
 
 
 # ------------------------------------------------------------------------------------------------- listing
@@ -296,12 +300,12 @@ def float_dtype(dtype: FloatDType) -> np.dtype[np.floating]:
     raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}")
 
 
-def check_finite_parameters(tree: Tree) -> None:
-    """Check that every trained array is finite.
+def check_finite_tree(tree: Tree, path: str = "") -> None:
+    """Check that every array that training can change is finite: parameters and statistics.
 
     Raises:
         NonFiniteError: If one is not. The message names the first.
     """
-    for leaf in leaves(tree):
-        if leaf.trained:
+    for leaf in leaves(tree, path):
+        if leaf.role != "fixed":
             check_finite("", leaf.path, leaf.array)

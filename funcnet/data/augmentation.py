@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from funcnet.core.arrays import Array, lock
 from funcnet.core.checks import INFINITY, MOST_PIXELS, check_array, check_count, check_number
 from funcnet.core.names import register_name
-from funcnet.core.records import evolve
-from funcnet.data.batches import Batch, check_is_batch
+from funcnet.core.records import Settings, evolve
+from funcnet.network.batch import Batch, check_is_batch
 from funcnet.random.draws import normal, uniform
 from funcnet.random.keys import Key
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @frozen
-class RandomShift:
+class RandomShift(Settings):
     """Move each image by up to ``pixels`` pixels along each axis, filling with 0. Shapes: x (B, H, W, C).
 
     Example:
@@ -34,7 +34,8 @@ class RandomShift:
 
     pixels: int
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that pixels is an int of at least 0."""
         check_count("RandomShift", "pixels", self.pixels, low=0, high=MOST_PIXELS)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
@@ -53,7 +54,7 @@ class RandomShift:
 
 
 @frozen
-class RandomFlip:
+class RandomFlip(Settings):
     """Mirror each image left to right with probability ``rate``. Shapes: x (B, H, W, C).
 
     Example:
@@ -63,7 +64,8 @@ class RandomFlip:
 
     rate: float = 0.5
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the rate is from 0 to below 1."""
         check_number("RandomFlip", "rate", self.rate, low=0, high=1, closed=True)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:
@@ -76,7 +78,7 @@ class RandomFlip:
 
 
 @frozen
-class RandomNoise:
+class RandomNoise(Settings):
     """Add normal noise with standard deviation ``deviation`` to each number. Shapes: x (B, ...).
 
     Example:
@@ -86,7 +88,8 @@ class RandomNoise:
 
     deviation: float
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the deviation is above 0."""
         check_number("RandomNoise", "deviation", self.deviation, low=0, high=INFINITY)
 
     def __call__(self, key: Key, batch: Batch[T], /) -> Batch[T]:

@@ -3,47 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import Array, contiguous, lock
-from funcnet.core.checks import check_array, check_callable, check_count, check_finite, check_labels, check_weight
+from funcnet.core.arrays import ARRAY_TYPES, Array, contiguous, counted, lock, unmapped
+from funcnet.core.checks import (
+    check_array,
+    check_callable,
+    check_count,
+    check_finite,
+    check_labels,
+    check_plain,
+    check_weight,
+    fix_of_ids,
+)
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError
-from funcnet.core.names import register_name
 from funcnet.core.records import evolve
+from funcnet.network.batch import Batch as Batch  # noqa: PLC0414  # re-exported
+from funcnet.network.batch import Inputs
 from funcnet.random.draws import permutation
 from funcnet.random.keys import Key, check_key
 
-T_co = TypeVar("T_co", covariant=True)
-Y = TypeVar("Y", bound=NDArray[Any])
+Rows: TypeAlias = "NDArray[Any] | tuple[NDArray[Any], ...]"
+"""An array whose first axis is that of the examples, or a tuple of such arrays of one length."""
+
+Y = TypeVar("Y", bound=Rows)
+XS = TypeVar("XS", bound=tuple[NDArray[Any], ...])
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar  # see Batch
+
+    X = _TypeVar("X", bound=Inputs, default=Array)
+else:
+    X = TypeVar("X")
 
 
 @frozen(eq=False)
-class Batch(Generic[T_co]):
-    """The examples of one training step. Shapes: x (B, ...), y (B, ...), weight (B,) or None."""
-
-    x: Array
-    y: T_co
-    weight: Array | None = None
-
-
-@frozen(eq=False)
-class Minibatches(Sequence[Batch[Y]]):
+class Minibatches(Sequence[Batch[Y, X]]):
     """A sequence of batches that has a length, can be sliced, and is the same in every iteration.
 
     ``batches[k:]`` resumes an epoch at batch k. See ``minibatches``.
     """
 
-    x: Array = field(repr=False)
+    x: X = field(repr=False)
     y: Y = field(repr=False)
     order: NDArray[np.intp] | None = field(repr=False)
     rows: range
     batch_size: int
-    transform: Callable[[Batch[Y]], Batch[Y]] | None = None
-    augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None
+    transform: Callable[[Batch[Y, X]], Batch[Y, X]] | None = None
+    augment: Callable[[Key, Batch[Y, X]], Batch[Y, X]] | None = None
     key: Key | None = None
     weight: Array | None = field(default=None, repr=False)
 
@@ -51,10 +61,10 @@ class Minibatches(Sequence[Batch[Y]]):
         return (len(self.rows) + self.batch_size - 1) // self.batch_size
 
     @overload
-    def __getitem__(self, position: int) -> Batch[Y]: ...
+    def __getitem__(self, position: int) -> Batch[Y, X]: ...
     @overload
-    def __getitem__(self, position: slice) -> Minibatches[Y]: ...
-    def __getitem__(self, position: int | slice) -> Batch[Y] | Minibatches[Y]:
+    def __getitem__(self, position: slice) -> Minibatches[Y, X]: ...
+    def __getitem__(self, position: int | slice) -> Batch[Y, X] | Minibatches[Y, X]:
         size = self.batch_size
         if isinstance(position, slice):
             start, stop, stride = position.indices(len(self))
@@ -63,41 +73,36 @@ class Minibatches(Sequence[Batch[Y]]):
             return evolve(self, rows=self.rows[start * size : max(start, stop) * size])
         return self._cut(self.rows.start + range(len(self))[position] * size)
 
-    def __iter__(self) -> Iterator[Batch[Y]]:
+    def __iter__(self) -> Iterator[Batch[Y, X]]:
         return map(self._cut, self.rows[:: self.batch_size])
 
-    def _cut(self, start: int) -> Batch[Y]:
+    def _cut(self, start: int) -> Batch[Y, X]:
         stop = min(start + self.batch_size, self.rows.stop)
-        if self.order is None:
-            x, y = self.x[start:stop], self.y[start:stop]
-            x.flags.writeable = y.flags.writeable = False
-        else:
-            chosen = self.order[start:stop]
-            x, y = self.x.take(chosen, axis=0), self.y.take(chosen, axis=0)
-        batch = Batch(x, cast("Y", y), self._weight(start, stop))
+        chosen = slice(start, stop) if self.order is None else self.order[start:stop]
+        weight = None if self.weight is None else lock(take_rows(self.weight, chosen))
+        batch = Batch(take_rows(self.x, chosen), take_rows(self.y, chosen), weight)
         if self.transform is not None:
             batch = self.transform(batch)
         if self.augment is not None and self.key is not None:
             batch = self.augment(self.key.child("augment", start), batch)
         return batch
 
-    def _weight(self, start: int, stop: int) -> Array | None:
-        if self.weight is None:
-            return None
-        chosen = self.weight[start:stop] if self.order is None else self.weight.take(self.order[start:stop])
-        return lock(chosen)
+
+R = TypeVar("R", bound=Rows)
 
 
-def check_is_batch(subject: str, batch: object) -> None:
-    """Check that a value is a batch.
+def take_rows(rows: R, chosen: slice | NDArray[np.intp]) -> R:
+    """Return some rows of an array or of each array of a tuple: a locked view for a slice, else a copy."""
+    if isinstance(rows, tuple):
+        return cast("R", tuple(take_rows(each, chosen) for each in rows))
+    if not isinstance(chosen, slice):
+        return cast("R", rows.take(chosen, axis=0))
+    view = rows[chosen]
+    view.flags.writeable = False
+    return cast("R", view)
 
-    Raises:
-        ConfigError: If it is not a batch; the message shows the value.
-    """
-    if not isinstance(batch, Batch):
-        raise ConfigError(f"a batch must be a Batch, got {batch!r:.80}; use Batch(x, y)", subject=subject)
 
-
+@overload
 def minibatches(
     x: NDArray[np.floating] | NDArray[np.integer],
     y: Y,
@@ -108,20 +113,46 @@ def minibatches(
     transform: Callable[[Batch[Y]], Batch[Y]] | None = None,
     augment: Callable[[Key, Batch[Y]], Batch[Y]] | None = None,
     weight: Array | None = None,
-) -> Minibatches[Y]:
+) -> Minibatches[Y]: ...
+@overload
+def minibatches(
+    x: XS,
+    y: Y,
+    batch_size: int,
+    *,
+    key: Key | None = None,
+    drop_last: bool = False,
+    transform: Callable[[Batch[Y, XS]], Batch[Y, XS]] | None = None,
+    augment: Callable[[Key, Batch[Y, XS]], Batch[Y, XS]] | None = None,
+    weight: Array | None = None,
+) -> Minibatches[Y, XS]: ...
+def minibatches(
+    x: Rows,
+    y: Rows,
+    batch_size: int,
+    *,
+    key: Key | None = None,
+    drop_last: bool = False,
+    transform: Callable[[Batch[Any, Any]], Batch[Any, Any]] | None = None,
+    augment: Callable[[Key, Batch[Any, Any]], Batch[Any, Any]] | None = None,
+    weight: Array | None = None,
+) -> Minibatches[Any, Any]:
     """Cut examples into batches, in a random order if there is a key, and check the examples once for all steps.
 
     Args:
-        x: Inputs, shape (N, ...), float32 or float64, or any number type if a transform converts them to floats.
-        y: Targets, shape (N,) or (N, ...): class ids of any integer dtype, or floats.
+        x: Inputs, shape (N, ...), float32 or float64, or any number type if a transform converts them to floats. For
+            your own step with several inputs, a tuple of arrays of any number type, each of shape (N, ...).
+        y: Targets, shape (N,) or (N, ...): class ids of any integer dtype, or floats. For your own step or loss with
+            several targets, a tuple of such arrays.
         batch_size: From 1 to N.
         key: The key that determines the order. None keeps the order of x.
         drop_last: Leave out the last batch if it is smaller, as the post does. By default, it is kept.
         transform: A pure function of a batch, such as ``scale_images``.
         augment: A pure function of a key and a batch, such as ``RandomShift(2)``. Each batch gets a different child of
             ``key``.
-        weight: How much each example counts, shape (N,), for a loss that takes weights. The mean of a batch is then
-            sum(w l) / sum(w), so each batch needs a weight above 0.
+        weight: How much each example counts, shape (N,), or how much each number of y counts, the shape of y, for a
+            loss that takes weights. The mean of a batch is then sum(w l) / sum(w). Where the weight is 0, y may be any
+            number, also NaN. If y is a tuple, shape (N,).
 
     Raises:
         ShapeError: If x, y and weight differ in length, or x has no rows or no features.
@@ -136,9 +167,12 @@ def minibatches(
         [[0, 8, 9, 3], [7, 5, 1, 2], [6, 4]]
         >>> [batch.y.tolist() for batch in batches[2:]]
         [[6, 4]]
+        >>> wide, deep = np.zeros((10, 3)), np.zeros((10, 2, 8))
+        >>> [x.shape for x in minibatches((wide, deep), np.arange(10), 4)[0].x]
+        [(4, 3), (4, 2, 8)]
     """
     name = "minibatches"
-    _check_examples(name, x, y, raw=transform is not None)
+    size = _check_examples(name, x, y, weight, raw=transform is not None)
     for what, function in (("transform", transform), ("augment", augment)):
         if function is not None:
             check_callable(name, what, function)
@@ -146,41 +180,77 @@ def minibatches(
         check_key(name, key)
     elif augment is not None:
         raise ConfigError("augment needs a key; pass key=Key(seed)", subject=name)
-    check_count(name, "batch_size", batch_size, high=len(x))
+    batch_size = check_count(name, "batch_size", batch_size, high=size)
+    weight = None if weight is None else contiguous(weight)
+    count = size - size % batch_size if drop_last else size
+    order = None if key is None else permutation(key, size)
+    inputs = tuple(map(contiguous, x)) if isinstance(x, tuple) else contiguous(x)
+    return Minibatches(inputs, unmapped(y), order, range(count), batch_size, transform, augment, key, weight)
+
+
+def _check_examples(name: str, x: Rows, y: Rows, weight: Array | None, *, raw: bool) -> int:
+    """Check the inputs, the targets and the weights, and return the number of rows."""
+    raw = raw or type(x) is tuple
+    inputs, targets = named_rows(name, "x", x), named_rows(name, "y", y)
+    for what, array in inputs.items():
+        if type(array) not in ARRAY_TYPES:
+            check_array(name, what, array, ("...",))
+    for what, array in targets.items():
+        check_plain(name, what, array, " of class ids")
+    for what, array in inputs.items():
+        if array.ndim == 0 or array.size == 0 or (array.ndim == 1 and not raw):
+            wanted = "(N, ...) with at least one row and one feature"
+            raise ShapeError(f"{what} must have shape {wanted}, got {array.shape}", subject=name)
+    count = check_one_length(name, inputs | targets)
     if weight is not None:
-        check_weight(name, weight, len(x))
-        weight = contiguous(weight)
-    count = len(x) - len(x) % batch_size if drop_last else len(x)
-    order = None if key is None else permutation(key, len(x))
-    inputs = contiguous(cast("Array", x))
-    return Minibatches(inputs, y, order, range(count), int(batch_size), transform, augment, key, weight)
+        check_weight(name, weight, count, None if isinstance(y, tuple) else y.shape)
+    for what, array in inputs.items():
+        _check_inputs(name, what, array, raw=raw)
+    for what, array in targets.items():
+        _check_targets(name, what, array, None if isinstance(y, tuple) else weight)
+    return count
 
 
-def _check_examples(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:
-    if type(x) is not np.ndarray:
-        check_array(name, "x", x, ("...",))
-    if type(y) is not np.ndarray:
-        check_labels(name, "y", y, len(x))
-    if x.ndim == 0 or x.size == 0 or (x.ndim == 1 and not raw):
-        wanted = "(N, ...) with at least one row and one feature"
-        raise ShapeError(f"x must have shape {wanted}, got {x.shape}", subject=name)
-    if len(y.shape) == 0 or len(y) != len(x):
-        raise ShapeError(f"x and y must have the same length, got {x.shape} and {y.shape}", subject=name)
-    _check_values(name, x, y, raw=raw)
-
-
-def _check_values(name: str, x: NDArray[Any], y: NDArray[Any], *, raw: bool) -> None:
+def _check_inputs(name: str, what: str, x: NDArray[Any], *, raw: bool) -> None:
     if not raw:
-        check_array(name, "x", x, ("N", "..."))
+        check_array(name, what, x, ("N", "..."))
     elif x.dtype.kind not in "biuf":
-        raise DTypeError(f"x must hold numbers, got {x.dtype}", subject=name)
+        raise DTypeError(f"{what} must hold numbers, got {x.dtype}", subject=name)
+    if x.dtype.kind == "f":
+        check_finite(name, what, x)
+
+
+def _check_targets(name: str, what: str, y: NDArray[Any], weight: Array | None) -> None:
     if y.dtype.kind not in "iuf":
-        raise DTypeError(f"y must hold class ids or floats, got {y.dtype}", subject=name)
-    for what, array in (("x", x), ("y", y)):
-        if array.dtype.kind == "f":
-            check_finite(name, what, array)
-    if y.dtype.kind == "i" and y.ndim == 1:
-        check_labels(name, "y", y, len(x))
+        raise DTypeError(f"{what} must hold class ids or floats, got {y.dtype}{fix_of_ids(what, y)}", subject=name)
+    if y.dtype.kind == "f":
+        check_finite(name, what, y if weight is None else counted(y, weight, np.isfinite(y)))
+    elif y.ndim == 1:
+        check_labels(name, what, y, len(y), weight=weight)
 
 
-register_name(Batch, "funcnet.Batch")
+def named_rows(subject: str, name: str, rows: object) -> dict[str, NDArray[Any]]:
+    """Return an array, or each array of a tuple, by its name for messages: ``x``, or ``x[0]``, ``x[1]`` and so on.
+
+    Raises:
+        ConfigError: If the tuple is empty.
+    """
+    if type(rows) is not tuple:
+        return {name: cast("NDArray[Any]", rows)}
+    if not rows:
+        raise ConfigError(f"{name} must be an array or a tuple of arrays, got ()", subject=subject)
+    return {f"{name}[{position}]": array for position, array in enumerate(cast("tuple[NDArray[Any], ...]", rows))}
+
+
+def check_one_length(subject: str, arrays: dict[str, NDArray[Any]]) -> int:
+    """Check that arrays, by name, have a first axis of one length, and return the length.
+
+    Raises:
+        ShapeError: If they do not.
+    """
+    first, *others = arrays
+    for other in others:
+        a, b = arrays[first].shape, arrays[other].shape
+        if not a or not b or a[0] != b[0]:
+            raise ShapeError(f"{first} and {other} must have the same length, got {a} and {b}", subject=subject)
+    return len(arrays[first])

@@ -1,4 +1,4 @@
-"""Datasets: the IDX file format, and MNIST with a check of every byte."""
+"""Datasets: the IDX file format, data sets of images in that format, and MNIST with a check of every byte."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import hashlib
 import math
 import os
 import re
-import tempfile
 import zlib
+from collections.abc import Mapping
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Final
-from urllib.request import urlopen
+from types import MappingProxyType
+from typing import IO, Any, Final, TypeAlias
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import Array, Labels, lock
-from funcnet.core.errors import DatasetFormatError
-from funcnet.core.files import Filename, as_path, remove_stale
+from funcnet.core.checks import check_count
+from funcnet.core.errors import ConfigError, DatasetFormatError, printable
+from funcnet.core.files import Filename, as_path, open_regular, remove_stale
+from funcnet.data.downloads import fetch
 
 # ----------------------------------------------------------------------------------------------------- IDX
 
@@ -28,6 +30,7 @@ _IDX_TYPES: Final = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f
 _GZIP: Final = b"\x1f\x8b"
 _MAX_RANK: Final = 32  # every version of NumPy supports this rank
 _LONGEST_HEADER: Final = 4 + 4 * _MAX_RANK
+_MOST_EXPANSION: Final = 1032  # no deflate stream expands more
 IDX_LIMIT: Final = 2**31
 
 
@@ -38,43 +41,68 @@ def read_idx(path: Filename) -> NDArray[np.generic]:
     uint32, and the elements, with the last axis varying fastest. The result is locked and in native byte order.
 
     Raises:
-        DatasetFormatError: If the file does not have this format or contains more than 2 GiB. Memory is allocated only
-            for bytes that the file has, regardless of the size in its header.
+        DatasetFormatError: If the file does not have this format, contains more than 2 GiB, or is not a regular file.
+            The size in its header is compared with the size of the file before memory is allocated.
         ConfigError: If the path is invalid.
         OSError: If the file cannot be read.
 
     Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits", section on file formats.
     """
-    file = as_path("read_idx", "path", path)
-    size = _idx_size(_read(file, _LONGEST_HEADER), str(file))
-    if size > IDX_LIMIT:
-        raise DatasetFormatError(f"{file} holds more than {IDX_LIMIT} bytes: its header says {size}")
-    return parse_idx(_read(file, size + 1), str(file))
+    name = str(as_path("read_idx", "path", path))
+    with open_regular(Path(name), DatasetFormatError) as file:
+        head = _content(file, name, _LONGEST_HEADER)
+        size = _idx_size(head, name)
+        if size > IDX_LIMIT:
+            raise DatasetFormatError(f"{name} holds more than {IDX_LIMIT} bytes: its header says {size}")
+        _check_room(file, name, size, _idx_shape(head))
+        return parse_idx(_content(file, name, size + 1), name)
+
+
+def _check_room(file: IO[bytes], name: str, size: int, shape: tuple[int, ...]) -> None:
+    """Check that a file can have the content that its header declares."""
+    stored = file.seek(0, os.SEEK_END)
+    if _is_packed(file):
+        if size > stored * _MOST_EXPANSION:
+            raise _wrong_size(name, size, shape, "less")
+    elif size != stored:
+        raise _wrong_size(name, size, shape, str(stored))
 
 
 def read_file(path: Path, limit: int) -> bytes:
     """Return the content of a file, at most ``limit`` bytes, decompressed if it is a gzip file with one member.
 
     Raises:
-        DatasetFormatError: If the gzip stream is damaged, or the content is larger than ``limit``.
+        DatasetFormatError: If the gzip stream is damaged, the content is larger than ``limit``, or the path is not a
+            regular file.
     """
-    data = _read(path, limit + 1)
+    with open_regular(path, DatasetFormatError) as file:
+        return _limited(file, str(path), limit)
+
+
+def _limited(file: IO[bytes], name: str, limit: int) -> bytes:
+    data = _content(file, name, limit + 1)
     if len(data) > limit:
-        raise DatasetFormatError(f"{path} holds more than {limit} bytes")
+        raise DatasetFormatError(f"{name} holds more than {limit} bytes")
     return data
 
 
-def _read(path: Path, count: int) -> bytes:
+def _content(file: IO[bytes], name: str, count: int) -> bytes:
     """Return the first ``count`` bytes of a file's content, or all of it; a shorter gzip stream must be complete."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        file.seek(0)
-        if head == _GZIP:
-            return _gunzip(file, path, count)
-        return file.read(min(count, os.fstat(file.fileno()).st_size + 1))  # read() allocates all of count
+    if _is_packed(file):
+        return _gunzip(file, name, count)
+    stored = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return file.read(min(count, stored + 1))  # read() allocates all of count
 
 
-def _gunzip(file: IO[bytes], path: Path, count: int) -> bytes:
+def _is_packed(file: IO[bytes]) -> bool:
+    file.seek(0)
+    packed = file.read(2) == _GZIP
+    file.seek(0)
+    return packed
+
+
+def _gunzip(file: IO[bytes], name: str, count: int) -> bytes:
     unpacker = zlib.decompressobj(wbits=31)
     unpacked = BytesIO()  # it grows in place, and getvalue() does not copy
     size = 0
@@ -82,12 +110,12 @@ def _gunzip(file: IO[bytes], path: Path, count: int) -> bytes:
         while size < count and not unpacker.eof:
             packed = unpacker.unconsumed_tail or file.read(2**16)
             if not packed:
-                raise DatasetFormatError(f"{path} is a gzip file that ends too early")
+                raise DatasetFormatError(f"{name} is a gzip file that ends too early")
             size += unpacked.write(unpacker.decompress(packed, count - size))
     except zlib.error as error:
-        raise DatasetFormatError(f"{path} is a damaged gzip file: {error}") from error
+        raise DatasetFormatError(f"{name} is a damaged gzip file: {error}") from error
     if size < count and (unpacker.unused_data or file.read(1)):
-        raise DatasetFormatError(f"{path} has bytes after the end of its gzip stream")
+        raise DatasetFormatError(f"{name} has bytes after the end of its gzip stream")
     return unpacked.getvalue()
 
 
@@ -96,11 +124,14 @@ def parse_idx(data: bytes, name: str) -> NDArray[np.generic]:
     expected = _idx_size(data, name)
     dtype, shape, start = np.dtype(_IDX_TYPES[data[2]]), _idx_shape(data), 4 + 4 * data[3]
     if len(data) != expected:
-        got = f"{len(data)}" if len(data) < expected else "more"
-        raise DatasetFormatError(f"{name} must have {expected} bytes for sizes {shape}, got {got}")
+        raise _wrong_size(name, expected, shape, f"{len(data)}" if len(data) < expected else "more")
     array = np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
     array.flags.writeable = False
     return array
+
+
+def _wrong_size(name: str, expected: int, shape: tuple[int, ...], got: str) -> DatasetFormatError:
+    return DatasetFormatError(f"{name} must have {expected} bytes for sizes {shape}, got {got}")
 
 
 def _idx_size(data: bytes, name: str) -> int:
@@ -123,6 +154,200 @@ def _idx_shape(data: bytes) -> tuple[int, ...]:
     return tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, 4 + 4 * data[3], 4))
 
 
+# -------------------------------------------------------------------------------------------------- images
+
+_NAMES: Final = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+FASHION_MNIST: Final[Mapping[str, str]] = MappingProxyType(
+    dict(
+        zip(
+            _NAMES,
+            (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            ),
+            strict=True,
+        )
+    )
+)
+"""The SHA-256 of the gzip files of Fashion-MNIST, for ``load_images(directory, sha256=FASHION_MNIST)``."""
+
+VALIDATION: Final = 10_000
+
+
+@frozen(eq=False)
+class Examples:
+    """Inputs and their class ids. Shapes: x (N, H * W) or (N, H, W, 1), y (N,)."""
+
+    x: Array
+    y: Labels
+
+    def __repr__(self) -> str:
+        return f"Examples(x={self.x.dtype} {self.x.shape}, y={self.y.dtype} {self.y.shape})"
+
+
+@frozen(eq=False)
+class Parts:
+    """The three parts of a data set: training, validation and test examples."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+MNIST: TypeAlias = Parts
+"""The three parts of MNIST: 50,000 training, 10,000 validation and 10,000 test examples."""
+
+
+@frozen(eq=False)
+class _File:
+    """The content of a file, decompressed, and its name for messages."""
+
+    name: str
+    content: bytes
+
+
+def load_images(
+    directory: Filename,
+    *,
+    sha256: Mapping[str, str] | None = None,
+    validation: int = VALIDATION,
+    flatten: bool = True,
+    scale: bool = True,
+) -> Parts:
+    """Load a data set of labeled images in MNIST's form, such as Fashion-MNIST or Kuzushiji-MNIST, from its files.
+
+    The directory has four IDX files, each gzipped (``.gz``) or plain: ``train-images-idx3-ubyte``,
+    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, or the same names with a dot
+    before ``idx``. ``read_idx`` reads a single file.
+
+    Args:
+        directory: The directory of the files.
+        sha256: The SHA-256 of some or all of the files by the names above, such as ``FASHION_MNIST``. It is the
+            checksum of a file as it is stored, which ``sha256sum`` prints, or of its decompressed content.
+        validation: The number of examples at the end of the training file that are the validation part.
+        flatten: Return rows of H * W numbers; otherwise images of shape (H, W, 1).
+        scale: Return float32 from 0 to 1; otherwise uint8 as in the files.
+
+    Raises:
+        FileNotFoundError: If the directory does not have the four files; the message lists their names.
+        DatasetFormatError: If a file is damaged or has another checksum, if the files do not fit each other, or if a
+            test label is above the largest training label.
+        ConfigError: If a setting is invalid.
+
+    Example:
+        >>> import tempfile
+        >>> images = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2, *range(8)])
+        >>> labels = bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     for part in ("train", "t10k"):
+        ...         _ = Path(directory, f"{part}-images-idx3-ubyte").write_bytes(images)
+        ...         _ = Path(directory, f"{part}-labels-idx1-ubyte").write_bytes(labels)
+        ...     data = load_images(directory, validation=1)
+        >>> data.train, data.test.y
+        (Examples(x=float32 (1, 4), y=int64 (1,)), array([0, 1]))
+    """
+    place = as_path("load_images", "directory", directory)
+    check_count("load_images", "validation", validation, low=0)
+    checksums = _checksums(sha256)
+    paths = _find_all(place)
+    if paths is None:
+        raise FileNotFoundError(f"{place} does not have the four files {_WANTED}")
+    files = [_verified(path, checksums.get(name)) for name, path in zip(_NAMES, paths, strict=True)]
+    return _parts("load_images", files, int(validation), flatten=flatten, scale=scale)
+
+
+_WANTED: Final = f"{', '.join(_NAMES)} (with or without .gz)"
+
+
+def _checksums(given: Mapping[str, str] | None) -> Mapping[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"sha256 must be a dict of file names to checksums, got {given!r:.80}", subject="load_images")
+    for name, digest in given.items():
+        if name not in _NAMES:
+            raise ConfigError(f"sha256 must name {' or '.join(_NAMES)}, got {name!r:.80}", subject="load_images")
+        if not (isinstance(digest, str) and re.fullmatch(r"[0-9a-fA-F]{64}", digest)):
+            wanted = f"sha256[{name!r}] must be 64 hexadecimal digits"
+            raise ConfigError(f"{wanted}, got {digest!r:.80}", subject="load_images")
+    return given
+
+
+def _find_all(place: Path) -> list[Path] | None:
+    paths = [path for name in _NAMES if (path := _find(place, name))]
+    return paths if len(paths) == len(_NAMES) else None
+
+
+def _find(place: Path, name: str) -> Path | None:
+    dotted = name.replace("-idx", ".idx")
+    candidates = (place / f"{each}{end}" for each in (name, dotted) for end in (".gz", ""))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _verified(path: Path, digest: str | None) -> _File:
+    """Read a file and compare its SHA-256, as stored or decompressed, with the expected one, if there is one."""
+    with open_regular(path, DatasetFormatError) as stored:
+        content = _limited(stored, str(path), IDX_LIMIT)
+        if digest is not None and _sha256(content) != digest.lower():
+            stored.seek(0)
+            got = hashlib.file_digest(stored, "sha256").hexdigest()
+            if got != digest.lower():
+                fix = "it is damaged, or a file of another data set"
+                raise DatasetFormatError(f"{path} must have the SHA-256 {digest}, got {got}: {fix}")
+    return _File(str(path), content)
+
+
+def _parts(subject: str, files: list[_File], validation: int, *, flatten: bool, scale: bool) -> Parts:
+    x, y, test_x, test_y = arrays = [parse_idx(file.content, file.name) for file in files]
+    _check_fit([file.name for file in files], arrays)
+    remaining = len(y) - validation
+    if remaining <= 0:
+        wanted = f"validation must be less than the number of training examples, {len(y)}"
+        raise ConfigError(f"{wanted}, got {validation}; pass a smaller validation=...", subject=subject)
+
+    def examples(raw: NDArray[Any], ids: NDArray[Any]) -> Examples:
+        shaped = raw.reshape(len(raw), -1) if flatten else raw[..., None]
+        labels = ids.astype(np.int64)
+        labels.flags.writeable = False
+        return Examples(lock(shaped / np.float32(255) if scale else shaped), labels)
+
+    return Parts(
+        train=examples(x[:remaining], y[:remaining]),
+        validation=examples(x[remaining:], y[remaining:]),
+        test=examples(test_x, test_y),
+    )
+
+
+def _check_fit(names: list[str], arrays: list[NDArray[Any]]) -> None:
+    """Check that four arrays are images and labels of training and test examples that fit each other."""
+    for name, array, (rank, wanted) in zip(
+        names, arrays, [(3, "images, (N, H, W)"), (1, "labels, (N,)")] * 2, strict=True
+    ):
+        if array.dtype != np.uint8 or array.ndim != rank:
+            raise DatasetFormatError(f"{name} must hold bytes of shape {wanted}, got {array.dtype} {array.shape}")
+    for images, labels in ((0, 1), (2, 3)):
+        if len(arrays[images]) != len(arrays[labels]):
+            got = f"got {len(arrays[images])} and {len(arrays[labels])}"
+            raise DatasetFormatError(f"{names[images]} and {names[labels]} must have the same length, {got}")
+    x, y, test_x, test_y = arrays
+    if x.shape[1:] != test_x.shape[1:]:
+        got = f"got {test_x.shape[1:]}"
+        raise DatasetFormatError(
+            f"the images of {names[2]} must be as large as those of {names[0]}, {x.shape[1:]}, {got}"
+        )
+    if test_y.max() > y.max():
+        first = int((test_y > y.max()).argmax())
+        wanted = f"labels in 0..{y.max()}, as the training labels are"
+        raise DatasetFormatError(f"{names[3]} must have {wanted}, got labels[{first}] = {test_y[first]}")
+
+
 # --------------------------------------------------------------------------------------------------- MNIST
 
 _FILES: Final = {
@@ -135,30 +360,10 @@ _MIRRORS: Final = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-_TEMPORARY: Final = re.compile(r"[a-z0-9-]+-ubyte\.[a-z0-9_]{8}\.part")
+_TEMPORARY: Final = re.compile(r"[a-z0-9-]+-ubyte\.[a-z0-9_]{8,16}\.part")
 _FILE_LIMIT: Final = 48_000_000
 _TIMEOUT: Final = 30.0
-VALIDATION: Final = 10_000
-
-
-@frozen(eq=False)
-class Examples:
-    """Inputs and their class ids. Shapes: x (N, 784) or (N, 28, 28, 1), y (N,)."""
-
-    x: Array
-    y: Labels
-
-    def __repr__(self) -> str:
-        return f"Examples(x={self.x.dtype} {self.x.shape}, y={self.y.dtype} {self.y.shape})"
-
-
-@frozen(eq=False)
-class MNIST:
-    """The three parts of MNIST: 50,000 training, 10,000 validation and 10,000 test examples."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
+_DEADLINE: Final = 600.0
 
 
 def load_mnist(directory: Filename | None = None, *, flatten: bool = True, scale: bool = True) -> MNIST:
@@ -166,7 +371,7 @@ def load_mnist(directory: Filename | None = None, *, flatten: bool = True, scale
 
     The four IDX files, gzipped or plain, are read from ``directory``. Without a directory, they are read from
     ``$FUNCNET_DATA/mnist`` or from the user's cache; if neither has them, they are downloaded into the cache. The
-    content of each file is compared with its known SHA-256.
+    content of each file is compared with its known SHA-256. ``load_images`` loads other data sets in this form.
 
     Args:
         directory: The directory of the files.
@@ -179,40 +384,21 @@ def load_mnist(directory: Filename | None = None, *, flatten: bool = True, scale
 
     Source: LeCun et al., "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86 (1998).
     """
-    arrays = [parse_idx(data, name) for name, data in _mnist_files(directory).items()]
-    train_images, train_labels, test_images, test_labels = arrays
-
-    def images(raw: NDArray[Any]) -> Array:
-        shaped = raw.reshape(len(raw), 784) if flatten else raw.reshape(len(raw), 28, 28, 1)
-        return lock(shaped / np.float32(255) if scale else shaped)
-
-    def examples(x: Array, y: NDArray[np.generic]) -> Examples:
-        labels = y.astype(np.int64)
-        labels.flags.writeable = False
-        return Examples(x, labels)
-
-    x, y = images(train_images), train_labels
-    return MNIST(
-        train=examples(x[:-VALIDATION], y[:-VALIDATION]),
-        validation=examples(x[-VALIDATION:], y[-VALIDATION:]),
-        test=examples(images(test_images), test_labels),
-    )
+    return _parts("load_mnist", _mnist_files(directory), VALIDATION, flatten=flatten, scale=scale)
 
 
-def _mnist_files(directory: Filename | None) -> dict[str, bytes]:
-    """Return the content of each file by name, from the first place that has all four files."""
+def _mnist_files(directory: Filename | None) -> list[_File]:
+    """Return the four files from the first place that has all of them, or from the cache and the mirrors."""
     if directory is not None:
-        places = [as_path("load_mnist", "directory", directory)]
-    else:
-        named = os.environ.get("FUNCNET_DATA")
-        places = ([Path(named) / "mnist"] if named else []) + [cache_directory()]
-    for place in places:
-        paths = [_find(place, name) for name in _FILES]
-        if all(paths):
-            return {name: _checked(path, name) for name, path in zip(_FILES, paths, strict=True) if path}
-    if directory is not None:
-        raise FileNotFoundError(f"{directory} does not have the four MNIST files {', '.join(_FILES)} (or with .gz)")
-    return {name: _fetched(places[-1], name) for name in _FILES}
+        place = as_path("load_mnist", "directory", directory)
+        paths = _find_all(place)
+        if paths is None:
+            raise FileNotFoundError(f"{place} does not have the four MNIST files {_WANTED}")
+        return _genuine(paths)
+    named = os.environ.get("FUNCNET_DATA")
+    if named and (paths := _find_all(Path(named) / "mnist")):
+        return _genuine(paths)
+    return [_fetched(cache_directory(), name) for name in _NAMES]
 
 
 def cache_directory() -> Path:
@@ -220,33 +406,34 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "funcnet" / "mnist"
 
 
-def _find(place: Path, name: str) -> Path | None:
-    candidates = (place / f"{name}.gz", place / name)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _checked(path: Path, name: str) -> bytes:
-    data = read_file(path, _FILE_LIMIT)
-    if _sha256(data) != _FILES[name]:
-        raise DatasetFormatError(f"{path} is not MNIST's {name}: its SHA-256 differs; delete it and load again")
-    return data
+def _genuine(paths: list[Path]) -> list[_File]:
+    """Read the files of a user's directory, which may hold another data set with the same names."""
+    files = [_File(str(path), read_file(path, IDX_LIMIT)) for path in paths]
+    for file, (name, digest) in zip(files, _FILES.items(), strict=True):
+        if _sha256(file.content) != digest:
+            fix = "load_images(directory) loads other data sets in MNIST's form, and read_idx reads one file"
+            raise DatasetFormatError(f"{file.name} is not MNIST's {name}: its SHA-256 differs; {fix}")
+    return files
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _fetched(cache: Path, name: str) -> bytes:
-    """Return the content of one file from the cache, or download it; a download is kept only if it is genuine."""
+def _fetched(cache: Path, name: str) -> _File:
+    """Return one file from the cache, or download it; a download is kept only if it is genuine."""
     found = _find(cache, name)
     if found:
-        return _checked(found, name)
+        content = read_file(found, _FILE_LIMIT)
+        if _sha256(content) != _FILES[name]:
+            raise DatasetFormatError(f"{found} is not MNIST's {name}: its SHA-256 differs; delete it and load again")
+        return _File(str(found), content)
     reasons: list[str] = []
     for mirror in _MIRRORS:
         try:
-            return _download(f"{mirror}{name}.gz", cache, name)
+            return _File(name, _download(f"{mirror}{name}.gz", cache, name))
         except (OSError, HTTPException, ValueError) as error:  # urllib raises ValueError for bad addresses
-            reasons.append(f"{mirror}: {error}")
+            reasons.append(f"{mirror}: {printable(error, 200)}")
     raise FileNotFoundError(
         f"MNIST's {name} is neither in $FUNCNET_DATA/mnist nor in {cache}, and it could not be downloaded "
         f"({'; '.join(reasons)}). Connect to the network and try again, or put the four files "
@@ -255,20 +442,28 @@ def _fetched(cache: Path, name: str) -> bytes:
 
 
 def _download(url: str, cache: Path, name: str) -> bytes:
-    cache.mkdir(parents=True, exist_ok=True)
+    """Download one gzip file, keep it in the cache if its content is genuine, and return the content."""
+    cache.mkdir(mode=0o755, parents=True, exist_ok=True)
     remove_stale(cache, _TEMPORARY)
-    with urlopen(url, timeout=_TIMEOUT) as response:  # noqa: S310  # the two https mirrors above
-        packed: bytes = response.read(_FILE_LIMIT + 1)
-    descriptor, temporary = tempfile.mkstemp(dir=cache, prefix=f"{name}.", suffix=".part")
+    packed = fetch(url, limit=_FILE_LIMIT, timeout=_TIMEOUT, deadline=_DEADLINE)
+    try:
+        content = _limited(BytesIO(packed), name, _FILE_LIMIT)
+    except DatasetFormatError:
+        content = b""
+    if _sha256(content) != _FILES[name]:
+        raise DatasetFormatError(f"the download is not {name}.gz: its SHA-256 or its format is wrong")
+    _keep(cache / f"{name}.gz", packed)
+    return content
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing. The file that has the final name has its final permissions from the start."""
+    temporary = path.with_name(f"{path.name.removesuffix('.gz')}.{os.urandom(8).hex()}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o644)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(packed)
-        try:
-            data = _checked(Path(temporary), name)
-        except DatasetFormatError:
-            raise DatasetFormatError(f"the download is not {name}.gz: its SHA-256 or its format is wrong") from None
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(cache / f"{name}.gz")
+            file.write(content)
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
-    return data
+        temporary.unlink(missing_ok=True)

@@ -2,71 +2,157 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from itertools import accumulate
+from typing import Any, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import Array, FloatDType, Labels, lock
-from funcnet.core.checks import check_array, check_labels, check_size
+from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, Labels, lock
+from funcnet.core.checks import check_array, check_labels, check_plain, check_size, check_weight, fix_of_ids, to_python
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError
 from funcnet.core.names import register_name
 from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
-from funcnet.data.batches import Batch, check_is_batch
+from funcnet.data.batches import XS, Rows, Y, check_one_length, named_rows, take_rows
+from funcnet.network.batch import Batch, check_is_batch
 from funcnet.random.draws import permutation
 from funcnet.random.keys import Key, check_key
 
 T = TypeVar("T")
-Y = TypeVar("Y", bound=NDArray[Any])
+Classes: TypeAlias = NDArray[np.integer] | NDArray[np.bool_]
 
 
-def split(x: Array, y: Y, held_out: float, *, key: Key) -> tuple[Batch[Y], Batch[Y]]:
-    """Draw examples to hold out at random. Shapes: x (N, ...), y (N, ...).
+@overload
+def split(
+    x: Array, y: Y, held_out: float, *, key: Key, stratify: bool | Classes = False, weight: Array | None = None
+) -> tuple[Batch[Y], Batch[Y]]: ...
+@overload
+def split(
+    x: XS, y: Y, held_out: float, *, key: Key, stratify: bool | Classes = False, weight: Array | None = None
+) -> tuple[Batch[Y, XS], Batch[Y, XS]]: ...
+def split(
+    x: Any,
+    y: Rows,
+    held_out: float,
+    *,
+    key: Key,
+    stratify: bool | Classes = False,
+    weight: Array | None = None,
+) -> tuple[Batch[Any, Any], Batch[Any, Any]]:
+    """Draw examples to hold out at random. Shapes: x (N, ...), y (N, ...); each may be a tuple of such arrays.
+
+    A stratified split draws from each class separately, with the key ``key.child("class", i)`` for the class with
+    the i-th smallest id, so that both parts have the classes in the same proportions. Of a class with n of the N
+    examples, n * held / N are held out, rounded down or up: the shares with the largest remainders are rounded up, and
+    of equal remainders that of the smaller id.
 
     Args:
         x: Inputs.
         y: Targets.
         held_out: An int from 1 to N - 1, or a fraction between 0 and 1, which is rounded to the nearest count.
         key: The key that determines the draw.
+        stratify: True for the classes in y, or the classes of the examples, shape (N,).
+        weight: The weight of each example or of each number of y; each part gets its rows.
 
     Returns:
         The remaining examples and the held-out examples, each in the order of x.
 
     Raises:
-        ShapeError: If x and y differ in length.
-        ConfigError: If no examples would remain, or none would be held out.
+        ShapeError: If x, y, stratify and weight differ in length.
+        DTypeError: If the classes of a stratified split are neither integers nor bools.
+        ConfigError: If no examples would remain, or none would be held out. In a stratified split, if a class has only
+            one example, or a part has fewer examples than there are classes.
 
     Example:
         >>> x, y = np.zeros((10, 2)), np.arange(10)
         >>> train, validation = split(x, y, 0.3, key=Key(0))
         >>> train.y, validation.y
         (array([1, 2, 3, 4, 5, 6, 7]), array([0, 8, 9]))
+        >>> split(x, y < 8, 5, key=Key(0), stratify=True)[1].y
+        array([ True,  True,  True,  True, False])
     """
     check_key("split", key)
-    _check_rows("split", "x", x)
-    _check_rows("split", "y", y)
-    if len(x) != len(y):
-        raise ShapeError(f"x and y must have the same length, got {x.shape} and {y.shape}", subject="split")
-    if isinstance(held_out, bool) or not isinstance(held_out, int | float | np.integer | np.floating):
+    rows = named_rows("split", "x", x) | named_rows("split", "y", y)
+    for what, array in rows.items():
+        _check_rows("split", what, array)
+    size = check_one_length("split", rows)
+    count = _held_out(held_out, size)
+    if weight is not None:
+        check_weight("split", weight, size, None if isinstance(y, tuple) else y.shape)
+    classes = _classes(to_python(stratify), y, size)
+    drawn = permutation(key, size)[:count] if classes is None else _draw_from_each(classes, count, key)
+    is_out = np.zeros(size, np.bool_)
+    is_out[drawn] = True
+
+    def part(chosen: NDArray[np.intp]) -> Batch[Any, Any]:
+        inputs = take_rows(cast("Rows", x), chosen)
+        for array in inputs if isinstance(inputs, tuple) else (inputs,):
+            array.flags.writeable = False
+        return Batch(inputs, take_rows(y, chosen), None if weight is None else lock(take_rows(weight, chosen)))
+
+    return part(np.flatnonzero(~is_out)), part(np.flatnonzero(is_out))
+
+
+def _held_out(held_out: object, size: int) -> int:
+    held_out = to_python(held_out)
+    if isinstance(held_out, bool) or not isinstance(held_out, int | float):
         raise ConfigError(f"held_out must be a count or a fraction, got {held_out!r}", subject="split")
-    share = isinstance(held_out, float | np.floating)
-    count = round(float(held_out) * len(x)) if share and 0 < held_out < 1 else held_out
-    if not isinstance(count, int | np.integer) or not 0 < count < len(x):
-        wanted = f"from 1 to {len(x) - 1}, or a fraction between 0 and 1 that gives such a count"
+    share = isinstance(held_out, float)
+    count = round(held_out * size) if share and 0 < held_out < 1 else held_out
+    if not isinstance(count, int) or not 0 < count < size:
+        wanted = f"from 1 to {size - 1}, or a fraction between 0 and 1 that gives such a count"
         raise ConfigError(f"held_out must be {wanted}, got {held_out}", subject="split")
-    order = permutation(key, len(x))
+    return count
 
-    def chosen(part: NDArray[np.intp]) -> Batch[Y]:
-        rows = np.sort(part)
-        return Batch(lock(x[rows]), cast("Y", y[rows]))
 
-    return chosen(order[int(count) :]), chosen(order[: int(count)])
+def _classes(stratify: object, y: Rows, size: int) -> Classes | None:
+    """Return the classes to draw from, or None for a draw from all examples at once."""
+    if stratify is False:
+        return None
+    name, classes = ("y", y) if stratify is True else ("stratify", stratify)
+    if isinstance(classes, tuple):
+        fix = "pass the classes: stratify=..."
+        raise DTypeError(f"{name} must be one array of classes, got a tuple; {fix}", subject="split")
+    check_plain("split", name, classes, " of class ids")
+    array = cast("AnyArray", classes)
+    if array.shape != (size,):
+        wanted = f"({size},), one class per row"
+        raise ShapeError(f"{name} must have shape {wanted}, for a stratified split, got {array.shape}", subject="split")
+    if array.dtype.kind not in "biu":
+        fix = fix_of_ids(name, array) or "; pass the classes: stratify=..."
+        raise DTypeError(f"{name} must be classes for a stratified split, got {array.dtype}{fix}", subject="split")
+    return cast("Classes", array)
+
+
+def _draw_from_each(classes: Classes, count: int, key: Key) -> NDArray[np.intp]:
+    """Draw ``count`` rows, from each class its share."""
+    names, ids, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    sizes: list[int] = counts.tolist()
+    if 1 in sizes:
+        single, fix = names[sizes.index(1)], "merge it with another class, or leave it out"
+        raise ConfigError(f"each class must have at least 2 examples, got 1 of class {single}; {fix}", subject="split")
+    if not len(sizes) <= count <= len(ids) - len(sizes):
+        wanted = f"held_out must leave each part at least as many examples as there are classes, {len(sizes)}"
+        raise ConfigError(f"{wanted}, got parts of {len(ids) - count} and {count}", subject="split")
+    rows = np.split(np.argsort(ids, kind="stable"), list(accumulate(sizes))[:-1])
+    shares = _shares(sizes, count)
+    drawn = [permutation(key.child("class", i), size)[: shares[i]] for i, size in enumerate(sizes)]
+    return np.concatenate([each[chosen] for each, chosen in zip(rows, drawn, strict=True)])
+
+
+def _shares(sizes: list[int], count: int) -> list[int]:
+    """Divide ``count`` in proportion to the sizes by the method of the largest remainders."""
+    parts = [divmod(size * count, sum(sizes)) for size in sizes]
+    left = count - sum(whole for whole, _ in parts)
+    up = sorted(range(len(sizes)), key=lambda i: -parts[i][1])[:left]
+    return [whole + (i in up) for i, (whole, _) in enumerate(parts)]
 
 
 def _check_rows(subject: str, name: str, array: NDArray[Any]) -> None:
-    if type(array) is not np.ndarray:
+    if name[0] == "x" and type(array) not in ARRAY_TYPES:
         check_array(subject, name, array, ("N", "..."))
+    check_plain(subject, name, array)
     if array.ndim == 0:
         raise ShapeError(f"{name} must have shape (N, ...), got ()", subject=subject)
 
@@ -82,34 +168,49 @@ def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> 
         array([[0., 0., 1.],
                [1., 0., 0.]], dtype=float32)
     """
-    check_size("one_hot", "classes", classes)
+    classes = check_size("one_hot", "classes", classes)
     count = len(labels) if isinstance(labels, np.ndarray) and labels.ndim else 0
     check_labels("one_hot", "labels", labels, count, classes)
-    rows: Array = np.zeros((len(labels), int(classes)), float_dtype(dtype))
+    rows: Array = np.zeros((len(labels), classes), float_dtype(dtype))
     rows[np.arange(len(labels)), labels] = 1
     return lock(rows)
 
 
-def scale_images(batch: Batch[T]) -> Batch[T]:
-    """Convert images from bytes, 0 to 255, to float32, 0 to 1: for ``minibatches(..., transform=scale_images)``.
+@overload
+def scale_images(images: Batch[T]) -> Batch[T]: ...
+@overload
+def scale_images(images: NDArray[np.uint8]) -> Array: ...
+def scale_images(images: Batch[T] | NDArray[np.uint8]) -> Batch[T] | Array:
+    """Convert images from bytes, 0 to 255, to float32, 0 to 1: an array, or the x of a batch.
 
-    The dataset then stays in memory as bytes, a quarter of the size of the floats.
+    With ``minibatches(..., transform=scale_images)`` and ``predict(..., transform=scale_images)``, the dataset stays in
+    memory as bytes, a quarter of the size of the floats.
 
     Raises:
-        DTypeError: If x is not uint8.
-        ShapeError: If x does not have a batch axis.
+        ConfigError: If the argument is neither an array nor a batch.
+        DTypeError: If the images are not uint8.
+        ShapeError: If they do not have a batch axis.
 
     Example:
-        >>> scale_images(Batch(np.array([[0, 51, 255]], np.uint8), np.array([3]))).x
+        >>> images = np.array([[0, 51, 255]], np.uint8)
+        >>> scale_images(images)
+        array([[0. , 0.2, 1. ]], dtype=float32)
+        >>> scale_images(Batch(images, np.array([3]))).x
         array([[0. , 0.2, 1. ]], dtype=float32)
     """
-    check_is_batch("scale_images", batch)
-    if type(batch.x) is not np.ndarray or batch.x.dtype != np.uint8:
-        got = getattr(batch.x, "dtype", type(batch.x).__name__)
+    if not isinstance(images, np.ndarray):
+        check_is_batch("scale_images", images)
+        return evolve(images, x=_scaled(cast("NDArray[np.uint8]", images.x)))
+    return _scaled(images)
+
+
+def _scaled(images: NDArray[np.uint8]) -> Array:
+    if type(images) not in ARRAY_TYPES or images.dtype != np.uint8:
+        got = getattr(images, "dtype", type(images).__name__)
         raise DTypeError(f"x must be uint8, from 0 to 255, got {got}", subject="scale_images")
-    _check_rows("scale_images", "x", batch.x)
-    scaled: Array = batch.x / np.float32(255)
-    return evolve(batch, x=lock(scaled))
+    _check_rows("scale_images", "x", images)
+    scaled: Array = images / np.float32(255)
+    return lock(scaled)
 
 
 register_name(scale_images, "funcnet.scale_images")

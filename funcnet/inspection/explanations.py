@@ -11,7 +11,9 @@ from attrs import frozen
 
 from funcnet.core.arrays import AnyArray, Array, lock
 from funcnet.core.checks import check_callable
+from funcnet.core.records import check_tree
 from funcnet.core.trees import leaves
+from funcnet.inspection.hints import mode_hints
 from funcnet.network.layer import Layer, Network, Pullback, rule_of
 from funcnet.network.loss import Loss
 from funcnet.network.passes import layers_of, vjp
@@ -57,13 +59,17 @@ class Stage:
 
 @frozen(eq=False)
 class Explanation:
-    """A forward and a backward pass, one stage per layer and direction; prints as text, ``markdown`` is a table."""
+    """A forward and a backward pass, one stage per layer and direction; prints as text, ``markdown`` is a table.
+
+    There is a hint if a layer with a training form, such as Dropout, is in its plain form.
+    """
 
     loss: float
     stages: tuple[Stage, ...]
+    hints: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n\n".join(map(str, self.stages))
+        return "\n\n".join([*map(str, self.stages), *(f"hint: {hint}" for hint in self.hints)])
 
     @property
     def markdown(self) -> str:
@@ -130,6 +136,7 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
             grad_x (1, 1) =
             [[0.5]]
     """
+    check_tree("explain", params)
     check_callable("explain", "loss", loss)
     stages: list[Stage] = []
     pulls: list[tuple[Layer, str, Pullback[Layer]]] = []
@@ -148,7 +155,7 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
         by_field = (Term(f"grad_{leaf.path}", leaf.array) for leaf in leaves(grads) if leaf.trained)
         formulas = tuple(sorted(_formulas("grad_[a-z_]+", type(layer), rule_of(layer).backward), key=_last))
         stages.append(Stage(f"backward, {title}", formulas, (Term("g", before), *by_field, Term("grad_x", g))))
-    return Explanation(value, tuple(stages))
+    return Explanation(value, tuple(stages), tuple(mode_hints(params)))
 
 
 def _last(formula: str) -> bool:

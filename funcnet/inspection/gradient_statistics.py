@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from funcnet.arithmetic import mean
 from funcnet.core.arrays import Array
 from funcnet.core.checks import INFINITY, check_number
 from funcnet.core.trees import leaves
+from funcnet.inspection.hints import UPDATE, Passed, hints_of, mode_hints
 from funcnet.network.layer import Network
 from funcnet.network.loss import Loss
 from funcnet.network.passes import forward, layers_of, value_and_grad
@@ -50,10 +51,14 @@ class ActivationStatistics:
 
 @frozen
 class GradientStatistics:
-    """The result of ``gradient_statistics``: one row per parameter, and one row per layer."""
+    """The result of ``gradient_statistics``: one row per parameter, one row per layer, and hints.
+
+    A hint is a sentence about what is probably wrong; a healthy step has none.
+    """
 
     parameters: tuple[ParameterStatistics, ...]
     activations: tuple[ActivationStatistics, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def table(self) -> dict[str, NDArray[Any]]:
@@ -70,7 +75,7 @@ class GradientStatistics:
         lines += [f"{p.path:16} {p.norm:9.3g} {p.gradient_norm:9.3g} {p.update_ratio:11.2g}" for p in self.parameters]
         lines += [f"{'output of layer':16} {'magnitude':>9} {'dead':>9}"]
         lines += [f"{f'{a.path} {a.layer}':16} {a.mean_magnitude:9.3g} {a.dead_share:9.0%}" for a in self.activations]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"hint: {hint}" for hint in self.hints)])
 
 
 def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -78,16 +83,27 @@ def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[
 
 
 def gradient_statistics(
-    params: Network, x: Array, y: T, loss: Loss[T], *, learning_rate: float = 1.0
+    params: Network, x: Array, y: T, loss: Loss[T], *, learning_rate: float | None = None
 ) -> GradientStatistics:
     """Measure the norms of parameters and gradients, update-to-weight ratios, and shares of dead units, on one batch.
+
+    The hints say what is probably wrong when training fails without a NaN. There is a hint if
+
+    - a feature of the input of the first layer with weights has a root mean square above 10;
+    - a layer sets more than 75% of its units to 0 in every row;
+    - an output is above 100, or above 100 times the largest target;
+    - the loss is above 3 times the loss of the best constant prediction;
+    - an update is above 0.3 of its weight in norm, with the given learning rate;
+    - a layer with a training form, such as Dropout, is in its plain form.
+
+    The first, the second and the fourth need at least 16 rows.
 
     Args:
         params: The network.
         x: Inputs, shape (B, ...).
         y: Targets, as the loss expects them.
         loss: The loss.
-        learning_rate: The factor of the gradient in ``update_ratio``.
+        learning_rate: The factor of the gradient in ``update_ratio``. None is a factor of 1 without a hint.
 
     Raises:
         FuncnetError: If the network, x, y and the loss do not fit each other, or the loss is not finite.
@@ -104,20 +120,41 @@ def gradient_statistics(
         0 Dense                3.5        0%
         1 ReLU                 1.5       50%
     """
-    check_number("gradient_statistics", "learning_rate", learning_rate, low=0, high=INFINITY)
-    _, grads = value_and_grad(params, x, y, loss)
-    pairs = [(a, b) for a, b in zip(leaves(params), leaves(grads), strict=True) if a.trained]
-    parameters: list[ParameterStatistics] = []
-    for leaf, gradient in pairs:
-        norm, gradient_norm = norm_of([leaf.array]), norm_of([gradient.array])
-        ratio = learning_rate * gradient_norm / norm if norm else INFINITY if gradient_norm else 0.0
-        parameters.append(ParameterStatistics(leaf.path, type(leaf.record).__name__, norm, gradient_norm, ratio))
-    outputs: list[ActivationStatistics] = []
+    if learning_rate is not None:
+        learning_rate = check_number("gradient_statistics", "learning_rate", learning_rate, low=0, high=INFINITY)
+    value, grads = value_and_grad(params, x, y, loss)
+    passed: list[Passed] = []
     for path, layer in layers_of(params):
-        x = forward(layer, x)
-        dead = (x == 0).all(axis=0)
-        share = float(np.count_nonzero(dead)) / dead.size
-        with np.errstate(all="ignore"):  # an infinite mean is visible in the result
-            magnitude = mean(np.abs(x))
-        outputs.append(ActivationStatistics(path, type(layer).__name__, magnitude, share))
-    return GradientStatistics(tuple(parameters), tuple(outputs))
+        passed.append(Passed(path, layer, x, forward(layer, x)))
+        x = passed[-1].y
+    parameters = _of_parameters(params, grads, 1.0 if learning_rate is None else learning_rate)
+    updates = () if learning_rate is None else _update_hints(params, parameters, learning_rate)
+    hints = (*hints_of(passed, y, loss, value), *updates, *mode_hints(params))
+    return GradientStatistics(parameters, tuple(map(_of_activation, passed)), hints)
+
+
+def _of_parameters(params: Network, grads: Network, learning_rate: float) -> tuple[ParameterStatistics, ...]:
+    parameters: list[ParameterStatistics] = []
+    for leaf, gradient in zip(leaves(params), leaves(grads), strict=True):
+        if leaf.trained:
+            norm, gradient_norm = norm_of([leaf.array]), norm_of([gradient.array])
+            ratio = learning_rate * gradient_norm / norm if norm else INFINITY if gradient_norm else 0.0
+            parameters.append(ParameterStatistics(leaf.path, type(leaf.record).__name__, norm, gradient_norm, ratio))
+    return tuple(parameters)
+
+
+def _of_activation(passed: Passed) -> ActivationStatistics:
+    dead = (passed.y == 0).all(axis=0)
+    share = float(np.count_nonzero(dead)) / dead.size
+    with np.errstate(all="ignore"):  # an infinite mean is visible in the result
+        magnitude = mean(np.abs(passed.y))
+    return ActivationStatistics(passed.path, type(passed.layer).__name__, magnitude, share)
+
+
+def _update_hints(params: Network, parameters: tuple[ParameterStatistics, ...], learning_rate: float) -> Iterator[str]:
+    weights = {leaf.path for leaf in leaves(params) if leaf.role == "decayed"}  # biases may be 0
+    rows = (row for row in parameters if row.path in weights and row.norm)
+    largest = max(rows, key=lambda row: row.update_ratio, default=None)
+    if largest is not None and largest.update_ratio > UPDATE:
+        reason = f"an update changes {largest.path} by {largest.update_ratio:.2g} of its norm, and about 1e-3 is usual"
+        yield f"{reason}; lower the learning rate of {learning_rate:g}"

@@ -8,9 +8,10 @@ from contextlib import suppress
 from attrs import frozen
 
 from funcnet.core.arrays import Array
+from funcnet.core.checks import to_python
 from funcnet.core.records import check_tree, fields_of, replace_unchecked
 from funcnet.network.layer import Layer, Network, Shape, register_layer
-from funcnet.network.passes import backward, forward, layers_of, output_shape
+from funcnet.network.passes import backward, check_shape, forward, layers_of, output_shape, row_shape
 
 
 @frozen
@@ -106,8 +107,10 @@ def summary(params: Network, shape: Shape) -> Summary:
         total                            1,210  78,500  318,840
     """
     check_tree("summary", params)
+    shape = check_shape(shape)
+    shape = to_python(shape)
     entering: dict[str, Shape] = {}
-    output_shape(_probed(params, "", entering), shape)
+    row_shape(_probed(params, "", entering), shape)
     places = layers_of(params)
     rows = [row for path, layer in places for row in _rows(path, layer, entering.get(path), fixed=False)]
     return Summary(shape, tuple(rows))
@@ -141,6 +144,9 @@ class _Probe(Layer):
     place: str
     entering: dict[str, Shape]
 
+    def __attrs_post_init__(self) -> None:
+        """Check nothing: the layer was checked, and a probe may add a level to a network of the most levels."""
+
 
 def _probed(params: Network, place: str, entering: dict[str, Shape]) -> Network:
     """The network with a probe around each layer of its nested tuples."""
@@ -155,7 +161,7 @@ def _entering(layer: Layer, inside: list[str], shape: Shape) -> dict[str, Shape]
     entering: dict[str, Shape] = {}
     probes = {name: _probed(getattr(layer, name), name, entering) for name in inside}
     with suppress(AttributeError):  # a combinator may read fields of its layer that a probe does not have
-        output_shape(replace_unchecked(layer, probes), shape)
+        row_shape(replace_unchecked(layer, probes), shape)
     return entering
 
 

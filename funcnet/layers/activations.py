@@ -1,4 +1,9 @@
-"""Activations: the elementwise layers, each a record with two functions, value and slope."""
+"""Activations: the elementwise layers, each a record with two functions, value and slope.
+
+A slope is not computed from the output where the output has lost the slope's digits: ``1 - y`` is 0 or a rounding error
+where y is near 1. Values and slopes are correct to a few units in the last place, however small they are. A sum that
+passes through 0, such as SiLU's slope at -1.28, is correct to a few units of its terms.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import erf, exp, expm1, log1p, tanh
+from funcnet.arithmetic import exp, expm1, log1p, normal_cdf, normal_density, tanh
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_number
 from funcnet.layers.elementwise import register_elementwise
@@ -82,7 +87,8 @@ register_elementwise(
 class ELU(Layer):
     """``y = x`` above 0, else ``alpha * (exp(x) - 1)``; the derivative at 0 is ``alpha``. Shapes: x, y (B, ...).
 
-    Below 0, the derivative is ``alpha * exp(x) = y + alpha``. PyTorch and Keras have the same ``alpha``.
+    Below 0, the derivative is ``alpha * exp(x)``; ``y + alpha`` would lose its digits. PyTorch and Keras have the same
+    ``alpha``.
 
     Source: Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear units
     (ELUs)", ICLR 2016, equation 15.
@@ -103,17 +109,17 @@ class ELU(Layer):
 register_elementwise(
     ELU,
     value=lambda params, x: np.maximum(x, 0) + x.dtype.type(params.alpha) * expm1(np.minimum(x, 0)),
-    slope=lambda params, x, y: np.where(x > 0, x.dtype.type(1), y + x.dtype.type(params.alpha)),
+    slope=lambda params, x, _: np.where(x > 0, x.dtype.type(1), x.dtype.type(params.alpha) * exp(np.minimum(x, 0))),
     name="funcnet.ELU",
 )
 
 
 @frozen(eq=False)
 class Sigmoid(Layer):
-    """The logistic function ``y = 1 / (1 + exp(-x))``, ``grad_x = g * y * (1 - y)``. Shapes: x, y (B, ...).
+    """The logistic function ``y = 1 / (1 + exp(-x))``. Shapes: x, y (B, ...).
 
-    With ``s = exp(-x)``, the derivative is ``s / (1 + s)**2 = y * (1 - y)``. The post uses this name for tanh, which is
-    ``Tanh`` here.
+    With ``s = exp(-|x|)``, the derivative ``y * (1 - y)`` is ``s / (1 + s)**2``, which has no cancellation. The post
+    uses this name for tanh, which is ``Tanh`` here.
 
     Source: Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
 
@@ -133,14 +139,23 @@ def sigmoid(x: Array) -> Array:
     return y
 
 
-register_elementwise(Sigmoid, value=lambda _, x: sigmoid(x), slope=lambda _, __, y: y * (1 - y), name="funcnet.Sigmoid")
+def _sigmoid_slope(x: Array) -> Array:
+    """``s(x) s(-x)``, which is even."""
+    small = exp(-np.abs(x))
+    return small / ((1 + small) * (1 + small))
+
+
+register_elementwise(
+    Sigmoid, value=lambda _, x: sigmoid(x), slope=lambda _, x, __: _sigmoid_slope(x), name="funcnet.Sigmoid"
+)
 
 
 @frozen(eq=False)
 class Tanh(Layer):
-    """The hyperbolic tangent ``y = tanh(x)``, ``grad_x = g * (1 - y * y)``. Shapes: x, y (B, ...).
+    """The hyperbolic tangent ``y = tanh(x)``, ``grad_x = g / cosh(x)**2``. Shapes: x, y (B, ...).
 
-    The derivative of ``sinh(x) / cosh(x)`` is ``1 - sinh(x)**2 / cosh(x)**2``. The post calls this layer Sigmoid.
+    The derivative of ``sinh(x) / cosh(x)`` is ``1 - tanh(x)**2 = 1 / cosh(x)**2``. With ``s = exp(-2 |x|)``, it is
+    ``4 s / (1 + s)**2``, which has no cancellation. The post calls this layer Sigmoid.
 
     Source: LeCun, Bottou, Orr and Müller, "Efficient backprop", 1998, section 4.4.
 
@@ -151,7 +166,15 @@ class Tanh(Layer):
     """
 
 
-register_elementwise(Tanh, value=lambda _, x: tanh(x), slope=lambda _, __, y: 1 - y * y, name="funcnet.Tanh")
+_SLOPE_IS_0: Final = 400.0  # exp(-800) is 0 in float64
+
+
+def _tanh_slope(x: Array) -> Array:
+    small = exp(-2 * np.minimum(np.abs(x), _SLOPE_IS_0))
+    return 4 * small / ((1 + small) * (1 + small))
+
+
+register_elementwise(Tanh, value=lambda _, x: tanh(x), slope=lambda _, x, __: _tanh_slope(x), name="funcnet.Tanh")
 
 
 @frozen(eq=False)
@@ -182,7 +205,7 @@ register_elementwise(
 class SiLU(Layer):
     """``y = x * s(x)`` with the logistic function s, also called Swish. Shapes: x, y (B, ...).
 
-    At 0, y is 0 and the slope is 1/2. With ``s' = s (1 - s)``, the derivative is ``s + x s (1 - s) = s + y (1 - s)``.
+    At 0, y is 0 and the slope is 1/2. With ``s' = s (1 - s)``, the derivative is ``s + x s (1 - s) = s + x s'``.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, which introduces the
     name; Ramachandran, Zoph and Le, "Searching for activation functions", arXiv:1710.05941, 2017, for Swish.
@@ -194,13 +217,11 @@ class SiLU(Layer):
     """
 
 
-def _silu_slope(x: Array, y: Array) -> Array:
-    share = sigmoid(x)
-    return share + y * (1 - share)
-
-
 register_elementwise(
-    SiLU, value=lambda _, x: x * sigmoid(x), slope=lambda _, x, y: _silu_slope(x, y), name="funcnet.SiLU"
+    SiLU,
+    value=lambda _, x: x * sigmoid(x),
+    slope=lambda _, x, __: sigmoid(x) + x * _sigmoid_slope(x),
+    name="funcnet.SiLU",
 )
 
 
@@ -210,7 +231,7 @@ class GELU(Layer):
 
     At 0, y is 0 and the slope is 1/2. This is the default of PyTorch and Keras; their approximation is ``GELUTanh``.
     ``P(x)`` is ``(1 + erf(x / sqrt 2)) / 2``. Its derivative is the normal density p, so the derivative of y is
-    ``P(x) + x p(x)``, where ``P(x) = y / x`` costs only a division.
+    ``P(x) + x p(x)``.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016.
 
@@ -221,23 +242,10 @@ class GELU(Layer):
     """
 
 
-_SQRT_HALF: Final = 0.7071067811865476
-_DENSITY_AT_0: Final = 0.3989422804014327
-_FAR: Final = 40.0
-_NEXT_TO_0: Final = 1e-30
-
-
-def _gelu_slope(x: Array, y: Array) -> Array:
-    """The derivative of GELU. From 40 on, the density is 0. Below 1e-30, y / x loses its digits, and P(x) is 1/2."""
-    size = np.minimum(np.abs(x), _FAR)
-    share = np.where(size < _NEXT_TO_0, x.dtype.type(0.5), y / x)
-    return share + x * (_DENSITY_AT_0 * exp(-0.5 * size * size))
-
-
 register_elementwise(
     GELU,
-    value=lambda _, x: x * (0.5 * (1 + erf(x * _SQRT_HALF))),
-    slope=lambda _, x, y: _gelu_slope(x, y),
+    value=lambda _, x: x * normal_cdf(x),
+    slope=lambda _, x, __: normal_cdf(x) + x * normal_density(x),
     name="funcnet.GELU",
 )
 
@@ -247,8 +255,8 @@ class GELUTanh(Layer):
     """``y = x * (1 + tanh(u)) / 2`` with ``u = sqrt(2 / pi) (x + 0.044715 x**3)``, an approximation of GELU.
 
     Shapes: x, y (B, ...). At 0, y is 0 and the slope is 1/2. This is PyTorch's ``GELU(approximate="tanh")``, within
-    5e-4 of ``GELU``. With ``t = tanh(u)``, the derivative is ``(1 + t) / 2 + x (1 - t**2) u' / 2``, where
-    ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x**2)``.
+    5e-4 of ``GELU``. ``(1 + tanh(u)) / 2`` is ``s(2u)`` with the logistic function s, which has no cancellation. The
+    derivative is ``s(2u) + x s'(2u) 2u'``, where ``u' = sqrt(2 / pi) (1 + 3 * 0.044715 x**2)``.
 
     Source: Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, 2016, section 2.
 
@@ -259,29 +267,28 @@ class GELUTanh(Layer):
     """
 
 
-_SQRT_2_BY_PI: Final = 0.7978845608028654
+_2_SQRT_2_BY_PI: Final = 1.5957691216057308
 _CUBIC: Final = 0.044715
-_SATURATED: Final = 10.0
+_SATURATED: Final = 25.0
 
 
 def _near(x: Array) -> Array:
-    """Clip x to [-10, 10]. From 10 on, tanh(u) is 1 in float64, so y is the same, and the cube cannot overflow."""
+    """Clip x to [-25, 25]. From 25 on, s(-2u) is 0 in float64, so y is the same, and the cube cannot overflow."""
     return np.minimum(np.maximum(x, -_SATURATED), _SATURATED)
 
 
-def _tanh_share(x: Array) -> Array:
-    return 0.5 * (1 + tanh(_SQRT_2_BY_PI * (x + _CUBIC * x * x * x)))
+def _twice_u(x: Array) -> Array:
+    return _2_SQRT_2_BY_PI * (x + _CUBIC * x * x * x)
 
 
 def _gelu_tanh_slope(x: Array) -> Array:
-    share = _tanh_share(x)
-    steepness = 2 * _SQRT_2_BY_PI * (1 + 3 * _CUBIC * x * x)
-    return share + x * share * (1 - share) * steepness
+    twice, steepness = _twice_u(x), _2_SQRT_2_BY_PI * (1 + 3 * _CUBIC * x * x)
+    return sigmoid(twice) + x * _sigmoid_slope(twice) * steepness
 
 
 register_elementwise(
     GELUTanh,
-    value=lambda _, x: x * _tanh_share(_near(x)),
+    value=lambda _, x: x * sigmoid(_twice_u(_near(x))),
     slope=lambda _, x, __: _gelu_tanh_slope(_near(x)),
     name="funcnet.GELUTanh",
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import mean_rows, sum_rows
+from funcnet.arithmetic import centered_rows, mean_and_variance, sum_rows
 from funcnet.core.arrays import Array, FloatDType, Statistic, lock
-from funcnet.core.checks import INFINITY, check_array, check_channels, check_finite, check_number
+from funcnet.core.checks import INFINITY, check_array, check_channels, check_finite, check_flag, check_number
 from funcnet.core.errors import ConfigError
 from funcnet.core.records import evolve
 from funcnet.layers.channels import check_affine, kept_shape, per_channel, unit_affine
@@ -55,20 +55,19 @@ class BatchNorm(Layer):
             check_array("BatchNorm", "mean", self.mean, self.scale.shape, match=("scale", self.scale))
             check_array("BatchNorm", "variance", self.variance, self.scale.shape, match=("scale", self.scale))
         check_number("BatchNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
-        if not isinstance(self.training, bool):
-            raise ConfigError(f"training must be True or False, got {self.training!r}", subject="BatchNorm")
+        check_flag("BatchNorm", "training", self.training)
 
 
 def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
     """``(x - mean) / root``, and root, from the batch's statistics in training form, else from the layer's own."""
     if params.training:
-        centred: Array = x - sum_rows(per_channel(x)) / _positions(x)
-        variance: Array = sum_rows(per_channel(centred * centred)) / _positions(x)
+        centered = centered_rows(per_channel(x)).reshape(x.shape)
+        variance: Array = sum_rows(per_channel(centered * centered)) / _positions(x)
     else:
         mean, variance = _statistics(params)
-        centred = x - mean
+        centered = x - mean
     root: Array = np.sqrt(variance + params.epsilon)
-    return centred / root, root
+    return centered / root, root
 
 
 def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
@@ -83,13 +82,12 @@ def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, B
     In plain form, y is linear in x, and grad_x is ``g * scale / root``. In training form, mean and root depend on x:
     ``d mean / d x[j] = 1 / N`` and ``d root / d x[j] = normal[j] / N`` for N positions. Therefore
     ``d normal[i] / d x[j] = (delta[i, j] - 1 / N - normal[i] normal[j] / N) / root``, and grad_x is
-    ``(g - mean(g) - normal * mean(g * normal)) * scale / root``. The two sums are those of grad_offset and grad_scale.
+    ``(g - mean(g) - normal * mean(g * normal)) * scale / root``. The second mean has the sum of grad_scale.
     """
     normal, root = normal_and_root(params, x)
     grads = evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
     if params.training:
-        count = _positions(x)
-        g = g - grads.offset / count - normal * (grads.scale / count)
+        g = centered_rows(per_channel(g)).reshape(g.shape) - normal * (grads.scale / _positions(x))
     return g * (params.scale / root), grads
 
 
@@ -113,9 +111,7 @@ def batch_norm_training(params: BatchNorm, _: Key) -> BatchNorm:
 def batch_norm_calibrated(params: BatchNorm, x: Array) -> BatchNorm:
     """The layer in its plain form, with the statistics of x, computed in float64."""
     check_channels("BatchNorm", x, "scale", params.scale)
-    mean = mean_rows(per_channel(x))
-    centred = per_channel(x) - mean
-    variance = mean_rows(centred * centred)
+    mean, variance = mean_and_variance(per_channel(x))
     statistics = {"mean": mean.astype(x.dtype), "variance": variance.astype(x.dtype)}
     for name, statistic in statistics.items():
         check_finite("BatchNorm", name, statistic)

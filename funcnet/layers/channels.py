@@ -29,9 +29,8 @@ def unit_affine(subject: str, size: int, dtype: FloatDType) -> tuple[Array, Arra
     Raises:
         ConfigError: If the size is not a positive int, or the dtype is invalid.
     """
-    check_size(subject, "size", size)
-    kind = float_dtype(dtype)
-    return lock(np.ones(int(size), kind)), lock(np.zeros(int(size), kind))
+    size, kind = check_size(subject, "size", size), float_dtype(dtype)
+    return lock(np.ones(size, kind)), lock(np.zeros(size, kind))
 
 
 def kept_shape(subject: str, scale: Array, shape: Shape) -> Shape:

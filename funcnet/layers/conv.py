@@ -25,11 +25,10 @@ from funcnet.layers.windows import (
     inside,
     padded,
     pair,
-    plain,
 )
 from funcnet.network.layer import Layer, Shape, register_layer
 from funcnet.random.initializers import Initializer, glorot_normal
-from funcnet.random.keys import Key, check_key
+from funcnet.random.keys import Key, check_key, keyed
 
 PATCHES: Final = 2**24
 """The largest count of patch numbers that forward holds at a time: 64 MB of float32."""
@@ -178,6 +177,7 @@ register_layer(
 )
 
 
+@keyed
 def conv2d(
     key: Key,
     in_channels: int,
@@ -212,11 +212,9 @@ def conv2d(
         Conv2D(weight=float32 (5, 5, 1, 6), bias=float32 (6,), stride=1, padding='same', dilation=1)
     """
     check_key("conv2d", key)
-    check_count("conv2d", "in_channels", in_channels)
-    check_count("conv2d", "out_channels", out_channels)
+    channels = check_count("conv2d", "in_channels", in_channels), check_count("conv2d", "out_channels", out_channels)
     check_pair("conv2d", "kernel_size", kernel_size)
     check_callable("conv2d", "init", init)
     kind = float_dtype(dtype)
-    weight = init(key, (*pair(kernel_size), int(in_channels), int(out_channels)), kind)
-    bias = lock(np.zeros(int(out_channels), kind))
-    return Conv2D(weight, bias, plain(stride), plain(padding), plain(dilation))
+    weight = init(key, (*pair(kernel_size), *channels), kind)
+    return Conv2D(weight, lock(np.zeros(channels[1], kind)), stride, padding, dilation)

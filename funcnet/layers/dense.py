@@ -12,7 +12,7 @@ from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
 from funcnet.network.layer import Layer, Shape, register_layer
 from funcnet.random.initializers import Initializer, glorot_normal
-from funcnet.random.keys import Key, check_key
+from funcnet.random.keys import Key, check_key, keyed
 
 
 @frozen(eq=False)
@@ -71,6 +71,7 @@ register_layer(
 )
 
 
+@keyed
 def dense(
     key: Key, in_size: int, out_size: int, *, init: Initializer = glorot_normal, dtype: FloatDType = np.float32
 ) -> Dense:
@@ -91,8 +92,7 @@ def dense(
         Dense(weight=float32 (784, 100), bias=float32 (100,))
     """
     check_key("dense", key)
-    check_count("dense", "in_size", in_size)
-    check_count("dense", "out_size", out_size)
+    in_size, out_size = check_count("dense", "in_size", in_size), check_count("dense", "out_size", out_size)
     check_callable("dense", "init", init)
     kind = float_dtype(dtype)
-    return Dense(weight=init(key, (int(in_size), int(out_size)), kind), bias=lock(np.zeros(int(out_size), kind)))
+    return Dense(weight=init(key, (in_size, out_size), kind), bias=lock(np.zeros(out_size, kind)))

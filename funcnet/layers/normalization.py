@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import sum_last, sum_rows
+from funcnet.arithmetic import centered_last, sum_last, sum_rows
 from funcnet.core.arrays import Array, FloatDType
 from funcnet.core.checks import INFINITY, check_channels, check_number
 from funcnet.core.records import evolve
@@ -68,11 +68,6 @@ def mean_last(a: Array) -> Array:
     return mean
 
 
-def centred(x: Array) -> Array:
-    """``x - mean(x)``, where the mean is over the last axis."""
-    return x - mean_last(x)
-
-
 def normalized(x: Array, epsilon: float) -> tuple[Array, Array]:
     """``normal = x / root`` and ``root = sqrt(mean(x * x) + epsilon)`` over the last axis. Shapes: root (..., 1)."""
     root: Array = np.sqrt(mean_last(x * x) + epsilon)
@@ -96,7 +91,7 @@ def normalized_backward(normal: Array, root: Array, g: Array) -> Array:
 def layer_norm_forward(params: LayerNorm, x: Array) -> Array:
     """``y = normal * scale + offset``. The mean square of the centered x is the variance of x."""
     check_channels("LayerNorm", x, "scale", params.scale)
-    normal, _ = normalized(centred(x), params.epsilon)
+    normal, _ = normalized(centered_last(x), params.epsilon)
     return normal * params.scale + params.offset
 
 
@@ -107,10 +102,10 @@ def layer_norm_backward(params: LayerNorm, x: Array, g: Array) -> tuple[Array, L
     ``d = (g * scale - normal * mean(g * scale * normal)) / root``. The derivative of the centering is
     ``d (x[i] - mean) / d x[j] = delta[i, j] - 1 / C``, which gives ``grad_x = d - mean(d)``.
     """
-    normal, root = normalized(centred(x), params.epsilon)
+    normal, root = normalized(centered_last(x), params.epsilon)
     d = normalized_backward(normal, root, g * params.scale)
     scale, offset = sum_rows(per_channel(g * normal)), sum_rows(per_channel(g))
-    return centred(d), evolve(params, scale=scale, offset=offset)
+    return centered_last(d), evolve(params, scale=scale, offset=offset)
 
 
 register_layer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import mean_rows
+from funcnet.arithmetic import mean_and_variance
 from funcnet.core.arrays import ARRAY_TYPES, Array, Statistic, lock
 from funcnet.core.checks import check_array, check_finite, check_row_shape
 from funcnet.core.errors import ShapeError
@@ -89,9 +89,8 @@ def standardize(x: Array) -> Standardize:
     check_finite("standardize", "x", x)
     constant = np.maximum.reduce(x) == np.minimum.reduce(x)
     with np.errstate(over="ignore", invalid="ignore"):  # A nonfinite statistic is refused below.
-        mean = mean_rows(x)
-        centred = x - mean
-        scale = np.sqrt(mean_rows(centred * centred)).astype(x.dtype)
+        mean, variance = mean_and_variance(x)
+        scale = np.sqrt(variance).astype(x.dtype)
     mean = np.where(constant, x[0], mean).astype(x.dtype)
     scale = np.where(constant | (scale == 0), 1, scale).astype(x.dtype)
     check_finite("standardize", "mean", mean)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 from attrs import frozen
 
 from funcnet.core.arrays import Array
-from funcnet.core.checks import MOST_PIXELS
+from funcnet.core.checks import MOST_PIXELS, to_python
 from funcnet.core.errors import ConfigError, ShapeError
-
-S = TypeVar("S")
 
 Pair: TypeAlias = int | tuple[int, int]
 """A number for rows and a number for columns; an int means both."""
@@ -111,15 +109,8 @@ def _too_small(subject: str, given: str, added: int, reach: int) -> ShapeError:
 
 def pair(value: Pair) -> tuple[int, int]:
     """The number for rows and the number for columns."""
-    rows, columns = value if isinstance(value, tuple) else (value, value)
-    return int(rows), int(columns)  # NumPy's small int types would overflow.
-
-
-def plain(value: S) -> S:
-    """The setting with NumPy ints converted to Python ints, because NumPy ints have different fingerprints."""
-    if isinstance(value, tuple):
-        return cast("S", tuple(plain(part) for part in cast("tuple[object, ...]", value)))
-    return cast("S", int(cast("int", value))) if isinstance(value, np.integer) else value
+    value = to_python(value)  # NumPy's small int types would overflow.
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def _sides(padding: Sides) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -185,7 +176,8 @@ def _is_pair(value: object, low: int) -> bool:
 
 
 def _is_count(value: object, low: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(cast("int", value)) >= low
+    number = to_python(value)
+    return isinstance(number, int) and not isinstance(number, bool) and number >= low
 
 
 # ---------------------------------------------------------------------------------------------------- views

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
 import numpy as np
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import Name, in_force, mean, using
+from funcnet.arithmetic import Name, in_force, mean, sum_all, using
+from funcnet.core.arrays import lock
 from funcnet.core.checks import check_callable, check_count, check_iterable
 from funcnet.core.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
 from funcnet.core.names import register_name
-from funcnet.core.records import Record, Tree, check_tree
-from funcnet.core.trees import check_finite_parameters
+from funcnet.core.records import Record, Tree, check_nesting, check_tree
+from funcnet.core.trees import check_finite_tree
 from funcnet.loops.steps import TrainState
 from funcnet.network.layer import Network
 from funcnet.tracing.replay import Step, replayed_fold
@@ -23,21 +24,37 @@ S = TypeVar("S")
 B = TypeVar("B")
 
 
+def _ones(log: EpochLog) -> NDArray[np.float64]:
+    return np.ones_like(log.losses)
+
+
 @frozen(eq=False)
 class EpochLog:
-    """The record of an epoch. Shapes: losses (steps,), float64, each computed before its step's update."""
+    """The record of an epoch. Shapes: losses (steps,) and totals (steps,), float64.
+
+    Args:
+        losses: The mean loss of each step's batch, before its update. A batch whose total is 0 has the loss 0.
+        totals: The number that each of these means divides by, such as the number of rows. It is 1 for your own step,
+            unless that has a method ``total(batch)``.
+    """
 
     losses: NDArray[np.float64] = field(repr=lambda losses: f"{losses.dtype} {losses.shape}")
+    totals: NDArray[np.float64] = field(default=Factory(_ones, takes_self=True), repr=False)
 
     @property
     def mean_loss(self) -> float:
-        """The mean of the losses over the steps.
+        """The mean loss of the epoch's examples, each of which counts once, or by its weight.
 
         Raises:
-            ConfigError: If the epoch had no step.
+            ConfigError: If the epoch had no step, or no step whose total is above 0.
         """
         check_count("EpochLog", "the number of steps", len(self.losses))
-        return mean(self.losses)
+        if (self.totals == self.totals[0]).all() and self.totals[0]:
+            return mean(self.losses)
+        whole = sum_all(self.totals)
+        if not whole:
+            raise ConfigError("the totals must not all be 0: the epoch had no example that counts", subject="EpochLog")
+        return sum_all(self.losses * self.totals) / whole
 
 
 def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, EpochLog]:
@@ -52,7 +69,8 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     ``keep_programs(programs=0)`` calls the step every time. NumPy's floating-point warnings are off during the epoch.
 
     Raises:
-        NonFiniteError: If a loss, or a parameter after the last step, is NaN or infinite; the message has the step.
+        NonFiniteError: If a loss, or a parameter, statistic or moment after the last step, is NaN or infinite; the
+            message has the step.
 
     Example:
         >>> import funcnet as fn
@@ -64,33 +82,47 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     """
     check_callable("train_epoch", "step", step)
     check_iterable("train_epoch", "batches", batches)
-    losses: list[float] = []
+    given: object = state
+    check_nesting("train_epoch", cast("TrainState[Network]", given).params if isinstance(given, TrainState) else given)
+    results: list[tuple[float, float]] = []
     try:
-        state = replayed_fold(step, state, batches, losses, context=in_force())
+        state = replayed_fold(step, state, batches, results, context=in_force())
     except FuncnetError as error:
         if error.step is None:
-            error.at_step(len(losses))
+            error.at_step(len(results))
         raise
-    _check_state(state, len(losses))
-    array = np.array(losses, np.float64)
-    array.flags.writeable = False
-    return state, EpochLog(array)
+    _check_state(state, len(results))
+    losses, totals = lock(np.array(results, np.float64).reshape(-1, 2).T.copy())
+    return state, EpochLog(losses, totals)
 
 
 def _check_state(state: object, steps: int) -> None:
-    params = cast("TrainState[Network]", state).params if isinstance(state, TrainState) else state
-    if isinstance(params, Record | tuple):
+    for path, tree, cause in _trees(state):
         try:
-            check_tree("", cast("object", params))
-        except StructureError:  # the state belongs to a user's step
-            return
-        try:
-            check_finite_parameters(cast("Tree", params))
+            check_finite_tree(tree, path)
         except NonFiniteError as error:
             if not steps:
                 raise
-            reason = f"{error.message}; the learning rate may be too high"
-            raise NonFiniteError(reason).at_step(steps - 1) from None
+            raise NonFiniteError(f"{error.message}; {cause}").at_step(steps - 1) from None
+
+
+def _trees(state: object) -> Iterator[tuple[str, Tree, str]]:
+    """The networks in a state, each with its path and what makes it infinite."""
+    cause = "the learning rate may be too high"
+    if isinstance(state, TrainState):
+        run = cast("TrainState[Network]", state)
+        yield "", run.params, cause
+        for name in run.moments:
+            cause = f"the gradients may be too large for {type(run.optimizer).__name__}: scale the data or the loss"
+            yield f"moments.{name}.", run.moments[name], cause
+    elif isinstance(state, Record | tuple):
+        try:
+            check_tree("", cast("object", state))
+        except StructureError:  # the state of a custom step: each of its items may be a state
+            for position, inner in enumerate(cast("tuple[object, ...]", state) if isinstance(state, tuple) else ()):
+                yield from ((f"{position}.{path}", tree, cause) for path, tree, cause in _trees(inner))
+        else:
+            yield "", cast("Tree", state), cause
 
 
 def train(
@@ -124,11 +156,21 @@ def train(
     if not isinstance(epochs, Iterable):
         fix = f"use range({epochs})"
         raise ConfigError(f"epochs must be a sequence of epoch numbers, got {epochs!r}; {fix}", subject="train")
-    check_callable("train", "data", data)
-    numbers = list(epochs)
-    for number in numbers:
-        check_count("train", "an epoch's number", number, low=0)
+    check_data("train", data)
+    numbers = [check_count("train", "an epoch's number", number, low=0) for number in epochs]
     return _epochs(step, state, data, numbers, in_force())
+
+
+def check_data(subject: str, data: object) -> None:
+    """Check that ``data`` is a function from an epoch's number to its batches.
+
+    Raises:
+        ConfigError: If it is not; the message shows the function that always returns the given batches.
+    """
+    if not callable(data) and isinstance(data, Iterable):
+        got, fix = f"{cast('object', data)!r:.80}", "use lambda epoch: batches"
+        raise ConfigError(f"data must be a function of the epoch's number, got {got}; {fix}", subject=subject)
+    check_callable(subject, "data", data)
 
 
 def _epochs(

@@ -7,35 +7,25 @@ different bits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, TypeVar, cast
 
-import numpy as np
-
-from funcnet.arithmetic import Name, in_force, sum_all, using
-from funcnet.core.arrays import Array, lock
-from funcnet.core.checks import check_array, check_count, check_weight
-from funcnet.core.errors import ConfigError, DTypeError, NonFiniteError, ShapeError
+from funcnet.arithmetic import Name, in_force, using
+from funcnet.core.arrays import AnyArray, Array, lock
+from funcnet.core.checks import check_array, check_count, check_plain, check_weight
+from funcnet.core.errors import ConfigError, NonFiniteError, ShapeError
 from funcnet.core.trees import map_parameters
 from funcnet.inspection.nonfinite import diagnosed
 from funcnet.network.layer import N
-from funcnet.network.loss import Loss
+from funcnet.network.loss import Loss, total_of
 from funcnet.network.modes import training
 from funcnet.network.passes import value_and_grad
 from funcnet.random.keys import Key
+from funcnet.tracing import recording
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class Totalled(Protocol):
-    """A loss whose mean over a batch divides by something other than the number of rows or the sum of their weights."""
-
-    def total(self, target: Any, weight: Array | None, /) -> float:
-        """Return the number that the mean divides by."""
-        ...
 
 
 def sharded_value_and_grad(
@@ -80,7 +70,10 @@ def sharded_value_and_grad(
         >>> fn.equal(grad, sharded_value_and_grad(net, x, y, fn.softmax_cross_entropy, shard_size=1)[1])
         True
     """
-    check_count("sharded_value_and_grad", "shard_size", shard_size)
+    shard_size = check_count("sharded_value_and_grad", "shard_size", shard_size)
+    tape = recording()
+    if tape is not None:  # an executor must get plain arrays; each shard has its own program
+        tape.refuse("its shards are computed one by one")
     check_array("sharded_value_and_grad", "x", x, ("N", "..."))
     check_targets("sharded_value_and_grad", y, len(x))
     shards, shares = _shards(params, x, y, loss, weight, shard_size, key)
@@ -99,7 +92,7 @@ def _shards(  # noqa: PLR0917  # the parts of a batch
 ) -> tuple[list[tuple[N, Array, T, Loss[T], Array | None, Name]], list[float]]:
     """Return the arguments for each shard whose total is not 0, and its share of the batch's total."""
     if weight is not None:
-        check_weight("sharded_value_and_grad", weight, len(x))
+        check_weight("sharded_value_and_grad", weight, len(x), cast("Array", y).shape)
     shards: list[tuple[N, Array, T, Loss[T], Array | None, Name]] = []
     totals: list[float] = []
     whole = 0.0
@@ -107,7 +100,7 @@ def _shards(  # noqa: PLR0917  # the parts of a batch
         rows = slice(start, start + shard_size)
         part, target = lock(x[rows].copy()), cast("T", cast("Array", y)[rows])
         weights = None if weight is None else lock(weight[rows].copy())
-        total = _total(loss, part, target, weights)
+        total = total_of(loss, len(part), target, weights)
         if total or not len(x):
             net = params if key is None else training(params, key.child("shard", number))
             shards.append((net, part, target, loss, weights, in_force()))
@@ -118,25 +111,18 @@ def _shards(  # noqa: PLR0917  # the parts of a batch
     return shards, [total / whole if whole else 1.0 for total in totals]
 
 
-def _total(loss: Loss[T], x: Array, y: T, weight: Array | None) -> float:
-    """Return the total of a shard: the number that the loss's mean over it divides by."""
-    if isinstance(loss, Totalled):
-        return loss.total(y, weight)
-    return float(len(x)) if weight is None else sum_all(weight.astype(np.float64))
-
-
 def check_targets(subject: str, y: object, count: int) -> None:
     """Check that the targets are an array of ``count`` rows that can be sliced.
 
     Raises:
         DTypeError, ShapeError: If they are not; the message describes them.
     """
-    if type(y) is not np.ndarray:
-        raise DTypeError(f"y must be a plain NumPy array, got {type(y).__name__}", subject=subject)
-    if y.ndim == 0:
+    check_plain(subject, "y", y)
+    shape = cast("AnyArray", y).shape
+    if not shape:
         raise ShapeError("y must have shape (N, ...), got ()", subject=subject)
-    if len(y) != count:
-        raise ShapeError(f"y must have as many rows as x, {count}, got {y.shape}", subject=subject)
+    if shape[0] != count:
+        raise ShapeError(f"y must have as many rows as x, {count}, got {shape}", subject=subject)
 
 
 def _scaled(grads: N, share: float) -> N:

@@ -11,19 +11,19 @@ from funcnet.arithmetic import Name, in_force
 from funcnet.core.checks import INFINITY, check_callable, check_count, check_number
 from funcnet.core.errors import ConfigError, NonFiniteError, StructureError
 from funcnet.core.names import register_name
-from funcnet.core.records import check_tree, evolve
+from funcnet.core.records import Settings, check_tree, convert_settings, evolve
 from funcnet.core.trees import map_parameters
-from funcnet.data.batches import Batch, check_is_batch
 from funcnet.inspection.nonfinite import diagnosed
 from funcnet.loops.shards import sharded_value_and_grad
+from funcnet.network.batch import Batch, check_is_batch
 from funcnet.network.layer import N, Network
-from funcnet.network.loss import Loss
+from funcnet.network.loss import Loss, total_of
 from funcnet.network.modes import check_training, has_modes, training
 from funcnet.network.passes import loss_and_grad
 from funcnet.optimizers.descent import sgd_update
 from funcnet.optimizers.moments import Moments
-from funcnet.optimizers.protocol import Optimizer, check_optimizer, initial, updated
-from funcnet.optimizers.wrappers import average_in
+from funcnet.optimizers.protocol import Optimizer, check_optimizer, initial, updated, zeros_like
+from funcnet.optimizers.wrappers import average_in, window_of
 from funcnet.random.keys import Key, check_key
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ M = TypeVar("M", bound=Network)
 
 
 @frozen
-class SGDStep(Generic[T]):
+class SGDStep(Settings, Generic[T]):
     """``(network, batch) -> (network, loss)``; see ``sgd_step``. It is a record: it prints, pickles and compares."""
 
     loss: Loss[T]
@@ -49,8 +49,14 @@ class SGDStep(Generic[T]):
             raise StructureError(f"params must be a network, got a TrainState; {fix}", subject="sgd_step")
         check_training(params, "sgd_step")
         with np.errstate(all="ignore"):  # NaN and infinity are refused, here or at the epoch's end
+            if _counts_for_nothing(self.total(batch), batch):
+                return params, 0.0
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
+
+    def total(self, batch: Batch[T], /) -> float:
+        """Return the number that the batch's mean loss divides by; if it is 0, the batch counts for nothing."""
+        return _total(self, batch)
 
 
 def sgd_step(
@@ -74,7 +80,7 @@ def sgd_step(
         0.1
     """
     _check_loss("sgd_step", loss)
-    check_number("sgd_step", "learning_rate", learning_rate, low=0, high=INFINITY)
+    learning_rate = check_number("sgd_step", "learning_rate", learning_rate, low=0, high=INFINITY)
     _check_shards("sgd_step", shard_size, executor)
     return SGDStep(loss, learning_rate, shard_size, executor)
 
@@ -100,6 +106,9 @@ class TrainState(Generic[N]):
     key: Key
     arithmetic: Name = "native"
 
+    def __attrs_post_init__(self) -> None:
+        convert_settings(self, ("step",))
+
     @staticmethod
     def create(params: M, optimizer: Optimizer, *, key: Key) -> TrainState[M]:
         """Return the state before the first step of a run in the arithmetic in force.
@@ -114,6 +123,56 @@ class TrainState(Generic[N]):
         check_key("TrainState", key)
         check_optimizer("TrainState", optimizer)
         return TrainState(params, optimizer, initial(optimizer, params), 0, key, in_force())
+
+    def in_training(self) -> N:
+        """Return the network in its training form for the next step: ``training(params, key.child("step", step))``.
+
+        Example:
+            >>> import funcnet as fn
+            >>> state = TrainState.create((fn.ReLU(), fn.Dropout(0.5)), fn.SGD(learning_rate=0.1), key=fn.Key(0))
+            >>> state.in_training()
+            (ReLU(), Dropout(rate=0.5, key=Key(0, 1046793281, 0, 1)))
+        """
+        return training(self.params, self.step_key())
+
+    def step_key(self) -> Key:
+        """Return the key of the next step."""
+        return self.key.child("step", self.step)
+
+    def apply(self, grads: N, total: float = 1.0) -> TrainState[N]:
+        """Return the state after one step of the optimizer with these gradients, for your own training step.
+
+        Args:
+            grads: The gradient of a mean over a batch, such as the second result of ``value_and_grad``.
+            total: The number that this mean divides by, such as the number of rows, for ``Accumulation``.
+
+        Raises:
+            ConfigError: If the arithmetic in force is not the arithmetic in which the run began.
+            StructureError: If the gradients have a different structure from the network.
+
+        Example:
+            >>> import funcnet as fn
+            >>> def step(state, batch):
+            ...     loss, grads = fn.value_and_grad(state.in_training(), batch.x, batch.y, fn.softmax_cross_entropy)
+            ...     return state.apply(grads, total=len(batch.x)), loss
+            >>> net = (*fn.mlp(fn.Key(0), (2, 3)), fn.Dropout(0.5))
+            >>> state = TrainState.create(net, fn.Adam(learning_rate=0.1), key=fn.Key(1))
+            >>> batches = fn.minibatches(np.eye(2, dtype=np.float32), np.array([0, 1]), 1)
+            >>> fn.train_epoch(step, state, batches)[0].step
+            2
+        """
+        if self.arithmetic != in_force():
+            fix = f"{'create the state' if self.arithmetic == 'native' else 'train'} inside `with fn.portable():`"
+            raise ConfigError(f"the run began in {self.arithmetic} arithmetic, not in {in_force()}; {fix}")
+        with np.errstate(all="ignore"):  # NaN and infinity are refused at the epoch's end
+            params, moments = updated(self.optimizer, self.params, grads, self.moments, self.step, total)
+        return evolve(self, params=params, moments=moments, step=self.step + 1)
+
+    def skip(self) -> TrainState[N]:
+        """Return the state after a batch whose total is 0: unchanged, except that ``Accumulation`` counts a part."""
+        if window_of(self.optimizer) == 1:
+            return self
+        return self.apply(zeros_like(self.params), 0.0)
 
 
 def averaged(state: TrainState[N]) -> N:
@@ -139,8 +198,28 @@ def averaged(state: TrainState[N]) -> N:
     return map_parameters(lambda _, average: average, state.params, average)
 
 
+def flushed(state: TrainState[N]) -> TrainState[N]:
+    """Return the state after an update with the gradients that ``Accumulation`` has added since its last update.
+
+    Without such gradients, the state is unchanged. Otherwise, the step count continues at the next update's first step.
+
+    Example:
+        >>> import funcnet as fn
+        >>> optimizer = fn.Accumulation(fn.SGD(learning_rate=0.1), steps=4)
+        >>> state = TrainState.create(fn.mlp(fn.Key(0), (2, 2)), optimizer, key=fn.Key(0))
+        >>> batches = fn.minibatches(np.eye(2, dtype=np.float32), np.array([0, 1]), 1)
+        >>> state, log = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches)
+        >>> state.step, flushed(state).step
+        (2, 4)
+    """
+    _check_run(state, "flushed")
+    while state.step % window_of(state.optimizer):
+        state = state.skip()
+    return state
+
+
 @frozen
-class TrainStep(Generic[T]):
+class TrainStep(Settings, Generic[T]):
     """``(state, batch) -> (state, loss)`` for a ``TrainState``; see ``train_step``."""
 
     loss: Loss[T]
@@ -150,14 +229,16 @@ class TrainStep(Generic[T]):
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
         """Return the state after one update by its own optimizer, and the loss before it."""
         _check_run(state)
-        if state.arithmetic != in_force():
-            fix = f"continue inside fn.arithmetic.using({state.arithmetic!r})"
-            raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
-        key = state.key.child("step", state.step) if has_modes(state.params) else None
         with np.errstate(all="ignore"):  # NaN and infinity are refused, here or at the epoch's end
-            loss, grads = _gradients(self, state.params, batch, key)
-            params, moments = updated(state.optimizer, state.params, grads, state.moments, state.step)
-        return evolve(state, params=params, moments=moments, step=state.step + 1), loss
+            total = self.total(batch)
+            if _counts_for_nothing(total, batch):
+                return state.skip(), 0.0
+            loss, grads = _gradients(self, state.params, batch, state.step_key() if has_modes(state.params) else None)
+            return state.apply(grads, total), loss
+
+    def total(self, batch: Batch[T], /) -> float:
+        """Return the number that the batch's mean loss divides by; if it is 0, the batch counts for nothing."""
+        return _total(self, batch)
 
 
 def _check_run(state: object, subject: str = "TrainStep") -> None:
@@ -189,8 +270,20 @@ def _check_shards(subject: str, shard_size: int | None, executor: Executor | Non
         raise ConfigError("an executor computes shards; give shard_size, too", subject=subject)
 
 
-def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
+def _total(step: SGDStep[T] | TrainStep[T], batch: Batch[T]) -> float:
     check_is_batch(type(step).__name__, batch)
+    return total_of(step.loss, _rows(batch), batch.y, batch.weight)
+
+
+def _counts_for_nothing(total: float, batch: Batch[T]) -> bool:
+    return not total and _rows(batch) > 0  # the loss refuses a batch without rows
+
+
+def _rows(batch: Batch[T]) -> int:
+    return len(batch.x) if np.ndim(batch.x) else 0
+
+
+def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
     if step.shard_size is None:
         net = params if key is None else training(params, key)
         try:

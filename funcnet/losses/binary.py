@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from funcnet.arithmetic import exp, log1p
 from funcnet.core.arrays import Array
 from funcnet.core.names import register_name
-from funcnet.losses.reduction import check_targets, reduced
+from funcnet.losses.reduction import Valid, reduced
+
+_BINARY_TARGETS: Final[Valid] = (lambda t: (t >= 0) & (t <= 1), "from 0 to 1")
+_HINGE_TARGETS: Final[Valid] = (lambda t: np.abs(t) == 1, "-1 or 1")
 
 
 def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
     """The mean over all elements of ``-t log s - (1 - t) log (1 - s)``, with s the logistic function of the *logit*.
 
-    The loss is computed as ``max(x, 0) - t x + log(1 + exp(-|x|))``, which does not overflow for any logit x. The
-    gradient of an element is ``(s - t) / (B O)``. This is PyTorch's ``BCEWithLogitsLoss``.
+    The loss is computed as ``(1 - t) max(x, 0) + t max(-x, 0) + log(1 + exp(-|x|))``, which does not overflow for any
+    logit x. The gradient of an element is ``(s - t) / (B O)``, computed as ``(1 - t) s - t (1 - s)``. This is
+    PyTorch's ``BCEWithLogitsLoss``.
 
     Args:
         logits: Shape (B, ...).
         target: Numbers from 0 to 1, with the shape and dtype of the logits. Nothing is broadcast.
-        weight: Shape (B,). The mean is then sum(w l) / sum(w), where l is the mean loss of a row.
+        weight: Shape (B,), or exactly the shape of the target. The mean is then sum(w l) / sum(w). The weight of a row
+            is the weight of each of its elements. A target whose weight is 0 counts for nothing and may be any number,
+            also NaN. For rare positives, use ``np.where(target == 1, p, 1.0)``: PyTorch's ``pos_weight`` p, except that
+            PyTorch divides the sum by the number of elements.
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or has no elements.
@@ -32,14 +41,15 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
         (0.693147, array([[-0.25],
                [ 0.25]]))
     """
-    return reduced("binary_cross_entropy", logits, target, weight, _binary)
+    return reduced("binary_cross_entropy", logits, target, weight, _binary, valid=_BINARY_TARGETS)
 
 
 def _binary(x: Array, t: Array) -> tuple[Array, Array]:
-    check_targets("binary_cross_entropy", "target", t, (t >= 0) & (t <= 1), "from 0 to 1")
+    """Each loss is a sum of positive terms; a slope is ``s(x) - t`` without a cancellation where t is 0 or 1."""
     small = exp(-np.abs(x))
-    logistic = np.where(x >= 0, 1.0, small) / (small + 1.0)
-    return np.maximum(x, 0.0) - t * x + log1p(small), logistic - t
+    one, other = 1.0 / (small + 1.0), small / (small + 1.0)
+    losses = np.maximum(x, 0.0) * (1.0 - t) + np.maximum(-x, 0.0) * t + log1p(small)
+    return losses, (1.0 - t) * np.where(x >= 0, one, other) - t * np.where(x >= 0, other, one)
 
 
 def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -54,11 +64,10 @@ def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tupl
         >>> hinge(np.array([0.5, 2.0]), np.array([-1.0, 1.0]))
         (0.75, array([0.5, 0. ]))
     """
-    return reduced("hinge", prediction, target, weight, _hinge)
+    return reduced("hinge", prediction, target, weight, _hinge, valid=_HINGE_TARGETS)
 
 
 def _hinge(y: Array, t: Array) -> tuple[Array, Array]:
-    check_targets("hinge", "target", t, np.abs(t) == 1, "-1 or 1")
     missing = 1.0 - t * y
     return np.maximum(missing, 0.0), np.where(missing > 0, -t, 0.0)
 

@@ -9,42 +9,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
-from funcnet.core.arrays import ARRAY_TYPES, Array, lock
-from funcnet.core.checks import INFINITY, check_array, check_count, check_weight
+from funcnet.core.arrays import ARRAY_TYPES, Array, beside, lock
+from funcnet.core.checks import INFINITY, check_array, check_count, check_weight, first_true
 from funcnet.core.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 
 Elements: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """``(prediction, target) -> (losses, slopes)``: each element's loss and its derivative (slope) by the prediction."""
 
+Valid: TypeAlias = tuple[Callable[[Array], NDArray[np.bool_]], str]
+"""A function that says which targets are valid, and the description of a valid target for the message."""
+
 TOO_LARGE: Final = "a prediction or a target is too large or not finite"
 
 
 def reduced(
-    name: str, prediction: Array, target: Array, weight: Array | None, elements: Elements
+    name: str,
+    prediction: Array,
+    target: Array,
+    weight: Array | None,
+    elements: Elements,
+    *,
+    valid: Valid | None = None,
 ) -> tuple[float, Array]:
-    """Return the mean of an elementwise loss over all elements, and its gradient. Rows may have weights.
+    """Return the mean of an elementwise loss over all elements, and its gradient. Rows or elements may have weights.
 
     Args:
         name: The name of the loss, for messages.
         prediction: Shape (B, ...).
         target: An array with the shape and dtype of the prediction.
-        weight: Shape (B,). The mean is then sum(w l) / sum(w); all elements of a row have the row's weight.
+        weight: Shape (B,), or the shape of the prediction. The mean is then sum(w l) / sum(w); all elements of a row
+            have the row's weight. A target whose weight is 0 may be any number, also NaN.
         elements: The function that computes each element's loss and slope.
+        valid: The function that says which targets are valid, and what they must be. None allows any.
     """
     check_array(name, "prediction", prediction, ("B", "..."))
     check_count(name, "the number of predictions", prediction.size)
     _check_target(name, target, prediction)
+    if weight is not None:
+        check_weight(name, weight, len(prediction), prediction.shape)
+        weight = weight if weight.ndim == 1 else _in_order(weight, prediction)
+    nothing = None if weight is None else beside(weight, prediction) == 0
+    if valid is not None:
+        good = valid[0](target)
+        check_targets(name, "target", target, good if nothing is None else good | nothing, valid[1])
+    factors = factors_of(name, weight, prediction)
     if not prediction.flags.c_contiguous:
         target = _in_order(target, prediction)
-    factors = row_factors(name, weight, prediction)
     with np.errstate(all="ignore"):  # ``averaged`` refuses a loss that is not finite
-        return averaged(name, *elements(prediction, target), factors)
+        losses, slopes = elements(prediction, target)
+        if nothing is not None:
+            nothing = nothing & np.isfinite(prediction)  # a prediction must be finite at any weight
+            losses, slopes = (np.where(nothing & ~np.isfinite(each), 0.0, each) for each in (losses, slopes))
+        return averaged(name, losses, slopes, factors)
 
 
-def _in_order(target: Array, prediction: Array) -> Array:
-    """Copy the target into the prediction's memory order, which is the order of the sum."""
-    copy = np.empty_like(prediction)
-    copy[...] = target
+def _in_order(elements: Array, prediction: Array) -> Array:
+    """Copy the elements into the prediction's memory order, which is the order of the sum."""
+    copy: Array = np.empty_like(prediction, dtype=elements.dtype)
+    copy[...] = elements
     return copy
 
 
@@ -57,43 +79,37 @@ def averaged(
         name: The name of the loss, for messages.
         losses: Shape (B, ...).
         slopes: Shape (B, ...). The derivatives of each row's losses with respect to that row of the prediction.
-        factors: Shape (B,). The factors by which each row's losses are multiplied, see ``row_factors``. None means 1.
+        factors: Shape (B,) or (B, ...). The factors by which the losses are multiplied, see ``factors_of``. None means
+            1.
         reason: The reason why the mean may not be finite, for the message.
 
     Raises:
         NonFiniteError: If the mean is NaN or infinite.
     """
     if factors is not None:
-        losses, slopes = losses * _beside(factors, losses), slopes * _beside(factors, slopes)
+        losses, slopes = losses * beside(factors, losses), slopes * beside(factors, slopes)
     value = mean(losses)
     if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; {reason}", subject=name)
     return value, lock(slopes / losses.size)
 
 
-def _beside(factors: Array, rows: Array) -> Array:
-    return factors.reshape(-1, *(1 for _ in rows.shape[1:]))
-
-
-def row_factors(name: str, weight: Array | None, like: Array, counted: Array | None = None) -> Array | None:
-    """Return the factor of each row's loss in the mean over the batch: ``w / mean(w c)``. None means 1.
+def factors_of(name: str, weight: Array | None, like: Array, share: Array | None = None) -> Array | None:
+    """Return the factor of each loss in the mean over the batch: ``w / mean(w c)``. None means 1.
 
     Args:
         name: The name of the loss, for messages.
-        weight: Shape (B,). None means 1.
+        weight: Shape (B,), or (B, ...) without ``share``. None means 1.
         like: Shape (B, ...). The result has its dtype.
-        counted: Shape (B,). How much each row counts in the mean, c. None means 1.
+        share: Shape (B,). How much each row counts in the mean, c. None means 1.
 
     Raises:
-        ShapeError, DTypeError, NonFiniteError, ConfigError: If the weights are invalid, or ``mean(w c)`` is not above 0
-            and finite.
+        ConfigError: If ``mean(w c)`` is not above 0 and finite.
     """
-    if weight is None and counted is None:
+    if weight is None and share is None:
         return None
-    if weight is not None:
-        check_weight(name, weight, len(like))
     wide = np.ones(len(like)) if weight is None else weight.astype(np.float64)
-    total = mean(wide if counted is None else wide * counted)
+    total = mean(wide if share is None else wide * share)
     if not 0 < total < INFINITY:
         raise ConfigError(f"the sum of the weights must be positive and finite, got a mean of {total}", subject=name)
     return (wide / total).astype(like.dtype)
@@ -106,8 +122,7 @@ def check_targets(name: str, what: str, target: Array, good: NDArray[np.bool_], 
         LabelError: If a target is invalid; the message says which one, and what is wanted.
     """
     if not good.all():
-        index = tuple(int(i) for i in np.unravel_index(int(good.argmin()), good.shape))
-        where = ", ".join(map(str, index))
+        index, where = first_true(~good)
         raise LabelError(f"{what} must be {wanted}, got {what}[{where}] = {target[index]}", subject=name)
 
 

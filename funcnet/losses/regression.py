@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from attrs import frozen
 
@@ -9,7 +11,10 @@ from funcnet.arithmetic import exp
 from funcnet.core.arrays import Array
 from funcnet.core.checks import INFINITY, check_number
 from funcnet.core.names import register_name
-from funcnet.losses.reduction import check_targets, reduced
+from funcnet.core.records import Settings
+from funcnet.losses.reduction import Valid, reduced
+
+_COUNTS: Final[Valid] = (lambda t: t >= 0, "a count, 0 or more")
 
 
 def mean_squared_error(prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -20,7 +25,9 @@ def mean_squared_error(prediction: Array, target: Array, weight: Array | None = 
     Args:
         prediction: Shape (B, ...).
         target: An array with the shape and dtype of the prediction. Nothing is broadcast.
-        weight: Shape (B,). The mean is then sum(w l) / sum(w), where l is the mean loss of a row.
+        weight: Shape (B,), or exactly the shape of the target. The mean is then sum(w l) / sum(w). The weight of a row
+            is the weight of each of its elements. A target whose weight is 0 counts for nothing and may be any number,
+            also NaN.
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or has no elements.
@@ -29,6 +36,9 @@ def mean_squared_error(prediction: Array, target: Array, weight: Array | None = 
     Example:
         >>> mean_squared_error(np.array([[1.0, 4.0]]), np.array([[1.0, 2.0]]))
         (2.0, array([[0., 2.]]))
+        >>> known = np.array([[1.0, 0.0]])  # the second target is unknown
+        >>> mean_squared_error(np.array([[1.0, 4.0]]), np.array([[2.0, np.nan]]), known)
+        (1.0, array([[-2.,  0.]]))
     """
     return reduced("mean_squared_error", prediction, target, weight, _squared)
 
@@ -56,7 +66,7 @@ def _absolute(y: Array, t: Array) -> tuple[Array, Array]:
 
 
 @frozen
-class Huber:
+class Huber(Settings):
     """The Huber loss: the mean of ``d²/2`` for errors d up to ``delta`` and ``delta (|d| - delta/2)`` for larger ones.
 
     This is PyTorch's ``HuberLoss``. Shapes and errors are those of ``mean_squared_error``.
@@ -70,7 +80,8 @@ class Huber:
 
     delta: float = 1.0
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that delta is above 0."""
         check_number("Huber", "delta", self.delta, low=0, high=INFINITY)
 
     def __call__(self, prediction: Array, target: Array, weight: Array | None = None) -> tuple[float, Array]:
@@ -104,11 +115,10 @@ def poisson(prediction: Array, target: Array, weight: Array | None = None) -> tu
         >>> poisson(np.array([0.0, 0.0]), np.array([1.0, 3.0]))
         (1.0, array([ 0., -1.]))
     """
-    return reduced("poisson", prediction, target, weight, _poisson)
+    return reduced("poisson", prediction, target, weight, _poisson, valid=_COUNTS)
 
 
 def _poisson(y: Array, t: Array) -> tuple[Array, Array]:
-    check_targets("poisson", "target", t, t >= 0, "a count, 0 or more")
     rate = exp(y)
     return rate - t * y, rate - t
 

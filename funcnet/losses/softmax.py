@@ -9,11 +9,12 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import exp, log, sum_all, sum_last
-from funcnet.core.arrays import ARRAY_TYPES, Array, Labels
-from funcnet.core.checks import INFINITY, check_array, check_count, check_labels, check_number
-from funcnet.core.errors import ConfigError, ShapeError
+from funcnet.core.arrays import ARRAY_TYPES, Array, Labels, counted
+from funcnet.core.checks import INFINITY, check_array, check_count, check_labels, check_number, check_weight
+from funcnet.core.errors import ConfigError
 from funcnet.core.names import register_name
-from funcnet.losses.reduction import averaged, check_targets, row_factors
+from funcnet.core.records import Settings
+from funcnet.losses.reduction import averaged, check_targets, factors_of
 from funcnet.tracing import whole
 
 Targets: TypeAlias = "Labels | Array"
@@ -34,7 +35,8 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
         logits: Shape (B, O).
         labels: Class ids from 0 to O - 1, shape (B,), any integer dtype. Class shares with the logits' shape and dtype,
             such as ``one_hot`` returns, also work. Type checkers accept them only in ``SoftmaxCrossEntropy()``.
-        weight: Shape (B,). The mean is then sum(w l) / sum(w).
+        weight: Shape (B,). The mean is then sum(w l) / sum(w). A label whose weight is 0 counts for nothing: it may be
+            any integer.
 
     Returns:
         The loss, summed in float64, and its gradient, shape (B, O).
@@ -61,10 +63,16 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
 
 
 def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float, Array]:
-    _check_ids(labels, *logits.shape)
-    factors = row_factors(_NAME, weight, logits)
+    _check_weight(weight, logits)
+    ids = check_labels(_NAME, "labels", labels, *logits.shape, weight=weight)
+    factors = factors_of(_NAME, weight, logits)
     with np.errstate(all="ignore"):
-        return averaged(_NAME, *_ids_rows(logits, labels), factors, _REASON)
+        return averaged(_NAME, *_ids_rows(logits, ids), factors, _REASON)
+
+
+def _check_weight(weight: Array | None, logits: Array) -> None:
+    if weight is not None:
+        check_weight(_NAME, weight, len(logits))
 
 
 def _ids_rows(logits: Array, labels: Labels) -> tuple[Array, Array]:
@@ -97,13 +105,6 @@ def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
     return shifted, shares, sum_last(shares)
 
 
-def _check_ids(labels: Targets, count: int, classes: int) -> None:
-    if type(labels) in ARRAY_TYPES and labels.shape == (count, 1) and labels.dtype.kind in "iu":
-        wanted = f"({count},), one class id per row"
-        raise ShapeError(f"labels must have shape {wanted}, got {labels.shape}; use labels[:, 0]", subject=_NAME)
-    check_labels(_NAME, "labels", labels, count, classes)
-
-
 def _check_logits(logits: Array) -> None:
     check_array(_NAME, "logits", logits, ("B", "O"))
     check_count(_NAME, "the batch size", len(logits))
@@ -114,7 +115,7 @@ def _check_logits(logits: Array) -> None:
 
 
 @frozen
-class SoftmaxCrossEntropy:
+class SoftmaxCrossEntropy(Settings):
     """``softmax_cross_entropy`` with options: a row's loss is ``-sum_c w_c t_c log p_c``, with smoothed shares t.
 
     This is PyTorch's ``CrossEntropyLoss``. A mean with class weights divides by the sum of the labels' class weights
@@ -135,7 +136,8 @@ class SoftmaxCrossEntropy:
     label_smoothing: float = 0.0
     class_weight: tuple[float, ...] | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the smoothing is from 0 to below 1, and that the class weights are numbers of at least 0."""
         name = "SoftmaxCrossEntropy"
         check_number(name, "label_smoothing", self.label_smoothing, low=0, high=1, closed=True)
         if self.class_weight is not None and not isinstance(self.class_weight, tuple):
@@ -149,49 +151,55 @@ class SoftmaxCrossEntropy:
         _check_logits(logits)
         if not self.label_smoothing and self.class_weight is None and not _are_shares(labels):
             return _of_ids(logits, cast("Labels", labels), weight)
+        _check_weight(weight, logits)
         with np.errstate(all="ignore"):  # class weights may overflow; ``averaged`` refuses the loss
-            targets, counted = self._targets(logits, labels)
-        factors = row_factors(_NAME, weight, logits, counted)
+            targets, share = self._targets(logits, labels, weight)
+        factors = factors_of(_NAME, weight, logits, share)
         with np.errstate(all="ignore"):
             return averaged(_NAME, *_shares_rows(logits, targets), factors, _REASON)
 
     def total(self, labels: Targets, weight: Array | None) -> float:
-        """Return the divisor of the mean over a batch, which is also how much a shard counts in a combined mean."""
-        counted: Array = np.ones(len(labels)) if weight is None else weight.astype(np.float64)
+        """Return the divisor of the mean over a batch: how much the batch counts in the mean over several."""
+        count = labels.shape[0] if type(labels) in ARRAY_TYPES and labels.ndim else 0
+        totals: Array = np.ones(count) if weight is None else weight.astype(np.float64)
         if self.class_weight is not None and not _are_shares(labels):
-            _check_ids(labels, len(labels), len(self.class_weight))
-            counted = counted * _of_classes(np.array(self.class_weight, np.float64), cast("Labels", labels))
-        total = sum_all(counted)
+            ids = check_labels(_NAME, "labels", labels, count, weight=weight)
+            totals = totals * _of_classes(np.array(self.class_weight, np.float64), ids)
+        total = sum_all(totals)
         if self.label_smoothing and not total and (weight is None or weight.any()):
-            reason = "smoothing gives every class a share"
-            raise ConfigError(f"at least one class in a shard must have a positive weight: {reason}; use larger shards")
+            reason = "smoothing gives every class a share; use larger batches or shards"
+            raise ConfigError(f"at least one class in a batch must have a positive weight: {reason}", subject=_NAME)
         return total
 
-    def _targets(self, logits: Array, labels: Targets) -> tuple[Array, Array | None]:
+    def _targets(self, logits: Array, labels: Targets, weight: Array | None) -> tuple[Array, Array | None]:
         """Return each row's shares, smoothed and weighted by class, and how much each row counts (None means 1)."""
         count, classes = logits.shape
         weights = np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
         if weights.shape != (classes,):
             check_array(_NAME, "class_weight", weights, (classes,), match=("logits", logits))
-        counted = None
+        counts = None
         if _are_shares(labels):
+            check_array(_NAME, "labels", labels, logits.shape, dtype=logits.dtype, match=("logits", logits))
             shares = cast("Array", labels)
-            check_array(_NAME, "labels", shares, logits.shape, dtype=logits.dtype, match=("logits", logits))
+            shares = counted(shares, weight, (shares >= 0) & (shares < INFINITY))
             check_targets(_NAME, "labels", shares, shares >= 0, "shares, 0 or more")
         else:
-            _check_ids(labels, count, classes)
+            ids = check_labels(_NAME, "labels", labels, count, classes, weight=weight)
             shares = np.zeros_like(logits)
-            ids = cast("Labels", labels)
             shares.put(_flat_index(logits, ids), 1, mode="clip")
-            counted = _of_classes(weights, ids)
+            counts = _of_classes(weights, ids)
         smoothing = logits.dtype.type(self.label_smoothing)
         shares = shares * (1 - smoothing) + smoothing / logits.dtype.type(classes)
-        return shares * weights.astype(logits.dtype), counted
+        return shares * weights.astype(logits.dtype), counts
 
 
 @whole
 def _of_classes(weights: Array, labels: Labels) -> Array:
-    return weights.take(labels.astype(np.intp))  # NumPy 1 does not accept uint64 indices
+    """Return each label's class weight, and 1 for a label that has none, which the loss refuses."""
+    classes = len(weights)
+    index = labels.astype(np.intp)
+    index[(index < 0) | (index >= classes)] = classes
+    return np.append(weights, 1.0).take(index)
 
 
 def _are_shares(labels: Targets) -> bool:

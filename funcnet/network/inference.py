@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import in_force, softmax
-from funcnet.core.arrays import Array
-from funcnet.core.checks import check_array, check_callable, check_count, check_finite
-from funcnet.core.errors import ShapeError, StructureError
+from funcnet.core.arrays import AnyArray, Array, lock
+from funcnet.core.checks import check_array, check_callable, check_count, check_finite, check_plain
+from funcnet.core.errors import DTypeError, ShapeError, StructureError
+from funcnet.core.records import evolve
+from funcnet.network.batch import Batch, check_is_batch
 from funcnet.network.layer import Network
 from funcnet.network.loss import Loss, weighted_loss
+from funcnet.network.modes import check_plain_form
 from funcnet.network.passes import forward
 from funcnet.tracing.replay import replayed_map
 
@@ -22,51 +26,98 @@ CHUNK: Final = 256
 TILE: Final = 8
 
 
-def outputs(params: Network, x: Array, *, rowwise: bool = False) -> Array:
-    """The network's output for every row, computed 256 rows at a time. Shapes: x (N, ...), result (N, ...).
+def outputs(
+    params: Network,
+    x: NDArray[np.floating] | NDArray[np.integer],
+    *,
+    rowwise: bool = False,
+    transform: Callable[[Batch[None]], Batch[None]] | None = None,
+) -> Array:
+    """The plain network's output for every row, computed 256 rows at a time. Shapes: x (N, ...), result (N, ...).
 
     Args:
-        params: The network.
-        x: The inputs.
+        params: The network in its plain form. (``forward`` computes a training form, too.)
+        x: The inputs, float32 or float64, or any number type if a transform converts them to floats.
         rowwise: Compute 8 rows at a time, and pad the last ones with zeros. BLAS then rounds a row independently of the
             rows around it, which it does not do in larger batches. Portable arithmetic always does.
+        transform: A pure function of a batch, such as ``scale_images``. It gets 256 rows at a time, with None as y, and
+            must treat each row independently of the others. Only these rows are floats at the same time.
 
     Raises:
+        ConfigError: If a layer is in its training form; use ``plain(net)``.
         FuncnetError: If x does not fit a layer; the message names the layer.
 
     Example:
         >>> import funcnet as fn
         >>> outputs(fn.ReLU(), np.array([[-1.0, 2.0]]))
         array([[0., 2.]])
+        >>> outputs(fn.ReLU(), np.array([[51, 255]], np.uint8), transform=fn.scale_images)
+        array([[0.2, 1. ]], dtype=float32)
     """
-    _check_network("outputs", params)
-    check_array("outputs", "x", x, ("N", "..."))
+    _check_inputs("outputs", params, x, transform)
+    batches = (batch.x for batch in _batches("outputs", x, None, None, transform))
     with np.errstate(all="ignore"):  # Overflow gives inf here, as in forward.
-        return _outputs(params, x, rowwise=rowwise)
+        if rowwise and in_force() == "native":
+            tiles = (_tile(rows[start : start + TILE]) for rows in batches for start in range(0, len(rows) or 1, TILE))
+            return _joined(replayed_map(forward, params, tiles, context=in_force()), len(x))
+        return _joined((forward(params, rows) for rows in batches), len(x))
 
 
-def _check_network(subject: str, params: object) -> None:
+def _check_inputs(subject: str, params: Network, x: NDArray[Any], transform: object) -> None:
     if hasattr(params, "moments") and hasattr(params, "params"):  # TrainState is in a later folder.
         fix = "use state.params"
         raise StructureError(f"params must be a network, got a {type(params).__name__}; {fix}", subject=subject)
+    check_plain_form(params, subject)
+    if transform is None:
+        check_array(subject, "x", x, ("N", "..."))
+        return
+    check_callable(subject, "transform", transform)
+    _check_rows(subject, "x", x)
+    if x.dtype.kind not in "biuf":
+        raise DTypeError(f"x must hold numbers, got {x.dtype}", subject=subject)
 
 
-def _outputs(params: Network, x: Array, *, rowwise: bool) -> Array:
-    first = forward(params, x[:1] if rowwise else x[:CHUNK])
-    result = np.empty((len(x), *first.shape[1:]), first.dtype)
-    if rowwise and in_force() == "native":
-        _tiles(params, x, result)
-        return result
-    for start in range(0, len(x), CHUNK):
-        result[start : start + CHUNK] = forward(params, x[start : start + CHUNK])
+def _check_rows(subject: str, name: str, value: object) -> None:
+    """Check that a value is a plain array with at least one axis."""
+    check_plain(subject, name, value)
+    if cast("AnyArray", value).ndim == 0:
+        raise ShapeError(f"{name} must have shape (N, ...), got ()", subject=subject)
+
+
+def _batches(
+    subject: str,
+    x: NDArray[Any],
+    y: T,
+    weight: Array | None,
+    transform: Callable[[Batch[T]], Batch[T]] | None,
+) -> Iterator[Batch[T]]:
+    """The examples, 256 rows at a time, after the transform. No rows are one batch."""
+    for start in range(0, len(x) or 1, CHUNK):
+        rows = slice(start, start + CHUNK)
+        batch = Batch(_cut(x, rows), _cut(y, rows), _cut(weight, rows))
+        made = batch if transform is None else transform(batch)
+        check_is_batch(subject, made)
+        if transform is not None:
+            check_array(subject, "x of the transform's batch", made.x, (len(batch.x), "..."))
+        yield made
+
+
+def _cut(value: T, rows: slice) -> T:
+    """Some rows of an array, locked, or of each array of a tuple; None remains None."""
+    if isinstance(value, tuple):
+        return cast("T", tuple(_cut(part, rows) for part in cast("tuple[object, ...]", value)))
+    return value if value is None else cast("T", lock(cast("Array", value)[rows]))
+
+
+def _joined(arrays: Iterable[Array], count: int) -> Array:
+    """The first ``count`` rows of the arrays, of which there is at least one, as one array."""
+    result, start = np.empty(0), -1
+    for array in arrays:
+        if start < 0:
+            result, start = np.empty((count, *array.shape[1:]), array.dtype), 0
+        result[start : start + len(array)] = array[: count - start]
+        start += len(array)
     return result
-
-
-def _tiles(params: Network, x: Array, result: Array) -> None:
-    tiles = (_tile(x[start : start + TILE]) for start in range(0, len(x), TILE))
-    outputs = replayed_map(forward, params, tiles, context=in_force())
-    for start, output in zip(range(0, len(x), TILE), outputs, strict=True):
-        result[start : start + TILE] = output[: len(x) - start]
 
 
 def _tile(rows: Array) -> Array:
@@ -76,10 +127,19 @@ def _tile(rows: Array) -> Array:
     return tile
 
 
-def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.intp]:
+def predict(
+    params: Network,
+    x: NDArray[np.floating] | NDArray[np.integer],
+    *,
+    rowwise: bool = False,
+    transform: Callable[[Batch[None]], Batch[None]] | None = None,
+) -> NDArray[np.intp]:
     """The class of every row: the position of its (first) largest logit. Shapes: x (N, ...), result (N,).
 
+    ``rowwise`` and ``transform`` are those of ``outputs``.
+
     Raises:
+        ConfigError: If a layer is in its training form; use ``plain(net)``.
         NonFiniteError: If a logit is NaN or infinite; the message says which one.
 
     Example:
@@ -87,14 +147,23 @@ def predict(params: Network, x: Array, *, rowwise: bool = False) -> NDArray[np.i
         >>> predict(fn.Identity(), np.array([[0.1, 0.9], [0.8, 0.2]]))
         array([1, 0])
     """
-    ids: NDArray[np.intp] = _logits("predict", params, x, rowwise=rowwise).argmax(axis=1)
+    ids: NDArray[np.intp] = _logits("predict", params, x, transform, rowwise=rowwise).argmax(axis=1)
     return ids
 
 
-def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
+def predict_proba(
+    params: Network,
+    x: NDArray[np.floating] | NDArray[np.integer],
+    *,
+    rowwise: bool = False,
+    transform: Callable[[Batch[None]], Batch[None]] | None = None,
+) -> Array:
     """The probability of every class: the softmax of the logits. Shapes: x (N, ...), result (N, O).
 
+    ``rowwise`` and ``transform`` are those of ``outputs``.
+
     Raises:
+        ConfigError: If a layer is in its training form; use ``plain(net)``.
         NonFiniteError: If a logit is NaN or infinite; the message says which one.
 
     Example:
@@ -102,15 +171,21 @@ def predict_proba(params: Network, x: Array, *, rowwise: bool = False) -> Array:
         >>> predict_proba(fn.Identity(), np.array([[0.0, 0.0]]))
         array([[0.5, 0.5]])
     """
-    logits = _logits("predict_proba", params, x, rowwise=rowwise)
+    logits = _logits("predict_proba", params, x, transform, rowwise=rowwise)
     with np.errstate(all="ignore"):  # A probability below the dtype's range is 0.
         return softmax(logits)
 
 
-def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:
-    _check_network(subject, params)
-    with np.errstate(all="ignore"):  # A nonfinite output is refused below.
-        logits = outputs(params, x, rowwise=rowwise)
+def _logits(
+    subject: str,
+    params: Network,
+    x: NDArray[Any],
+    transform: Callable[[Batch[None]], Batch[None]] | None,
+    *,
+    rowwise: bool,
+) -> Array:
+    _check_inputs(subject, params, x, transform)
+    logits = outputs(params, x, rowwise=rowwise, transform=transform)
     check_array(subject, "the output", logits, ("N", "O"))
     check_count(subject, "the number of classes", logits.shape[1])
     if logits.shape[1] == 1:
@@ -120,10 +195,31 @@ def _logits(subject: str, params: Network, x: Array, *, rowwise: bool) -> Array:
     return logits
 
 
-def evaluate(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> float:
+def evaluate(
+    params: Network,
+    x: NDArray[np.floating] | NDArray[np.integer],
+    y: T,
+    loss: Loss[T],
+    weight: Array | None = None,
+    *,
+    transform: Callable[[Batch[T]], Batch[T]] | None = None,
+) -> float:
     """The loss of the plain network over all rows. The outputs are computed 256 rows at a time.
 
     Shapes: x (N, ...), weight (N,) or None.
+
+    Args:
+        params: The network in its plain form.
+        x: The inputs, float32 or float64, or any number type if a transform converts them to floats.
+        y: The targets, as the loss expects them.
+        loss: The loss.
+        weight: How much each example counts, for a loss that takes weights.
+        transform: A pure function of a batch, such as ``scale_images``, which treats each row independently of the
+            others. It gets 256 examples at a time. With a transform, y must be an array, or a tuple of arrays.
+
+    Raises:
+        ConfigError: If a layer is in its training form; use ``plain(net)``.
+        FuncnetError: If an array does not fit.
 
     Example:
         >>> import funcnet as fn
@@ -131,4 +227,33 @@ def evaluate(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | Non
         0.6931471805599453
     """
     check_callable("evaluate", "loss", loss)
-    return weighted_loss(loss, outputs(params, x), y, weight)[0]
+    _check_inputs("evaluate", params, x, transform)
+    if transform is None:
+        return weighted_loss(loss, outputs(params, x), y, weight)[0]
+    for name, value in (("y", y), ("weight", weight)):
+        _check_length("evaluate", name, value, len(x))
+    with np.errstate(all="ignore"):
+        batches = _batches("evaluate", x, y, weight, transform)
+        done = [evolve(batch, x=forward(params, batch.x)) for batch in batches]
+    targets, weights = _put_together([batch.y for batch in done]), _put_together([batch.weight for batch in done])
+    return weighted_loss(loss, _joined([batch.x for batch in done], len(x)), targets, weights)[0]
+
+
+def _check_length(subject: str, name: str, value: object, count: int) -> None:
+    """Check that a value is an array with ``count`` rows, a tuple of such arrays, or, for a weight, None."""
+    if isinstance(value, tuple):
+        for position, part in enumerate(cast("tuple[object, ...]", value)):
+            _check_length(subject, f"{name}[{position}]", part, count)
+    elif value is not None or name != "weight":
+        _check_rows(subject, name, value)
+        length = len(cast("AnyArray", value))
+        if length != count:
+            raise ShapeError(f"{name} must have one row for each of the {count} of x, got {length}", subject=subject)
+
+
+def _put_together(values: list[T]) -> T:
+    """The arrays as one array, position by position if they are tuples; None if they are None."""
+    if isinstance(values[0], tuple):
+        parts = zip(*cast("list[tuple[object, ...]]", values), strict=True)
+        return cast("T", tuple(_put_together(list(part)) for part in parts))
+    return values[0] if values[0] is None else cast("T", lock(np.concatenate(cast("list[Array]", values))))

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, Generic, Never, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Never, TypeAlias, TypeVar, cast
 
 from attrs import frozen
 
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_callable
 from funcnet.core.errors import ConfigError, FuncnetError, StructureError
-from funcnet.core.names import register_name
+from funcnet.core.names import give_name, is_replaced
 from funcnet.core.records import Record, check_tree, fields_of
 from funcnet.random.keys import Key
 from funcnet.tracing import recording
+from funcnet.tracing.replay import discard_programs
+
+_FUNCTIONS: Final = {
+    "forward": "fn.forward(net, x)",
+    "backward": "fn.backward(net, x, g)",
+    "predict": "fn.predict(net, x)",
+    "fit": "fn.train_epoch(step, net, batches)",
+    "train": "fn.training(net, key)",
+    "eval": "fn.plain(net)",
+    "parameters": "fn.trained_arrays(net)",
+}
+"""The functions that take the place of the methods of layers in other libraries."""
 
 
 @frozen(eq=False)
 class Layer(Record):
     """The base class of every layer: a frozen record. The annotation of a field defines the role of the field."""
+
+    if not TYPE_CHECKING:  # a type checker refuses these calls by itself
+
+        def __getattr__(self, name: str) -> Never:
+            fix = _FUNCTIONS.get(name)
+            advice = f"; a layer is a record of parameters, so use {fix}" if fix else ""
+            reason = f"{type(self).__name__!r} object has no attribute {name!r}{advice}"
+            raise AttributeError(reason, name=name, obj=self)
 
 
 Network: TypeAlias = "Layer | tuple[Network, ...]"
@@ -56,6 +76,7 @@ class Rule(Generic[L]):
     backward: Callable[[L, Array, Array], tuple[Array, L]]
     training: Callable[[L, Key], L] | None
     is_training: Callable[[L], bool]
+    plain: Callable[[L], L] | None
     calibrated: Callable[[L, Array], L] | None
     output_shape: Callable[[L, Shape], Shape] | None
 
@@ -70,6 +91,7 @@ def register_layer(
     backward: Callable[[L, Array, Array], tuple[Array, L]],
     training: Callable[[L, Key], L] | None = None,
     is_training: Callable[[L], bool] | None = None,
+    plain: Callable[[L], L] | None = None,
     calibrated: Callable[[L, Array], L] | None = None,
     output_shape: Callable[[L, Shape], Shape] | None = None,
     name: str | None = None,
@@ -77,7 +99,8 @@ def register_layer(
 ) -> None:
     """Register a record type as a layer; use it for your own layers.
 
-    An author must write only forward and backward. Both must be pure.
+    An author must write only forward and backward. Both must be pure. In ``__main__``, which is a notebook or the
+    prompt, a class of the same qualified name replaces the earlier one, whose layers are then refused.
 
     Args:
         record: A class ``@frozen(eq=False) class Name(fn.Layer)``. A field annotated ``fn.Array`` or ``fn.Weight`` is
@@ -88,6 +111,9 @@ def register_layer(
         training: ``(params, key) -> params`` returns the layer in its training form, for example with the key. It is
             for layers that behave differently in training. Store the key in a separate field: ``Repeat`` replaces it.
         is_training: ``params -> bool`` returns whether the layer is in its training form; required with ``training``.
+        plain: ``params -> params`` returns the layer that ``training`` was called with. It is needed only if
+            ``training`` does more than to set fields whose plain value is their default, such as ``key: Key | None =
+            None``: the function ``plain`` returns those fields to their defaults.
         calibrated: ``(params, x) -> params`` returns the layer in its plain form with the statistics of x. It is for
             layers with statistics of their inputs. For combinators: ``evolve(params, net=calibrate(params.net, x))``.
         output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError. Optional; without it, the
@@ -98,7 +124,8 @@ def register_layer(
 
     Raises:
         ConfigError: If the record is not a frozen attrs class, compares by value, or is already registered; if forward
-            or backward is not a function; if only one of ``training`` and ``is_training`` is given.
+            or backward is not a function; if only one of ``training`` and ``is_training`` is given, or ``plain``
+            without them.
 
     Example:
         See ``examples/own_layer.py``.
@@ -109,12 +136,18 @@ def register_layer(
     check_callable("register_layer", "backward", backward)
     if (training is None) != (is_training is None):
         raise ConfigError(f"{record.__name__} must have both training= and is_training=, or neither")
-    register_name(record, name)
+    if plain is not None and training is None:
+        raise ConfigError(f"{record.__name__} has plain= without a training form; give training= and is_training=")
+    old = give_name(record, name)
+    if old is not None:
+        _RULES.pop(cast("type[Layer]", old), None)
+        discard_programs()
     _RULES[record] = Rule(
         forward=forward,
         backward=backward,
         training=training,
         is_training=is_training or (lambda _: False),
+        plain=plain,
         calibrated=calibrated,
         output_shape=output_shape,
     )
@@ -199,4 +232,6 @@ def _no_rule(layer: Layer) -> ConfigError | StructureError:
     except StructureError as error:
         return error
     kind = type(layer).__name__
+    if is_replaced(type(layer)):
+        return ConfigError(f"{kind} was defined again after this layer was created; create the layer again")
     return ConfigError(f"{kind} has no rule; call register_layer({kind}, forward=..., backward=...)")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-from funcnet.core.arrays import Array
+import numpy as np
+
+from funcnet.arithmetic import sum_all
+from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array
+from funcnet.core.checks import check_weight
 from funcnet.core.errors import ConfigError
 from funcnet.tracing import attempt
 
@@ -22,10 +26,22 @@ class Loss(Protocol[T_contra]):
 
 
 class WeightedLoss(Protocol[T_contra]):
-    """A loss that takes example weights as its third argument ``weight``; its mean is ``sum(w l) / sum(w)``."""
+    """A loss that takes weights as its third argument ``weight``; its mean is ``sum(w l) / sum(w)``.
+
+    Shapes: weight (B,), or the shape of the target if the loss takes weights of elements.
+    """
 
     def __call__(self, prediction: Array, target: T_contra, weight: Array | None = None, /) -> tuple[float, Array]:
         """The loss and its gradient, which has the shape of the prediction."""
+        ...
+
+
+@runtime_checkable
+class Totalled(Protocol):
+    """A loss whose mean over a batch divides by something other than the number of rows or the sum of their weights."""
+
+    def total(self, target: Any, weight: Array | None, /) -> float:
+        """Return the number that the mean divides by."""
         ...
 
 
@@ -43,3 +59,38 @@ def weighted_loss(loss: Loss[T], prediction: Array, target: T, weight: Array | N
         shown = getattr(loss, "__name__", repr(loss))
         raise ConfigError(f"the loss does not take example weights: {shown}({', '.join(names)}); {fix}")
     return attempt(cast("WeightedLoss[T]", loss), prediction, target, weight)
+
+
+def total_of(loss: Loss[T], rows: int, target: T, weight: Array | None) -> float:
+    """Return the total of a part of the examples: the number that the loss's mean over it divides by.
+
+    The mean over several parts is ``sum(total * mean) / sum(total)``. A part whose total is 0 counts for nothing; a
+    loss refuses such a part, so leave it out before the loss is called. Weight all parts or none of them.
+
+    Args:
+        loss: The loss. Its method ``total(target, weight)`` gives the total, if it has one.
+        rows: The number of rows in the part, B.
+        target: The part's targets. Class ids of shape (B, T) count one by one; other targets count by rows.
+        weight: Shape (B,), or the shape of the target, or None. The total is the sum of the weights.
+
+    Raises:
+        ShapeError, DTypeError, NonFiniteError, ConfigError: If a weight is invalid. All weights may be 0.
+
+    Example:
+        >>> import funcnet as fn
+        >>> loss, target = fn.mean_squared_error, np.zeros((2, 3))
+        >>> total_of(loss, 2, target, None)
+        2.0
+        >>> total_of(loss, 2, target, np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
+        3.0
+    """
+    ids = cast("AnyArray", target) if isinstance(target, tuple(ARRAY_TYPES)) else None
+    if weight is not None:
+        subject = getattr(loss, "__name__", type(loss).__name__)
+        check_weight(subject, weight, rows, None if ids is None else ids.shape, zeros=True)
+    if isinstance(loss, Totalled):
+        return loss.total(target, weight)
+    total = float(rows) if weight is None else sum_all(weight.astype(np.float64))
+    if ids is not None and ids.size and ids.dtype.kind in "iu" and (weight is None or weight.ndim == 1):
+        total *= ids.size // len(ids)
+    return total

@@ -12,8 +12,9 @@ import numpy as np
 
 from funcnet.arithmetic import in_force, using
 from funcnet.core.arrays import ARRAY_TYPES, Array, contiguous
-from funcnet.core.checks import INFINITY, check_array, check_callable, check_count
-from funcnet.core.errors import ConfigError, NonFiniteError, StructureError
+from funcnet.core.checks import INFINITY, check_array, check_callable, check_count, to_python
+from funcnet.core.errors import ConfigError, NonFiniteError, StructureError, quoted
+from funcnet.core.records import check_nesting
 from funcnet.core.trees import first_trained, leaves
 from funcnet.network.layer import Layer, N, Network, Pullback, Shape, checked_pair, entering, rule_of
 from funcnet.network.loss import Loss, weighted_loss
@@ -36,6 +37,8 @@ def forward(params: Network, x: Array) -> Array:
         >>> forward(Dense(weight=np.array([[2.0]]), bias=np.array([1.0])), np.array([[3.0]]))
         array([[7.]])
     """
+    if isinstance(params, tuple):
+        check_nesting("forward", params)
     with np.errstate(all="ignore"):  # Overflow gives inf here; callers check.
         return _forward(params, contiguous(x))
 
@@ -58,7 +61,8 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
         [array([[0., 0.]]), array([[0., 0.]])]
     """
     if not isinstance(params, tuple):
-        raise StructureError(f"params must be a tuple of networks, got {params!r:.80}", subject="activations")
+        raise StructureError(f"params must be a tuple of networks, got {quoted(params)}", subject="activations")
+    check_nesting("activations", params)
     outputs: list[Array] = []
     for position, layer in enumerate(params):
         with entering(position):
@@ -83,6 +87,8 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
         >>> y, pull(np.array([[3.0]]))
         (array([[0.]]), (array([[3.]]), Tanh()))
     """
+    if isinstance(params, tuple):
+        check_nesting("vjp", params)
     x = contiguous(x)
     with np.errstate(all="ignore"):
         y, inputs = _remembering(params, x)
@@ -163,19 +169,32 @@ def output_shape(params: Network, shape: Shape) -> Shape:
         >>> output_shape(fn.mlp(fn.Key(0), (784, 100, 10)), (784,))
         (10,)
     """
+    shape = check_shape(shape)
+    check_nesting("output_shape", params)
+    return row_shape(params, shape)
+
+
+def check_shape(shape: Shape) -> Shape:
+    """Check that a shape of rows is a tuple of positive sizes, and return it with Python ints.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    shape = to_python(shape)
     if not isinstance(shape, tuple):
         fix = f"; use ({shape},)" if isinstance(shape, int) else ""
         raise ConfigError(f"shape must be a tuple of sizes without the batch, got {shape!r}{fix}")
     for size in shape:
         check_count("", "a size in shape", size)
-    return _output_shape(params, shape)
+    return shape
 
 
-def _output_shape(params: Network, shape: Shape) -> Shape:
+def row_shape(params: Network, shape: Shape) -> Shape:
+    """``output_shape`` of arguments that have been checked."""
     if isinstance(params, tuple):
         for position, layer in enumerate(params):
             with entering(position):
-                shape = _output_shape(layer, shape)
+                shape = row_shape(layer, shape)
         return shape
     rule = rule_of(params)
     if rule.output_shape is not None:
@@ -190,6 +209,9 @@ def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
     It is the chain rule: each layer's backward maps g, the gradient by its output, to the gradient by its input, which
     is the g of the layer before. Shapes: x (B, ...), g like the output, grad_x like x; grad_params has params' type.
 
+    A layer that behaves differently in training, such as Dropout, is differentiated in the form that it has: for the
+    gradient of a training step, pass ``training(net, key)``.
+
     Raises:
         FuncnetError: If x does not fit a layer, or g does not fit the output.
 
@@ -199,6 +221,13 @@ def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
         >>> grad_x, grad = backward(layer, np.array([[3.0]]), np.array([[1.0]]))
         >>> grad_x, grad.weight, grad.bias
         (array([[2.]]), array([[3.]]), array([1.]))
+
+        Dropout passes g unchanged in its plain form; in its training form, it drops and scales elements:
+
+        >>> import funcnet as fn
+        >>> net, x = (fn.Dropout(0.5),), np.ones((1, 4))
+        >>> backward(net, x, x)[0], backward(fn.training(net, fn.Key(0)), x, x)[0]
+        (array([[1., 1., 1., 1.]]), array([[2., 0., 0., 2.]]))
     """
     return vjp(params, x)[1](g)
 
@@ -223,6 +252,10 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
 
     Shapes: x (B, ...), y (B, ...) as the loss requires, weight (B,) or None.
 
+    The loss is that of the network in the form that it has. With a plain network, Dropout is off and BatchNorm uses its
+    calibrated statistics, as in evaluation. In your own training step, pass ``training(net, key)`` with a
+    different key in each step, as ``train_step`` does; the gradient fits the plain network.
+
     Raises:
         NonFiniteError: If the loss is NaN or infinite.
         ConfigError: If weights are given but the loss takes no weights.
@@ -235,8 +268,21 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
         >>> loss, grad = value_and_grad(net, x, y, fn.softmax_cross_entropy)
         >>> round(loss, 4), grad[0].bias.round(2)
         (1.0986, array([ 0.33, -0.67,  0.33], dtype=float32))
+
+        A training step of a network with Dropout:
+
+        >>> net, key = (fn.Dropout(0.5), *net), fn.Key(1)
+        >>> def step(state, batch):
+        ...     net, number = state
+        ...     in_training = fn.training(net, key.child("step", number))
+        ...     loss, grad = fn.value_and_grad(in_training, batch.x, batch.y, fn.softmax_cross_entropy)
+        ...     return (fn.sgd_update(net, grad, learning_rate=0.1), number + 1), loss
+        >>> (net, steps), loss = step((net, 0), fn.Batch(x, y))
+        >>> net[0], steps
+        (Dropout(rate=0.5, key=None), 1)
     """
     check_callable("value_and_grad", "loss", loss)
+    check_nesting("value_and_grad", params)
     return replayed_call(loss_and_grad, params, x, y, loss, weight, context=in_force())
 
 

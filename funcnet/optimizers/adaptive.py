@@ -6,7 +6,7 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic.scalars import integer_power
-from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.checks import INFINITY, check_flag, check_number, to_python
 from funcnet.core.errors import ConfigError
 from funcnet.core.names import register_name
 from funcnet.core.trees import map_decayed, map_parameters
@@ -56,14 +56,19 @@ class Adagrad(Descent):
         """Return the name of the sum of squared gradients."""
         return ("squares",)
 
+    def divisor(self) -> float:
+        """Return eps."""
+        return self.eps
+
     def init(self, params: N, /) -> Moments[N]:
         """Return the initial sum of squares."""
         value = float(self.initial_accumulator_value)
-        return Moments.of(squares=map_parameters(lambda p: np.full_like(p, value), params))
+        zeros = super().init(params)["squares"]
+        return Moments.of(squares=map_parameters(lambda p: np.full_like(p, value), zeros))
 
     def rate(self, step: int, /) -> float:
         """Return the learning rate after ``step`` updates."""
-        return super().rate(step) / (1.0 + step * float(self.lr_decay))
+        return super().rate(step) / (1.0 + to_python(step) * float(self.lr_decay))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step, with the sum of squares that includes these gradients."""
@@ -108,12 +113,15 @@ class RMSprop(Descent):
         check_number("RMSprop", "alpha", self.alpha, low=0, high=1, closed=True)
         check_number("RMSprop", "eps", self.eps, low=0, high=INFINITY)
         check_number("RMSprop", "momentum", self.momentum, low=0, high=1, closed=True)
-        if not isinstance(self.centered, bool):
-            raise ConfigError(f"centered must be True or False, got {self.centered!r}", subject="RMSprop")
+        check_flag("RMSprop", "centered", self.centered)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the mean square, of the velocity with momentum, and of the mean if centered."""
         return ("square", *(["velocity"] if self.momentum > 0 else []), *(["mean"] if self.centered else []))
+
+    def divisor(self) -> float:
+        """Return eps."""
+        return self.eps
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step, with the mean square that includes these gradients."""
@@ -170,11 +178,14 @@ class Adam(Descent):
         """Return the names of the mean gradient and the mean square."""
         return "mean", "square"
 
+    def divisor(self) -> float:
+        """Return eps."""
+        return self.eps
+
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step along the mean gradient, divided by the root of the mean square."""
         self.check_moments(moments)
-        a, b = map(float, self.betas)
-        eps = float(self.eps)
+        (a, b), eps, step = map(float, self.betas), float(self.eps), to_python(step)
         rate = rate_of(self, step) / (1.0 - integer_power(a, step + 1))
         correction = np.sqrt(1.0 - integer_power(b, step + 1)).item()
         mean = map_parameters(lambda m, g: m + (g - m) * (1.0 - a), moments["mean"], grads)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from attrs import frozen
 
@@ -36,9 +34,7 @@ def sgd_update(params: N, grads: N, *, learning_rate: float) -> N:
         >>> new.weight, new.bias, layer.weight
         (array([[0.8]]), array([-0.1]), array([[1.]]))
     """
-    check_number("sgd_update", "learning_rate", learning_rate, low=0, high=INFINITY)
-    number: Any = learning_rate  # a NumPy scalar would promote float32 arrays
-    rate = number.item() if isinstance(learning_rate, np.generic) else number
+    rate = check_number("sgd_update", "learning_rate", learning_rate, low=0, high=INFINITY)
     return descend(params, grads, 1.0 * rate)
 
 

@@ -54,7 +54,7 @@ def clip_by_value(grads: N, limit: float) -> N:
         >>> clip_by_value(fn.Dense(weight=np.array([[-3.0]]), bias=np.array([0.5])), 1.0).weight
         array([[-1.]])
     """
-    check_number("clip_by_value", "limit", limit, low=0, high=INFINITY)
+    limit = check_number("clip_by_value", "limit", limit, low=0, high=INFINITY)
     return map_parameters(lambda g: np.clip(g, g.dtype.type(-limit), g.dtype.type(limit)), grads)
 
 
@@ -76,7 +76,7 @@ def clip_by_global_norm(grads: N, max_norm: float) -> N:
         >>> clip_by_global_norm(grads, 1.0).weight.round(4), clip_by_global_norm(grads, 6.0).weight
         (array([[0.6]]), array([[3.]]))
     """
-    check_number("clip_by_global_norm", "max_norm", max_norm, low=0, high=INFINITY)
+    max_norm = check_number("clip_by_global_norm", "max_norm", max_norm, low=0, high=INFINITY)
     check_tree("clip_by_global_norm", grads)
     norm = norm_of(trained_arrays(grads))
     if not norm < INFINITY:

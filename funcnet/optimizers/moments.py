@@ -26,6 +26,8 @@ class Moments(Generic[N]):
     Args:
         names: One name for each network. The names are distinct.
         networks: The networks.
+        total: The sum of the totals of the gradients that ``Accumulation`` has added since its last update; None for
+            other optimizers.
 
     Raises:
         StructureError: If the names do not match the networks, or an item is not a network.
@@ -43,6 +45,7 @@ class Moments(Generic[N]):
 
     names: tuple[str, ...]
     networks: tuple[N, ...]
+    total: float | None = None
 
     def __attrs_post_init__(self) -> None:
         names, networks = self.names, self.networks
@@ -93,7 +96,9 @@ class Moments(Generic[N]):
             >>> Moments.of(average=()).around(Moments.of(velocity=())).names
             ('average', 'inner.velocity')
         """
-        return Moments((*self.names, *(INNER + name for name in inner.names)), (*self.networks, *inner.networks))
+        names = (*self.names, *(INNER + name for name in inner.names))
+        total = inner.total if self.total is None else self.total
+        return Moments(names, (*self.networks, *inner.networks), total)
 
     def inner(self) -> Moments[N]:
         """Return the moments of the inner optimizer under their original names. This undoes ``around``.
@@ -103,8 +108,10 @@ class Moments(Generic[N]):
             ('velocity',)
         """
         names = [name for name in self.names if name.startswith(INNER)]
-        return Moments(tuple(name.removeprefix(INNER) for name in names), tuple(self[name] for name in names))
+        networks = tuple(self[name] for name in names)
+        return Moments(tuple(name.removeprefix(INNER) for name in names), networks, self.total)
 
     def __repr__(self) -> str:
         inside = (f"{name}={network!r}" for name, network in zip(self.names, self.networks, strict=True))
-        return f"Moments({', '.join(inside)})"
+        total = () if self.total is None else (f"total={self.total!r}",)
+        return f"Moments({', '.join((*inside, *total))})"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.core.checks import check_count
+from funcnet.core.checks import check_count, check_divisor, to_python
 from funcnet.core.errors import ConfigError, StructureError
-from funcnet.core.trees import map_parameters
+from funcnet.core.records import Settings
+from funcnet.core.trees import map_parameters, trained_arrays
 from funcnet.network.layer import N
 from funcnet.optimizers.moments import INNER, Moments
 from funcnet.optimizers.schedules import Schedule, check_rate, rate_at
@@ -62,13 +64,18 @@ def initial(optimizer: Optimizer, params: N) -> Moments[N]:
     return cast("Moments[N]", moments)
 
 
-def updated(optimizer: Optimizer, params: N, grads: N, moments: Moments[N], step: int) -> tuple[N, Moments[N]]:
-    """Return the parameters and moments after one more update.
+def updated(  # noqa: PLR0917  # the arguments of an update
+    optimizer: Optimizer, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0
+) -> tuple[N, Moments[N]]:
+    """Return the parameters and moments after one more update. Only wrappers get the ``total`` of the gradients.
 
     Raises:
         StructureError: If the optimizer does not return parameters and moments; the message says what to return.
     """
-    made: Any = attempt(optimizer.update, params, grads, moments, step)
+    if isinstance(optimizer, Wrapper):
+        made: Any = attempt(optimizer.update, params, grads, moments, step, total)
+    else:
+        made = attempt(optimizer.update, params, grads, moments, step)
     if not isinstance(made, tuple) or len(cast("tuple[object, ...]", made)) != 2 or not isinstance(made[1], Moments):
         raise _returned(optimizer, "update", "(params, Moments.of(name=network, ...))", cast("object", made))
     return cast("tuple[N, Moments[N]]", made)
@@ -107,17 +114,14 @@ def check_moments(subject: str, moments: object, names: tuple[str, ...], *, arou
 
 
 @frozen
-class Descent:
+class Descent(Settings):
     """The base of optimizers with a learning rate."""
 
     learning_rate: float | Schedule
 
     def __attrs_post_init__(self) -> None:
         check_rate(type(self).__name__, self.learning_rate)
-        self.check()
-
-    def check(self) -> None:
-        """Raise if a setting other than the learning rate is invalid."""
+        super().__attrs_post_init__()
 
     def rate(self, step: int, /) -> float:
         """Return the learning rate after ``step`` updates."""
@@ -128,8 +132,19 @@ class Descent:
         return ()
 
     def init(self, params: N, /) -> Moments[N]:
-        """Return moments of zeros."""
+        """Return moments of zeros.
+
+        Raises:
+            ConfigError: If a number that keeps a quotient finite is 0 in the dtype of the parameters.
+        """
+        eps = self.divisor()
+        for dtype in {array.dtype for array in trained_arrays(params)}:
+            check_divisor(type(self).__name__, "eps", eps, dtype)
         return Moments.of(**{name: zeros_like(params) for name in self.names()})
+
+    def divisor(self) -> float:
+        """Return the number that keeps the quotient of an update finite, or 1 if the update does not divide."""
+        return 1.0
 
     def check_moments(self, moments: object) -> None:
         """Check that moments belong to this optimizer.
@@ -140,10 +155,50 @@ class Descent:
         check_moments(type(self).__name__, moments, self.names())
 
 
+@frozen
+class Wrapper(Settings):
+    """The base of optimizers that wrap an optimizer, which is their field ``optimizer``."""
+
+    optimizer: Optimizer
+
+    def __attrs_post_init__(self) -> None:
+        check_optimizer(type(self).__name__, self.optimizer)
+        super().__attrs_post_init__()
+
+    def rate(self, step: int, /) -> float:
+        """Return the inner optimizer's learning rate after ``step`` updates."""
+        return rated(self.optimizer, type(self).__name__).rate(step)
+
+    def init(self, params: N, /) -> Moments[N]:
+        """Return the inner optimizer's moments."""
+        return initial(self.optimizer, params)
+
+    def update(
+        self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
+    ) -> tuple[N, Moments[N]]:
+        """Apply the inner update.
+
+        Args:
+            params: The network.
+            grads: Its gradient: the mean over a batch.
+            moments: The moments before the update.
+            step: The number of completed steps.
+            total: The number that this mean divides by, such as the number of rows.
+        """
+        return updated(self.optimizer, params, grads, moments, step, total)
+
+
+def chain(optimizer: Optimizer) -> Iterator[Optimizer]:
+    """Yield an optimizer and all optimizers inside it, from the outermost to the innermost."""
+    yield optimizer
+    while isinstance(optimizer, Wrapper):
+        optimizer = optimizer.optimizer
+        yield optimizer
+
+
 def rate_of(optimizer: RatedOptimizer, step: int) -> float:
     """Return the learning rate after ``step`` updates as a Python number: a NumPy scalar would promote arrays."""
-    rate: Any = optimizer.rate(step)
-    return cast("float", rate.item() if isinstance(rate, np.generic | np.ndarray) else rate)
+    return to_python(optimizer.rate(step))
 
 
 def learning_rates(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
@@ -157,8 +212,8 @@ def learning_rates(optimizer: Optimizer, steps: int) -> NDArray[np.float64]:
         >>> learning_rates(fn.SGD(learning_rate=fn.step_decay(0.8, step_size=2, gamma=0.5)), 5)
         array([0.8, 0.8, 0.4, 0.4, 0.2])
     """
-    check_count("learning_rates", "steps", steps, low=0)
-    return np.array([rated(optimizer, "learning_rates").rate(step) for step in range(int(steps))], np.float64)
+    steps = check_count("learning_rates", "steps", steps, low=0)
+    return np.array([rated(optimizer, "learning_rates").rate(step) for step in range(steps)], np.float64)
 
 
 def rated(optimizer: Optimizer, subject: str) -> RatedOptimizer:

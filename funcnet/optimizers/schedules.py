@@ -17,6 +17,7 @@ from funcnet.arithmetic.scalars import cos_pi, power
 from funcnet.core.checks import INFINITY, check_count, check_iterable, check_number
 from funcnet.core.errors import ConfigError
 from funcnet.core.names import register_name
+from funcnet.core.records import Settings
 from funcnet.tracing import whole
 
 Schedule: TypeAlias = Callable[[int], float]
@@ -52,26 +53,27 @@ def rate_at(learning_rate: float | Schedule, step: int) -> float:
         >>> rate_at(0.1, 7), rate_at(step_decay(0.1, step_size=5, gamma=0.5), 7)
         (0.1, 0.05)
     """
-    check_count("an optimizer", "step", step, low=0)
+    step = check_count("an optimizer", "step", step, low=0)
     if not callable(learning_rate):
-        return float(learning_rate)  # a NumPy scalar would promote float32 arrays
+        return float(learning_rate)
     return _scheduled(learning_rate, step)
 
 
 @whole
 def _scheduled(learning_rate: Schedule, step: int) -> float:
     value = learning_rate(step)
-    check_number(f"{learning_rate!r:.80}", f"the rate at step {step}", value, low=0, high=INFINITY, closed=True)
-    return float(value)
+    subject, name = f"{learning_rate!r:.80}", f"the rate at step {step}"
+    return float(check_number(subject, name, value, low=0, high=INFINITY, closed=True))
 
 
 @frozen
-class ConstantRate:
+class ConstantRate(Settings):
     """A constant rate; see ``constant``."""
 
     learning_rate: float
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the settings."""
         check_number("constant", "learning_rate", self.learning_rate, low=0, high=INFINITY)
 
     def __call__(self, step: int, /) -> float:
@@ -91,21 +93,22 @@ def constant(learning_rate: float) -> ConstantRate:
 
 
 @frozen
-class StepDecay:
+class StepDecay(Settings):
     """``learning_rate * gamma**(step // step_size)``; see ``step_decay``."""
 
     learning_rate: float
     step_size: int
     gamma: float
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the settings."""
         check_number("step_decay", "learning_rate", self.learning_rate, low=0, high=INFINITY)
         check_count("step_decay", "step_size", self.step_size)
         check_number("step_decay", "gamma", self.gamma, low=0, high=INFINITY)
 
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
-        check_count("step_decay", "step", step, low=0)
+        step = check_count("step_decay", "step", step, low=0)
         return self.learning_rate * power(float(self.gamma), step // self.step_size)
 
 
@@ -121,21 +124,22 @@ def step_decay(learning_rate: float, *, step_size: int, gamma: float = 0.1) -> S
 
 
 @frozen
-class ExponentialDecay:
+class ExponentialDecay(Settings):
     """``learning_rate * gamma**(step / steps)``; see ``exponential_decay``."""
 
     learning_rate: float
     gamma: float
     steps: int
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the settings."""
         check_number("exponential_decay", "learning_rate", self.learning_rate, low=0, high=INFINITY)
         check_number("exponential_decay", "gamma", self.gamma, low=0, high=INFINITY)
         check_count("exponential_decay", "steps", self.steps)
 
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
-        check_count("exponential_decay", "step", step, low=0)
+        step = check_count("exponential_decay", "step", step, low=0)
         return self.learning_rate * power(float(self.gamma), step / self.steps)
 
 
@@ -151,21 +155,22 @@ def exponential_decay(learning_rate: float, *, gamma: float, steps: int = 1) -> 
 
 
 @frozen
-class CosineDecay:
+class CosineDecay(Settings):
     """Half a cosine wave from ``learning_rate`` to ``final``; see ``cosine_decay``."""
 
     learning_rate: float
     steps: int
     final: float
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the settings."""
         check_number("cosine_decay", "learning_rate", self.learning_rate, low=0, high=INFINITY)
         check_count("cosine_decay", "steps", self.steps)
         check_number("cosine_decay", "final", self.final, low=0, high=INFINITY, closed=True)
 
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
-        check_count("cosine_decay", "step", step, low=0)
+        step = check_count("cosine_decay", "step", step, low=0)
         share = 0.5 * (1.0 + cos_pi(min(step, self.steps) / self.steps))
         return self.final + (self.learning_rate - self.final) * share
 
@@ -186,21 +191,22 @@ def cosine_decay(learning_rate: float, *, steps: int, final: float = 0.0) -> Cos
 
 
 @frozen
-class LinearWarmup:
+class LinearWarmup(Settings):
     """A linear increase from ``initial`` to ``learning_rate``; see ``linear_warmup``."""
 
     learning_rate: float
     steps: int
     initial: float
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the settings."""
         check_number("linear_warmup", "learning_rate", self.learning_rate, low=0, high=INFINITY)
         check_count("linear_warmup", "steps", self.steps)
         check_number("linear_warmup", "initial", self.initial, low=0, high=INFINITY, closed=True)
 
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
-        check_count("linear_warmup", "step", step, low=0)
+        step = check_count("linear_warmup", "step", step, low=0)
         if step >= self.steps:
             return float(self.learning_rate)
         return self.initial + (self.learning_rate - self.initial) * (step / self.steps)
@@ -221,13 +227,14 @@ def linear_warmup(learning_rate: float, *, steps: int, initial: float = 0.0) -> 
 
 
 @frozen
-class JoinedSchedules:
+class JoinedSchedules(Settings):
     """A sequence of schedules; see ``join_schedules``."""
 
     schedules: tuple[Schedule, ...]
     boundaries: tuple[int, ...]
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check the settings."""
         for schedule in self.schedules:
             _check_called("join_schedules", schedule)
             if isinstance(schedule, type) or not callable(schedule):
@@ -244,7 +251,7 @@ class JoinedSchedules:
 
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
-        check_count("join_schedules", "step", step, low=0)
+        step = check_count("join_schedules", "step", step, low=0)
         number = sum(1 for boundary in self.boundaries if step >= boundary)
         return self.schedules[number](step - (self.boundaries[number - 1] if number else 0))
 

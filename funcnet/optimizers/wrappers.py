@@ -7,9 +7,10 @@ moments. In this example, the names are ``average``, ``inner.mean`` and ``inner.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from funcnet.core.checks import INFINITY, check_count, check_number
 from funcnet.core.errors import ConfigError
@@ -21,41 +22,24 @@ from funcnet.optimizers.gradients import clip_by_global_norm, clip_by_value
 from funcnet.optimizers.moments import INNER, Moments
 from funcnet.optimizers.protocol import (
     Optimizer,
+    Wrapper,
+    chain,
     check_moments,
-    check_optimizer,
-    initial,
     rate_of,
     rated,
     updated,
     zeros_like,
 )
 
-
-@frozen
-class Wrapper:
-    """The base of optimizers that wrap an optimizer, which is their field ``optimizer``."""
-
-    optimizer: Optimizer
-
-    def __attrs_post_init__(self) -> None:
-        check_optimizer(type(self).__name__, self.optimizer)
-        self.check()
-
-    def check(self) -> None:
-        """Raise if a setting is invalid."""
-
-    def rate(self, step: int, /) -> float:
-        """Return the inner optimizer's learning rate after ``step`` updates."""
-        return rated(self.optimizer, type(self).__name__).rate(step)
-
-    def init(self, params: N, /) -> Moments[N]:
-        """Return the inner optimizer's moments."""
-        return initial(self.optimizer, params)
+EQUAL: Final = 1.0
+"""The total of each gradient in a window whose totals are not known: they count equally."""
 
 
 @frozen
 class ClipByValue(Wrapper):
     """An optimizer whose gradients are first clipped by ``clip_by_value``.
+
+    Inside ``Accumulation``, it clips the mean of the parts; around it, the gradient of each part.
 
     Args:
         optimizer: The inner optimizer.
@@ -73,14 +57,18 @@ class ClipByValue(Wrapper):
         """Check that the limit is above 0."""
         check_number("ClipByValue", "limit", self.limit, low=0, high=INFINITY)
 
-    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+    def update(
+        self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
+    ) -> tuple[N, Moments[N]]:
         """Apply the inner update to the clipped gradients."""
-        return updated(self.optimizer, params, clip_by_value(grads, self.limit), moments, step)
+        return updated(self.optimizer, params, clip_by_value(grads, self.limit), moments, step, total)
 
 
 @frozen
 class ClipByGlobalNorm(Wrapper):
     """An optimizer whose gradients are first clipped by ``clip_by_global_norm``.
+
+    Inside ``Accumulation``, it clips the mean of the parts; around it, the gradient of each part.
 
     Args:
         optimizer: The inner optimizer.
@@ -98,9 +86,11 @@ class ClipByGlobalNorm(Wrapper):
         """Check that the norm is above 0."""
         check_number("ClipByGlobalNorm", "max_norm", self.max_norm, low=0, high=INFINITY)
 
-    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+    def update(
+        self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
+    ) -> tuple[N, Moments[N]]:
         """Apply the inner update to the clipped gradients."""
-        return updated(self.optimizer, params, clip_by_global_norm(grads, self.max_norm), moments, step)
+        return updated(self.optimizer, params, clip_by_global_norm(grads, self.max_norm), moments, step, total)
 
 
 @frozen
@@ -133,19 +123,25 @@ class WeightDecay(Wrapper):
             reason = "it would decay in steps without an update"
             raise ConfigError(f"put WeightDecay inside Accumulation; outside, {reason}", subject="WeightDecay")
 
-    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+    def update(
+        self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
+    ) -> tuple[N, Moments[N]]:
         """Decay the weights, then apply the inner update."""
         kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
         check_tree("WeightDecay", params)
-        return updated(self.optimizer, map_decayed(lambda w: w * kept, params), grads, moments, step)
+        return updated(self.optimizer, map_decayed(lambda w: w * kept, params), grads, moments, step, total)
 
 
 @frozen
 class Accumulation(Wrapper):
     """An optimizer that updates once every ``steps`` steps, with the mean of their gradients: a large batch in parts.
 
-    The parameters do not change in the other steps. The optimizer keeps one moment, the sum of the gradients so far.
-    The inner optimizer and its schedule count only the updates.
+    Each gradient counts by its total: the number of rows of its batch, or the sum of their weights. The update is
+    therefore that of the whole batch, even if its parts differ in size, and a part whose total is 0 counts for nothing.
+    The parameters do not change in the other steps. The inner optimizer and its schedule count only the updates.
+
+    If the number of batches in an epoch is not a multiple of ``steps``, the last window continues in the next epoch. At
+    the end of a run, ``flushed(state)`` applies the gradients that still wait for their update.
 
     Args:
         optimizer: The inner optimizer.
@@ -160,8 +156,12 @@ class Accumulation(Wrapper):
     steps: int
 
     def check(self) -> None:
-        """Check that steps is an int of at least 1."""
+        """Check that steps is an int of at least 1, and that the inner optimizer does not accumulate."""
         check_count("Accumulation", "steps", self.steps)
+        for inner in chain(self.optimizer):
+            if isinstance(inner, Accumulation):
+                fix = f"use one Accumulation with steps={self.steps * inner.steps}"
+                raise ConfigError(f"the inner optimizer must not accumulate; {fix}", subject="Accumulation")
 
     def rate(self, step: int, /) -> float:
         """Return the inner optimizer's learning rate for the update that this step belongs to."""
@@ -169,20 +169,25 @@ class Accumulation(Wrapper):
         return super().rate(step // self.steps)
 
     def init(self, params: N, /) -> Moments[N]:
-        """Return a sum of zeros and the inner moments."""
-        return Moments.of(sum=zeros_like(params)).around(super().init(params))
+        """Return a sum of zeros with a total of 0, and the inner moments."""
+        return evolve(Moments.of(sum=zeros_like(params)).around(super().init(params)), total=0.0)
 
-    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """Add the gradients to the sum, and apply the inner update if the sum is complete."""
+    def update(
+        self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
+    ) -> tuple[N, Moments[N]]:
+        """Add the gradients, times their total, to the sum, and apply the inner update if the window is complete."""
         check_moments("Accumulation", moments, ("sum",), around=True)
         check_count("Accumulation", "step", step, low=0)
-        inner, count = moments.inner(), float(self.steps)
-        total = map_parameters(lambda s, g: s + g, moments["sum"], grads)
-        if not (step + 1) % self.steps:
-            mean = map_parameters(lambda s: s / count, total)
+        inner, before = evolve(moments.inner(), total=None), moments.total
+        part = EQUAL if before is None else total
+        whole = part + (EQUAL * (step % self.steps) if before is None else before)
+        grads = map_parameters(lambda s, g: s + g * part, moments["sum"], grads)
+        if (step + 1) % self.steps:
+            return params, evolve(Moments.of(sum=grads).around(inner), total=None if before is None else whole)
+        if whole:
+            mean = map_parameters(lambda s: s / whole, grads)
             params, inner = updated(self.optimizer, params, mean, inner, step // self.steps)
-            total = zeros_like(total)
-        return params, Moments.of(sum=total).around(inner)
+        return params, evolve(Moments.of(sum=zeros_like(grads)).around(inner), total=0.0)
 
 
 @frozen
@@ -190,11 +195,12 @@ class Averaging(Wrapper):
     """An optimizer that also keeps a moving average of the parameters, which ``averaged(state)`` returns.
 
     The average is exponential, ``a' = a + (1 - decay) * (p' - a)``. After the first update, it is ``p'`` itself, as in
-    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``. It is one moment and does not affect the updates.
+    PyTorch's ``AveragedModel`` with ``get_ema_multi_avg_fn``. It is one moment and does not affect the updates. Around
+    ``Accumulation``, it counts updates, not steps.
 
     Args:
         optimizer: The inner optimizer.
-        decay: The fraction of the average that each step keeps.
+        decay: The fraction of the average that each update keeps.
 
     Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on Control and
     Optimization 30 (1992), for averages of parameters.
@@ -215,25 +221,26 @@ class Averaging(Wrapper):
         """Return the parameters as the average, and the inner moments."""
         return Moments.of(average=params).around(super().init(params))
 
-    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
-        """Apply the inner update, then update the average."""
+    def update(
+        self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
+    ) -> tuple[N, Moments[N]]:
+        """Apply the inner step, and update the average if that was an update."""
         check_moments("Averaging", moments, ("average",), around=True)
         check_count("Averaging", "step", step, low=0)
-        fresh = float(1.0 - self.decay)
-        params, inner = updated(self.optimizer, params, grads, moments.inner(), step)
-        if step:
-            average = map_parameters(lambda a, p: a + (p - a) * fresh, moments["average"], params)
-        else:
-            average = map_parameters(lambda _, p: p, moments["average"], params)
+        window = window_of(self)
+        params, inner = updated(self.optimizer, params, grads, moments.inner(), step, total)
+        average, fresh = moments["average"], float(1.0 - self.decay)
+        if not (step + 1) % window:
+            if step // window:
+                average = map_parameters(lambda a, p: a + (p - a) * fresh, average, params)
+            else:
+                average = map_parameters(lambda _, p: p, average, params)
         return params, Moments.of(average=average).around(inner)
 
 
-def chain(optimizer: Optimizer) -> Iterator[Optimizer]:
-    """Yield an optimizer and all optimizers inside it, from the outermost to the innermost."""
-    yield optimizer
-    while isinstance(optimizer, Wrapper):
-        optimizer = optimizer.optimizer
-        yield optimizer
+def window_of(optimizer: Optimizer) -> int:
+    """Return the number of steps in an update: that of an ``Accumulation`` inside the optimizer, or 1."""
+    return math.prod(int(each.steps) for each in chain(optimizer) if isinstance(each, Accumulation))
 
 
 def average_in(optimizer: Optimizer, moments: Moments[N], subject: str) -> N | None:

@@ -30,7 +30,7 @@ def words(key: Key, count: int) -> NDArray[np.uint64]:
         array([1587852024645073290, 2611271723512893552], dtype=uint64)
     """
     check_key("words", key)
-    check_count("words", "count", count, low=0, high=MOST_ELEMENTS)
+    count = check_count("words", "count", count, low=0, high=MOST_ELEMENTS)
     from numpy.random import Philox, SeedSequence  # noqa: PLC0415  # 8 ms of import time
 
     return Philox(SeedSequence(key.seed, spawn_key=key.path)).random_raw(count)
@@ -40,9 +40,8 @@ def _size(subject: str, shape: object) -> int:
     """Check a shape, and return its number of elements, which ``words`` checks."""
     if not isinstance(shape, tuple):
         raise ConfigError(f"shape must be a tuple of sizes, got {shape!r:.80}", subject=subject)
-    for size in cast("tuple[object, ...]", shape):
-        check_count(subject, "a size in shape", size, low=0)
-    return math.prod(cast("tuple[int, ...]", shape))
+    sizes = cast("tuple[object, ...]", shape)
+    return math.prod(check_count(subject, "a size in shape", size, low=0) for size in sizes)
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> NDArray[np.float64]:

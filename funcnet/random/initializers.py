@@ -33,8 +33,9 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import FLOATS, Array, lock
-from funcnet.core.checks import check_count, check_number, check_size
+from funcnet.core.checks import check_count, check_number, check_size, to_python
 from funcnet.core.errors import ConfigError
+from funcnet.core.records import Settings
 from funcnet.random.draws import normal, uniform
 from funcnet.random.keys import Key, check_key
 
@@ -51,8 +52,8 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
         >>> fans((784, 100)), fans((5, 5, 1, 6))
         ((784, 100), (25, 150))
     """
-    window = math.prod(shape[:-2])
-    return window * shape[-2], window * shape[-1]
+    *window, inputs, outputs = to_python(shape)
+    return math.prod(window) * inputs, math.prod(window) * outputs
 
 
 def glorot_normal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
@@ -185,7 +186,8 @@ def orthogonal(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -
                [0., 1.]])
     """
     _check("orthogonal", key, shape, dtype)
-    inputs, outputs = math.prod(shape[:-1]), shape[-1]
+    *others, outputs = to_python(shape)
+    inputs = math.prod(others)
     tall = _orthonormal_columns(normal(key, (max(inputs, outputs), min(inputs, outputs))))
     return lock((tall if inputs >= outputs else tall.T).astype(dtype, order="C")).reshape(shape)
 
@@ -230,12 +232,13 @@ def zeros(key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Arr
 
 
 @frozen
-class Constant:
+class Constant(Settings):
     """An initializer that fills an array with one number. Use ``constant`` to make one."""
 
     value: float
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the value is finite."""
         check_number("constant", "value", self.value, low=-math.inf, high=math.inf)
 
     def __call__(self, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
@@ -267,8 +270,7 @@ def _check(subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.fl
     if not isinstance(shape, tuple) or len(shape) < axes:
         wanted = "(..., I, O)" if axes == 2 else "of at least one axis"
         raise ConfigError(f"shape must be a tuple {wanted}, got {shape!r}", subject=subject)
-    for size in shape:
-        check_count(subject, "a size in shape", size)
-    check_size(subject, "the product of shape", math.prod(map(int, shape)))
+    sizes = [check_count(subject, "a size in shape", size) for size in shape]
+    check_size(subject, "the product of shape", math.prod(sizes))
     if not (isinstance(dtype, np.dtype | type) and dtype in FLOATS):
         raise ConfigError(f"dtype must be np.float32 or np.float64, got {dtype!r}", subject=subject)

@@ -6,18 +6,28 @@ streams do not overlap. ``draws.py`` has the functions that draw from a key.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from operator import index
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, ParamSpec, SupportsIndex, TypeVar
 
 from attrs import frozen
 
+from funcnet.core.checks import to_python
 from funcnet.core.errors import ConfigError
 from funcnet.core.names import register_name
+from funcnet.core.records import Settings, public_name, required
 from funcnet.tracing import whole
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @frozen
-class Key:
+class Key(Settings):
     """A name for a stream of random numbers.
 
     Args:
@@ -35,7 +45,8 @@ class Key:
     seed: int
     path: tuple[int, ...] = ()
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the seed and the path are ints in their ranges."""
         if type(self.seed) is not int or not 0 <= self.seed < 2**64:
             raise ConfigError(f"seed must be an int from 0 to 2**64 - 1, got {self.seed!r}", subject="Key")
         if type(self.path) is not tuple:
@@ -83,6 +94,51 @@ def _check_part(part: object) -> int:
     return part
 
 
+def keyed(make: Callable[P, R]) -> Callable[P, R]:
+    """Make a function whose first argument is a key name the right call if the caller leaves the key out.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.dense(64, 10)
+        Traceback (most recent call last):
+        funcnet.ConfigError: dense: the first argument must be a Key; use fn.dense(key, 64, 10) with key = fn.Key(seed)
+    """
+
+    @wraps(make)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "key" not in kwargs and not (args and isinstance(args[0], Key)):
+            _check_call(make, args, kwargs)
+        return make(*args, **kwargs)
+
+    return run
+
+
+def _check_call(make: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    """Check that a call without a key has the right number of arguments; ``make`` checks what they are.
+
+    Raises:
+        ConfigError: If it does not. The message has the call with a key.
+    """
+    from inspect import signature  # noqa: PLC0415  # 8 ms of import time
+
+    if _binds(signature(make), *args, **kwargs):
+        return
+    given = [f"{arg!r:.80}" for arg in args] + [f"{name}={arg!r:.80}" for name, arg in kwargs.items()]
+    if not _binds(signature(make), None, *args, **kwargs):
+        given = required(make)[1:]
+    name = public_name(make)
+    reason = f"the first argument must be a Key; use {name}({', '.join(['key', *given])}) with key = fn.Key(seed)"
+    raise ConfigError(reason, subject=make.__name__)
+
+
+def _binds(signature: Signature, *args: object, **kwargs: object) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
 def check_key(subject: str, key: object) -> None:
     """Check that a setting is a key.
 
@@ -90,5 +146,5 @@ def check_key(subject: str, key: object) -> None:
         ConfigError: If it is not.
     """
     if not isinstance(key, Key):
-        fix = f"; use Key({key})" if type(key) is int else ""
+        fix = f"; use Key({key})" if type(to_python(key)) is int else ""
         raise ConfigError(f"key must be a Key, got {key!r}{fix}", subject=subject)

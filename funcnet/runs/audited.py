@@ -1,31 +1,39 @@
 """Auditable runs: training that records a chain of hashes, one row per epoch, and checkpoints.
 
-A directory holds ``rows.jsonl`` and the checkpoints. Each row's hash covers the previous row, so changing, removing
-or moving a row leaves a trace. The ``Environment`` that computed a row appears next to the hash but is not part of
-it: in portable arithmetic, a run has the same hashes on every machine.
+A directory holds ``rows.jsonl``, the checkpoints, and the lock of the one run that writes to it. Each row's hash covers
+the previous row, so changing, removing or moving a row leaves a trace; see ``funcnet.runs.rows``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-import attrs
 from attrs import frozen
 
 from funcnet.arithmetic import Name, in_force, using
-from funcnet.core.checks import check_callable, check_count, check_iterable
-from funcnet.core.errors import CheckpointError, ConfigError, StructureError
-from funcnet.core.files import Filename, as_path
-from funcnet.core.names import register_name
-from funcnet.loops.epochs import EpochLog, train_epoch
-from funcnet.runs.checkpoints import save
-from funcnet.runs.environment import environment
+from funcnet.core.checks import check_count, check_iterable
+from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError, StructureError
+from funcnet.core.files import Filename, as_path, locked
+from funcnet.loops.epochs import EpochLog, check_data, train_epoch
+from funcnet.runs.checkpoints import load, save
+from funcnet.runs.environment import differences, environment, other_environment
 from funcnet.runs.fingerprints import fingerprint
+from funcnet.runs.rows import (
+    Run,
+    RunRow,
+    append,
+    check_end,
+    checkpoint_name,
+    checkpoints_in,
+    drop_torn_line,
+    has_rows,
+    load_run,
+    no_rows,
+)
 from funcnet.tracing.replay import Step
 
 S = TypeVar("S")
@@ -34,72 +42,10 @@ B = TypeVar("B")
 Data: TypeAlias = Callable[[int], Iterable[B]]
 """A function from an epoch's number to its batches."""
 
-ROWS: Final = "rows.jsonl"
-LONGEST_ROW: Final = 2**16
+LOCK: Final = ".lock"
 
 
-@frozen
-class RunRow:
-    """The record of one epoch in the chain. The first row describes the initial state and has no epoch number.
-
-    Args:
-        epoch: The epoch's number.
-        steps: The number of batches.
-        previous: The hash of the previous row.
-        state: The state's fingerprint after the epoch.
-        data: The fingerprint of the batches, in the order of training.
-        settings: The step's fingerprint.
-        arithmetic: The arithmetic that computed the epoch.
-        environment: The environment that computed it, for the reader; not part of the hash.
-        hash: The hash of all other fields.
-    """
-
-    epoch: int | None
-    steps: int
-    previous: str
-    state: str
-    data: str
-    settings: str
-    arithmetic: Name
-    environment: str
-    hash: str = ""
-
-    def sealed(self) -> RunRow:
-        """Return the row with its hash."""
-        return attrs.evolve(self, hash=fingerprint(attrs.evolve(self, environment="", hash="")))
-
-
-register_name(RunRow, "funcnet.RunRow")
-
-
-@frozen
-class Run:
-    """The rows of an audited run, and the directory with its checkpoints; see ``load_run``."""
-
-    directory: Path
-    rows: tuple[RunRow, ...]
-
-    def checkpoint(self, position: int) -> Path:
-        """Return the path of the checkpoint after a row; the file may be missing."""
-        return self.directory / _checkpoint_name(self.rows[position].epoch)
-
-    def position(self, epoch: int) -> int:
-        """Return the position of an epoch's row.
-
-        Raises:
-            ConfigError: If the run has no such epoch.
-        """
-        for position, row in enumerate(self.rows):
-            if row.epoch == epoch:
-                return position
-        raise ConfigError(f"the run in {self.directory} has no epoch {epoch}", subject="Run")
-
-
-def _checkpoint_name(epoch: int | None) -> str:
-    return "start.safetensors" if epoch is None else f"epoch-{epoch}.safetensors"
-
-
-# --------------------------------------------------------------------------------------------------- keeping
+# -------------------------------------------------------------------------------------------------- training
 
 
 def audited_train(
@@ -113,87 +59,119 @@ def audited_train(
 ) -> Iterator[tuple[S, EpochLog]]:
     """Run ``train`` and write a row per epoch, and regular checkpoints, to a directory. The bits are ``train``'s.
 
-    In a directory that already has rows, the run resumes: the state must be that of the last row. A row is on disk
-    before the next epoch begins; a crash loses only the epoch that it interrupts.
+    **Resuming** is the same call again, after an end, a crash or a power failure. With the state that the run began
+    with, it loads the last checkpoint, replays the epochs after it, comparing each with its row, and then trains and
+    yields only the epochs that have no row yet. With the state of the last row, it continues without a replay, with
+    this step. A checkpoint is on disk before its row, and a row before the next epoch begins: a crash loses only the
+    epoch that it interrupts. The last state is always kept: ``load(load_run(directory).checkpoint(-1))``.
+
+    **One run at a time writes to a directory.** A run holds the directory's lock from its first epoch until the
+    sequence ends, is closed, or raises; a process that dies loses its lock. Where the system or the file system has no
+    locks, such as some network file systems, a second check remains: a run appends a row only after its own last row.
 
     Args:
         directory: The directory, which is created if it does not exist.
         step: The step that each epoch folds over its batches; your own step needs ``register_name``.
-        state: A network or a ``TrainState``.
+        state: A network or a ``TrainState``: the initial state, or the state after the last row.
         data: A function from an epoch's number to its batches.
-        epochs: The epochs' numbers, in increasing order.
-        every: The number of epochs between checkpoints, counted from epoch 0; the initial state is always kept.
+        epochs: The epochs' numbers, in increasing order: all of the run's, or those after its last row.
+        every: The number of epochs between checkpoints, counted from epoch 0; the first and the last state are always
+            kept.
 
     Raises:
-        ConfigError: If something has no name, an epoch is already in the rows, or a setting is invalid.
-        StructureError: If the state is not the final state of the run in the directory.
-        CheckpointError: If the rows in the directory are not a chain.
+        ConfigError: If something has no name, the epochs do not continue the run, or a setting is invalid.
+        StructureError: If the state is neither the first nor the last state of the run in the directory.
+        CheckpointError: If another run writes to the directory, its rows are not a chain, or the replayed epochs differ
+            from their rows.
 
     Example:
         >>> import tempfile, numpy as np, funcnet as fn
         >>> x, y = np.eye(2, dtype=np.float32), np.array([0, 1])
-        >>> step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+        >>> step, net = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), fn.mlp(fn.Key(0), (2, 2))
+        >>> data = lambda _: fn.minibatches(x, y, 1)
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     run = audited_train(
-        ...         directory, step, fn.mlp(fn.Key(0), (2, 2)), lambda _: fn.minibatches(x, y, 1), epochs=range(3)
-        ...     )
-        ...     net, log = list(run)[-1]
+        ...     stopped = list(audited_train(directory, step, net, data, epochs=range(2)))
+        ...     resumed = list(audited_train(directory, step, net, data, epochs=range(3)))
         ...     [row.epoch for row in load_run(directory).rows]
         [None, 0, 1, 2]
     """
-    check_callable("audited_train", "data", data)
+    check_data("audited_train", data)
     check_iterable("audited_train", "epochs", epochs)
-    check_count("audited_train", "every", every)
-    numbers = list(epochs)
-    for before, number in zip([-1, *numbers], numbers, strict=False):
-        check_count("audited_train", "an epoch's number", number, low=before + 1)
+    every, numbers = check_count("audited_train", "every", every), list[int]()
+    for number in epochs:
+        low = numbers[-1] + 1 if numbers else 0
+        numbers.append(check_count("audited_train", "an epoch's number", number, low=low))
     home = as_path("audited_train", "directory", directory)
-    settings, computed_by = fingerprint(step), str(environment())
+    settings, given = fingerprint(step), fingerprint(state)
     home.mkdir(parents=True, exist_ok=True)
-    if (home / ROWS).exists():
-        last = load_run(home).rows[-1]
-        _check_going_on(last, state, numbers)
-        _drop_torn_line(home / ROWS)
-    else:
-        save(home / _checkpoint_name(None), cast("Any", state))
-        last = RunRow(None, 0, "", fingerprint(state), "", settings, in_force(), computed_by).sealed()
-        _append(home / ROWS, last)
-    return _audited(step, state, data, last, _Settings(home, tuple(numbers), every, in_force(), settings))
+    with _locked(home):
+        if not has_rows(home):
+            _begin(home, state, RunRow(None, 0, "", given, "", settings, in_force(), str(environment())).sealed())
+        run = load_run(home)
+    _check_continues(run, given, settings)
+    plan = _Plan(run, _missing(run, numbers), every, in_force(), settings, replays=given != run.rows[-1].state)
+    return _audited(step, state, data, plan)
 
 
 @frozen
-class _Settings:
-    """The checked settings of one call of ``audited_train``; ``step`` is the fingerprint of the step."""
+class _Plan:
+    """What one call of ``audited_train`` will do; ``step`` is the fingerprint of the step."""
 
-    home: Path
+    run: Run
     numbers: tuple[int, ...]
     every: int
     arithmetic: Name
     step: str
+    replays: bool
+
+    def keeps(self, number: int) -> bool:
+        """Whether the state after an epoch is kept."""
+        return (number + 1) % self.every == 0 or number == self.numbers[-1]
 
 
-def _audited(
-    step: Step[S, B], state: S, data: Data[B], last: RunRow, settings: _Settings
-) -> Iterator[tuple[S, EpochLog]]:
-    for number in settings.numbers:
-        with using(settings.arithmetic):
-            batches = Hashed(data(number))
-            state, log = train_epoch(step, state, batches)
-            computed_by = str(environment())
-        if (number + 1) % settings.every == 0:
-            save(settings.home / _checkpoint_name(number), cast("Any", state))
-        last = RunRow(
-            epoch=number,
-            steps=len(log.losses),
-            previous=last.hash,
-            state=fingerprint(state),
-            data=batches.digest(),
-            settings=settings.step,
-            arithmetic=settings.arithmetic,
-            environment=computed_by,
-        ).sealed()
-        _append(settings.home / ROWS, last)
-        yield state, log
+def _locked(home: Path) -> AbstractContextManager[None]:
+    fix = "wait until it ends, close its sequence, or use another directory"
+    reason = f"another audited_train is writing to this directory; {fix}"
+    return locked(home / LOCK, CheckpointError(reason, subject=str(home)))
+
+
+def _begin(home: Path, state: object, row: RunRow) -> None:
+    """Keep the initial state and write the first row. An earlier attempt may have been interrupted between the two."""
+    if checkpoints_in(home):
+        raise no_rows(home)
+    save(home / checkpoint_name(None), cast("Any", state))
+    append(home, row, after=None)
+
+
+def _audited(step: Step[S, B], state: S, data: Data[B], plan: _Plan) -> Iterator[tuple[S, EpochLog]]:
+    run, last = plan.run, plan.run.rows[-1]
+    with _locked(run.directory):
+        drop_torn_line(run.directory)
+        check_end(run.directory, last)
+        if plan.replays:
+            state = cast("S", state_before(run, len(run.rows), step, data))
+        if not (plan.numbers or run.checkpoint(-1).exists()):
+            save(run.checkpoint(-1), cast("Any", state))
+        for number in plan.numbers:
+            with using(plan.arithmetic):
+                batches = Hashed(data(number))
+                state, log = train_epoch(step, state, batches)
+                computed_by = str(environment())
+            if plan.keeps(number):
+                save(run.directory / checkpoint_name(number), cast("Any", state))
+            row = RunRow(
+                epoch=number,
+                steps=len(log.losses),
+                previous="",
+                state=fingerprint(state),
+                data=batches.digest(),
+                settings=plan.step,
+                arithmetic=plan.arithmetic,
+                environment=computed_by,
+            ).sealed(last)
+            append(run.directory, row, after=last)
+            last = row
+            yield state, log
 
 
 class Hashed(Iterable[B]):
@@ -214,84 +192,99 @@ class Hashed(Iterable[B]):
         return self._digest.hexdigest()
 
 
-def _check_going_on(last: RunRow, state: object, numbers: list[int]) -> None:
-    if fingerprint(state) != last.state:
-        after = "the start" if last.epoch is None else f"epoch {last.epoch}"
-        fix = "load the state that the run ended with, or use another directory"
-        raise StructureError(f"state is not the run's state after {after}; {fix}", subject="audited_train")
-    first = -1 if last.epoch is None else last.epoch
-    if numbers and numbers[0] <= first:
-        fix = f"range({first + 1}, ...)"
-        raise ConfigError(f"the run already has epochs up to {first}; use epochs={fix}", subject="audited_train")
+def _missing(run: Run, numbers: list[int]) -> tuple[int, ...]:
+    """The epochs that have no row yet: the given numbers begin with all of the run's epochs, or come after them."""
+    done = [row.epoch for row in run.rows[1:]]
+    if numbers[: len(done)] == done:
+        return tuple(numbers[len(done) :])
+    last = run.rows[-1].epoch
+    if last is None or not numbers or numbers[0] > last:
+        return tuple(numbers)
+    fix = f"use range({last + 1}, ...), or all epochs from {done[0]}"
+    raise ConfigError(f"the run already has epochs up to {last}; {fix}", subject="audited_train")
 
 
-def _append(path: Path, row: RunRow) -> None:
-    with path.open("a", encoding="ascii", newline="\n") as file:
-        file.write(json.dumps(attrs.asdict(row)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _check_continues(run: Run, state: str, settings: str) -> None:
+    """Check that a state is the last one of a run, or the first one with the last row's step and arithmetic."""
+    first, last = run.rows[0], run.rows[-1]
+    if state == last.state:
+        return
+    after = "the start" if last.epoch is None else f"epoch {last.epoch}"
+    if state != first.state:
+        fix = "give the state that the run began or ended with, or use another directory"
+        reason = f"state is not the run's state at the start or after {after}; {fix}"
+        raise StructureError(reason, subject="audited_train")
+    if settings != last.settings:
+        fix = "give that step, or the state after the last row"
+        raise ConfigError(f"{after} was trained by another step; {fix}", subject="audited_train")
+    if in_force() != last.arithmetic:
+        fix = f"resume {'outside of' if last.arithmetic == 'native' else 'inside'} `with fn.portable():`"
+        raise ConfigError(f"{after} was trained in {last.arithmetic} arithmetic; {fix}", subject="audited_train")
 
 
-def _drop_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    os.truncate(path, content.rfind(b"\n") + 1)
+# ------------------------------------------------------------------------------------------------- replaying
 
 
-# --------------------------------------------------------------------------------------------------- reading
+def nearest(run: Run, position: int) -> int:
+    """Return the position of the last row, at or before this one, that has a checkpoint."""
+    for candidate in range(position, -1, -1):
+        if run.checkpoint(candidate).exists():
+            return candidate
+    raise CheckpointError("the run has no checkpoint to replay from", subject=str(run.directory))
 
 
-def load_run(directory: Filename) -> Run:
-    """Read the rows of an audited run, and check that they form a single chain.
-
-    An incomplete last line, which a crash can leave, is ignored.
+def state_at(run: Run, position: int) -> Any:
+    """Return the state of a row's checkpoint.
 
     Raises:
-        CheckpointError: If a row was changed, removed or moved; the message has the line.
-        OSError: If the rows cannot be read.
-
-    Example:
-        >>> import tempfile, funcnet as fn
-        >>> step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
-        >>> with tempfile.TemporaryDirectory() as directory:
-        ...     run = audited_train(directory, step, fn.mlp(fn.Key(0), (2, 2)), lambda _: (), epochs=())
-        ...     load_run(directory).rows[0].state[:8]
-        '834cb581'
+        CheckpointError: If the checkpoint is damaged, or is that of another state.
     """
-    home = as_path("load_run", "directory", directory)
-    rows: list[RunRow] = []
-    for position, line in enumerate(_lines(home / ROWS)):
-        reason = ""
-        try:
-            row = _row(line)
-            sealed = row.sealed()
-        except (ValueError, TypeError, RecursionError):
-            raise CheckpointError(f"line {position + 1} is not a row", subject=str(home / ROWS)) from None
-        if sealed.hash != row.hash:
-            reason = "was changed: its hash is not that of its content"
-        elif row.previous != (rows[-1].hash if rows else ""):
-            reason = "does not follow the row before it"
-        if reason:
-            raise CheckpointError(f"line {position + 1} {reason}", subject=str(home / ROWS))
-        rows.append(row)
-    if not rows:
-        raise CheckpointError("it has no rows", subject=str(home / ROWS))
-    return Run(home, tuple(rows))
+    state = load(run.checkpoint(position))
+    if fingerprint(state) != run.rows[position].state:
+        raise CheckpointError("it is not the state of its row", subject=str(run.checkpoint(position)))
+    return state
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file. A line that is too long for a row is cut; an incomplete last line is skipped."""
-    with path.open("rb") as file:
-        while line := file.readline(LONGEST_ROW):
-            if line.endswith(b"\n") or len(line) == LONGEST_ROW:
-                yield line.removesuffix(b"\n")
+def state_before(run: Run, position: int, step: Step[Any, B], data: Data[B]) -> Any:
+    """Return the state before a row, replayed from the nearest checkpoint and compared with every row that it passes.
+
+    Raises:
+        CheckpointError: If the replay differs from a row.
+    """
+    begin = nearest(run, position - 1)
+    state = state_at(run, begin)
+    for between in range(begin + 1, position):
+        state, difference = replayed(run, between, state, step, data)
+        if difference:
+            raise CheckpointError(f"the replay does not reproduce the run: {difference}", subject=str(run.directory))
+    return state
 
 
-def _row(line: bytes) -> RunRow:
-    content: dict[str, Any] = json.loads(line.decode("ascii"))
-    row = RunRow(**content)
-    types: dict[str, type] = {name: type(value) for name, value in content.items()}
-    if types.pop("epoch") not in (int, type(None)) or types.pop("steps") is not int or set(types.values()) != {str}:
-        raise TypeError
-    if json.dumps(attrs.asdict(row)).encode() != line or row.arithmetic not in ("native", "portable"):
-        raise ValueError
-    return row
+def replayed(run: Run, position: int, state: Any, step: Step[Any, B], data: Data[B]) -> tuple[Any, str]:
+    """Train a row's epoch again, and return the state and the first difference from the row, if any."""
+    row = run.rows[position]
+    epoch = cast("int", row.epoch)
+    if fingerprint(step) != row.settings:
+        return state, f"epoch {epoch} was trained by another step"
+    try:
+        with using(row.arithmetic):
+            batches = Hashed(data(epoch))
+            state, log = train_epoch(step, state, batches)
+    except FuncnetError as error:
+        return state, f"epoch {epoch} cannot be trained again: {error}"
+    kept = run.checkpoint(position)
+    difference = _difference(row, len(log.losses), batches.digest(), fingerprint(state))
+    if not difference and kept.exists() and fingerprint(load(kept)) != row.state:
+        difference = f"{kept.name} is not the state of its row"
+    return state, difference
+
+
+def _difference(row: RunRow, steps: int, data: str, state: str) -> str:
+    """Say how an epoch that was trained again differs from its row; what may explain other bits comes first."""
+    environments = row.environment, str(environment()), row.arithmetic
+    excuse = other_environment(*environments)
+    if data != row.data:  # batches need no BLAS: that it is not known explains nothing
+        return f"{excuse if differences(*environments) else ''}epoch {row.epoch} was trained on other batches"
+    if steps != row.steps:
+        return f"epoch {row.epoch} has {steps} steps, but its row has {row.steps}"
+    return f"{excuse}epoch {row.epoch} ends in another state" if state != row.state else ""

@@ -2,7 +2,8 @@
 
 A file consists of a little-endian uint64, the header's length; the header, as JSON; and the arrays' bytes. The header
 has the dtype, shape and offsets of each array. Its ``__metadata__`` has the value's structure, the environment that
-wrote it, and a SHA-256 of the rest of the file.
+wrote it, notes if there are any, and a SHA-256 of the rest of the file. A file without notes has format 1, and a file
+with notes has format 2.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
@@ -10,12 +11,12 @@ Source: the safetensors format, https://huggingface.co/docs/safetensors.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias, TypeVar, cast, get_args, overload
 
@@ -26,51 +27,74 @@ from attrs import frozen
 from funcnet.arithmetic import Name
 from funcnet.core.arrays import AnyArray, Array, lock
 from funcnet.core.checks import check_choice, check_count, check_finite
-from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError, StructureError
-from funcnet.core.files import Filename, as_path, remove_stale
+from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError, StructureError, printable, quoted
+from funcnet.core.files import (
+    Filename,
+    as_path,
+    follow_links,
+    in_use,
+    open_regular,
+    remove_stale,
+    set_permissions,
+    sync_directory,
+)
 from funcnet.core.records import Record, check_tree, fields_of
 from funcnet.core.trees import check_alike
 from funcnet.loops.fitting import Fit
 from funcnet.loops.steps import TrainState
 from funcnet.network.layer import N, Network
 from funcnet.optimizers.moments import Moments
-from funcnet.optimizers.protocol import check_moments, check_optimizer, initial
-from funcnet.optimizers.wrappers import Wrapper
+from funcnet.optimizers.protocol import Wrapper, check_moments, check_optimizer, initial
 from funcnet.random.keys import check_key
 from funcnet.runs.environment import environment
+from funcnet.runs.notes import NO_NOTES, Note, Notes, decode_notes, encode_notes
+from funcnet.runs.strict_json import is_list, is_object, parse
 from funcnet.runs.structure import Node, canonical, put_together, raw, take_apart
 
-FORMAT: Final = 1
-HEADER_LIMIT: Final = 2**20
+HEADER_LIMIT: Final = 2**26
 MAX_RANK: Final = 32
+MAX_NAME: Final = 4096
 _METADATA: Final = "__metadata__"
-_ENTRIES: Final = ("funcnet_format", "structure", "environment", "sha256")
+_FORMATS: Final = {
+    "1": ("funcnet_format", "structure", "environment", "sha256"),
+    "2": ("funcnet_format", "structure", "environment", "notes", "sha256"),
+}
 _NO_HASH: Final = "0" * 64
-_NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,255}")
+_NAME: Final = re.compile(rf"[A-Za-z0-9_.]{{1,{MAX_NAME}}}")
 _DTYPES: Final[dict[str, np.dtype[np.floating]]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _CODES: Final = {"float32": "F32", "float64": "F64"}
 _TEMPORARY: Final = re.compile(r"\.funcnet-[0-9a-f]{16}\.tmp")
-_MAX_DIGITS: Final = 1300
+_LONGEST_MESSAGE: Final = 1000
+_LONGEST_VALUE: Final = 4000
+_CHUNK: Final = 2**20
+_SAVED: Final = Record | TrainState[Any] | Fit[Any]
 Header: TypeAlias = dict[str, Any]
 V = TypeVar("V")
 
 # ------------------------------------------------------------------------------------------------- writing
 
 
-def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]]) -> None:
+def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]], *, notes: Notes | None = None) -> None:
     """Write a network, a run's state, or a fit to a file. If writing fails, the path still holds the old file.
 
     Any framework's safetensors library opens the file and finds each array under its path, such as
     ``params.2.net.0.weight``.
 
     Args:
-        path: The file's path. An existing file is replaced and keeps its permissions.
-        value: A network; a ``TrainState``: parameters, optimizer, moments, step and key; or a ``Fit`` of either.
+        path: The file's path. An existing file is replaced and keeps its permissions. A link is followed, unless
+            another user could have made it.
+        value: A network; a ``TrainState``: parameters, optimizer, moments, step and key; or a ``Fit`` of either. Its
+            structure has at most 64 MiB as text, which is enough for 80,000 dense layers with Adam.
+        notes: Values for the file's reader, such as class names and the scale of the inputs: strings, finite numbers,
+            bools, None, and lists and dictionaries of them, by name. They take at most 64 KiB. ``read_notes`` returns
+            them.
 
     Raises:
-        ConfigError: If something in the value is not registered; the message says what, where, and how to fix it.
+        ConfigError: If something in the value is not registered; the message says what, where, and how to fix it. If
+            notes are invalid.
         StructureError: If the value is not a network, or the moments do not fit the parameters.
-        CheckpointError: If an array is empty, or the structure is too large for a file.
+        CheckpointError: If an array is empty, the structure is too large for a file, or the path is not that of a
+            regular file.
         OSError: If the file cannot be written.
 
     Example:
@@ -81,12 +105,13 @@ def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]])
         ...     fn.equal(fn.load(f"{directory}/net.safetensors", like=net), net)
         True
     """
-    path = Path(os.path.realpath(as_path("save", "path", path)))
+    path = follow_links(as_path("save", "path", path), CheckpointError, "save")
     _check_value(value, "save")
+    said = encode_notes({} if notes is None else notes, "save")
     structure, arrays = take_apart(value, "save")
     parts = [raw(array) for array in _ordered(arrays).values()]
     try:
-        header = _header(structure, arrays)
+        header = _header(structure, arrays, said)
         sealed = _encode(_with_hash(header, _hash(_encode(header), parts)))
     except CheckpointError as error:
         raise CheckpointError(error.message, subject="save") from None
@@ -98,16 +123,22 @@ def _ordered(arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
     return dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
 
 
-def _header(structure: Node, arrays: dict[str, AnyArray]) -> Header:
-    made_in = attrs.asdict(environment())
-    entries = (str(FORMAT), canonical(structure).decode(), canonical(made_in).decode(), _NO_HASH)
-    header: Header = {_METADATA: dict(zip(_ENTRIES, entries, strict=True))}
+def _header(structure: Node, arrays: dict[str, AnyArray], notes: str) -> Header:
+    metadata = {
+        "funcnet_format": "1" if notes == NO_NOTES else "2",
+        "structure": canonical(structure).decode(),
+        "environment": canonical(attrs.asdict(environment())).decode(),
+        **({} if notes == NO_NOTES else {"notes": notes}),
+        "sha256": _NO_HASH,
+    }
+    header: Header = {_METADATA: metadata}
     end = 0
     for name, array in _ordered(arrays).items():
         if array.dtype.name not in _CODES:
             raise CheckpointError(f"{name} must be float32 or float64, got {array.dtype}")
         if not _NAME.fullmatch(name):
-            raise CheckpointError(f"the path {name!r} must have at most 255 letters, digits, _ and dots; rename fields")
+            wanted = f"at most {MAX_NAME} letters, digits, _ and dots"
+            raise CheckpointError(f"the path {quoted(name)} must have {wanted}; rename fields")
         if not 0 < array.ndim <= MAX_RANK or array.size == 0:
             raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {array.shape}")
         start, end = end, end + array.nbytes
@@ -140,40 +171,33 @@ def _write(path: Path, parts: list[bytes | memoryview]) -> None:
     remove_stale(path.parent, _TEMPORARY)
     temporary = path.parent / f".funcnet-{os.urandom(8).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
+    descriptor = os.open(temporary, flags, 0o666 if mode is None else 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            if mode is not None:
-                temporary.chmod(mode)
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
+        with in_use(descriptor):
+            with os.fdopen(descriptor, "wb") as file:
+                if mode is not None:
+                    set_permissions(descriptor, temporary, mode)
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def _mode(path: Path) -> int | None:
     """Return the permissions of the file to be replaced, after checking that it is writable."""
-    if not path.exists():
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
         return None
-    mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise CheckpointError(f"{path} is not a regular file", subject="save")
     with path.open("r+b"):  # raises the system's own error for a directory or a read-only file
         return stat.S_IMODE(mode) & 0o777
-
-
-def _sync(directory: Path) -> None:
-    if hasattr(os, "O_DIRECTORY"):  # other systems cannot open a directory
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 # ------------------------------------------------------------------------------------------------- reading
@@ -188,18 +212,26 @@ def load(path: Filename, *, like: V, allow_nonfinite: bool = False) -> V: ...
 def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) -> object:
     """Read a file written by ``save``: the result is exactly the saved value, with locked arrays, or an error.
 
-    Only registered records and functions are created, through their own constructors. No byte is trusted: a file that
-    is cut short, or in which any byte differs, is refused.
+    No byte is trusted: a file that is cut short, or in which any byte differs, is refused. No code comes from a file:
+    it can only name records and functions that the program has registered, each where the annotation of a field allows
+    it. For example, only an optimizer can be a state's optimizer, and only a schedule or a function like one can be a
+    learning rate.
+
+    The constructors of the named records run before the whole value is checked, and an optimizer's ``init`` runs with
+    the file's parameters. If you register a class or a function that acts (that writes a file, for example), the author
+    of a checkpoint can therefore choose to run it with arguments of the right types. Compare the optimizer and the
+    schedule of a file from others with the expected ones before you train: ``like`` does not compare settings.
 
     Args:
-        path: The file's path.
+        path: The path of a regular file.
         like: A value with the expected structure: record types, tuple lengths, shapes and dtypes. The result has its
             static type.
         allow_nonfinite: Accept NaN and infinity in arrays.
 
     Raises:
-        CheckpointError: If the file is not a checkpoint, is damaged or newer than this funcnet, or holds unregistered
-            names or numbers that are not finite; the message has the path and the reason.
+        CheckpointError: If the file is not a checkpoint, is damaged or newer than this funcnet, is larger than this
+            machine's memory, or holds unregistered names or numbers that are not finite; the message has the path and
+            the reason. No content of a file raises another class.
         StructureError: If the structure differs from that of ``like``.
         OSError: If the file cannot be read.
 
@@ -212,19 +244,54 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
         Momentum(learning_rate=0.1, momentum=0.9)
     """
     file_path = as_path("load", "path", path)
-    name = str(file_path)
-    try:
-        with file_path.open("rb") as file:
-            structure, arrays = _read(file)
+    with open_regular(file_path, CheckpointError) as file, _refusing(file_path):
+        content = _read(file)
         if not allow_nonfinite:
-            for where, array in arrays.items():
+            for where, array in content.arrays.items():
                 check_finite("", where, array)
-        value = _check_value(_with_names(put_together(structure, arrays)), "load")
-    except FuncnetError as error:
-        raise CheckpointError(str(error), subject=name) from error
+        made = put_together(content.structure, content.arrays, _SAVED)
+        value = _check_value(_with_names(made), "load")
     if like is not None and not _alike(like, value):
-        raise StructureError(f"it must have the structure of\n  {like!r}\ngot\n  {value!r}", subject=name)
+        got = quoted(value, _LONGEST_VALUE)
+        raise StructureError(f"it must have the structure of\n  {like!r}\ngot\n  {got}", subject=str(file_path))
     return value
+
+
+def read_notes(path: Filename) -> dict[str, Note]:
+    """Read the notes that ``save`` wrote to a file, or an empty dictionary if there are none.
+
+    The whole file is checked against its SHA-256. Nothing of the saved value is made, so its records need not be
+    registered. Tuples come back as lists.
+
+    Raises:
+        CheckpointError: If the file is not a checkpoint, is damaged, or is newer than this funcnet.
+        OSError: If the file cannot be read.
+
+    Example:
+        >>> import tempfile, funcnet as fn
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     notes = {"classes": ["cat", "dog"], "scale": 1 / 255}
+        ...     fn.save(f"{directory}/net.safetensors", fn.mlp(fn.Key(0), (3, 2)), notes=notes)
+        ...     read_notes(f"{directory}/net.safetensors")
+        {'classes': ['cat', 'dog'], 'scale': 0.00392156862745098}
+    """
+    file_path = as_path("read_notes", "path", path)
+    with open_regular(file_path, CheckpointError) as file, _refusing(file_path):
+        return _read(file).notes
+
+
+@contextmanager
+def _refusing(path: Path) -> Generator[None]:
+    """Turn every error that a file's content causes into a ``CheckpointError`` that is safe to print."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except FuncnetError as error:
+        raise CheckpointError(printable(error, _LONGEST_MESSAGE), subject=str(path)) from None
+    except Exception as error:  # noqa: BLE001  # what a forged file makes other code raise
+        reason = f"it is invalid ({type(error).__name__}: {printable(error)})"
+        raise CheckpointError(reason, subject=str(path)) from None
 
 
 @frozen
@@ -236,26 +303,58 @@ class _Entry:
     end: int
 
 
-def _read(file: IO[bytes]) -> tuple[Node, dict[str, Array]]:
-    """Read the structure and the arrays, with all checks of the file's form and hash."""
-    size = os.fstat(file.fileno()).st_size
+@frozen
+class _Content:
+    """The content of a file whose form and hash are right: a value's structure, its arrays by path, and the notes."""
+
+    structure: Node
+    arrays: dict[str, Array]
+    notes: dict[str, Note]
+
+
+def _read(file: IO[bytes]) -> _Content:
+    """Read a file, with all checks of its form and hash."""
+    about = os.fstat(file.fileno())
+    size = about.st_size
     text = _header_text(file, size)
-    header = _check_header(_parse(text))
+    header = _check_header(parse(text))
     if _encode(header) != text:
         raise CheckpointError("its header is not in the form that funcnet writes")
     entries = _check_entries(header)
     expected = 8 + len(text) + max((entry.end for entry in entries.values()), default=0)
     if expected != size:
         raise CheckpointError(f"it must have {expected} bytes, got {size}; it was cut or extended")
+    if size > _machine_memory():
+        raise CheckpointError(f"it has {size} bytes, which is more than this machine's memory")
+    if getattr(about, "st_blocks", math.inf) * 512 < size:  # a sparse file can claim any size
+        _check_hash(header, _chunks(file))
+        file.seek(8 + len(text))
     arrays = {name: _read_array(file, entry) for name, entry in entries.items()}
-    blank = _encode(_with_hash(header, _NO_HASH))
-    if _hash(blank, map(raw, arrays.values())) != header[_METADATA]["sha256"]:
-        raise CheckpointError("its content does not match its SHA-256; the file is damaged")
-    said = header[_METADATA]["structure"].encode()
-    structure = cast("Node", _parse(said))
-    if canonical(structure) != said:
+    _check_hash(header, map(raw, arrays.values()))
+    metadata = header[_METADATA]
+    structure = cast("Node", parse(metadata["structure"].encode()))
+    if canonical(structure) != metadata["structure"].encode():
         raise CheckpointError("its structure is not in the form that funcnet writes")
-    return structure, {name: lock(array) for name, array in arrays.items()}
+    notes = decode_notes(metadata["notes"]) if "notes" in metadata else {}
+    return _Content(structure, {name: lock(array) for name, array in arrays.items()}, notes)
+
+
+def _machine_memory() -> float:
+    """Return the number of bytes of this machine's memory, or infinity if the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def _chunks(file: IO[bytes]) -> Iterator[memoryview]:
+    while chunk := file.read(_CHUNK):
+        yield memoryview(chunk)
+
+
+def _check_hash(header: Header, parts: Iterable[memoryview]) -> None:
+    if _hash(_encode(_with_hash(header, _NO_HASH)), parts) != header[_METADATA]["sha256"]:
+        raise CheckpointError("its content does not match its SHA-256; the file is damaged")
 
 
 def _header_text(file: IO[bytes], size: int) -> bytes:
@@ -271,59 +370,21 @@ def _header_text(file: IO[bytes], size: int) -> bytes:
     return text
 
 
-def _parse(text: bytes) -> object:
-    """Parse JSON without duplicate keys, floats or long numbers.
-
-    Raises:
-        CheckpointError: If the text is anything else.
-    """
-    try:
-        return json.loads(
-            text.decode("ascii"),
-            object_pairs_hook=_without_duplicates,
-            parse_int=_short_int,
-            parse_float=_no_float,
-            parse_constant=_no_float,
-        )
-    except CheckpointError:
-        raise
-    except RecursionError:
-        raise CheckpointError("its header is nested too deeply") from None
-    except ValueError as error:
-        raise CheckpointError(f"it is not a checkpoint, or it is damaged: its header is not JSON ({error})") from error
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise CheckpointError(f"its header has the key {twice!r:.80} twice")
-    return made
-
-
-def _short_int(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise CheckpointError(f"its header has an int of {len(digits)} digits")
-    return int(digits)
-
-
-def _no_float(digits: str) -> object:
-    raise CheckpointError(f"its header has the number {digits:.40}, which is not an int")
-
-
 def _check_header(header: object) -> Header:
     """Check that a header is an object with funcnet's metadata, in a readable version."""
-    found = cast("Header", header).get(_METADATA) if isinstance(header, dict) else None
-    metadata = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-    version = metadata.get(_ENTRIES[0])
+    found = header.get(_METADATA) if is_object(header) else None
+    metadata = found if is_object(found) else {}
+    version = metadata.get("funcnet_format")
     if version is None:
         raise CheckpointError("it was not written by funcnet's save: its header has no funcnet_format")
-    if version != str(FORMAT):
-        fix = "a newer funcnet may read it"
-        raise CheckpointError(f"it has format {version!r:.20}, and this funcnet reads {str(FORMAT)!r}; {fix}")
-    if tuple(metadata) != _ENTRIES or not all(isinstance(entry, str) for entry in metadata.values()):
-        raise CheckpointError(f"its metadata must be the strings {', '.join(_ENTRIES)}, got {', '.join(metadata):.200}")
+    wanted = _FORMATS.get(version) if isinstance(version, str) else None
+    if wanted is None:
+        reads = " and ".join(map(repr, _FORMATS))
+        fix = f"this funcnet reads {reads}; a newer funcnet may read it"
+        raise CheckpointError(f"it has format {quoted(version, 20)}, and {fix}")
+    if tuple(metadata) != wanted or not all(isinstance(entry, str) for entry in metadata.values()):
+        got = printable(", ".join(metadata), 200)
+        raise CheckpointError(f"its metadata must be the strings {', '.join(wanted)}, got {got}")
     return cast("Header", header)
 
 
@@ -342,27 +403,28 @@ def _check_entries(header: Header) -> dict[str, _Entry]:
 
 def _check_entry(name: str, said: object, start: int) -> _Entry:
     if not _NAME.fullmatch(name):
-        raise CheckpointError(f"an array's name must have at most 255 letters, digits, _ and dots, got {name!r:.80}")
-    entry = cast("dict[str, object]", said) if isinstance(said, dict) else {}
+        wanted = f"at most {MAX_NAME} letters, digits, _ and dots"
+        raise CheckpointError(f"an array's name must have {wanted}, got {quoted(name)}")
+    entry = said if is_object(said) else {}
     if tuple(entry) != ("dtype", "shape", "data_offsets"):
-        raise CheckpointError(f"{name} must have dtype, shape and data_offsets, got {said!r:.80}")
+        raise CheckpointError(f"{name} must have dtype, shape and data_offsets, got {quoted(said)}")
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise CheckpointError(f"{name} must have the dtype {' or '.join(_DTYPES)}, got {entry['dtype']!r:.80}")
+        raise CheckpointError(f"{name} must have the dtype {' or '.join(_DTYPES)}, got {quoted(entry['dtype'])}")
     shape = _sizes(name, "shape", entry["shape"])
     if not 0 < len(shape) <= MAX_RANK or 0 in shape:
-        raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {list(shape)!r:.80}")
+        raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {quoted(list(shape))}")
     offsets = (start, start + math.prod(shape) * dtype.itemsize)
     if _sizes(name, "data_offsets", entry["data_offsets"]) != offsets:
-        wanted = f"{list(offsets)}, without gaps and for the shape {list(shape)}"
-        raise CheckpointError(f"{name} must have the data_offsets {wanted}, got {entry['data_offsets']!r:.80}")
+        wanted = f"{quoted(list(offsets))}, without gaps and for the shape {quoted(list(shape))}"
+        raise CheckpointError(f"{name} must have the data_offsets {wanted}, got {quoted(entry['data_offsets'])}")
     return _Entry(dtype, shape, offsets[1])
 
 
 def _sizes(name: str, what: str, sizes: object) -> tuple[int, ...]:
-    items = cast("list[object]", sizes) if isinstance(sizes, list) else [None]
+    items = sizes if is_list(sizes) else [None]
     if not all(type(item) is int and 0 <= item < 2**63 for item in items):
-        raise CheckpointError(f"the {what} of {name} must be a list of ints in [0, 2**63), got {sizes!r:.80}")
+        raise CheckpointError(f"the {what} of {name} must be a list of ints in [0, 2**63), got {quoted(sizes)}")
     return tuple(cast("list[int]", items))
 
 
@@ -412,12 +474,15 @@ def _with_names(value: object) -> object:
     check_tree("load", state.params)
     check_optimizer("load", state.optimizer)
     names = initial(state.optimizer, state.params).names
-    networks = cast("object", state.moments)
-    found = len(cast("tuple[object, ...]", networks)) if isinstance(networks, tuple) else None
-    if found != len(names):
+    given = cast("object", state.moments)
+    networks = cast("tuple[object, ...]", given) if isinstance(given, tuple) else ()
+    total = networks[-1] if networks and isinstance(networks[-1], float) else None
+    networks = networks if total is None else networks[:-1]
+    if not isinstance(given, tuple) or len(networks) != len(names):
         reason = "a run must continue with the optimizer that it began with"
+        found = len(networks) if isinstance(given, tuple) else None
         raise StructureError(f"moments must be {len(names)} networks, {names}, got {found}; {reason}", subject="load")
-    return attrs.evolve(state, moments=Moments(names, cast("tuple[Network, ...]", networks)))
+    return attrs.evolve(state, moments=Moments(names, cast("tuple[Network, ...]", networks), total))
 
 
 def _check_fit(fitted: Fit[object], subject: str) -> None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from importlib import import_module, metadata
 from typing import Any, Final
 
 from attrs import frozen
 
-from funcnet.arithmetic import in_force
+from funcnet.arithmetic import Name, in_force
+from funcnet.core.errors import quoted
 from funcnet.core.names import register_name
 
 _UNKNOWN: Final = "not checked"
+_FACTOR: Final = re.compile(r"(\w+)='([ -&(-~]{1,200})'")
+_FACTORS: Final[dict[Name, tuple[str, ...]]] = {
+    "native": ("python", "numpy", "funcnet", "blas", "blas_threads", "simd", "platform"),
+    "portable": ("funcnet",),
+}
+"""The factors that the bits of each arithmetic may depend on."""
 
 
 @frozen
@@ -55,6 +63,42 @@ def environment() -> Environment:
         platform=_platform(),
         arithmetic=in_force(),
     )
+
+
+def differences(before: str, now: str, arithmetic: Name) -> dict[str, tuple[str, str]]:
+    """Return the factors in which two environments differ, of those that the bits of an arithmetic may depend on.
+
+    Args:
+        before: An environment, as ``str`` gives it and rows record it.
+        now: Another one.
+        arithmetic: The arithmetic; portable bits depend on the version of funcnet alone.
+
+    Returns:
+        The value in each environment, by the name of the factor.
+
+    Example:
+        >>> differences("blas='openblas', simd='X86_V2'", "blas='openblas', simd='X86_V3'", "native")
+        {'simd': ('X86_V2', 'X86_V3')}
+    """
+    one, other = (dict(_FACTOR.findall(text)) for text in (before, now))
+    pairs = {name: (one.get(name, _UNKNOWN), other.get(name, _UNKNOWN)) for name in _FACTORS[arithmetic]}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def other_environment(before: str, now: str, arithmetic: Name) -> str:
+    """Say why the bits of two environments may differ, as the beginning of a message; empty if they must not.
+
+    Example:
+        >>> other_environment("funcnet='0.1.0', numpy='1.26.4'", "funcnet='0.1.0', numpy='2.0.0'", "portable")
+        ''
+    """
+    found = differences(before, now, arithmetic)
+    facts = [f"{name} was {quoted(old)} and is {new!r} here" for name, (old, new) in found.items()]
+    if arithmetic == "native":
+        unknown = [name for name in _FACTORS["native"] if name not in found and f"{name}='{_UNKNOWN}'" in now]
+        facts += [f"{name} is not known" for name in unknown]
+    scope = "environments" if arithmetic == "native" else "versions of funcnet"
+    return f"{', '.join(facts)}, and {arithmetic} bits need not be equal across {scope}: " if facts else ""
 
 
 @cache

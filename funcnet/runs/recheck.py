@@ -12,12 +12,12 @@ from attrs import frozen
 from funcnet.arithmetic import using
 from funcnet.core.arrays import AnyArray, describe
 from funcnet.core.checks import check_callable, check_iterable
-from funcnet.core.errors import CheckpointError, ConfigError
+from funcnet.core.errors import CheckpointError, ConfigError, printable
 from funcnet.core.trees import same_bits
-from funcnet.loops.epochs import train_epoch
-from funcnet.runs.audited import Data, Hashed, Run, RunRow
-from funcnet.runs.checkpoints import load
-from funcnet.runs.fingerprints import fingerprint
+from funcnet.loops.epochs import check_data
+from funcnet.runs.audited import Data, nearest, replayed, state_at, state_before
+from funcnet.runs.environment import differences
+from funcnet.runs.rows import Run, RunRow, check_last_hash, results_of
 from funcnet.runs.structure import Node, take_apart
 from funcnet.tracing.replay import Step
 
@@ -27,28 +27,21 @@ B = TypeVar("B")
 # ------------------------------------------------------------------------------------------------- replaying
 
 
-def _nearest(run: Run, position: int) -> int:
-    """Return the position of the last row, at or before this one, that has a checkpoint."""
-    for candidate in range(position, -1, -1):
-        if run.checkpoint(candidate).exists():
-            return candidate
-    raise CheckpointError("the run has no checkpoint to replay from", subject=str(run.directory))
-
-
-def _state_at(run: Run, position: int) -> Any:
-    state = load(run.checkpoint(position))
-    if fingerprint(state) != run.rows[position].state:
-        raise CheckpointError("it is not the state of its row", subject=str(run.checkpoint(position)))
-    return state
-
-
 @frozen
 class Recheck:
-    """The comparison of ``recheck``, and its first difference, if any; true if there is no difference."""
+    """The comparison of ``recheck``, and its first difference, if any; true if there is no difference.
+
+    Args:
+        epochs: The epochs that were compared.
+        replayed_from: The name of the checkpoint where the replay began.
+        difference: The first difference. If the environment of a native run differs, too, the text begins with that.
+        without_row: The run's checkpoints without a row, which are not compared.
+    """
 
     epochs: tuple[int, ...]
     replayed_from: str
     difference: str = ""
+    without_row: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -60,24 +53,32 @@ class Recheck:
 
     def __str__(self) -> str:
         outcome = self.difference or "every state and every batch has the bytes of its row"
+        if self.without_row:
+            outcome += f"; {', '.join(self.without_row)} has no row: a crash left it, or rows were cut from the end"
         return f"epochs {', '.join(map(str, self.epochs))}, replayed from {self.replayed_from}: {outcome}"
 
 
-def recheck(run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[B]) -> Recheck:
+def recheck(
+    run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[B], last_hash: str | None = None
+) -> Recheck:
     """Replay some epochs of a run from the nearest earlier checkpoint, and compare the bytes.
+
+    Native arithmetic promises equal bits only in the environment that computed the run. If the bits of a native run
+    differ and its environment does, too, the difference says so first: it is no sign of a change.
 
     Args:
         run: The result of ``load_run``.
         segment: The epochs' numbers, such as ``range(3, 6)``.
         step: The run's step.
         data: The run's data.
+        last_hash: The last row's ``hash``, kept elsewhere; see ``load_run``.
 
     Returns:
         The epochs compared, and the first difference: in the step, the batches, the states or the checkpoints.
 
     Raises:
         ConfigError: If the run has no such epoch, or an argument has the wrong type.
-        CheckpointError: If the starting checkpoint is damaged or missing.
+        CheckpointError: If the starting checkpoint is damaged or missing, or the last row's hash is not ``last_hash``.
 
     Example:
         See ``examples/resume.py``.
@@ -85,42 +86,25 @@ def recheck(run: Run, segment: Iterable[int], *, step: Step[Any, B], data: Data[
     _check_run("recheck", "run", run)
     check_iterable("recheck", "segment", segment)
     check_callable("recheck", "step", step)
-    check_callable("recheck", "data", data)
+    check_data("recheck", data)
     epochs = tuple(segment)
     if not epochs:
         raise ConfigError("segment must have at least one epoch", subject="recheck")
+    check_last_hash("recheck", run, last_hash)
     positions = [run.position(epoch) for epoch in epochs]
-    begin = _nearest(run, min(positions) - 1)
-    state, difference = _state_at(run, begin), ""
+    begin = nearest(run, min(positions) - 1)
+    state, difference = state_at(run, begin), ""
     for position in range(begin + 1, max(positions) + 1):
-        state, difference = _replay(run, position, state, step, data)
+        state, difference = replayed(run, position, state, step, data)
         if difference:
             break
-    return Recheck(epochs, run.checkpoint(begin).name, difference)
+    return Recheck(epochs, run.checkpoint(begin).name, difference, run.without_row)
 
 
 def _check_run(subject: str, name: str, run: object) -> None:
     if not isinstance(run, Run):
         fix = f"use load_run({run!r:.80})" if isinstance(run, str) else "use load_run(path)"
         raise ConfigError(f"{name} must be a Run, got {run!r:.80}; {fix}", subject=subject)
-
-
-def _replay(run: Run, position: int, state: Any, step: Step[Any, B], data: Data[B]) -> tuple[Any, str]:
-    row = run.rows[position]
-    epoch = cast("int", row.epoch)
-    if fingerprint(step) != row.settings:
-        return state, f"epoch {epoch} was trained by another step"
-    with using(row.arithmetic):
-        batches = Hashed(data(epoch))
-        state, _ = train_epoch(step, state, batches)
-    kept = run.checkpoint(position)
-    if batches.digest() != row.data:
-        return state, f"epoch {epoch} was trained on other batches"
-    if fingerprint(state) != row.state:
-        return state, f"epoch {epoch} ends in another state"
-    if kept.exists() and fingerprint(load(kept)) != row.state:
-        return state, f"{kept.name} is not the state of its row"
-    return state, ""
 
 
 # ------------------------------------------------------------------------------------------------- comparing
@@ -133,7 +117,7 @@ class Divergence:
     Args:
         epoch: The first epoch that differs; None if the runs differ at the start.
         step: The first step of that epoch that differs, counted from 0; None if no step was replayed.
-        what: ``"state"``, ``"data"``, ``"settings"`` or ``"length"``.
+        what: ``"state"``, ``"data"``, ``"settings"``, ``"environment"`` or ``"length"``.
         path: The field, such as ``"params.2.weight"``.
         values: The field's value in each run.
     """
@@ -148,8 +132,10 @@ class Divergence:
         where = "at the start" if self.epoch is None else f"in epoch {self.epoch}"
         where += "" if self.step is None else f", step {self.step}"
         field = f", {self.path}" if self.path else ""
-        values = f"{self.values[0]} in one and {self.values[1]} in the other"
-        return f"the runs diverge {where}: {self.what}{field} is {values}"
+        one, other = map(printable, self.values)  # text from a file
+        values = f"{one} in one and {other} in the other"
+        excuse = "; the states need not be equal across them" if self.what == "environment" else ""
+        return f"the runs diverge {where}: {self.what}{field} is {values}{excuse}"
 
 
 def first_divergence(
@@ -159,9 +145,11 @@ def first_divergence(
     step: Step[Any, B] | tuple[Step[Any, B], Step[Any, B]],
     data: Data[B] | tuple[Data[B], Data[B]],
 ) -> Divergence | None:
-    """Find the first step, layer and field in which two runs diverge; None if all their rows are equal.
+    """Find the first step, layer and field in which two runs diverge; None if all their results are equal.
 
-    The rows give the epoch. Replaying that epoch in both runs, one step after the other, gives the step.
+    The rows give the epoch. Replaying that epoch in both runs, one step after the other, gives the step. If two native
+    runs of the same step on the same data differ in their environment, the result is that environment, not a step:
+    native arithmetic does not promise equal bits across environments.
 
     Args:
         run_a: The result of ``load_run`` for the first run.
@@ -181,22 +169,26 @@ def first_divergence(
     sources = cast("tuple[Data[B], ...]", data if isinstance(data, tuple) else (data, data))
     for name, run in (("run_a", run_a), ("run_b", run_b)):
         _check_run("first_divergence", name, run)
-    for name, functions in (("step", steps), ("data", sources)):
-        for function in functions:
-            check_callable("first_divergence", name, function)
+    for function, source in zip(steps, sources, strict=False):
+        check_callable("first_divergence", "step", function)
+        check_data("first_divergence", source)
     pairs = list(zip(run_a.rows, run_b.rows, strict=False))
-    position = next((i for i, (a, b) in enumerate(pairs) if a.hash != b.hash), len(pairs))
+    position = next((i for i, (a, b) in enumerate(pairs) if results_of(a) != results_of(b)), len(pairs))
     if position == len(pairs):
         return _other_length(run_a, run_b)
     a, b = pairs[position]
     if position == 0:
-        return _between(None, None, "state", _state_at(run_a, 0), _state_at(run_b, 0)) or _settings(a, b, steps)
+        return _between(None, None, "state", state_at(run_a, 0), state_at(run_b, 0)) or _settings(a, b, steps)
     if a.epoch != b.epoch:
         return Divergence(a.epoch, None, "the epoch's number", "", (str(a.epoch), str(b.epoch)))
-    states = [_before(run, position, one, source) for run, one, source in zip(runs, steps, sources, strict=True)]
+    found = _environment(a, b)
+    if found:
+        return found
+    states = [state_before(run, position, one, source) for run, one, source in zip(runs, steps, sources, strict=True)]
     found = _settings(a, b, steps) or _step_by_step(cast("int", a.epoch), runs, position, states, steps, sources)
     if found is None:
-        reason = f"replaying epoch {a.epoch} shows no difference between the runs; see recheck"
+        reason = f"replaying epoch {a.epoch} here shows no difference between the runs"
+        reason += ": the step is not pure, or their environments differ in something that is not recorded"
         raise CheckpointError(reason, subject="first_divergence")
     return found
 
@@ -210,15 +202,15 @@ def _other_length(run_a: Run, run_b: Run) -> Divergence | None:
     return Divergence(epoch, None, "length", "", cast("tuple[str, str]", rows))
 
 
-def _before(run: Run, position: int, step: Step[Any, B], data: Data[B]) -> Any:
-    """Return the state before a row, replayed from the nearest checkpoint."""
-    begin = _nearest(run, position - 1)
-    state = _state_at(run, begin)
-    for between in range(begin + 1, position):
-        state, difference = _replay(run, between, state, step, data)
-        if difference:
-            raise CheckpointError(f"the replay does not reproduce the run: {difference}", subject=str(run.directory))
-    return state
+def _environment(a: RunRow, b: RunRow) -> Divergence | None:
+    """Return the factors in which environments differ, if only the states differ and these factors may explain it."""
+    if (a.arithmetic, a.settings, a.data, a.steps) != (b.arithmetic, b.settings, b.data, b.steps):
+        return None
+    other = differences(a.environment, b.environment, a.arithmetic)
+    if not other:
+        return None
+    one, two = (", ".join(f"{name}={pair[side]!r}" for name, pair in other.items()) for side in (0, 1))
+    return Divergence(a.epoch, None, "environment", "", (one, two))
 
 
 def _settings(a: RunRow, b: RunRow, steps: tuple[Step[Any, B], ...]) -> Divergence | None:

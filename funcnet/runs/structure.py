@@ -5,8 +5,8 @@ values, or a registered name. In a structure, None, bools, ints and strings appe
 everything else is an object with one entry, whose key names the kind. A field declared with ``field(eq=False)`` is not
 part of a value: an executor, for example, which changes no bit. A field that was added to a record after its release,
 ``field(default=..., metadata=LATER)``, appears only if it differs from its default, so the record's fingerprints do
-not change and older files can be read. ``Moments`` appear as the tuple of their networks; their optimizer, which is
-stored next to them, gives the names.
+not change and older files can be read. ``Moments`` appear as the tuple of their networks, followed by their total if
+they have one; their optimizer, which is stored next to them, gives the names.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 import numpy as np
+from attrs import frozen
 
 from funcnet.core.arrays import AnyArray
-from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError
+from funcnet.core.checks import to_python
+from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError, printable, quoted
 from funcnet.core.names import LATER, Named, name_of, named
 from funcnet.network.layer import Network
 from funcnet.optimizers.moments import Moments
+from funcnet.runs.places import allows_function, allows_record, annotations_in
+from funcnet.runs.strict_json import is_list, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +37,7 @@ Node: TypeAlias = "bool | int | str | Sequence[Node] | Mapping[str, Node] | None
 
 DEPTH: Final = 100
 INT_BITS: Final = 4096
+LONGEST_REASON: Final = 400
 _FLOATS: Final = ("float16", "float32", "float64")
 _INTS: Final = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 DTYPES: Final = frozenset({"bool", *_INTS, *_FLOATS})
@@ -81,8 +86,10 @@ def _take_apart(value: object, path: Path, arrays: dict[str, AnyArray]) -> Node:
         parts = enumerate(cast("tuple[object, ...]", value))
         return [_take_apart(inner, (*path, str(position)), arrays) for position, inner in parts]
     if kind is Moments:
-        return _take_apart(cast("Moments[Network]", value).networks, path, arrays)
-    if kind is np.ndarray:
+        moments = cast("Moments[Network]", value)
+        total = () if moments.total is None else (float(moments.total),)
+        return _take_apart((*moments.networks, *total), path, arrays)
+    if kind in (np.ndarray, np.memmap):
         arrays[".".join(path)] = _checked(cast("AnyArray", value), path)
         array = arrays[".".join(path)]
         return {"array": [array.dtype.name, list(array.shape)]}
@@ -169,79 +176,127 @@ def _not_a_value(value: object, path: Path) -> ConfigError:
 # ---------------------------------------------------------------------------------------- putting together
 
 
-def put_together(node: Node, arrays: Mapping[str, AnyArray]) -> object:
+def put_together(node: Node, arrays: Mapping[str, AnyArray], wanted: Any = object) -> object:
     """Build the value from a structure and its arrays: the exact inverse of ``take_apart``.
 
-    Only registered records are created, through their constructors, which check their arguments.
+    Only registered records are created, through their constructors, which check their arguments. A record or a function
+    in a place whose annotation does not allow it is refused before its constructor runs.
+
+    Args:
+        node: The structure.
+        arrays: The arrays by path.
+        wanted: The annotation of the whole value.
 
     Raises:
-        CheckpointError: If the structure is invalid, names something unregistered, or a constructor refuses it.
+        CheckpointError: If the structure is invalid, names something unregistered or not allowed in its place, or a
+            constructor refuses it.
 
     Example:
         >>> import funcnet as fn
         >>> put_together(*take_apart((fn.ReLU(), fn.Dropout(0.5)), "example"))
         (ReLU(), Dropout(rate=0.5, key=None))
     """
-    value = _put_together(node, (), arrays)
+    value = _put_together(node, _Place((), wanted, arrays))
     again, used = take_apart(value, "")
-    if canonical(again) != canonical(node) or used.keys() != arrays.keys():
+    if canonical(_converted(again)) != canonical(_converted(node)) or used.keys() != arrays.keys():
         raise CheckpointError("its structure does not match its arrays")
     return value
 
 
-def _put_together(node: object, path: Path, arrays: Mapping[str, AnyArray]) -> object:
-    if len(path) > DEPTH:
+def _converted(node: Any) -> Any:
+    """Return a structure with Python numbers: a file may hold a NumPy number as a setting, which records convert."""
+    if isinstance(node, list):
+        return [_converted(inner) for inner in cast("list[object]", node)]
+    if not isinstance(node, dict):
+        return node
+    entries = cast("dict[str, Any]", node)
+    if entries.keys() == {"scalar"}:
+        return _plain(to_python(_make_scalar(entries["scalar"], _Place((), object, {}))), ())
+    return {key: _converted(inner) for key, inner in entries.items()}
+
+
+@frozen
+class _Place:
+    """A place in a value that is being built: its path, the annotation that limits it, and the arrays of the value."""
+
+    path: Path
+    wanted: Any
+    arrays: Mapping[str, AnyArray]
+
+    def inner(self, part: str, wanted: Any) -> _Place:
+        return _Place((*self.path, part), wanted, self.arrays)
+
+    def __str__(self) -> str:
+        return place(self.path)
+
+
+def _put_together(node: object, at: _Place) -> object:
+    if len(at.path) > DEPTH:
         raise CheckpointError(f"its structure is more than {DEPTH} levels deep")
     if node is None or type(node) in (bool, int, str):
         return node
-    if isinstance(node, list):
-        parts = enumerate(cast("list[object]", node))
-        return tuple(_put_together(inner, (*path, str(position)), arrays) for position, inner in parts)
-    entries = list(cast("dict[str, object]", node).items()) if isinstance(node, dict) else []
+    if is_list(node):
+        inside: list[object] = []
+        for position, inner in enumerate(node):
+            inside.append(_put_together(inner, at.inner(str(position), at.wanted)))
+        return tuple(inside)
+    entries = list(node.items()) if is_object(node) else []
     if len(entries) != 1 or entries[0][0] not in _MAKERS:
-        raise CheckpointError(f"{place(path)} has an unknown form, got {node!r:.80}")
+        raise CheckpointError(f"{at} has an unknown form, got {quoted(node)}")
     tag, content = entries[0]
     try:
-        return _MAKERS[tag](content, path, arrays)
-    except CheckpointError:
+        return _MAKERS[tag](content, at)
+    except (CheckpointError, MemoryError):
         raise
     except FuncnetError as error:
-        raise CheckpointError(f"{place(path)}: {error}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{place(path)} is not a valid {tag}: {error}") from error
+        raise CheckpointError(f"{at}: {printable(error, LONGEST_REASON)}") from error
+    except Exception as error:  # a constructor can raise anything
+        raise CheckpointError(f"{at} is not a valid {tag}: {printable(error, LONGEST_REASON)}") from error
 
 
-def _make_record(content: Any, path: Path, arrays: Mapping[str, AnyArray]) -> object:
+def _make_record(content: Any, at: _Place) -> object:
     name, inside = content
     kind = named(name)
     if not isinstance(kind, type) or not attrs.has(kind):
-        raise CheckpointError(f"{place(path)}: the name {name!r} does not belong to a record")
+        raise CheckpointError(f"{at}: the name {quoted(name)} does not belong to a record")
     fields = [a for a in _fields(kind) if a.name in inside or not _is_later(a)]
     if list(inside) != [a.name for a in fields]:
         wanted = ", ".join(a.name for a in _fields(kind))
-        raise CheckpointError(f"{place(path)}: {name} must have the fields ({wanted}), got ({', '.join(inside)})")
-    made = {a.alias or a.name: _put_together(inside[a.name], (*path, a.name), arrays) for a in fields}
+        got = printable(", ".join(inside))
+        raise CheckpointError(f"{at}: {name} must have the fields ({wanted}), got ({got})")
+    if not allows_record(at.wanted, kind):
+        raise CheckpointError(f"{at}: a {name} cannot be in this place")
+    limits, made = annotations_in(kind), dict[str, object]()
+    for a in fields:
+        made[a.alias or a.name] = _put_together(inside[a.name], at.inner(a.name, limits[a.name]))
     return kind(**made)
 
 
-def _make_array(_: Any, path: Path, arrays: Mapping[str, AnyArray]) -> object:
-    if ".".join(path) not in arrays:
-        raise CheckpointError(f"there is no array {'.'.join(path)!r}")
-    return arrays[".".join(path)]
+def _make_name(content: Any, at: _Place) -> object:
+    thing = named(content)
+    if not allows_function(at.wanted, thing):
+        raise CheckpointError(f"{at}: {content} cannot be in this place, because it is not a function of that kind")
+    return thing
 
 
-def _make_scalar(content: Any, path: Path, __: Mapping[str, AnyArray]) -> object:
+def _make_array(_: Any, at: _Place) -> object:
+    if ".".join(at.path) not in at.arrays:
+        raise CheckpointError(f"there is no array {'.'.join(at.path)!r}")
+    return at.arrays[".".join(at.path)]
+
+
+def _make_scalar(content: Any, at: _Place) -> object:
     name, digits = content
     if name not in DTYPES:
-        raise CheckpointError(f"{place(path)} is not a scalar: unknown dtype {name!r:.80}")
+        raise CheckpointError(f"{at} is not a scalar: unknown dtype {quoted(name)}")
     (number,) = np.frombuffer(bytes.fromhex(digits), np.dtype(name).newbyteorder("<"))
     return number
 
 
-_MAKERS: Final[dict[str, Callable[[Any, Path, Mapping[str, AnyArray]], object]]] = {
-    "float": lambda content, _, __: float.fromhex(content),
+_MAKERS: Final[dict[str, Callable[[Any, _Place], object]]] = {
+    "float": lambda content, _: float.fromhex(content),
     "scalar": _make_scalar,
     "array": _make_array,
     "record": _make_record,
-    "name": lambda content, _, __: named(content),
+    "name": _make_name,
 }

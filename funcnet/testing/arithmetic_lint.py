@@ -32,6 +32,24 @@ def past_the_door(source: str) -> list[str]:
     return [found for node in ast.walk(tree) if node not in fields for found in _in_node(node)]
 
 
+def advice(found: list[str]) -> str:
+    """Say what to use instead of the operations that ``past_the_door`` has found.
+
+    ``funcnet.arithmetic`` has no powers of arrays: their bits depend on the machine, and products do without them.
+
+    Example:
+        >>> advice(["**"])
+        'write a power as a product, such as x * x, or as exp(n * log(x)) with those of funcnet.arithmetic'
+        >>> advice([".sum"])
+        'use funcnet.arithmetic'
+    """
+    powers = {"**", "np.power", "np.float_power"}
+    product = "write a power as a product, such as x * x, or as exp(n * log(x)) with those of funcnet.arithmetic"
+    if powers.isdisjoint(found):
+        return "use funcnet.arithmetic"
+    return product if powers.issuperset(found) else f"use funcnet.arithmetic, and {product}"
+
+
 def _read_fields(tree: ast.AST) -> set[ast.AST]:
     """Find reads of fields, such as BatchNorm's mean: attributes of ``params`` or ``self`` that are not called."""
     called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import sum_all
 from funcnet.core.arrays import Array, lock
 from funcnet.core.checks import INFINITY, check_array, check_number
 from funcnet.core.errors import GradientError
@@ -18,6 +18,15 @@ from funcnet.network.layer import Network
 from funcnet.network.passes import backward, forward
 from funcnet.random.draws import normal
 from funcnet.random.keys import Key
+from funcnet.testing.slopes import Settings, Slope, Target, element_slopes, nudged
+
+Forward: TypeAlias = Callable[[Any, Array], Array]
+Backward: TypeAlias = Callable[[Any, Array, Array], tuple[Array, Any]]
+
+_NEARBY: Final = 3
+
+_SMALLEST_STEP: Final = 1e-12
+"""The largest step that is too small: the difference of two float64 numbers would have no digits left."""
 
 
 def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -> Array:
@@ -41,7 +50,7 @@ def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -
         array([5., 3.])
     """
     check_array("numerical_gradient", "x", x, ("...",))
-    check_number("numerical_gradient", "h", h, low=0, high=INFINITY)
+    h = check_number("numerical_gradient", "h", h, low=0, high=INFINITY)
     gradient = np.zeros_like(x)
 
     def moved(index: tuple[int, ...], distance: float) -> Array:
@@ -57,7 +66,11 @@ def numerical_gradient(f: Callable[[Array], float], x: Array, h: float = 1e-5) -
 
 @frozen
 class GradientCheck:
-    """The comparison of one array: its name, its size, its worst element, and that element's error and tolerance."""
+    """The comparison of one array: its name, its size, its worst element, and that element's error and tolerance.
+
+    ``kinks`` counts the elements at a kink, which were compared at a point nearby. ``skipped`` counts those of them
+    that are at a kink there, too, and were not compared.
+    """
 
     where: str
     layer: str
@@ -67,6 +80,8 @@ class GradientCheck:
     index: tuple[int, ...]
     expected: float
     got: float
+    kinks: int = 0
+    skipped: int = 0
 
     @property
     def passed(self) -> bool:
@@ -82,8 +97,10 @@ class GradientReport:
 
     def __str__(self) -> str:
         width = max(len(check.where) for check in self.checks)
-        lines = [f"{'gradient':{width}}  elements  largest error  tolerance"]
-        lines += [f"{c.where:{width}}  {c.elements:8}  {c.error:13.1e}  {c.tolerance:9.1e}" for c in self.checks]
+        lines = [f"{'gradient':{width}}  elements  largest error  tolerance  kinks  skipped"]
+        for c in self.checks:
+            kinks = f"{c.kinks or '':5}  {c.skipped or '':7}"
+            lines.append(f"{c.where:{width}}  {c.elements:8}  {c.error:13.1e}  {c.tolerance:9.1e}  {kinks}".rstrip())
         return "\n".join(lines)
 
 
@@ -98,22 +115,26 @@ def check_gradients(
 ) -> GradientReport:
     """Compare backward with central differences of forward, in float64, for the input and every trained parameter.
 
-    The checked function is ``<g, forward(params, x)>`` with a random g. Where a layer has a kink, such as ReLU at 0,
-    every input must be further than h from the kink.
+    The checked function is ``<g, forward(params, x)>`` with a random g. At a kink, such as ReLU's at 0 or equal numbers
+    in a window of MaxPool2D, the slopes to the left and to the right differ. An element at a kink is therefore compared
+    at a point nearby, where all inputs and parameters differ by about a thousandth of their size.
 
     Args:
         params: The network; it is cast to float64.
         x: Inputs, shape (B, ...); cast to float64.
         key: Names the draw of g.
-        h: The step of the differences.
+        h: The step of the differences, as a share of the element's size or, if that is larger, of the median size of
+            the array's elements that are not 0.
         rtol: The relative tolerance, as a share of the difference quotient.
-        atol: The absolute tolerance, which is added to the relative one.
+        atol: The absolute tolerance, which is added to the relative one. If the array's gradients are all below 1, it
+            is a share of the largest.
 
     Returns:
-        A report with one line per array.
+        A report with one line per array, which counts the elements at a kink.
 
     Raises:
         GradientError: If an element differs; the message has its layer, field and index, and both values.
+        ConfigError: If h is not between 1e-12 and 1, or a tolerance is negative or not finite.
 
     Example:
         >>> import funcnet as fn
@@ -122,26 +143,60 @@ def check_gradients(
         [('x', 2, True), ('0.weight', 6, True), ('0.bias', 3, True)]
     """
     check_array("check_gradients", "x", x, ("B", "..."))
+    h = check_number("check_gradients", "h", h, low=_SMALLEST_STEP, high=1)
+    rtol = check_number("check_gradients", "rtol", rtol, low=0, high=INFINITY, closed=True)
+    atol = check_number("check_gradients", "atol", atol, low=0, high=INFINITY, closed=True)
+    settings = Settings(float(h), float(rtol), float(atol))
     net, point = astype(params, np.float64), lock(x.astype(np.float64))
-    y = forward(net, point)
-    g = lock(normal(key, y.shape))
-    grad_x, grads = backward(net, point, g)
-
-    def output(net: Network, x: Array) -> float:
-        return sum_all(g * forward(net, x))
-
-    def by_parameter(leaf: Leaf) -> Array:
-        return numerical_gradient(lambda moved: output(replaced(net, leaf.path, moved), point), leaf.array, h)
-
-    by_input = numerical_gradient(lambda moved: output(net, moved), point, h)
-    checks = [_compare("x", "the input", by_input, grad_x, (rtol, atol))]
-    for leaf, grad in zip(_trained(net), _trained(grads), strict=True):
-        checks.append(_compare(leaf.path, type(leaf.record).__name__, by_parameter(leaf), grad.array, (rtol, atol)))
+    g = lock(normal(key, forward(net, point).shape))
+    with np.errstate(all="ignore"):  # a quotient that is not finite counts as the worst
+        targets = targets_of(net, point, g, forward, backward)
+        nearby = targets_nearby(net, point, g, forward, backward)
+        checks = [_compare(target, settings, nearby(number)) for number, target in enumerate(targets)]
     report = GradientReport(tuple(checks))
     wrong = [check for check in report.checks if not check.passed]
     if wrong:
         raise GradientError(_complaint(wrong[0], len(wrong)))
     return report
+
+
+def targets_of(net: Network, x: Array, g: Array, forward: Forward, backward: Backward) -> list[Target]:
+    """The input and every trained array of a network, with its gradient and ``g * y`` as a function of it."""
+    grad_x, grads = backward(net, x, g)
+
+    def by_parameter(path: str) -> Callable[[Array], Array]:
+        return lambda moved: g * forward(replaced(net, path, moved), x)
+
+    targets = [Target("x", x, grad_x, lambda moved: g * forward(net, moved))]
+    for leaf, grad in zip(_trained(net), _trained(grads), strict=True):
+        layer = type(leaf.record).__name__
+        targets.append(Target(leaf.path, leaf.array, grad.array, by_parameter(leaf.path), layer))
+    return targets
+
+
+def targets_nearby(
+    net: Network, x: Array, g: Array, forward: Forward, backward: Backward
+) -> Callable[[int], list[Callable[[], Target | None]]]:
+    """Targets at points nearby, by their number in ``targets_of``: the input and all parameters are nudged.
+
+    A point at which the output is not finite is None. Each point is computed when it is first asked for.
+    """
+
+    @cache
+    def at(point: int) -> list[Target] | None:
+        key = Key(0).child("nearby", point)
+        moved = net
+        for leaf in _trained(net):
+            moved = replaced(moved, leaf.path, nudged(leaf.array, normal(key.child(leaf.path), leaf.array.shape)))
+        place = nudged(x, normal(key.child("x"), x.shape))
+        finite = np.isfinite(forward(moved, place)).all()
+        return targets_of(moved, place, g, forward, backward) if finite else None
+
+    def one(point: int, number: int) -> Target | None:
+        targets = at(point)
+        return None if targets is None else targets[number]
+
+    return lambda number: [partial(one, point, number) for point in range(_NEARBY)]
 
 
 def _complaint(check: GradientCheck, count: int) -> str:
@@ -153,17 +208,15 @@ def _complaint(check: GradientCheck, count: int) -> str:
     )
 
 
-def _compare(where: str, layer: str, wanted: Array, got: Array, allowed: tuple[float, float]) -> GradientCheck:
-    rtol, atol = allowed
-    check_array("backward", f"the gradient with respect to {where}", got, wanted.shape, dtype=wanted.dtype)
-    if wanted.size == 0:
-        return GradientCheck(where, layer, 0, 0.0, atol, (), 0.0, 0.0)
-    with np.errstate(all="ignore"):  # an error that is not finite counts as the worst
-        error, tolerance = np.abs(got - wanted), atol + rtol * np.abs(wanted)
-        worst = np.nan_to_num(error / tolerance, nan=np.inf)
-    index = tuple(int(i) for i in np.unravel_index(int(worst.argmax()), wanted.shape))
-    numbers = (float(error[index]), float(tolerance[index]))
-    return GradientCheck(where, layer, wanted.size, *numbers, index, float(wanted[index]), float(got[index]))
+def _compare(target: Target, settings: Settings, nearby: Iterable[Callable[[], Target | None]]) -> GradientCheck:
+    where, array, got = target.name, target.array, target.gradient
+    check_array("backward", f"the gradient with respect to {where}", got, array.shape, dtype=array.dtype)
+    found = element_slopes(target, nearby, settings)
+    index = max(found, key=lambda index: found[index].share, default=())
+    worst = found.get(index, Slope(0.0, 0.0, 0.0, settings.atol))
+    kinks, skipped = (sum(getattr(each, name) for each in found.values()) for name in ("kink", "skipped"))
+    numbers = (worst.error, worst.tolerance, index, worst.value, worst.got)
+    return GradientCheck(where, target.layer, array.size, *numbers, kinks, skipped)
 
 
 def _trained(net: Tree) -> list[Leaf]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from contextlib import contextmanager
 from threading import Lock
 from types import MethodType
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 import numpy as np
@@ -85,6 +85,11 @@ class _Kept:
 
 
 _kept: Final = _Kept()
+
+
+def discard_programs() -> None:
+    """Discard all kept programs, because a function that they recorded was replaced."""
+    _kept.limit(_kept.programs, _kept.nbytes)
 
 
 def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
@@ -266,9 +271,11 @@ def _folding(
 
 
 def replayed_fold(
-    step: Step[S, B], state: S, batches: Iterable[B], losses: list[float], *, context: Hashable = None
+    step: Step[S, B], state: S, batches: Iterable[B], results: list[tuple[float, float]], *, context: Hashable = None
 ) -> S:
-    """Run ``for batch in batches: state, loss = step(state, batch)`` and append each loss; return the last state.
+    """Run ``for batch in batches: state, loss = step(state, batch)``, append ``(loss, total)``, return the last state.
+
+    The total is ``step.total(batch)``, the number that the mean loss divides by, or 1 if the step has no such method.
 
     Steps whose batches have one shape are replayed. ``context`` is anything else that a result depends on, such as the
     arithmetic in force; each context has its own programs. NumPy's floating-point warnings are off, because a loss that
@@ -280,20 +287,21 @@ def replayed_fold(
     with _folding(step, _checked(step), state, context) as fold:
         fold.start()
         for batch in batches:
-            losses.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
+            results.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
         return fold.value()
 
 
-def _checked(step: Step[S, B]) -> Step[S, B]:
-    """Return the step with a check that refuses a loss that is not finite."""
+def _checked(step: Step[S, B]) -> Callable[[S, B], tuple[S, tuple[float, float]]]:
+    """Return the step with a check that refuses a loss that is not finite, and with the loss's total."""
+    total: Callable[[B], float] = getattr(step, "total", lambda _: 1.0)
 
-    def run(state: S, batch: B) -> tuple[S, float]:
+    def run(state: S, batch: B) -> tuple[S, tuple[float, float]]:
         state, loss = step(state, batch)
         given: Any = loss  # a user's step may return a 0-d array
         number: Any = given.item() if is_array(given) and not given.ndim else given
         if not -INFINITY < number < INFINITY:
             raise NonFiniteError(f"the loss is {number}; the learning rate may be too high")
-        return state, number
+        return state, (number, total(batch))
 
     run.__qualname__ = name_of(step)
     return run
@@ -403,8 +411,12 @@ class _Fold(Generic[S, B, R]):
         if trace.counters and self._leaves is not None:
             for place, number in zip(trace.counters, made[len(made) - len(trace.counters) :], strict=True):
                 self._leaves[place] = number
-        result: R = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
-        return result
+        result: Any
+        if trace.is_flat:  # a tuple of numbers, such as a loss and its total
+            result = made[: len(made) - len(trace.counters)]
+        else:
+            result = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
+        return cast("R", result)
 
     def _verified(self, trace: Trace, shape: _Shape, made: tuple[Any, ...], before: S, batch: B) -> R:
         """Check a replayed step against the plain function, and return the plain result."""
@@ -585,14 +597,14 @@ def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
         >>> report.calls, report.opaque
         (21, ())
         >>> [line.strip() for line in report.source.splitlines() if line.strip().startswith("dot(")]
-        ['dot(x, net_0_weight, t2)', 'dot(p1, t7, t16)', 'dot(k17, t7, t18)']
+        ['dot(x, net_0_weight, t2)', 'dot(p1, t8, t17)', 'dot(k18, t8, t19)']
     """
     check_callable("program", "step", step)
     with np.errstate(all="ignore"):
-        new, loss = _checked(step)(state, batch)
+        new, result = _checked(step)(state, batch)
         varying = _varying(leaves_of((state, batch)), leaves_of(new))
         trace = traced_apart(_checked(step), state, batch, varying, None)
-    if isinstance(trace, Trace) and not (_same(trace.outcome[0], leaves_of(new)) and _same(trace.outcome[1], [loss])):
+    if isinstance(trace, Trace) and not all(map(_same, trace.outcome, (leaves_of(new), leaves_of(result)))):
         trace = Opaque(name_of(step), "a second computation gave different numbers", "")
     if not isinstance(trace, Trace):
         return StepProgram("", 0, 0, 0.0, (trace,), ())

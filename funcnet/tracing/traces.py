@@ -59,6 +59,8 @@ class Trace:
         if changing:
             raise Varies(changing)
         self.skeleton, self.verified = skeleton_of(result), False
+        is_tuple = self.skeleton.__class__ is tuple and self.skeleton == (0.0,) * len(made)
+        self.is_flat = is_tuple and not any(map(is_array, made))
         self.replays = 0
         self.outcome = raw(after), raw(made)
         self.changed = [place for place in self.arrays if _value(after[place]) is not inputs[place]]

@@ -80,6 +80,7 @@ VALUES: dict[str, Callable[[], object]] = {
     "other schedules": lambda: (fn.step_decay(0.1, step_size=2), fn.exponential_decay(0.1, gamma=0.5)),
     "Summary": lambda: fn.summary(NET, (2,)),
     "SummaryRow": lambda: fn.summary(NET, (2,)).rows[0],
+    "Table": lambda: fn.table({"a": [1, 2]}, ["p", "q"]),
     "TrainState": lambda: after(epochs=1)[0],
     "EpochLog": lambda: after(epochs=1)[1],
     "StepProgram": lambda: fn.program(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), NET, BATCHES[0]),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from attrs import frozen
 from networks import inputs
 
 import funcnet as fn
+from funcnet.core.arrays import Labels
+from funcnet.core.trees import same_bits
+from funcnet.data.batches import Minibatches
 from funcnet.random import draws
 
 KEY = fn.Key(9)
 X = inputs(KEY.child("x"), 11, 2, 3)
+WIDE, SCORES = inputs(KEY.child("wide"), 11, 4), inputs(KEY.child("scores"), 11, 3)
+IDS: Labels = np.arange(11) % 3
+Pair: TypeAlias = fn.Batch[tuple[Labels, fn.Array], tuple[fn.Array, fn.Array]]
 
 
 def unchanged(_: fn.Key, batch: fn.Batch[Any]) -> fn.Batch[Any]:
@@ -40,6 +48,41 @@ MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
         fn.ConfigError,
         "minibatches: augment must be a function, got 'flip'",
         {"x": np.ones((1, 1)), "y": np.array([0]), "batch_size": 1, "augment": "flip", "key": KEY},
+    ),
+    "no inputs": (
+        fn.ConfigError,
+        "minibatches: x must be an array or a tuple of arrays, got ()",
+        {"x": (), "y": IDS, "batch_size": 1},
+    ),
+    "two lengths": (
+        fn.ShapeError,
+        "minibatches: x[0] and x[1] must have the same length, got (11, 4) and (10, 4)",
+        {"x": (WIDE, WIDE[1:]), "y": IDS, "batch_size": 1},
+    ),
+    "two lengths of targets": (
+        fn.ShapeError,
+        "minibatches: x and y[1] must have the same length, got (11, 4) and (10, 3)",
+        {"x": WIDE, "y": (IDS, SCORES[1:]), "batch_size": 1},
+    ),
+    "a list in a tuple": (
+        fn.DTypeError,
+        "minibatches: x[1] must be a plain NumPy array, got list; use np.asarray(x[1], dtype=np.float32)",
+        {"x": (WIDE, [1.0]), "y": IDS, "batch_size": 1},
+    ),
+    "text in a tuple": (
+        fn.DTypeError,
+        "minibatches: x[0] must hold numbers, got <U1",
+        {"x": (np.array(["a"]), np.ones((1, 1))), "y": np.array([0]), "batch_size": 1},
+    ),
+    "NaN in a tuple": (
+        fn.NonFiniteError,
+        "minibatches: x[1] must be finite, got x[1][0, 0] = nan",
+        {"x": (np.ones((1, 1)), np.full((1, 1), np.nan)), "y": np.array([0]), "batch_size": 1},
+    ),
+    "a negative label in a tuple": (
+        fn.LabelError,
+        "minibatches: y[1] must be 0 or more, got y[1][0] = -1",
+        {"x": np.ones((1, 1)), "y": (np.array([0]), np.array([-1])), "batch_size": 1},
     ),
 }
 
@@ -118,9 +161,145 @@ def test_what_is_refused_says_so(name: str) -> None:
 
 def test_a_batch_is_a_batch() -> None:
     """A pair is not a batch: a step and a transform refuse it and say how to make a batch."""
-    pair: Any = (X, 3)
+    wrong: Any = (X, 3)
+    pair: fn.Batch[Any] = wrong
     step = fn.sgd_step(fn.mean_squared_error, learning_rate=0.1)
-    for name, call in (("SGDStep", lambda: step(fn.ReLU(), pair)), ("scale_images", lambda: fn.scale_images(pair))):
+    calls: dict[str, Callable[[], object]] = {
+        "SGDStep": lambda: step(fn.ReLU(), pair),
+        "scale_images": lambda: fn.scale_images(pair),
+    }
+    for name, call in calls.items():
         with pytest.raises(fn.ConfigError) as caught:
             call()
         assert str(caught.value) == f"{name}: a batch must be a Batch, got {pair!r:.80}; use Batch(x, y)"
+
+
+# ------------------------------------------------------------------------- several inputs and several targets
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_each_array_of_a_tuple_has_the_rows_of_a_single_array(key: fn.Key | None) -> None:
+    """Order, slices and locks are those of batches of each array alone; weights have the order of their rows."""
+    weight, order = np.linspace(0.5, 1, 11), np.arange(11) if key is None else draws.permutation(key, 11)
+    pairs = fn.minibatches((X, WIDE), (IDS, SCORES), 4, key=key, weight=weight)
+    singles = fn.minibatches(X, IDS, 4, key=key), fn.minibatches(WIDE, SCORES, 4, key=key)
+    assert len(pairs[1:]) == 2
+    for start, pair, *alone in zip((0, 4, 8), [*pairs[:1], *pairs[1:]], *singles, strict=True):
+        assert pair.weight is not None
+        assert same_bits(pair.weight, weight[order[start : start + 4]])
+        for position, single in enumerate(alone):
+            np.testing.assert_array_equal(pair.x[position], single.x)
+            np.testing.assert_array_equal(pair.y[position], single.y)
+            assert pair.x[position].flags.writeable is single.x.flags.writeable is (key is not None)
+
+
+def test_an_array_of_a_tuple_may_hold_ids() -> None:
+    """Integers and arrays of shape (N,) are inputs in a tuple; a gap or another order in memory changes nothing."""
+    batch = fn.minibatches((IDS, np.asfortranarray(WIDE), WIDE[:, ::2]), IDS, 11)[0]
+    assert [x.dtype.kind for x in batch.x] == ["i", "f", "f"]
+    assert all(x.flags.c_contiguous for x in batch.x)
+    np.testing.assert_array_equal(batch.x[2], WIDE[:, ::2])
+
+
+def test_transform_and_augment_see_the_tuple() -> None:
+    """They get the whole batch, and return a batch of the same form."""
+
+    def doubled(batch: Pair) -> Pair:
+        return fn.Batch((batch.x[0] * 2, batch.x[1]), batch.y)
+
+    def noisy(key: fn.Key, batch: Pair) -> Pair:
+        return fn.Batch((batch.x[0], batch.x[1] + fn.random.normal(key, batch.x[1].shape)), batch.y)
+
+    x, y = (X, WIDE), (IDS, SCORES)
+    plain, changed = (
+        list(fn.minibatches(x, y, 4, key=KEY, transform=transform, augment=augment))
+        for transform, augment in ((None, None), (doubled, noisy))
+    )
+    for start, a, b in zip((0, 4, 8), plain, changed, strict=True):
+        np.testing.assert_array_equal(b.x[0], 2 * a.x[0])
+        noise = fn.random.normal(KEY.child("augment", start), a.x[1].shape)
+        np.testing.assert_array_equal(b.x[1], a.x[1] + noise)
+
+
+@frozen(eq=False)
+class Towers:
+    """A network for each input."""
+
+    wide: fn.Network
+    deep: fn.Network
+
+
+def learn(towers: Towers, batch: Pair) -> tuple[Towers, float]:
+    """Classify by the sum of both outputs, and fit the scores by the first."""
+    (wide, pull_wide), (deep, pull_deep) = fn.vjp(towers.wide, batch.x[0]), fn.vjp(towers.deep, batch.x[1])
+    loss, grad = fn.softmax_cross_entropy(wide + deep, batch.y[0], batch.weight)
+    score_loss, grad_scores = fn.mean_squared_error(wide, batch.y[1])
+    return Towers(
+        fn.sgd_update(towers.wide, pull_wide(grad + grad_scores)[1], learning_rate=0.1),
+        fn.sgd_update(towers.deep, pull_deep(grad)[1], learning_rate=0.1),
+    ), loss + score_loss
+
+
+def test_a_step_with_two_inputs_and_two_targets_is_replayed() -> None:
+    """The fold of such a step has the bits of the plain loop, and nothing in the step is opaque."""
+    start = Towers((fn.Flatten(), *fn.mlp(KEY, (6, 5, 3))), fn.mlp(KEY.child(1), (4, 5, 3)))
+    start = Towers(*(fn.astype(net, np.float64) for net in (start.wide, start.deep)))
+    batches = fn.minibatches((X, WIDE), (IDS, SCORES), 2, key=KEY, drop_last=True, weight=np.linspace(0.5, 1, 11))
+    state, losses = start, list[float]()
+    for batch in batches:
+        state, loss = learn(state, batch)
+        losses.append(loss)
+    calls: list[int] = []
+
+    def counted(towers: Towers, batch: Pair) -> tuple[Towers, float]:
+        calls.append(1)
+        return learn(towers, batch)
+
+    for step in (learn, counted):
+        found, log = fn.train_epoch(step, start, batches)
+        assert same_bits(log.losses, np.array(losses))
+        assert fn.equal((found.wide, found.deep), (state.wide, state.deep))
+    assert len(calls) < len(batches)
+    assert not fn.program(learn, start, batches[0]).opaque
+
+
+def test_built_in_functions_refuse_several_inputs() -> None:
+    """The message says what to do; the type checkers refuse it, too."""
+    pair: Any = fn.minibatches((WIDE, WIDE), IDS, 11)[0]
+    batch: fn.Batch[Any] = pair
+    net = fn.astype(fn.mlp(KEY, (4, 3)), np.float64)
+    state = fn.TrainState.create(net, fn.SGD(learning_rate=0.1), key=KEY)
+    calls: dict[str, Callable[[], object]] = {
+        "SGDStep": lambda: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(net, batch),
+        "TrainStep": lambda: fn.train_step(fn.softmax_cross_entropy, shard_size=2)(state, batch),
+        "scale_images": lambda: fn.scale_images(batch),
+        "RandomNoise": lambda: fn.RandomNoise(0.1)(KEY, batch),
+    }
+    for name, call in calls.items():
+        with pytest.raises(fn.DTypeError) as caught:
+            call()
+        fix = "a batch with several inputs needs your own function"
+        assert str(caught.value) == f"{name}: x must be one array, got a tuple of 2; {fix}"
+
+
+def test_a_loss_may_take_several_targets() -> None:
+    """A built-in step passes a tuple of targets to the user's loss."""
+
+    def both(prediction: fn.Array, target: tuple[Labels, fn.Array]) -> tuple[float, fn.Array]:
+        loss, grad = fn.softmax_cross_entropy(prediction, target[0])
+        score_loss, grad_scores = fn.mean_squared_error(prediction, target[1])
+        return loss + score_loss, grad + grad_scores
+
+    net = fn.astype(fn.mlp(KEY, (4, 3)), np.float64)
+    step = fn.sgd_step(both, learning_rate=0.1)
+    trained, log = fn.train_epoch(step, net, fn.minibatches(WIDE, (IDS, SCORES), 11))
+    loss, grad = fn.value_and_grad(net, WIDE, (IDS, SCORES), both)
+    assert log.losses.tolist() == [loss]
+    assert fn.equal(trained, fn.sgd_update(net, grad, learning_rate=0.1))
+
+
+def test_a_batch_type_has_one_array_of_inputs_by_default() -> None:
+    """``Batch[T]`` is ``Batch[T, Array]``, also while a program runs."""
+    generic: Any = fn.Batch
+    assert generic[Labels] == generic[Labels, fn.Array] != generic[Labels, tuple[fn.Array, fn.Array]]
+    assert Minibatches[Labels] is not None

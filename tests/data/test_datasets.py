@@ -8,18 +8,22 @@ import hashlib
 import io
 import os
 import socket
+import stat
 import struct
 import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import quote, unquote
+from urllib.request import Request
 
 import numpy as np
 import pytest
@@ -31,7 +35,8 @@ from numpy.typing import NDArray
 from surroundings import SEARCHED
 
 from funcnet import datasets
-from funcnet.core.errors import DatasetFormatError
+from funcnet.core.errors import ConfigError, DatasetFormatError
+from funcnet.data.downloads import HttpsRedirects
 
 AnyArray: TypeAlias = NDArray[Any]
 ELEMENTS = {"uint8": (0x08, "B"), "int8": (0x09, "b"), "int16": (0x0B, "h"), "int32": (0x0C, "i")} | {
@@ -145,6 +150,23 @@ def test_a_small_file_costs_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "small"
     path.write_bytes(idx(np.arange(5, dtype=np.int16)))
     assert peak(lambda: datasets.read_idx(path)) < MIB
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_only_a_regular_file_is_read(cache: Path, tmp_path: Path) -> None:
+    """A FIFO without a writer, a device and a directory are refused at once, also among the files of a data set."""
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
+        assert refuses(partial(datasets.read_idx, path)) == f"{path} is not a regular file"
+    with pytest.raises(IsADirectoryError):
+        datasets.read_idx(tmp_path)
+    for load in (datasets.load_mnist, datasets.load_images):
+        place = put_files(tmp_path / load.__name__)
+        (place / f"{NAMES[1]}.gz").unlink()
+        os.mkfifo(place / f"{NAMES[1]}.gz")
+        with pytest.raises(FileNotFoundError, match="does not have the four"):
+            load(place)
+    assert not cache.exists()
 
 
 def test_a_missing_idx_file_is_the_systems_error(tmp_path: Path) -> None:
@@ -399,6 +421,15 @@ def test_a_directory_needs_no_network(cache: Path, tmp_path: Path, suffix: str) 
     assert not cache.exists()
 
 
+def test_another_data_set_is_not_told_to_be_deleted(tmp_path: Path) -> None:
+    """The message about files with MNIST's names and other content says what reads them."""
+    place = put_files(tmp_path / "fashion")
+    message = refuses(lambda: datasets.load_mnist(place))
+    assert f"{place / NAMES[0]}.gz is not MNIST's {NAMES[0]}" in message
+    assert "load_images(directory) loads other data sets in MNIST's form, and read_idx reads one file" in message
+    assert "delete" not in message
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_byte_is_found_and_its_file_named(cache: Path, tmp_path: Path, name: str) -> None:
     """A file in MNIST's format with different content is refused."""
@@ -436,6 +467,86 @@ def test_a_damaged_file_in_the_cache_is_named(cache: Path) -> None:
     message = refuses(datasets.load_mnist)
     assert str(path) in message
     assert "delete it" in message
+
+
+# --------------------------------------------------------------------------------------- data sets of images
+
+CONTENT_SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in FAKE.items()}
+
+
+@pytest.mark.parametrize("dot", ["-", "."])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_four_files_are_three_parts(suffix: str, dot: str, cache: Path, tmp_path: Path) -> None:
+    """The files are found gzipped or plain, dashed or dotted, and become the parts that ``load_mnist`` returns."""
+    place = put_files(tmp_path / "here", suffix=suffix)
+    for path in list(place.iterdir()):
+        path.rename(place / path.name.replace("-idx", f"{dot}idx"))
+    check_loaded(datasets.load_images(place, validation=2))
+    check_loaded(datasets.load_mnist(place))
+    assert not cache.exists()
+    raw = datasets.load_images(place, validation=0, flatten=False, scale=False)
+    assert [part.x.shape for part in parts(raw)] == [(5, 28, 28, 1), (0, 28, 28, 1), (2, 28, 28, 1)]
+    assert raw.train.x.tobytes() == FAKE[NAMES[0]][16:]
+    assert all(is_locked(part.x) and is_locked(part.y) for part in parts(raw))
+
+
+def test_a_checksum_is_that_of_the_file_or_of_its_content(tmp_path: Path) -> None:
+    """Both are accepted, for some or all files; another checksum is refused with the file's name."""
+    place = put_files(tmp_path / "here")
+    stored = {name: hashlib.sha256((place / f"{name}.gz").read_bytes()).hexdigest() for name in NAMES}
+    tables: list[Mapping[str, str]] = [stored, CONTENT_SUMS, datasets.FASHION_MNIST]
+    for sums in (stored, CONTENT_SUMS, {NAMES[3]: stored[NAMES[3]].upper()}):
+        check_loaded(datasets.load_images(place, validation=2, sha256=sums))
+    damage(place / f"{NAMES[2]}.gz")
+    for table in tables:
+        assert "must have the SHA-256 " in refuses(partial(datasets.load_images, place, sha256=table))
+    name = place / f"{NAMES[2]}.gz"
+    assert f"{name} must have the SHA-256" in refuses(lambda: datasets.load_images(place, sha256=stored))
+
+
+@pytest.mark.parametrize(
+    ("position", "array", "message"),
+    [
+        (0, np.zeros((5, 28), np.uint8), "{0} must hold bytes of shape images, (N, H, W), got uint8 (5, 28)"),
+        (2, np.zeros((2, 28, 28), np.int16), "{2} must hold bytes of shape images, (N, H, W), got int16 (2, 28, 28)"),
+        (1, np.zeros((5, 1), np.uint8), "{1} must hold bytes of shape labels, (N,), got uint8 (5, 1)"),
+        (3, np.zeros(2, np.int8), "{3} must hold bytes of shape labels, (N,), got int8 (2,)"),
+        (1, np.zeros(4, np.uint8), "{0} and {1} must have the same length, got 5 and 4"),
+        (3, np.zeros(3, np.uint8), "{2} and {3} must have the same length, got 2 and 3"),
+        (
+            2,
+            np.zeros((2, 9, 28), np.uint8),
+            "the images of {2} must be as large as those of {0}, (28, 28), got (9, 28)",
+        ),
+        (
+            3,
+            np.array([1, 11], np.uint8),
+            "{3} must have labels in 0..{4}, as the training labels are, got labels[1] = 11",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(position: int, array: AnyArray, message: str, tmp_path: Path) -> None:
+    """The test compares the whole message."""
+    place = put_files(tmp_path / "here", suffix="")
+    (place / NAMES[position]).write_bytes(idx(array))
+    wanted = message.format(*(place / name for name in NAMES), max(FAKE[NAMES[1]][8:]))
+    assert refuses(lambda: datasets.load_images(place, validation=2)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"validation": 5}, "validation must be less than the number of training examples, 5, got 5"),
+        ({"validation": -1}, "validation must be an int of at least 0, got -1"),
+        ({"sha256": "00"}, "sha256 must be a dict of file names to checksums, got '00'"),
+        ({"sha256": {"train": "00"}}, "sha256 must name train-images-idx3-ubyte or .*, got 'train'"),
+        ({"sha256": {NAMES[0]: "00"}}, r"sha256\['train-images-idx3-ubyte'\] must be 64 hexadecimal digits, got '00'"),
+    ],
+)
+def test_settings_of_a_data_set_are_checked(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """The message has the setting and the valid range."""
+    with pytest.raises(ConfigError, match=f"^load_images: {message}"):
+        datasets.load_images(put_files(tmp_path / "here"), **settings)
 
 
 # ------------------------------------------------------------------------------------------------ downloads
@@ -482,15 +593,33 @@ class Mirror(BaseHTTPRequestHandler):
             "no address": lambda: self.redirect("http://[/"),
             "no name": lambda: self.redirect(f"http://{'a' * 64}.invalid/"),
             "no port": lambda: self.redirect("http://127.0.0.1:port/"),
+            "ftp": lambda: self.redirect("ftp://127.0.0.1/"),
+            "data": lambda: self.redirect("data:,content"),
+            "no end": lambda: self.answer(bytes(8 * MIB), promised=10**18),
+            "a slow status": lambda: self.trickle(b"HTTP/1.1 200 OK"),
+            "a slow body": lambda: self.answer(b"", promised=100, then=lambda: self.trickle(bytes(100))),
+            "a long wait": lambda: self.trickle(b"HTTP/1.1 100 Continue\r\n\r\n" * 20, 25),
         }
         answers[behavior]()
 
-    def answer(self, body: bytes, promised: int | None = None, then_wait: float = 0) -> None:
+    def trickle(self, content: bytes, size: int = 1) -> None:
+        """Send a few bytes at a time, more often than the client's timeout, until the client has left."""
+        for start in range(0, len(content), size):
+            try:
+                self.write(content[start : start + size])
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    def answer(
+        self, body: bytes, promised: int | None = None, then_wait: float = 0, then: Callable[[], None] = lambda: None
+    ) -> None:
         """Send a response with this body, which may declare a different length."""
         self.send_response(200)
         self.send_header("Content-Length", str(len(body) if promised is None else promised))
         self.end_headers()
         self.write(body)
+        then()
         time.sleep(then_wait)
 
     def redirect(self, address: str) -> None:
@@ -510,10 +639,11 @@ class Mirror(BaseHTTPRequestHandler):
 
 
 BROKEN_BODIES = ["truncated", "shortened", "wrong", "plain", "trailing", "bomb", "html"]
-REDIRECTS = ["a login page", "a loop", "a file", "no address", "no name", "no port"]
+REDIRECTS = ["a login page", "a loop", "a file", "no address", "no name", "no port", "ftp", "data"]
+SLOW = ["a slow status", "a slow body", "a long wait"]
 HEADERS = ["nothing", "no content", "a huge promise", "a negative promise", "many headers", "a long header"]
 BRIEF_FAULTS = [*BROKEN_BODIES, *REDIRECTS, *HEADERS, "error", "gone", "garbled", "chunks", "silent"]
-FAULTS = [*BRIEF_FAULTS, "hangs", "stalls"]
+FAULTS = [*BRIEF_FAULTS, *SLOW, "no end", "hangs", "stalls"]
 
 
 @pytest.fixture(scope="module")
@@ -553,6 +683,7 @@ def not_found() -> str:
 def make_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set a short timeout and a small limit on the file size."""
     monkeypatch.setattr(datasets, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(datasets, "_DEADLINE", 0.4)
     monkeypatch.setattr(datasets, "_FILE_LIMIT", MIB)
 
 
@@ -573,8 +704,58 @@ def test_a_faulty_mirror_leaves_nothing(
     """Files that are not whole and genuine are not kept, not even in part; the message names the mirror."""
     mirrors(fault)
     make_impatient(monkeypatch)
-    assert f"/{quote(fault)}/: " in not_found()
+    message = not_found()
+    assert f"/{quote(fault)}/: " in message
     assert list(cache.iterdir()) == []
+    if fault in SLOW:
+        assert "the download is not complete after 0.4 s" in message
+    if fault in {"a login page", "a loop", "ftp"}:
+        assert "which is not an https address" in message
+    if fault == "no end":
+        assert "the content has more than 1048576 bytes" in message
+
+
+def test_a_redirection_to_https_is_followed() -> None:
+    """The request for the new address is that of urllib."""
+    request, headers = Request("https://a.example/x"), HTTPMessage()
+    found = HttpsRedirects().redirect_request(request, io.BytesIO(), 302, "Found", headers, "https://b.example/x")
+    assert found is not None
+    assert found.full_url == "https://b.example/x"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no such permissions")
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_a_download_has_its_permissions_from_the_start(
+    umask: int, cache: Path, mirrors: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other user may write a file or the cache, and a partial file is as private as the whole one."""
+    modes: set[int] = set()
+    replace = Path.replace
+
+    def noted(path: Path, target: Path) -> Path:
+        modes.add(stat.S_IMODE(path.stat().st_mode))
+        return replace(path, target)
+
+    mirrors("good")
+    monkeypatch.setattr(Path, "replace", noted)
+    before = os.umask(umask)
+    try:
+        datasets.load_mnist()
+    finally:
+        os.umask(before)
+    assert modes == {0o644 & ~umask} == {stat.S_IMODE(path.stat().st_mode) for path in cache.iterdir()}
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o755 & ~umask
+
+
+def test_a_damaged_file_in_an_incomplete_cache_is_named(cache: Path, mirrors: Callable[..., None]) -> None:
+    """Its content is checked although other files are missing, and it is not downloaded again."""
+    mirrors("good")
+    path = damage(put_files(cache) / f"{NAMES[3]}.gz")
+    (cache / f"{NAMES[1]}.gz").unlink()
+    message = refuses(datasets.load_mnist)
+    assert f"{path} is not MNIST's" in message
+    assert "delete it" in message
+    assert Mirror.asked == [f"/good/{NAMES[1]}.gz"]
 
 
 @pytest.mark.parametrize("fault", BRIEF_FAULTS)
@@ -644,13 +825,13 @@ def test_a_cache_that_cannot_be_made_is_named(cache: Path, mirrors: Callable[...
 def test_a_stop_in_the_middle_leaves_nothing(
     cache: Path, mirrors: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interrupt propagates unchanged, and the partial file is removed."""
+    """An interrupt before the file gets its name propagates unchanged, and the partial file is removed."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     mirrors("good")
-    monkeypatch.setattr(datasets, "read_file", interrupt)
+    monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         datasets.load_mnist()
     assert list(cache.iterdir()) == []
@@ -719,10 +900,10 @@ def test_two_processes_at_once_both_succeed(server: str, cache: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["write", "check", "rename"])
+@pytest.mark.parametrize("moment", ["write", "rename"])
 def test_a_killed_process_leaves_no_half_file(moment: str, server: str, cache: Path, tmp_path: Path) -> None:
-    """After SIGKILL during a write, a check or a rename, every named file is whole, and the next load resumes."""
-    places = {"write": "t.os.fdopen", "check": "t.datasets.read_file", "rename": "t.Path.replace"}
+    """After SIGKILL during a write or a rename, every named file is whole, and the next load resumes."""
+    places = {"write": "t.os.fdopen", "rename": "t.Path.replace"}
     program = (
         "original, calls = {place}, []\n"
         "def dying(*args, **settings):\n"

@@ -16,6 +16,7 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet.core.trees import same_bits
+from funcnet.random import draws
 
 KEY = fn.Key(61)
 IMAGES = inputs(KEY, 8, 5, 6, 2, dtype=np.float32)
@@ -57,6 +58,116 @@ def test_a_split_needs_one_length() -> None:
         fn.split(np.zeros((10, 1)), np.arange(9), 3, key=KEY)
 
 
+@given(data=st.data())
+def test_a_stratified_split_divides_each_class(data: st.DataObject) -> None:
+    """Each class has its share, rounded down or up, and every example and its weight is in one part."""
+    sizes = data.draw(st.lists(st.integers(2, 12), min_size=1, max_size=5))
+    y = np.repeat(np.arange(len(sizes)) * 3 - 4, sizes)[draws.permutation(KEY.child("order"), sum(sizes))]
+    held = data.draw(st.integers(len(sizes), sum(sizes) - len(sizes)))
+    x, weight = np.arange(2.0 * len(y)).reshape(-1, 2), np.arange(len(y)) + 1.0
+    stay, out = fn.split(x, y, held, key=KEY, stratify=True, weight=weight)
+    assert len(out.y) == held
+    for position, size in enumerate(sizes):
+        share = held * size / len(y)
+        assert abs(np.count_nonzero(out.y == position * 3 - 4) - share) < 1
+    rows = [(part.x[:, 0] / 2).astype(np.intp) for part in (stay, out)]
+    assert sorted(rows[0].tolist() + rows[1].tolist()) == list(range(len(y)))
+    for part, chosen in zip((stay, out), rows, strict=True):
+        assert part.weight is not None
+        assert (np.diff(chosen) > 0).all()
+        assert (part.y == y[chosen]).all()
+        assert (part.weight == weight[chosen]).all()
+
+
+@pytest.mark.parametrize(("sizes", "held"), [((50, 30, 20), 10), ((7, 11, 23), 13), ((2, 3, 90), 19), ((30, 2), 9)])
+def test_a_stratified_split_has_the_counts_of_scikit_learn(sizes: tuple[int, ...], held: int) -> None:
+    """The classes have the counts of ``train_test_split``; these have no equal remainders, which it draws at random."""
+    selection = pytest.importorskip("sklearn.model_selection")
+    y = np.repeat(np.arange(len(sizes)), sizes)
+    wanted = selection.train_test_split(y, test_size=held, stratify=y, random_state=0)[1]
+    found = fn.split(y[:, None] + 0.5, y, held, key=KEY, stratify=True)[1].y
+    assert np.bincount(found, minlength=len(sizes)).tolist() == np.bincount(wanted, minlength=len(sizes)).tolist()
+
+
+def test_equal_remainders_go_to_the_smaller_class() -> None:
+    """Two of three equal classes get one more."""
+    y = np.repeat([2, 0, 1], 4)
+    assert np.bincount(fn.split(y[:, None] + 0.5, y, 5, key=KEY, stratify=True)[1].y).tolist() == [2, 2, 1]
+
+
+def test_a_class_is_drawn_by_its_own_key() -> None:
+    """A class's draw depends on its rank, its size and its share alone, and has the permanent key of its rank."""
+    y = np.array([1, 0, 0, 1, 0, 1, 0, 1])
+    out = fn.split(np.arange(8.0)[:, None], y, 4, key=KEY, stratify=True)[1].x[:, 0]
+    for name in (0, 1):
+        drawn = np.flatnonzero(y == name)[draws.permutation(KEY.child("class", name), 4)[:2]]
+        assert sorted(drawn) == out[y[out.astype(int)] == name].tolist()
+    flags = fn.split(np.arange(8.0)[:, None], np.arange(8) / 2, 0.5, key=KEY, stratify=y == 1)[1].x[:, 0]
+    assert same_bits(flags, out)
+
+
+def test_a_split_takes_tuples_and_weights_of_the_targets() -> None:
+    """Each array and the weights lose the same rows, and the inputs are locked."""
+    x, y = (np.arange(20.0).reshape(10, 2), np.arange(10)), (np.arange(10) % 2, np.arange(10.0)[:, None])
+    for part in fn.split(x, y, 4, key=KEY, stratify=y[0], weight=np.arange(10) + 1.0):
+        ids = part.x[1]
+        assert (part.x[0] == x[0][ids]).all()
+        assert (part.y[0] == ids % 2).all()
+        assert (part.y[1][:, 0] == ids).all()
+        assert part.weight is not None
+        assert part.weight.tolist() == (ids + 1.0).tolist()
+        assert not any(array.flags.writeable for array in (*part.x, part.weight))
+    mask = np.ones((10, 2))
+    assert [part.weight.shape for part in fn.split(x[0], mask, 4, key=KEY, weight=mask) if part.weight is not None] == [
+        (6, 2),
+        (4, 2),
+    ]
+
+
+STRATIFIED: list[tuple[dict[str, Any], type[fn.FuncnetError], str]] = [
+    (
+        {"stratify": np.array([0, 0, 0, 0, 1])},
+        fn.ConfigError,
+        "each class must have at least 2 examples, got 1 of class 1; merge it with another class, or leave it out",
+    ),
+    (
+        {"held_out": 1, "stratify": np.array([0, 0, 0, 1, 1])},
+        fn.ConfigError,
+        "held_out must leave each part at least as many examples as there are classes, 2, got parts of 4 and 1",
+    ),
+    (
+        {"stratify": True},
+        fn.DTypeError,
+        "y must be classes for a stratified split, got float64; use y.astype(np.int64)",
+    ),
+    (
+        {"y": (np.arange(5), np.arange(5)), "stratify": True},
+        fn.DTypeError,
+        "y must be one array of classes, got a tuple; pass the classes: stratify=...",
+    ),
+    (
+        {"stratify": np.zeros((5, 2), np.int64)},
+        fn.ShapeError,
+        "stratify must have shape (5,), one class per row, for a stratified split, got (5, 2)",
+    ),
+    (
+        {"stratify": "y"},
+        fn.DTypeError,
+        "stratify must be a plain NumPy array of class ids, got str; use np.asarray(stratify)",
+    ),
+    ({"weight": np.ones(4)}, fn.ShapeError, "weight must have shape (5,), got (4,)"),
+]
+
+
+@pytest.mark.parametrize(("settings", "kind", "message"), STRATIFIED)
+def test_a_split_says_what_is_wrong(settings: dict[str, Any], kind: type[fn.FuncnetError], message: str) -> None:
+    """The test compares the whole message."""
+    arguments: dict[str, Any] = {"x": np.zeros((5, 1)), "y": np.arange(5.0), "held_out": 2, "key": KEY}
+    with pytest.raises(kind) as caught:
+        fn.split(**arguments | settings)
+    assert str(caught.value) == f"split: {message}"
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
     """The 1 is at the position of the label."""
@@ -74,12 +185,17 @@ def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
 
 def test_scaled_images_are_from_0_to_1() -> None:
     """Every byte is divided by 255 in float32; other types are refused."""
-    batch = fn.Batch(np.arange(256, dtype=np.uint8).reshape(1, 256), np.array([0]))  # type: ignore[arg-type]  # bytes
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 256)
+    given: Any = pixels
+    batch = fn.Batch(given, np.array([0]))
     assert same_bits(fn.scale_images(batch).x[0], np.arange(256, dtype=np.float32) / np.float32(255))
+    scaled = fn.scale_images(pixels)
+    assert same_bits(scaled, fn.scale_images(batch).x)
+    assert not scaled.flags.writeable
     with pytest.raises(fn.DTypeError, match="x must be uint8"):
         fn.scale_images(fn.scale_images(batch))
     with pytest.raises(fn.ShapeError, match="scale_images: x must have shape"):
-        fn.scale_images(fn.Batch(np.array(1, np.uint8), batch.y))  # pyright: ignore[reportArgumentType]  # bytes
+        fn.scale_images(fn.Batch(given[0, 0, ...], batch.y))
 
 
 # ---------------------------------------------------------------------------------------------- augmentation

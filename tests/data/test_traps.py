@@ -18,7 +18,8 @@ from surroundings import SEARCHED
 
 import funcnet as fn
 from funcnet import datasets
-from funcnet.runs.audited import LONGEST_ROW, ROWS
+from funcnet.runs.checkpoints import HEADER_LIMIT
+from funcnet.runs.rows import LONGEST_ROW, ROWS
 
 MIB, GIB = 2**20, 2**30
 Trap = Callable[[Path], object]
@@ -85,6 +86,8 @@ def names(path: Path) -> None:
 
 IDX_TRAPS: dict[str, tuple[Trap, str]] = {
     "few bytes promise 2 GiB": (lambda p: sparse(p, idx_header(2**31 - 100), 100), "must have 2147483556 bytes"),
+    "3 GiB promise 1 GiB": (lambda p: sparse(p, idx_header(GIB), 3 * GIB), "must have 1073741832 bytes"),
+    "few packed bytes promise 1 GiB": (lambda p: packed(p, idx_header(GIB), 0), "sizes (1073741824,), got less"),
     "3 GiB promise little": (lambda p: sparse(p, idx_header(10), 3 * GIB), "must have 18 bytes"),
     "3 GiB promise 3 GiB": (lambda p: sparse(p, idx_header(3 * GIB), 8 + 3 * GIB), "holds more than 2147483648 bytes"),
     "a bomb promises little": (lambda p: packed(p, idx_header(10), GIB // 4), "sizes (10,), got more"),
@@ -94,9 +97,10 @@ IDX_TRAPS: dict[str, tuple[Trap, str]] = {
     "fifty thousand members": (members, "has bytes after the end of its gzip stream"),
     "255 axes of the largest": (lambda p: packed(p, idx_header(*[2**32 - 1] * 255), GIB // 4), "1 to 32 axes"),
 }  # fmt: skip
+TOO_LONG = f"at most {HEADER_LIMIT} bytes"
 CHECKPOINT_TRAPS: dict[str, tuple[Trap, str]] = {
     "8 GiB of zeros": (lambda p: sparse(p, b"", 8 * GIB), "its header must have"),
-    "a header of 8 GiB": (lambda p: sparse(p, (8 * GIB - 8).to_bytes(8, "little"), 8 * GIB), "at most 1048576 bytes"),
+    "a header of 8 GiB": (lambda p: sparse(p, (8 * GIB - 8).to_bytes(8, "little"), 8 * GIB), TOO_LONG),
     "an array of 4 TiB": (lambda p: checkpoint(p, [2**40], 12), "it was cut or extended"),
     "8 GiB after the arrays": (lambda p: checkpoint(p, [3], 8 * GIB), "it was cut or extended"),
     "80,000 names": (names, "not written by funcnet's save"),

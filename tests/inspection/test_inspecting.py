@@ -264,3 +264,95 @@ def test_statistics_of_huge_parameters_warn_of_nothing() -> None:
     with np.errstate(all="raise"):
         found = fn.gradient_statistics(net, np.array([[1e-200]]), np.array([1]), fn.softmax_cross_entropy)
     assert found.parameters[0].norm == np.inf
+
+
+# ----------------------------------------------------------------------------------------------------- hints
+
+POINTS = inputs(KEY.child("points"), 256, 8, dtype=np.float32)
+CLASSES = np.argmax(POINTS[:, :3], axis=1)
+SCALES = np.array([1, 1, 1, 300, 1, 900, 1, 1], np.float32)
+START = fn.mlp(KEY.child("start"), (8, 32, 3))
+UPDATE = r"an update changes \d\.weight by .* of its norm, and about 1e-3 is usual; lower the learning rate of "
+LOSS = r"the loss is .*, and that of a constant prediction is 1\..*; lower the learning rate, or scale "
+INPUT = r"layer 0 \(Dense\): feature 5 of its input has a root mean square of 8\d\d, and about 1 is usual; scale the "
+OUTPUT = r"the largest output is .*, and class ids need logits below 100; lower "
+
+
+def steps(net: Any, x: fn.Array, rate: float, count: int) -> Any:
+    """Return the network after some steps of gradient descent on the whole batch."""
+    step = fn.sgd_step(CE, learning_rate=rate)
+    return fn.train_epoch(step, net, [fn.Batch(x, CLASSES)] * count)[0]
+
+
+SITUATIONS: dict[str, tuple[fn.Array, float, int, list[str]]] = {
+    "a healthy start": (POINTS, 0.1, 0, []),
+    "a healthy run": (POINTS, 0.1, 60, []),
+    "unscaled inputs at the start": (POINTS * SCALES, 0.1, 0, [INPUT, OUTPUT, LOSS, UPDATE + "0.1"]),
+    "unscaled inputs after a step": (POINTS * SCALES, 0.1, 1, [INPUT, OUTPUT, LOSS, UPDATE + "0.1"]),
+    "rate 10 at the start": (POINTS, 10, 0, [UPDATE + "10"]),
+    "rate 1000 at the start": (POINTS, 1000, 0, [UPDATE + "1000"]),
+    "rate 1000 after a step": (POINTS, 1000, 1, [OUTPUT, LOSS, UPDATE + "1000"]),
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_hints_say_what_goes_wrong(situation: str) -> None:
+    """A healthy run has no hint; unscaled inputs and a high learning rate have some, before and after they do harm."""
+    x, rate, count, wanted = SITUATIONS[situation]
+    found = fn.gradient_statistics(steps(START, x, rate, count), x, CLASSES, CE, learning_rate=rate)
+    assert len(found.hints) == len(wanted)
+    for hint, pattern in zip(found.hints, wanted, strict=True):
+        assert re.match(pattern, hint)
+        assert f"\nhint: {hint}" in str(found)
+
+
+def test_hints_about_dead_units_count_the_units_that_the_layer_kills() -> None:
+    """There is a hint above a share of 75%, in a batch of at least 16 rows; a unit is a channel of an image."""
+    first, relu, last = START
+    assert isinstance(first, fn.Dense)
+
+    def found(share: float, rows: int = 256) -> tuple[str, ...]:
+        bias = np.where(np.arange(32) < 32 * share, np.float32(-1e3), np.float32(0))
+        net = fn.Dense(first.weight, bias), relu, last
+        return fn.gradient_statistics(net, POINTS[:rows], CLASSES[:rows], CE).hints
+
+    wanted = "layer 1 (ReLU): 78% of its units are 0 in every row, so they learn nothing; start again with a lower "
+    assert [hint[: len(wanted)] for hint in found(25 / 32)] == [wanted]
+    assert found(24 / 32) == found(25 / 32, rows=15) == ()
+    dark = np.zeros((20, 6, 6, 1), np.float32)
+    dark[:, 2:4, 2:4] = np.abs(POINTS[:20, :4].reshape(20, 2, 2, 1))
+    net = fn.conv2d(KEY, 1, 3, 3, padding="same"), fn.ReLU(), fn.Flatten(), fn.dense(KEY, 108, 3)
+    assert fn.gradient_statistics(net, dark, CLASSES[:20], CE).hints == ()
+
+
+def test_hints_about_regression_know_the_size_of_the_targets() -> None:
+    """Outputs as large as the targets are usual. A loss is compared with that of the mean target."""
+    target = 1e3 * (1 + 0.1 * POINTS[:, :1])
+    net = fn.Dense(np.zeros((8, 1), np.float32), np.array([1e3], np.float32))
+    mse = fn.mean_squared_error
+    assert fn.gradient_statistics(net, POINTS, target, mse).hints == ()
+    away = fn.Dense(net.weight, np.array([1.3e3], np.float32))
+    hints = fn.gradient_statistics(away, POINTS, target, mse).hints
+    assert [hint.split(",")[0][:11] for hint in hints] == ["the loss is"]
+    far = fn.Dense(net.weight, np.array([1e6], np.float32))
+    assert (
+        "the largest output is 1e+06, and the largest target is 1"
+        in fn.gradient_statistics(far, POINTS, target, mse).hints[0]
+    )
+
+
+def test_a_hint_says_that_modes_are_off() -> None:
+    """``gradient_statistics`` and ``explain`` name the first plain layer that has a training form."""
+    net = (
+        fn.ReLU(),
+        fn.Residual((fn.Tanh(), fn.Dropout(0.5))),
+        fn.dense(KEY, 4, 3, dtype=np.float64),
+        fn.batch_norm(3),
+    )
+    net = fn.astype(fn.calibrate(fn.astype(net, np.float64), X), np.float64)
+    hint = "Dropout (layer 1.1) acts as in evaluation; for the numbers of a training step, pass training(net, key)"
+    for told in (fn.gradient_statistics(net, X, LABELS, CE), fn.explain(net, X, LABELS, CE)):
+        assert told.hints == (hint,)
+        assert str(told).endswith(f"\nhint: {hint}")
+    trained = fn.training(net, KEY)
+    assert fn.gradient_statistics(trained, X, LABELS, CE).hints == fn.explain(trained, X, LABELS, CE).hints == ()

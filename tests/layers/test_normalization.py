@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from networks import batch_norm, inputs, layer_norm
 
 import funcnet as fn
+from funcnet.arithmetic import Name, using
 from funcnet.core.trees import leaves, same_bits
 from funcnet.loops.shards import sharded_value_and_grad
 from funcnet.network.layer import N
@@ -85,6 +86,56 @@ def test_large_numbers_are_normalized() -> None:
     x = 1e8 + inputs(KEY, 50, 8)
     for net, axis in ((fn.layer_norm(8, dtype=np.float64), 1), (fn.batch_norm(8, dtype=np.float64), 0)):
         close(fn.forward(fn.training(net, KEY), x).var(axis=axis), 1, 1e-4)
+
+
+ARITHMETICS: list[tuple[Name, fn.FloatDType]] = [
+    ("native", np.float32),
+    ("native", np.float64),
+    ("portable", np.float32),
+]
+every_arithmetic = pytest.mark.parametrize(("arithmetic", "dtype"), ARITHMETICS)
+
+
+def centering_layers(x: fn.Array) -> tuple[tuple[fn.Layer, fn.Array], ...]:
+    """Every layer that centers, with x as its rows or as its columns."""
+    norm, size = fn.batch_norm(1, dtype=x.dtype.type), x.size
+    return (
+        (fn.layer_norm(size, dtype=x.dtype.type), x.reshape(1, size)),
+        (fn.training(norm, KEY), x.reshape(size, 1)),
+        (fn.calibrate(norm, x.reshape(size, 1)), x.reshape(size, 1)),
+        (fn.standardize(x.reshape(size, 1)), x.reshape(size, 1)),
+    )
+
+
+@every_arithmetic
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(200.3, 100), (1234.567, 100), (40000.3, 10), (123456.79, 300), (-0.1, 1000), (1e-30, 7), (123456.79, 1_000_000)],
+)
+def test_equal_numbers_are_centered_to_exactly_0(
+    value: float, size: int, arithmetic: Name, dtype: fn.FloatDType
+) -> None:
+    """The rounded mean is never taken for a deviation. The gradient of equal numbers with equal g is 0, too."""
+    x: fn.Array = np.full(size, value, dtype)
+    with using(arithmetic):
+        layers = centering_layers(x)
+        for layer, given in layers:
+            assert not fn.forward(layer, given).any()
+        for layer, given in layers[:2]:
+            assert not fn.backward(layer, given, given)[0].any()
+
+
+@every_arithmetic
+def test_nearly_equal_numbers_are_centered_by_their_mean(arithmetic: Name, dtype: fn.FloatDType) -> None:
+    """Numbers that differ in their last digits only are centered as precisely as any others."""
+    steps = (np.arange(3000) % 7)[::-1].copy()
+    x: fn.Array = (dtype(123456.79) + steps * np.spacing(dtype(123456.79))).astype(dtype)
+    deviations = (steps - steps.mean()) * float(np.spacing(dtype(123456.79)))
+    with using(arithmetic):
+        for layer, given in centering_layers(x)[:2]:
+            wanted = deviations / np.sqrt((deviations**2).mean() + fn.batch_norm(1).epsilon)
+            got = fn.forward(layer, given).ravel()
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=8 * np.finfo(dtype).eps * np.abs(wanted).max())
 
 
 def test_makers_begin_with_the_identity_of_what_is_normal() -> None:

@@ -1,119 +1,234 @@
-"""Layers compared with PyTorch in float64: output, ``grad_x`` and parameter gradients, to a relative error of 1e-9.
-
-The tests need PyTorch. A row has a layer, its PyTorch module, and the conversions between their layouts.
-"""
+"""Layers compared with PyTorch in float64: output, ``grad_x`` and parameter gradients, to a relative error of 1e-9."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from copy import deepcopy
+from itertools import product
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from attrs import field, frozen
-from networks import inputs
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import CASES, Case, conv2d, every_layer, inputs, near_a_kink, networks, pool
 
 import funcnet as fn
 from funcnet.core.trees import leaves
+from funcnet.layers.windows import Axes, Padding, Pair, axes_of, pair
+from funcnet.network.modes import repetition
 
 torch: Any = pytest.importorskip("torch", exc_type=ImportError)
-KEY = fn.Key(31)
+KEY = fn.Key(35)
+F = torch.nn.functional
+Tensors: TypeAlias = Callable[[fn.Array], Any]
+"""A function from an array of the network to its tensor."""
 
 
 @frozen
 class Twin:
-    """A PyTorch module with a layer's parameters; its gradients have the layer's order and layout."""
+    """A network in PyTorch's operations; its gradients have the order and the layout of the network's."""
 
-    module: Any
+    module: Callable[[Any], Any]
     gradients: Callable[[], list[Any]] = field(default=list)
 
 
-@frozen
-class Row:
-    """A layer, its twin, and the shape of a row of x; ``enter`` and ``leave`` convert to PyTorch's layout and back."""
-
-    name: str
-    layer: fn.Layer
-    twin: Callable[[Any], Twin]
-    shape: tuple[int, ...] = (7,)
-    enter: Callable[[Any], Any] = lambda x: x
-    leave: Callable[[Any], Any] = lambda y: y
-
-    def x(self) -> fn.Array:
-        """A batch of normal numbers, some of them large, and of zeros."""
-        sizes = np.array([0, 0.1, 1, 1, 4])
-        x: fn.Array = (inputs(KEY.child(self.name), *self.shape[::-1], 5) * sizes).T.copy()
-        x.flags.writeable = False
-        return x
+def translated(net: fn.Network) -> Twin:
+    """The network in PyTorch's operations, with gradients by autograd. An array that is used twice is one tensor."""
+    made = [(leaf, torch.tensor(leaf.array, requires_grad=leaf.trained)) for leaf in leaves(net)]
+    tensors = {id(leaf.array): tensor for leaf, tensor in made}
+    trained = [tensor for leaf, tensor in made if leaf.trained]
+    return Twin(lambda x: run(net, x, lambda array: tensors[id(array)]), lambda: [tensor.grad for tensor in trained])
 
 
-def parameter(array: fn.Array) -> Any:
-    """A trained tensor with the values of the array."""
-    return torch.nn.Parameter(torch.tensor(array))
+def run(net: fn.Network, x: Any, at: Tensors) -> Any:
+    """Apply a layer, or a tuple of networks in order."""
+    if not isinstance(net, tuple):
+        return OPERATIONS[type(net)](net, x, at)
+    for layer in net:
+        x = run(layer, x, at)
+    return x
 
 
-def elementwise(module: Any) -> Callable[[Any], Twin]:
-    """A twin without parameters."""
-    return lambda _: Twin(module)
+def of_parallel(layer: Any, x: Any, at: Tensors) -> Any:
+    """Stack and sum the outputs, or concatenate them."""
+    outputs = [run(net, x, at) for net in layer.nets]
+    return torch.stack(outputs).sum(dim=0) if layer.combine == "add" else torch.cat(outputs, dim=-1)
 
 
-def linear(layer: fn.Dense) -> Twin:
-    """A twin of Dense; PyTorch stores the transposed weight."""
-    module = torch.nn.Linear(*layer.weight.shape, dtype=torch.float64)
-    module.weight, module.bias = parameter(layer.weight.T), parameter(layer.bias)
-    return Twin(module, lambda: [module.weight.grad.T, module.bias.grad])
+def of_repeat(layer: Any, x: Any, at: Tensors) -> Any:
+    """Apply the same tensors in every repetition, with a different mask each time."""
+    return run(tuple(repetition(layer.net, number) for number in range(layer.times)), x, at)
 
 
-def dense_with_bias() -> fn.Dense:
-    """A Dense layer in which no parameter is 0."""
-    weight = fn.initializers.glorot_normal(KEY.child("weight"), (7, 4), np.dtype(np.float64))
-    return fn.Dense(weight=weight, bias=inputs(KEY.child("bias"), 4))
+def of_dropout(layer: Any, x: Any, _: Tensors) -> Any:
+    """Apply funcnet's mask, because PyTorch draws a different one."""
+    return x * torch.tensor(fn.forward(layer, np.ones(tuple(x.shape))))
 
 
-nn = torch.nn
-ROWS = (
-    Row("Dense", dense_with_bias(), linear),
-    Row("Identity", fn.Identity(), elementwise(nn.Identity())),
-    Row("ReLU", fn.ReLU(), elementwise(nn.ReLU())),
-    Row("LeakyReLU", fn.LeakyReLU(), elementwise(nn.LeakyReLU())),
-    Row("LeakyReLU of slope 0.3", fn.LeakyReLU(0.3), elementwise(nn.LeakyReLU(0.3))),
-    Row("ELU", fn.ELU(), elementwise(nn.ELU())),
-    Row("ELU of alpha 0.5", fn.ELU(0.5), elementwise(nn.ELU(0.5))),
-    Row("Sigmoid", fn.Sigmoid(), elementwise(nn.Sigmoid())),
-    Row("Softplus", fn.Softplus(), elementwise(nn.Softplus(threshold=100))),
-    Row("SiLU", fn.SiLU(), elementwise(nn.SiLU())),
-    Row("GELU", fn.GELU(), elementwise(nn.GELU())),
-    Row("GELUTanh", fn.GELUTanh(), elementwise(nn.GELU(approximate="tanh"))),
-    Row("Tanh", fn.Tanh(), elementwise(nn.Tanh())),
-    Row("Flatten", fn.Flatten(), elementwise(nn.Flatten()), shape=(3, 2)),
-)
+def of_batch_norm(layer: Any, x: Any, at: Tensors) -> Any:
+    """Normalize with every position as a row; in training, without the layer's statistics."""
+    mean, variance = (None, None) if layer.training else (at(layer.mean), at(layer.variance))
+    channels = x.reshape(-1, x.shape[-1])
+    affine = at(layer.scale), at(layer.offset)
+    return F.batch_norm(channels, mean, variance, *affine, layer.training, 0.0, layer.epsilon).reshape(x.shape)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_layer_computes_what_pytorch_does(row: Row) -> None:
-    """Output, ``grad_x`` and parameter gradients agree."""
-    check_row(row)
+def images(f: Callable[[Any], Any], x: Any, axes: Axes, value: float = 0.0) -> Any:
+    """Apply an operation to padded images, with the channels first as PyTorch requires."""
+    rows, columns = axes
+    sides = (columns.before, columns.after, rows.before, rows.after)
+    return f(F.pad(x.permute(0, 3, 1, 2), sides, value=value)).permute(0, 2, 3, 1)
 
 
-def check_row(row: Row, x: fn.Array | None = None) -> None:
-    """Compare the layer and its twin, on the row's batch unless a batch is given."""
-    x = row.x() if x is None else x
-    y, pull = fn.vjp(row.layer, x)
+def of_conv2d(layer: Any, x: Any, at: Tensors) -> Any:
+    """Convolve with the weight transposed to PyTorch's (O, C, KH, KW)."""
+    settings: dict[str, Any] = {"stride": layer.stride, "dilation": layer.dilation}
+    axes = axes_of("test", x.shape[1:3], layer.weight.shape[:2], padding=layer.padding, **settings)
+    weight, bias = at(layer.weight).permute(3, 2, 0, 1).contiguous(), at(layer.bias)
+    return images(lambda y: F.conv2d(y, weight, bias, layer.stride, dilation=layer.dilation), x, axes)
+
+
+def of_pool(layer: Any, x: Any, _: Tensors) -> Any:
+    """Pool by the maximum, or by the mean without the padding."""
+    stride = layer.window if layer.stride is None else layer.stride
+    axes = axes_of("test", x.shape[1:3], layer.window, stride=stride, padding=layer.padding)
+    if isinstance(layer, fn.MaxPool2D):
+        return images(lambda y: F.max_pool2d(y, layer.window, stride), x, axes, -torch.inf)
+    sums, counts = (images(lambda y: F.avg_pool2d(y, layer.window, stride), z, axes) for z in (x, torch.ones_like(x)))
+    return sums / counts
+
+
+OPERATIONS: dict[type[fn.Layer], Callable[[Any, Any, Tensors], Any]] = {
+    fn.Dense: lambda layer, x, at: F.linear(x, at(layer.weight).T, at(layer.bias)),
+    fn.Identity: lambda _, x, __: x,
+    fn.ReLU: lambda _, x, __: F.relu(x),
+    fn.LeakyReLU: lambda layer, x, _: F.leaky_relu(x, layer.slope),
+    fn.ELU: lambda layer, x, _: F.elu(x, layer.alpha),
+    fn.Sigmoid: lambda _, x, __: torch.sigmoid(x),
+    fn.Tanh: lambda _, x, __: torch.tanh(x),
+    fn.Softplus: lambda _, x, __: F.softplus(x, threshold=100),
+    fn.SiLU: lambda _, x, __: F.silu(x),
+    fn.GELU: lambda _, x, __: F.gelu(x),
+    fn.GELUTanh: lambda _, x, __: F.gelu(x, approximate="tanh"),
+    fn.Dropout: of_dropout,
+    fn.Flatten: lambda _, x, __: torch.flatten(x, 1),
+    fn.Reshape: lambda layer, x, _: torch.unflatten(torch.flatten(x, 1), 1, layer.shape),
+    fn.LayerNorm: lambda layer, x, at: F.layer_norm(x, x.shape[-1:], at(layer.scale), at(layer.offset), layer.epsilon),
+    fn.RMSNorm: lambda layer, x, at: F.rms_norm(x, x.shape[-1:], at(layer.scale), layer.epsilon),
+    fn.BatchNorm: of_batch_norm,
+    fn.Standardize: lambda layer, x, at: (x - at(layer.mean)) / at(layer.scale),
+    fn.Conv2D: of_conv2d,
+    fn.MaxPool2D: of_pool,
+    fn.AvgPool2D: of_pool,
+    fn.GlobalAvgPool2D: lambda _, x, __: x.mean(dim=(1, 2)),
+    fn.Residual: lambda layer, x, at: x + run(layer.net, x, at),
+    fn.Frozen: lambda layer, x, at: run(layer.net, x, at),
+    fn.Parallel: of_parallel,
+    fn.Repeat: of_repeat,
+}
+"""Each layer in PyTorch's operations."""
+SIZES: list[tuple[tuple[int, int, int], Pair, int]] = [
+    *(((9, 9, 1), 3, 4), ((8, 11, 3), (3, 2), 2), ((11, 8, 6), (2, 4), 16), ((7, 10, 4), 1, 5)),
+    ((10, 7, 2), (5, 1), 1),
+]
+SETTINGS: list[tuple[Pair, Padding, Pair]] = [
+    *((1, "valid", 1), (1, "same", 1), (2, "same", 1), (2, 1, 1), (3, (2, 0), 1), ((2, 1), ((0, 1), (2, 0)), 1)),
+    *((1, "same", 2), ((1, 3), 2, (2, 1)), (2, "same", (1, 3))),
+]
+POOLS: list[tuple[Pair, Pair | None, Padding]] = [
+    *((2, None, "valid"), (3, 2, "valid"), (3, 2, "same"), (2, 1, "same"), ((3, 2), (1, 2), 1), (3, 1, 1)),
+    *((2, 3, ((1, 0), (0, 1))), ((4, 1), None, "same")),
+]
+MORE_IMAGES = [
+    *(
+        conv2d(shape, pair(kernel), stride=stride, padding=padding, dilation=dilation, outputs=outputs)
+        for (shape, kernel, outputs), (stride, padding, dilation) in product(SIZES, SETTINGS)
+    ),
+    *(
+        pool(layer, shape, *settings)
+        for settings, shape in product(POOLS, ((8, 8, 3), (9, 5, 1), (7, 10, 6)))
+        for layer in (fn.MaxPool2D, fn.AvgPool2D)
+    ),
+]
+
+
+def check(net: fn.Network, twin: Twin, x: fn.Array) -> None:
+    """Compare the network and its twin on a batch; where numbers cancel, within 1e-12."""
+    y, pull = fn.vjp(net, x)
     g = inputs(KEY.child("g"), *y.shape)
     grad_x, grads = pull(g)
-    twin = row.twin(row.layer)
     given = torch.tensor(x, requires_grad=True)
-    theirs = row.leave(twin.module(row.enter(given)))
+    theirs = twin.module(given)
     theirs.backward(torch.tensor(g))
-    close(y, theirs)
-    close(grad_x, given.grad)
     trained = [leaf.array for leaf in leaves(grads) if leaf.trained]
-    for ours, wanted in zip(trained, twin.gradients(), strict=True):
-        close(ours, wanted)
+    for ours, tensor in zip((y, grad_x, *trained), (theirs, given.grad, *twin.gradients()), strict=True):
+        wanted = tensor.detach().numpy()
+        assert ours.shape == wanted.shape
+        np.testing.assert_allclose(ours, wanted, rtol=1e-9, atol=1e-12)
 
 
-def close(ours: fn.Array, theirs: Any) -> None:
-    """Check that the numbers agree within a relative error of 1e-9, or within 1e-12 where they cancel."""
-    wanted = theirs.detach().numpy()
-    assert ours.shape == wanted.shape
-    np.testing.assert_allclose(ours, wanted, rtol=1e-9, atol=1e-12)
+def test_no_layer_is_without_a_comparison() -> None:
+    """Each layer is translated."""
+    assert every_layer() == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("case", [*CASES, *MORE_IMAGES], ids=lambda case: case.name)
+def test_every_layer_computes_what_pytorch_does(case: Case) -> None:
+    """Each row of x has numbers of another size, from 0 to large ones."""
+    x: fn.Array = (inputs(KEY.child(case.name), *case.shape[::-1], 5) * np.array([0, 0.1, 1, 1, 4])).T.copy()
+    check(case.layer(), translated(case.layer()), x)
+
+
+@given(net=networks(), seed=st.integers(0, 2**16))
+def test_random_networks_compute_what_pytorch_does(net: tuple[fn.Network, ...], seed: int) -> None:
+    """The networks have nested combinators, shared parameters and frozen layers."""
+    x = inputs(fn.Key(seed), 5, 4)
+    if near_a_kink(net, x):
+        return
+    whole = fn.Residual((net, fn.dense(KEY, fn.forward(net, x).shape[1], 4, dtype=np.float64)))
+    check(whole, translated(whole), x)
+
+
+@pytest.mark.parametrize("fault", ["frozen trains", "one gradient of two"])
+def test_the_comparison_sees_a_fault(fault: str) -> None:
+    """The faults are a Frozen whose arrays are trained and a Repeat that counts only its last repetition."""
+    layer = fn.Repeat((fn.dense(KEY, 4, 4, dtype=np.float64), fn.Tanh()), 2)
+    right, unshared = translated(layer), translated((layer.net, deepcopy(layer.net)))
+    twin = Twin(unshared.module, lambda: unshared.gradients()[2:])
+    if fault == "frozen trains":
+        twin = Twin(right.module, lambda: [*right.gradients(), torch.zeros(4)])
+    with pytest.raises((AssertionError, ValueError), match=r"Not equal|argument 2 is longer"):
+        check(layer, twin, inputs(KEY, 5, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # PyTorch warns about a copy.
+@pytest.mark.parametrize("kernel", [1, 2, 3, (4, 5)])
+@pytest.mark.parametrize("dilation", [1, 2, (3, 1)])
+def test_same_is_pytorchs_same_for_stride_1(kernel: Pair, dilation: Pair) -> None:
+    """PyTorch has "same" only for stride 1. An even kernel has its extra zero at the bottom and on the right."""
+    case = conv2d((9, 8, 2), pair(kernel), padding="same", dilation=dilation)
+    layer: Any = case.layer()
+    weight, x = torch.tensor(layer.weight).permute(3, 2, 0, 1), torch.tensor(case.x(3)).permute(0, 3, 1, 2)
+    theirs = F.conv2d(x, weight, torch.tensor(layer.bias), padding="same", dilation=dilation).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(fn.forward(layer, case.x(3)), theirs.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_of_equal_numbers_pytorchs_first_gets_the_gradient(window: int, stride: int) -> None:
+    """The images have only three different numbers; therefore, ties are common in the windows."""
+    x = (inputs(KEY.child("ties"), 2, 6, 6, 3) > 0).astype(float) + (inputs(KEY.child("more"), 2, 6, 6, 3) > 1)
+    layer = fn.MaxPool2D(window, stride)
+    check(layer, translated(layer), x)
+
+
+def test_calibration_is_the_mean_of_pytorchs_batches() -> None:
+    """The reference is one batch of all rows with momentum 1; its running variance is converted to the biased one."""
+    x = inputs(KEY.child("x"), 20, 7)
+    module = torch.nn.BatchNorm1d(7, momentum=1.0, dtype=torch.float64)
+    module(torch.tensor(x))
+    layer: Any = fn.calibrate(fn.batch_norm(7, dtype=np.float64), x)
+    np.testing.assert_allclose(layer.mean, module.running_mean.numpy(), rtol=1e-9)
+    np.testing.assert_allclose(layer.variance * 20 / 19, module.running_var.numpy(), rtol=1e-9)

@@ -64,6 +64,52 @@ def test_a_fit_trains_as_train_does() -> None:
     assert fits[-1].values == tuple(held_out_loss(state) for state, _ in plain)
 
 
+def accuracy(state: State) -> np.floating[Any]:
+    """Return the accuracy on the last ten rows, as a NumPy number."""
+    return np.float64(fn.accuracy(fn.predict(state.params, X[30:]), LABELS[30:]))
+
+
+def test_metrics_are_kept_and_change_nothing(tmp_path: Path) -> None:
+    """A fit with metrics has the states of a fit without; it saves, and resumes only with the same metrics."""
+    metrics: dict[str, Any] = {"accuracy": accuracy, "loss again": held_out_loss}
+    fits = list(fn.fit(STEP, start(), data, held_out_loss, epochs=3, metrics=metrics))
+    (*_, bare) = fn.fit(STEP, start(), data, held_out_loss, epochs=3)
+    assert fits[-1].metrics == tuple(
+        (name, tuple(float(f(each.state)) for each in fits)) for name, f in metrics.items()
+    )
+    assert list(fits[-1].history) == ["epoch", "loss", "validation", "accuracy", "loss again"]
+    assert fn.fingerprint(fits[-1].state) == fn.fingerprint(bare.state)
+    fn.save(tmp_path / "fit", fits[1])
+    loaded: Any = fn.load(tmp_path / "fit", like=fits[1])
+    (resumed,) = fn.fit(STEP, loaded, data, held_out_loss, epochs=3, metrics=metrics)
+    assert fn.fingerprint(resumed) == fn.fingerprint(fits[-1])
+    with pytest.raises(
+        fn.ConfigError, match=r"^fit: metrics must be those of the earlier epochs, .*'loss again'\), got \(\)$"
+    ):
+        fn.fit(STEP, loaded, data, held_out_loss, epochs=3)
+    with pytest.raises(fn.ConfigError, match="a metric's name must be a string other than"):
+        fn.fit(STEP, start(), data, held_out_loss, epochs=3, metrics={"loss": held_out_loss})
+
+
+def test_batches_in_place_of_a_function_of_the_epoch() -> None:
+    """The message has the function."""
+    for call in (fit_on, train_on):
+        with pytest.raises(
+            fn.ConfigError, match=r"data must be a function of the epoch's number, .*lambda epoch: batches"
+        ):
+            call(data(0))
+
+
+def fit_on(batches: Any) -> object:
+    """Fit for one epoch."""
+    return fn.fit(STEP, start(), batches, held_out_loss, epochs=1)
+
+
+def train_on(batches: Any) -> object:
+    """Train for one epoch."""
+    return fn.train(STEP, start().state, batches, epochs=range(1))
+
+
 @given(values=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12), patience=st.integers(1, 4))
 def test_it_stops_when_the_best_is_as_old_as_patience(values: list[float], patience: int) -> None:
     """A plain loop over the values agrees; the best state is that of the best epoch, the first among equals."""
@@ -236,7 +282,7 @@ def test_evaluate_is_the_loss_over_all_rows() -> None:
 @pytest.mark.parametrize("value", [None, "0.5", (0.5,), True, 1j, np.array([0.5])])
 def test_validation_gives_a_number(value: Any) -> None:
     """Any other result is refused, and the message shows it."""
-    with pytest.raises(fn.ConfigError, match="fit: validate must return a number, got"):
+    with pytest.raises(fn.ConfigError, match="fit: validate and metrics must return a number, got"):
         list(fn.fit(STEP, start(), data, lambda _: value, epochs=1))
 
 

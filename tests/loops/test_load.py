@@ -33,7 +33,7 @@ Epoch = tuple[Any, fn.EpochLog]
 
 
 def run(name: Name, step: fn.Step[Any, Any] | None = None) -> Iterator[Epoch]:
-    """Train a small network for a hundred epochs, whose last batch is smaller than the others."""
+    """Train a small network for many epochs, whose last batch is smaller than the others."""
     with using(name):
         state = fn.TrainState.create(NET, fn.Momentum(learning_rate=0.05), key=KEY)
 
@@ -49,7 +49,7 @@ def run(name: Name, step: fn.Step[Any, Any] | None = None) -> Iterator[Epoch]:
 def held(epochs: Iterator[Epoch]) -> array[int]:
     """Return the number of bytes held after each epoch, without uncollected garbage."""
     sizes = array("q", bytes(8 * EPOCHS))
-    gc.freeze()  # earlier objects are then not scanned a hundred times
+    gc.freeze()  # earlier objects are then not scanned again and again
     tracemalloc.start()
     try:
         for epoch, _ in enumerate(epochs):

@@ -6,6 +6,7 @@ Where funcnet follows a different convention, the row says how PyTorch is adapte
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +42,7 @@ class LossRow:
     target: Any = field(repr=False)
     each: Callable[[Any, Any], Any] = field(repr=False)
     whole: Callable[[Any, Any], Any] = field(repr=False)
+    elements: Callable[[Any, Any], Any] | None = field(default=None, repr=False)
 
 
 def elementwise(name: str, loss: Any, target: Any, theirs: Callable[..., Any], **settings: Any) -> LossRow:
@@ -51,6 +53,7 @@ def elementwise(name: str, loss: Any, target: Any, theirs: Callable[..., Any], *
         target,
         lambda x, t: theirs(x, t, reduction="none", **settings).mean(dim=1),
         lambda x, t: theirs(x, t, **settings),
+        lambda x, t: theirs(x, t, reduction="none", **settings),
     )
 
 
@@ -73,6 +76,7 @@ def cross_entropy(name: str, loss: Any, target: Any, **settings: Any) -> LossRow
 
 
 CLASS_WEIGHT: Final = torch.tensor(CLASSES, dtype=torch.float64)
+# fmt: off
 LOSSES: Final = (
     cross_entropy("softmax", fn.softmax_cross_entropy, IDS),
     cross_entropy("softmax of shares", fn.SoftmaxCrossEntropy(), PROBABILITIES),
@@ -80,16 +84,10 @@ LOSSES: Final = (
     cross_entropy("softmax, smoothed", fn.SoftmaxCrossEntropy(0.1), IDS, label_smoothing=0.1),
     cross_entropy("softmax, smoothed shares", fn.SoftmaxCrossEntropy(0.3), PROBABILITIES, label_smoothing=0.3),
     cross_entropy("class weights", fn.SoftmaxCrossEntropy(class_weight=CLASSES), IDS, weight=CLASS_WEIGHT),
-    cross_entropy(
-        "class weights, smoothed", fn.SoftmaxCrossEntropy(0.2, CLASSES), IDS, weight=CLASS_WEIGHT, label_smoothing=0.2
-    ),
-    cross_entropy(
-        "class weights of shares",
-        fn.SoftmaxCrossEntropy(0.2, CLASSES),
-        SHARES,
-        weight=CLASS_WEIGHT,
-        label_smoothing=0.2,
-    ),
+    cross_entropy("class weights, smoothed",
+        fn.SoftmaxCrossEntropy(0.2, CLASSES), IDS, weight=CLASS_WEIGHT, label_smoothing=0.2),
+    cross_entropy("class weights of shares",
+        fn.SoftmaxCrossEntropy(0.2, CLASSES), SHARES, weight=CLASS_WEIGHT, label_smoothing=0.2),
     elementwise("binary", fn.binary_cross_entropy, PROBABILITIES, functional.binary_cross_entropy_with_logits),
     elementwise("squared", fn.mean_squared_error, SHARES, functional.mse_loss),
     elementwise("absolute", fn.mean_absolute_error, SHARES, functional.l1_loss),
@@ -98,6 +96,7 @@ LOSSES: Final = (
     elementwise("hinge", fn.hinge, np.sign(X[::-1]), hinge),
     elementwise("poisson", fn.poisson, SHARES.round(), functional.poisson_nll_loss),
 )
+# fmt: on
 
 
 @pytest.mark.parametrize("row", LOSSES, ids=lambda row: row.name)
@@ -112,6 +111,28 @@ def test_a_loss_computes_what_pytorch_does(row: LossRow) -> None:
 
     value, gradient = row.loss(X, row.target, WEIGHT)
     compare(row, value, gradient, weighted)
+
+
+@pytest.mark.parametrize("row", [row for row in LOSSES if row.elements], ids=lambda row: row.name)
+def test_weights_of_elements_are_pytorch_s(row: LossRow) -> None:
+    """They agree for any weights, for a mask with unknown targets, and for ``pos_weight``."""
+    losses = row.elements
+    assert losses is not None
+    for weight in (np.abs(X), np.where(SHARES < 0.5, 0.0, 1.0)):
+        target = np.where(weight == 0, np.nan, row.target)
+        value, gradient = row.loss(X, target, weight)
+        compare(row, value, gradient, partial(weighted_mean, losses, torch.tensor(weight)))
+    positive = (SHARES > 1).astype(np.float64)
+    weight = np.where(positive == 1, 7.0, 1.0)
+    value, _ = fn.binary_cross_entropy(X, positive, weight)
+    t, p = torch.tensor(positive), torch.tensor(7.0)
+    theirs = functional.binary_cross_entropy_with_logits(torch.tensor(X), t, pos_weight=p).item()
+    assert value * weight.mean() == pytest.approx(theirs, rel=1e-9)
+
+
+def weighted_mean(losses: Callable[[Any, Any], Any], weight: Any, x: Any, t: Any) -> Any:
+    """Return the mean of the losses of the elements."""
+    return (weight * losses(x, t)).sum() / weight.sum()
 
 
 def compare(row: LossRow, value: float, gradient: fn.Array, theirs: Callable[[Any, Any], Any]) -> None:
@@ -153,6 +174,11 @@ def decayed(net: Any, decay: float) -> list[dict[str, Any]]:
     ]
 
 
+def of_torch(kind: str, *, decay: float | None = None, **settings: Any) -> Callable[[Any], Any]:
+    """Return a function that makes PyTorch's optimizer of a module; with ``decay``, weights decay and biases do not."""
+    return lambda net: getattr(optim, kind)(net.parameters() if decay is None else decayed(net, decay), **settings)
+
+
 def nothing(_: Any) -> None:
     """Do not clip."""
 
@@ -172,91 +198,43 @@ class OptimizerRow:
 optim: Final[Any] = torch.optim
 clipping: Final[Any] = torch.nn.utils
 lr: Final[Any] = optim.lr_scheduler
+# fmt: off
 OPTIMIZERS: Final = (
-    OptimizerRow("SGD", fn.SGD(learning_rate=0.1), lambda net: optim.SGD(net.parameters(), lr=0.1)),
-    OptimizerRow(
-        "SGD with decay",  # for plain SGD, PyTorch's decay in the gradient is the decoupled one
-        fn.WeightDecay(fn.SGD(learning_rate=0.1), weight_decay=0.05),
-        lambda net: optim.SGD(decayed(net, 0.05), lr=0.1),
-    ),
-    OptimizerRow(
-        "Momentum",
-        fn.Momentum(learning_rate=0.05, momentum=0.8),
-        lambda net: optim.SGD(net.parameters(), lr=0.05, momentum=0.8),
-    ),
-    OptimizerRow(
-        "Nesterov",
-        fn.Nesterov(learning_rate=0.05),
-        lambda net: optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True),
-    ),
-    OptimizerRow("Adagrad", fn.Adagrad(learning_rate=0.1), lambda net: optim.Adagrad(net.parameters(), lr=0.1)),
-    OptimizerRow(
-        "Adagrad with all",
-        fn.Adagrad(learning_rate=0.1, lr_decay=0.05, initial_accumulator_value=0.2, eps=1e-3),
-        lambda net: optim.Adagrad(net.parameters(), lr=0.1, lr_decay=0.05, initial_accumulator_value=0.2, eps=1e-3),
-    ),
-    OptimizerRow("RMSprop", fn.RMSprop(learning_rate=0.01), lambda net: optim.RMSprop(net.parameters(), lr=0.01)),
-    OptimizerRow(
-        "RMSprop with momentum",
-        fn.RMSprop(learning_rate=0.01, alpha=0.9, momentum=0.7, eps=1e-4),
-        lambda net: optim.RMSprop(net.parameters(), lr=0.01, alpha=0.9, momentum=0.7, eps=1e-4),
-    ),
-    OptimizerRow(
-        "RMSprop, centered",
-        fn.RMSprop(learning_rate=0.01, alpha=0.9, centered=True, eps=1e-2),
-        lambda net: optim.RMSprop(net.parameters(), lr=0.01, alpha=0.9, centered=True, eps=1e-2),
-    ),
-    OptimizerRow(
-        "RMSprop with all",
-        fn.RMSprop(learning_rate=0.01, alpha=0.9, centered=True, eps=1e-2, momentum=0.5),
-        lambda net: optim.RMSprop(net.parameters(), lr=0.01, alpha=0.9, centered=True, eps=1e-2, momentum=0.5),
-    ),
-    OptimizerRow("Adam", fn.Adam(learning_rate=0.01), lambda net: optim.Adam(net.parameters(), lr=0.01)),
-    OptimizerRow(
-        "Adam with settings",
-        fn.Adam(learning_rate=0.01, betas=(0.7, 0.9), eps=1e-4),
-        lambda net: optim.Adam(net.parameters(), lr=0.01, betas=(0.7, 0.9), eps=1e-4),
-    ),
-    OptimizerRow(
-        "Adam with decay",
-        fn.WeightDecay(fn.Adam(learning_rate=0.01), weight_decay=0.3),
-        lambda net: optim.Adam(decayed(net, 0.3), lr=0.01, decoupled_weight_decay=True),
-    ),
-    OptimizerRow("AdamW", fn.AdamW(learning_rate=0.01), lambda net: optim.AdamW(decayed(net, 0.01), lr=0.01)),
-    OptimizerRow(
-        "AdamW with settings",
-        fn.AdamW(learning_rate=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.5),
-        lambda net: optim.AdamW(decayed(net, 0.5), lr=0.02, betas=(0.8, 0.95), eps=1e-6),
-    ),
-    OptimizerRow(
-        "clipped by value",
-        fn.ClipByValue(fn.Momentum(learning_rate=0.1), limit=0.05),
-        lambda net: optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
-        lambda parameters: clipping.clip_grad_value_(parameters, 0.05),
-    ),
-    OptimizerRow(
-        "clipped by norm",
-        fn.ClipByGlobalNorm(fn.Adam(learning_rate=0.01), max_norm=0.4),
-        lambda net: optim.Adam(net.parameters(), lr=0.01),
-        lambda parameters: clipping.clip_grad_norm_(parameters, 0.4),
-    ),
-    OptimizerRow(
-        "accumulated",
-        fn.Accumulation(fn.AdamW(learning_rate=0.01), steps=5),
-        lambda net: optim.AdamW(decayed(net, 0.01), lr=0.01),
-        every=5,
-    ),
-    OptimizerRow(
-        "scheduled",
-        fn.AdamW(learning_rate=fn.cosine_decay(0.02, steps=40, final=0.001)),
-        lambda net: optim.AdamW(decayed(net, 0.01), lr=0.02),
-        scheduler=lambda theirs: lr.SequentialLR(
-            theirs,
-            [lr.CosineAnnealingLR(theirs, 40, eta_min=0.001), lr.ConstantLR(theirs, factor=0.05, total_iters=100)],
-            [41],
-        ),
-    ),
+    OptimizerRow("SGD", fn.SGD(0.1), of_torch("SGD", lr=0.1)),
+    # for plain SGD, PyTorch's decay in the gradient is the decoupled one
+    OptimizerRow("SGD with decay", fn.WeightDecay(fn.SGD(0.1), weight_decay=0.05), of_torch("SGD", decay=0.05, lr=0.1)),
+    OptimizerRow("Momentum", fn.Momentum(0.05, momentum=0.8), of_torch("SGD", lr=0.05, momentum=0.8)),
+    OptimizerRow("Nesterov", fn.Nesterov(0.05), of_torch("SGD", lr=0.05, momentum=0.9, nesterov=True)),
+    OptimizerRow("Adagrad", fn.Adagrad(0.1), of_torch("Adagrad", lr=0.1)),
+    OptimizerRow("Adagrad with all", fn.Adagrad(0.1, lr_decay=0.05, initial_accumulator_value=0.2, eps=1e-3),
+        of_torch("Adagrad", lr=0.1, lr_decay=0.05, initial_accumulator_value=0.2, eps=1e-3)),
+    OptimizerRow("RMSprop", fn.RMSprop(0.01), of_torch("RMSprop", lr=0.01)),
+    OptimizerRow("RMSprop with momentum", fn.RMSprop(0.01, alpha=0.9, momentum=0.7, eps=1e-4),
+        of_torch("RMSprop", lr=0.01, alpha=0.9, momentum=0.7, eps=1e-4)),
+    OptimizerRow("RMSprop, centered", fn.RMSprop(0.01, alpha=0.9, centered=True, eps=1e-2),
+        of_torch("RMSprop", lr=0.01, alpha=0.9, centered=True, eps=1e-2)),
+    OptimizerRow("RMSprop with all", fn.RMSprop(0.01, alpha=0.9, centered=True, eps=1e-2, momentum=0.5),
+        of_torch("RMSprop", lr=0.01, alpha=0.9, centered=True, eps=1e-2, momentum=0.5)),
+    OptimizerRow("Adam", fn.Adam(0.01), of_torch("Adam", lr=0.01)),
+    OptimizerRow("Adam with settings",
+        fn.Adam(0.01, betas=(0.7, 0.9), eps=1e-4), of_torch("Adam", lr=0.01, betas=(0.7, 0.9), eps=1e-4)),
+    OptimizerRow("Adam with decay", fn.WeightDecay(fn.Adam(0.01), weight_decay=0.3),
+        of_torch("Adam", decay=0.3, lr=0.01, decoupled_weight_decay=True)),
+    OptimizerRow("AdamW", fn.AdamW(0.01), of_torch("AdamW", decay=0.01, lr=0.01)),
+    OptimizerRow("AdamW with settings", fn.AdamW(0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.5),
+        of_torch("AdamW", decay=0.5, lr=0.02, betas=(0.8, 0.95), eps=1e-6)),
+    OptimizerRow("clipped by value", fn.ClipByValue(fn.Momentum(0.1), limit=0.05),
+        of_torch("SGD", lr=0.1, momentum=0.9), lambda parameters: clipping.clip_grad_value_(parameters, 0.05)),
+    OptimizerRow("clipped by norm", fn.ClipByGlobalNorm(fn.Adam(0.01), max_norm=0.4),
+        of_torch("Adam", lr=0.01), lambda parameters: clipping.clip_grad_norm_(parameters, 0.4)),
+    OptimizerRow("accumulated",
+        fn.Accumulation(fn.AdamW(0.01), steps=5), of_torch("AdamW", decay=0.01, lr=0.01), every=5),
+    OptimizerRow("scheduled", fn.AdamW(learning_rate=fn.cosine_decay(0.02, steps=40, final=0.001)),
+        of_torch("AdamW", decay=0.01, lr=0.02),
+        scheduler=lambda theirs: lr.SequentialLR(theirs,
+        [lr.CosineAnnealingLR(theirs, 40, eta_min=0.001), lr.ConstantLR(theirs, factor=0.05, total_iters=100)], [41])),
 )
+# fmt: on
 
 
 def trajectory(optimizer: Optimizer) -> list[list[fn.Array]]:
@@ -307,21 +285,19 @@ def test_an_average_goes_where_pytorch_s_goes() -> None:
 
 # ----------------------------------------------------------------------------------------------- schedules
 
+# fmt: off
 SCHEDULES: Final[dict[str, tuple[Schedule, Callable[[Any], Any]]]] = {
     "step": (fn.step_decay(0.3, step_size=7, gamma=0.4), lambda theirs: lr.StepLR(theirs, 7, gamma=0.4)),
     "exponential": (fn.exponential_decay(0.3, gamma=0.9), lambda theirs: lr.ExponentialLR(theirs, 0.9)),
     "cosine": (fn.cosine_decay(0.3, steps=60), lambda theirs: lr.CosineAnnealingLR(theirs, 60)),
-    "warm-up": (
-        fn.linear_warmup(0.3, steps=9, initial=0.03),
-        lambda theirs: lr.LinearLR(theirs, start_factor=0.1, total_iters=9),
-    ),
-    "joined": (
-        fn.join_schedules([fn.linear_warmup(0.3, steps=5, initial=0.03), fn.exponential_decay(0.3, gamma=0.8)], [5]),
-        lambda theirs: lr.SequentialLR(
-            theirs, [lr.LinearLR(theirs, start_factor=0.1, total_iters=5), lr.ExponentialLR(theirs, 0.8)], [5]
-        ),
-    ),
+    "warm-up": (fn.linear_warmup(0.3, steps=9, initial=0.03),
+        lambda theirs: lr.LinearLR(theirs, start_factor=0.1, total_iters=9)),
+    "joined":
+        (fn.join_schedules([fn.linear_warmup(0.3, steps=5, initial=0.03), fn.exponential_decay(0.3, gamma=0.8)], [5]),
+        lambda theirs: lr.SequentialLR(theirs,
+        [lr.LinearLR(theirs, start_factor=0.1, total_iters=5), lr.ExponentialLR(theirs, 0.8)], [5])),
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -70,7 +70,8 @@ def test_the_plain_fold_is_the_same() -> None:
     folded, log = fn.train_epoch(step, state(), batches())
     assert fn.equal(by_hand.params, folded.params)
     assert log.losses.tolist() == losses
-    assert log.mean_loss == pytest.approx(np.mean(losses))
+    assert log.totals.tolist() == [len(batch.x) for batch in batches()]
+    assert log.mean_loss == pytest.approx(np.average(losses, weights=log.totals))
 
 
 def test_training_changes_no_argument() -> None:

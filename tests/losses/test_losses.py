@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from networks import inputs
 import funcnet as fn
 from funcnet.core.trees import same_bits
 from funcnet.loops.shards import sharded_value_and_grad
+from funcnet.network.loss import total_of
 from funcnet.runs.structure import put_together, take_apart
 
 KEY: Final = fn.Key(61)
@@ -27,6 +29,7 @@ X: Final = 1.5 * inputs(KEY.child("x"), 6, 4)
 IDS: Final = np.array([0, 3, 1, 1, 2, 0])
 SHARES: Final[fn.Array] = np.abs(inputs(KEY.child("shares"), 6, 4))
 WEIGHT: Final[fn.Array] = np.array([1.0, 0.5, 0.0, 3.0, 0.25, 2.0])
+ELEMENT_WEIGHT: Final[fn.Array] = np.where(SHARES < 0.3, 0.0, SHARES)
 CLASS_WEIGHT: Final = (1.0, 0.5, 2.0, 0.0)
 
 
@@ -86,7 +89,7 @@ CASES: Final = (
         "binary",
         fn.binary_cross_entropy,
         SHARES / SHARES.max(),
-        "ba8a698e59b9b5d595b4985f8811560429665a3923c6382bd458117a6b8bba35",
+        "b3078a7c7c802329fd13c406dff1e2c54886433b3512e8f313fddad6212407d6",
     ),
     Case("squared", fn.mean_squared_error, SHARES, "162450c419d2a9a3b890330a1c6f8f63ba8aa9cc52f5bb8e40835e8edd6132f7"),
     Case(
@@ -101,13 +104,16 @@ CASES: Final = (
 )
 SEPARABLE: Final = [case for case in CASES if case.name != "softmax with all"]
 """Cases in which each row has a mean; with smoothing, even a row whose class has weight 0 has a loss."""
+EACH_ELEMENT: Final = [case for case in CASES if "softmax" not in case.name]
+every_elementwise_case = pytest.mark.parametrize("case", EACH_ELEMENT, ids=lambda case: case.name)
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @every_case
-@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+@pytest.mark.parametrize("weight", [None, WEIGHT, ELEMENT_WEIGHT], ids=["plain", "rows", "elements"])
 def test_the_gradient_is_the_value_s(case: Case, weight: fn.Array | None) -> None:
     """The gradient agrees with central differences of the value for every element of the prediction."""
+    weight = WEIGHT if case not in EACH_ELEMENT and weight is not None else weight
     _, gradient = case.loss(X, case.y(), weight)
     numerical = np.empty_like(X)
     for index in np.ndindex(X.shape):
@@ -176,10 +182,100 @@ def test_a_weight_of_0_is_a_row_left_out(case: Case) -> None:
     np.testing.assert_allclose(gradient[rows], others, rtol=1e-12, atol=1e-16)
 
 
+@every_elementwise_case
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elements_have_weights(case: Case, dtype: fn.FloatDType) -> None:
+    """The mean is sum(w l) / sum(w) over the elements, in any memory order; equal weights in a row are the row's."""
+    x, y, weight = X.astype(dtype), case.y(dtype), ELEMENT_WEIGHT.astype(dtype)
+    value, gradient = case.loss(x, y, weight)
+    alone = [case.loss(x[i : i + 1, j], y[i : i + 1, j]) for i, j in np.ndindex(x.shape)]
+    share = weight / weight.sum(dtype=np.float64)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-6
+    assert value == pytest.approx(sum(w * loss for w, (loss, _) in zip(share.flat, alone, strict=True)), rel=tolerance)
+    wanted = share * np.array([slope for _, slope in alone]).reshape(x.shape)
+    np.testing.assert_allclose(gradient, wanted, rtol=tolerance, atol=tolerance**2)
+    assert gradient.dtype == dtype
+    by_columns = case.loss(np.asfortranarray(x), y, weight)
+    assert by_columns[0] == pytest.approx(value, rel=tolerance)
+    np.testing.assert_allclose(by_columns[1], gradient, rtol=tolerance)
+    assert case.loss(np.asfortranarray(x), np.asfortranarray(y), np.asfortranarray(weight))[0] == by_columns[0]
+    row = WEIGHT.astype(dtype)
+    assert case.loss(x, y, row)[0] == pytest.approx(case.loss(x, y, row[:, None].repeat(4, 1))[0], rel=tolerance)
+
+
+@every_case
+@pytest.mark.parametrize("garbage", [-100, 10**6, 1e300, NAN, INF, -INF])
+def test_a_target_of_weight_0_may_be_any_number(case: Case, garbage: float) -> None:
+    """It changes no number of the loss, of the gradient, of the total or of the batches."""
+    ids = case.target.dtype.kind == "i"
+    if ids and not math.isfinite(garbage):
+        return
+    weights = [WEIGHT] if "softmax" in case.name else [WEIGHT, ELEMENT_WEIGHT]
+    for weight in weights:
+        y = case.y().copy()
+        y[weight == 0] = garbage if abs(garbage) < 1e9 or not ids else 10**15
+        value, gradient = case.loss(X, case.y(), weight)
+        again, same = case.loss(X, y, weight)
+        assert again == value
+        assert (same == gradient).all()
+        assert total_of(case.loss, 6, y, weight) == total_of(case.loss, 6, case.y(), weight)
+        assert np.array_equal(fn.minibatches(X, y, 6, weight=weight)[0].y, y, equal_nan=not ids)
+
+
+def test_a_prediction_is_a_number_at_any_weight() -> None:
+    """A prediction of NaN is a fault of the network, not of the data."""
+    with pytest.raises(fn.NonFiniteError, match=r"^mean_squared_error: the loss is nan"):
+        fn.mean_squared_error(np.array([[1.0, NAN]]), np.ones((1, 2)), np.array([[1.0, 0.0]]))
+
+
+@every_case
+def test_a_mean_is_the_mean_of_its_parts_by_their_totals(case: Case) -> None:
+    """Parts of any size, of rows, row weights and element weights; a part whose total is 0 counts for nothing."""
+    elements = ELEMENT_WEIGHT.copy()
+    elements[:2] = 0
+    rows = np.array([0, 0, 0.5, 3, 0.25, 2])
+    for weight in (None, WEIGHT, rows) if "softmax" in case.name else (None, WEIGHT, rows, ELEMENT_WEIGHT, elements):
+        value, whole = 0.0, 0.0
+        for part in (slice(0, 2), slice(2, 3), slice(3, 6)):
+            w = None if weight is None else weight[part]
+            if case not in SEPARABLE and (part.stop == 3 or (w is not None and not w.any())):
+                continue
+            total = total_of(case.loss, len(X[part]), case.y()[part], w)
+            whole += total
+            value += total * case.loss(X[part], case.y()[part], w)[0] if total else 0.0
+        if case in SEPARABLE:
+            assert value / whole == pytest.approx(case.loss(X, case.y(), weight)[0], rel=1e-12)
+            assert whole == pytest.approx(total_of(case.loss, 6, case.y(), weight), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("target", "weight", "total"),
+    [
+        (X, None, 6),
+        (X, WEIGHT, 6.75),
+        (X, np.zeros(6), 0),
+        (X, np.full((6, 4), 0.5), 12),
+        (IDS, None, 6),
+        (IDS.reshape(2, 3), None, 6),
+        (IDS.reshape(2, 3), np.array([2.0, 1.0]), 9),
+        (IDS.reshape(2, 3), np.eye(2, 3), 2),
+        ((X, IDS), None, 6),
+        ((X, IDS), WEIGHT, 6.75),
+    ],
+)
+def test_the_total_is_what_a_mean_divides_by(target: Any, weight: fn.Array | None, total: float) -> None:
+    """It is the number of rows or of ids, or the sum of the weights; weights of 0 have the total 0."""
+    rows = len(target) if hasattr(target, "shape") else 6
+    assert total_of(fn.mean_squared_error, rows, target, weight) == pytest.approx(total, rel=1e-15)
+
+
 BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
     "list": ([1.0] * 6, fn.DTypeError, "weight must be a plain NumPy array, got list"),
     "ints": (np.ones(6, np.int64), fn.DTypeError, "weight must be float32 or float64, got int64"),
-    "column": (np.ones((6, 1)), fn.ShapeError, "weight must have shape (6,), got (6, 1)"),
+    "column": (np.ones((6, 1)), fn.ShapeError, "got (6, 1)"),
+    "row": (np.ones((1, 4)), fn.ShapeError, "got (1, 4)"),
+    "an axis more": (np.ones((6, 4, 1)), fn.ShapeError, "got (6, 4, 1)"),
+    "no axes": (np.array(1.0), fn.ShapeError, "got ()"),
     "short": (np.ones(5), fn.ShapeError, "weight must have shape (6,), got (5,)"),
     "negative": (np.array([1.0, -1, 1, -1, 1, 1]), fn.ConfigError, "weight must be 0 or more, got weight[1] = -1.0"),
     "nan": (np.array([1.0, 1, NAN, 1, 1, 1]), fn.NonFiniteError, "weight must be finite, got weight[2] = nan"),
@@ -193,6 +289,7 @@ WEIGHT_PLACES: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
         "softmax_cross_entropy",
         lambda weight: fn.value_and_grad(NET, X, IDS, fn.softmax_cross_entropy, weight),
     ),
+    "total_of": ("softmax_cross_entropy", lambda weight: total_of(fn.softmax_cross_entropy, 6, IDS, weight)),
     "step": (
         "softmax_cross_entropy",
         lambda weight: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)(NET, fn.Batch(X, IDS, weight)),
@@ -209,8 +306,11 @@ WEIGHT_PLACES: Final[dict[str, tuple[str, Callable[[Any], object]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_WEIGHTS)
-@pytest.mark.parametrize("place", WEIGHT_PLACES)
+LEFT_OUT: Final = {("step", "zeros"), ("total_of", "zeros")}
+"""A step leaves out a batch that counts for nothing."""
+
+
+@pytest.mark.parametrize(("place", "name"), sorted({*product(WEIGHT_PLACES, BAD_WEIGHTS)} - LEFT_OUT))
 def test_bad_weights_are_refused(place: str, name: str) -> None:
     """Every function that takes weights refuses them; the message begins with the function's name."""
     weight, error, fact = BAD_WEIGHTS[name]
@@ -259,13 +359,15 @@ def test_a_loss_without_weights_says_so() -> None:
 # --------------------------------------------------------------------------------------------- end to end
 
 
+@pytest.mark.parametrize("elements", [False, True], ids=["rows", "elements"])
 @every_case
-def test_weighted_batches_fold_to_the_plain_bits(case: Case) -> None:
+def test_weighted_batches_fold_to_the_plain_bits(case: Case, elements: bool) -> None:  # noqa: FBT001  # parametrized
     """Single steps and an epoch give the same bits; each weight stays with its row, shuffled or not."""
     step = fn.train_step(case.loss)
     start = fn.TrainState.create(NET, fn.Adam(learning_rate=0.01), key=KEY)
     for key in (None, KEY):
-        batches = fn.minibatches(X, case.y(), 2, key=key, weight=WEIGHT + 0.1)
+        weight = ELEMENT_WEIGHT if elements and case in EACH_ELEMENT else WEIGHT + 0.1
+        batches = fn.minibatches(X, case.y(), 2, key=key, weight=weight)
         slow, losses = start, list[float]()
         for batch in batches:
             slow, loss = step(slow, batch)
@@ -285,12 +387,22 @@ def test_minibatches_keep_weights_with_their_rows() -> None:
         assert not batch.weight.flags.writeable
     images = fn.minibatches(x.astype(np.uint8), IDS, 4, transform=fn.scale_images, weight=weight)
     assert [None if batch.weight is None else batch.weight.tolist() for batch in images] == [[1, 2, 3, 4], [5, 6]]
+    elements = x * (x < 4)  # only zeros in some batches
+    for key in (None, KEY):
+        for batch in fn.minibatches(x, x, 2, key=key, weight=elements)[1:]:
+            assert batch.weight is not None
+            assert (batch.weight == batch.x * (batch.x < 4)).all()
+            assert not batch.weight.flags.writeable
+    with pytest.raises(fn.ShapeError, match=r"minibatches: weight must have shape \(6,\) or \(6, 2\), got \(6, 1\)$"):
+        fn.minibatches(x, x, 2, weight=elements[:, :1])
 
 
 @every_case
 def test_shards_are_weighted_by_what_they_count_for(case: Case) -> None:
-    """Shards give the gradient of the whole batch for row weights, class weights and shards of weight 0."""
-    for weight in (None, WEIGHT, np.array([0, 0, 0, 0, 1.0, 2.0])):
+    """Shards give the gradient of the whole batch for weights of rows, elements and classes; some shards weigh 0."""
+    late = np.array([0, 0, 0, 0, 1.0, 2.0])
+    elements = (ELEMENT_WEIGHT, ELEMENT_WEIGHT * (late > 0)[:, None]) if case in EACH_ELEMENT else ()
+    for weight in (None, WEIGHT, late, *elements):
         value, grads = fn.value_and_grad(NET, X, case.y(), case.loss, weight)
         for size in (1, 2, 4):
             if case not in SEPARABLE and size == 1:
@@ -304,20 +416,27 @@ def test_shards_are_weighted_by_what_they_count_for(case: Case) -> None:
 def test_a_shard_without_a_mean_is_refused() -> None:
     """Its class has weight 0, but smoothing gives it a loss."""
     loss = fn.SoftmaxCrossEntropy(0.2, CLASS_WEIGHT)
-    fix = "smoothing gives every class a share; use larger shards"
-    with pytest.raises(fn.ConfigError, match=f"at least one class in a shard must have a positive weight: {fix}$"):
+    fix = "smoothing gives every class a share; use larger batches or shards"
+    with pytest.raises(fn.ConfigError, match=f"at least one class in a batch must have a positive weight: {fix}$"):
         sharded_value_and_grad(NET, X, IDS, loss, shard_size=1)
 
 
 @pytest.mark.parametrize("loss", [fn.SoftmaxCrossEntropy(0.1), fn.SoftmaxCrossEntropy(class_weight=(1.0,) * 4)])
 def test_options_check_class_ids_too(loss: fn.SoftmaxCrossEntropy) -> None:
-    """Both the loss and the total of a shard check them."""
+    """The loss checks them, alone, in a step and in shards; too few class weights are no fault of the labels."""
     wrong = np.array([0, 3, 4, 1, 2, 0])
-    with pytest.raises(fn.LabelError, match=r"^softmax_cross_entropy: labels must be in 0\.\.3, got labels\[2\] = 4"):
-        loss(X, wrong)
-    if loss.class_weight is not None:
-        with pytest.raises(fn.LabelError, match=r"got labels\[2\] = 4"):
-            loss.total(wrong, None)
+    few = fn.SoftmaxCrossEntropy(class_weight=(1.0, 0.0))
+    calls: list[Callable[[Any, Any], object]] = [
+        lambda loss, y: loss(X, y),
+        lambda loss, y: fn.sgd_step(loss, learning_rate=0.1)(NET, fn.Batch(X, y)),
+        lambda loss, y: sharded_value_and_grad(NET, X, y, loss, shard_size=2),
+    ]
+    for call in calls:
+        fact = r"^softmax_cross_entropy: labels must be in 0\.\.3, got labels\[[20]\] = 4"
+        with pytest.raises(fn.LabelError, match=fact):
+            call(loss, wrong)
+        with pytest.raises(fn.ShapeError, match=r"class_weight must have shape \(4,\) to match logits"):
+            call(few, IDS)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint64, np.dtype(">i4")])
@@ -415,6 +534,16 @@ def test_binary_cross_entropy_at_any_logit(logit: float, target: float) -> None:
     assert gradient[0, 0] == pytest.approx(g[0, 1], rel=1e-9, abs=1e-15)
 
 
+@pytest.mark.parametrize(("logit", "target"), [(20.0, 1.0), (-20.0, 0.0), (80.0, 1.0)])
+def test_a_small_slope_keeps_its_digits(logit: float, target: float) -> None:
+    """``s - t`` would be 0 in float32 where the logistic function s rounds to the target."""
+    x, t = np.array([[logit]], np.float32), np.array([[target]], np.float32)
+    small = math.exp(-abs(logit))
+    value, gradient = fn.binary_cross_entropy(x, t)
+    assert value == pytest.approx(small, rel=1e-6)
+    assert gradient[0, 0] == pytest.approx(small if target == 0 else -small, rel=1e-6)
+
+
 def test_a_share_of_0_costs_nothing() -> None:
     """The loss is 0 even if the logit is so far below the others that its log-probability is minus infinity."""
     value, gradient = fn.SoftmaxCrossEntropy()(np.array([[1e308, -1e308]]), np.array([[1.0, 0.0]]))
@@ -453,7 +582,8 @@ def test_shapes_are_exact(loss: Any) -> None:
         loss(np.array(1.0), np.array(1.0))
     with pytest.raises(fn.DTypeError, match=f"{name}: target must be float64 to match prediction, got float32"):
         loss(ones, ones.astype(np.float32))
-    with pytest.raises(fn.DTypeError, match=f"{name}: target must be a plain NumPy array, got list"):
+    fix = r"use np.asarray\(target, dtype=np.float64\)"
+    with pytest.raises(fn.DTypeError, match=f"{name}: target must be a plain NumPy array, got list; {fix}"):
         loss(ones, [[1.0]] * 4)
     with pytest.raises(fn.DTypeError, match=f"{name}: prediction must be float32 or float64, got int64"):
         loss(np.ones((4, 1), np.int64), ones)
@@ -548,9 +678,12 @@ def test_settings_are_checked(value: Any) -> None:
             fn.Huber(delta=value)
         with pytest.raises(fn.ConfigError, match=r"SoftmaxCrossEntropy: a class weight must be a number in \[0, inf\)"):
             fn.SoftmaxCrossEntropy(class_weight=(1.0, value))
-    wanted = r"^SoftmaxCrossEntropy: class_weight must be a tuple of numbers, got \[1.0, 2.0\]; use tuple\(\.\.\.\)$"
-    with pytest.raises(fn.ConfigError, match=wanted):
-        fn.SoftmaxCrossEntropy(class_weight=[1.0, 2.0])  # type: ignore[arg-type]  # a list
+    weights: list[Any] = [[1.0, 3.0], np.array([1, 3]), np.array([1.0, 3.0], np.float32)]
+    for class_weight in weights:
+        wanted = r"^SoftmaxCrossEntropy: class_weight must be a tuple of numbers, got .*; use tuple\(.*\)$"
+        with pytest.raises(fn.ConfigError, match=wanted):
+            fn.SoftmaxCrossEntropy(class_weight=class_weight)
+        assert fn.SoftmaxCrossEntropy(class_weight=tuple(class_weight)).class_weight == (1.0, 3.0)
 
 
 def test_targets_of_a_near_shape_are_told_what_to_do() -> None:

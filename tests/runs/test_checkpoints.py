@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import errno
+import functools
 import hashlib
 import json
 import math
 import os
+import random
 import re
 import stat
 import subprocess
@@ -33,10 +35,13 @@ from surroundings import SEARCHED
 
 import funcnet as fn
 from funcnet.core.arrays import is_canonical
+from funcnet.core.names import _NAMES as NAMES_OF  # pyright: ignore[reportPrivateUsage]  # every registered record
 from funcnet.core.names import LATER
+from funcnet.core.records import NESTING
 from funcnet.core.trees import leaves, map_parameters
 from funcnet.data.batches import Minibatches
 from funcnet.runs import checkpoints
+from funcnet.runs.checkpoints import read_notes
 
 KEY = fn.Key(3)
 Net: TypeAlias = tuple[fn.Dense, fn.ReLU, fn.Residual[tuple[fn.Dropout, fn.Tanh]], tuple[fn.Dense]]
@@ -147,6 +152,35 @@ def test_files_are_what_they_were_before_moments_had_names(path: Path, monkeypat
             assert repr(run) == repr(state)
             assert fn.equal(run.moments.networks, moments.networks)
     assert digest.hexdigest() == OPTIMIZER_FILES
+
+
+def test_a_file_has_the_moments_in_the_optimizers_order(path: Path) -> None:
+    """Adam's mean is ``moments.0`` and its square is ``moments.1``; reading alone could undo another order."""
+    mean, square = (fn.Dense(np.full((1, 1), number), np.full(1, number)) for number in (2.0, 3.0))
+    state = fn.TrainState.create(mean, fn.Adam(0.1), key=KEY)
+    header, data = taken(saved(path, attrs.evolve(state, moments=fn.Moments.of(mean=mean, square=square))))
+    for name, number in (("moments.0.weight", 2.0), ("moments.1.weight", 3.0)):
+        start, end = header[name]["data_offsets"]
+        assert np.frombuffer(data[start:end]).item() == number
+
+
+def test_the_deepest_state_that_trains_can_be_saved(path: Path) -> None:
+    """A deeper network is refused at the start of a run, not at its first checkpoint."""
+    deepest: fn.Network = fn.dense(KEY, 2, 2)
+    for _ in range(NESTING // 2):
+        deepest = fn.Residual((deepest,))
+    with pytest.raises(fn.StructureError, match=f"a network must have at most {NESTING} levels"):
+        fn.TrainState.create((deepest,), fn.Adam(0.1), key=KEY)
+    fitted = fn.Fit.create(fn.TrainState.create(deepest, fn.Averaging(fn.Adam(0.1)), key=KEY))
+    fn.save(path, fitted)
+    assert fn.fingerprint(fn.load(path, like=fitted)) == fn.fingerprint(fitted)
+
+
+@pytest.mark.slow
+def test_a_state_of_many_layers_can_be_saved(path: Path) -> None:
+    """Its header has more than 1 MiB."""
+    state = fn.TrainState.create((fn.Dense(np.ones((1, 1)), np.ones(1)),) * 1500, fn.Adam(0.1), key=KEY)
+    assert fn.load(saved_at(path, state), like=state).moments.names == state.moments.names
 
 
 @pytest.mark.slow
@@ -326,7 +360,7 @@ def test_a_file_leaves_defaults_out(path: Path) -> None:
         header, data = taken(saved(path, Gained(2, 0.25)))
         structure(old, new)(header)
         refuse(path, forged(header, data), fact)
-    values = (1, 1.0, True, np.int64(1), np.ones(1, np.float32), (1,))
+    values = (1, 1.0, True, np.ones(1, np.float32), (1,))
     assert len({fn.fingerprint(Gained(value)) for value in values}) == len(values)
     with pytest.raises(fn.ConfigError, match="rate: a field that was added later must have a default that is not an"):
         fn.fingerprint(NoDefault(0.5))
@@ -470,7 +504,6 @@ UNSAVED: dict[str, tuple[object, type[fn.FuncnetError], str]] = {
     "a seed": (changed(key=4), fn.ConfigError, "key must be a Key, got 4"),
     "an arithmetic": (changed(arithmetic="fast"), fn.ConfigError, "arithmetic must be 'native' or 'portable'"),
     "no network": (changed(params=4), fn.StructureError, "got 4"),
-    "too many layers": ((fn.ReLU(),) * 40_000, fn.CheckpointError, "a header must have at most 1048576 bytes"),
 }
 
 
@@ -526,7 +559,6 @@ fn.register_layer(Size, forward=lambda _, x: x, backward=lambda p, _, g: (g, p),
 
 UNSAVED_LAYERS: dict[str, tuple[fn.Layer, type[fn.FuncnetError], str]] = {
     "an empty array": (Holder(np.zeros((0, 3))), fn.CheckpointError, "save: inside must have 1 to 32 axes of size"),
-    "no axis": (Holder(np.zeros(())), fn.CheckpointError, "1 to 32 axes of size at least 1, got ()"),
     "ints": (Holder(np.zeros(3, np.int64)), fn.CheckpointError, "inside must be float32 or float64, got int64"),
     "a lambda": (Holder((lambda: 0,)), fn.ConfigError, "save: inside.0: <lambda> is not registered"),
     "a dict": (Holder({"a": 1}), fn.ConfigError, "save: inside must be an array, a number"),
@@ -708,7 +740,8 @@ def swapped(header: dict[str, Any]) -> None:
 RATE = '"learning_rate":{"float":"0x1.999999999999ap-4"}'
 DENSE = '{"record":["funcnet.Dense",{"weight":'
 FORGERIES: dict[str, tuple[Edit, str]] = {
-    "a newer version": (meta(funcnet_format="2"), "it has format '2', and this funcnet reads '1'"),
+    "a newer version": (meta(funcnet_format="3"), "it has format '3', and this funcnet reads '1' and '2'"),
+    "a version without its notes": (meta(funcnet_format="2"), "environment, notes, sha256, got funcnet_format"),
     "no version": (lambda header: header["__metadata__"].pop("funcnet_format"), "not written by funcnet's save"),
     "a version that is an int": (meta(funcnet_format=1), "it has format 1"),
     "a string too many": (meta(more=""), "its metadata must be the strings"),
@@ -756,9 +789,9 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
     "a network in a state": (structure('"net":[', '"net":["a",'), "params.2: Residual (layer 0): a network is a layer"),
     "no array at all": (lambda header: header.pop("params.3.0.weight"), "it must have"),
     "an array of another name": (renamed("params.3.0.zeight"), "there is no array 'params.3.0.weight'"),
-    "a name with a slash": (renamed("../../etc/passwd"), "an array's name must have at most 255 letters"),
+    "a name with a slash": (renamed("../../etc/passwd"), "an array's name must have at most 4096 letters"),
     "an empty name": (renamed(""), "an array's name must have"),
-    "a name too long": (renamed("z" * 256), "an array's name must have"),
+    "a name too long": (renamed("z" * 4097), "an array's name must have"),
     "a name with a null": (renamed("params\0"), "an array's name must have"),
     "a name that is not ASCII": (renamed("größe"), "an array's name must have"),
     "a name with a line break": (renamed("weight\n"), "an array's name must have"),
@@ -814,7 +847,10 @@ def test_what_the_metadata_must_be_is_said(path: Path) -> None:
     """The whole message is checked, including the fix for a newer file."""
     four = "funcnet_format, structure, environment, sha256"
     said: list[tuple[Edit, str]] = [
-        (meta(funcnet_format="2"), "it has format '2', and this funcnet reads '1'; a newer funcnet may read it"),
+        (
+            meta(funcnet_format="3"),
+            "it has format '3', and this funcnet reads '1' and '2'; a newer funcnet may read it",
+        ),
         (meta(more=""), f"its metadata must be the strings {four}, got {four}, more"),
     ]
     for edit, message in said:
@@ -844,7 +880,7 @@ def test_a_file_cut_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.
     content = saved(path)
 
     def before(_: int) -> SimpleNamespace:
-        return SimpleNamespace(st_size=len(content))
+        return SimpleNamespace(st_size=len(content), st_mode=stat.S_IFREG)
 
     monkeypatch.setattr("funcnet.runs.checkpoints.os.fstat", before)
     refuse_by(path, content[:-4], "it was cut while it was being read")
@@ -877,7 +913,6 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a header a byte beyond the end": ((3).to_bytes(8, "little") + b"{}", "got 3 in a file of 10"),
     "a header beyond the end": ((100).to_bytes(8, "little") + b"{}", "got 100 in a file of 10"),
     "the longest length": (b"\xff" * 8 + b"{}", f"got {2**64 - 1} in a file of 10"),
-    "a header too long": (raw_file(b" " * (2**20 + 8)), "at most 1048576 bytes"),
     "spaces": (raw_file(b" " * 2**20), "its header is not JSON"),
     "no JSON": (raw_file(b"{]"), "its header is not JSON"),
     "no object": (raw_file(b"[]"), "it was not written by funcnet's save"),
@@ -894,6 +929,12 @@ FILES: dict[str, tuple[bytes, str]] = {
     "twice, written otherwise": (raw_file(rb'{"a":1,"\u0061":1}'), "the key 'a' twice"),
     "twice, after another": (raw_file(b'{"b":1,"a":1,"a":1}'), "the key 'a' twice"),
     "twice, inside": (raw_file(b'{"b":{"a":1,"a":1}}'), "the key 'a' twice"),
+    "twice, after very many": (
+        raw_file(
+            b"{" + b"".join(b'"%x":0,' % key for key in range(60_000)) + b'"ea5f":0}'
+        ),  # minutes if each is compared
+        "the key 'ea5f' twice",
+    ),
 }
 
 
@@ -958,7 +999,10 @@ TAGGED = st.recursive(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(node=TAGGED)
 def test_random_structures_are_refused_or_come_back(node: object, path: Path) -> None:
-    """A sealed file of any structure gives a CheckpointError, or a value that saves to the same file."""
+    """A sealed file of any structure gives a CheckpointError, or a value that saves to the same file.
+
+    Records convert a NumPy number to a Python number, so a value with one saves to another file of an equal value.
+    """
     header, _ = taken(saved(path, ()))
     header["__metadata__"]["structure"] = compact(node).decode()
     path.write_bytes(forged(header, b""))
@@ -967,7 +1011,8 @@ def test_random_structures_are_refused_or_come_back(node: object, path: Path) ->
         value = fn.load(path)
     except fn.CheckpointError:
         return
-    assert saved(path, value) == content
+    again = saved(path, value)
+    assert again == content or (b"scalar" in content and fn.fingerprint(fn.load(path)) == fn.fingerprint(value))
 
 
 @pytest.mark.slow
@@ -979,6 +1024,290 @@ def test_random_entries_are_refused(said: object, name: str, path: Path) -> None
     header[name] = said
     text = compact(header)
     refuse(path, raw_file(text + b" " * (-len(text) % 8), data))
+
+
+# --------------------------------------------------------------------------------------- what a file may name
+
+
+MADE: Final = list[str]()
+
+
+@attrs.frozen
+class Acting:
+    """A record whose constructor acts: it counts. It is no layer, optimizer, schedule or key."""
+
+    rate: object = None
+
+    def __attrs_post_init__(self) -> None:
+        MADE.append(type(self).__name__)
+
+
+@attrs.frozen
+class ActingSchedule(Acting):
+    """A record that can be a schedule."""
+
+    def __call__(self, step: int, /) -> float:
+        """Return the rate at this step."""
+        return falling(step)
+
+
+def acting(first: object, second: object) -> float:
+    """A function that acts, with the arguments of a loss."""
+    raise AssertionError((first, second))
+
+
+def falling(step: int) -> float:
+    """A schedule that is a function."""
+    return 1 / (step + 1)
+
+
+for _thing in (Acting, ActingSchedule, acting, falling):
+    fn.register_name(_thing, f"tests.{_thing.__name__}")
+
+RECORD, SCHEDULE = (f'{{"record":["tests.{name}",{{"rate":null}}]}}' for name in ("Acting", "ActingSchedule"))
+TANH: Final = '{"record":["funcnet.Tanh",{}]}'
+OPTIMIZER: Final = f'{{"record":["funcnet.Momentum",{{{RATE},"momentum":{{"float":"0x1.ccccccccccccdp-1"}}}}]}}'
+OUT_OF_PLACE: Final[dict[str, tuple[Edit, str]]] = {
+    "a value": (meta(structure=RECORD), "the value: a tests.Acting cannot be in this place"),
+    "a layer": (structure(TANH, RECORD), "params.2.net.1: a tests.Acting cannot be in this place"),
+    "a layer that is a schedule": (structure(TANH, SCHEDULE), "params.2.net.1: a tests.ActingSchedule cannot be"),
+    "a layer that is an optimizer": (structure(TANH, OPTIMIZER), "params.2.net.1: a funcnet.Momentum cannot be"),
+    "a layer's key": (structure('"key":null', f'"key":{RECORD}'), "params.2.net.0.key: a tests.Acting cannot be"),
+    "a layer's rate": (structure('"rate":{"float":"0x1.0000000000000p-2"}', f'"rate":{SCHEDULE}'), "cannot be in this"),
+    "an array": (structure('{"array":["float32",[4,3]]}', RECORD), ".weight: a tests.Acting cannot be in this place"),
+    "an optimizer": (structure(OPTIMIZER, RECORD), "optimizer: a tests.Acting cannot be in this place"),
+    "a layer as the optimizer": (structure(OPTIMIZER, TANH), "optimizer: a funcnet.Tanh cannot be in this place"),
+    "a learning rate": (structure(RATE, f'"learning_rate":{RECORD}'), "learning_rate: a tests.Acting cannot be"),
+    "a learning rate that is a layer": (structure(RATE, f'"learning_rate":{TANH}'), "a funcnet.Tanh cannot be in this"),
+    "a learning rate that is a loss": (
+        structure(RATE, '"learning_rate":{"name":"funcnet.softmax_cross_entropy"}'),
+        "optimizer.learning_rate: funcnet.softmax_cross_entropy cannot be in this place",
+    ),
+    "a learning rate that scales images": (
+        structure(RATE, '"learning_rate":{"name":"funcnet.scale_images"}'),
+        "funcnet.scale_images cannot be in this place",
+    ),
+    "a learning rate that acts": (structure(RATE, '"learning_rate":{"name":"tests.acting"}'), "tests.acting cannot be"),
+    "a step": (structure('"step":0', f'"step":{RECORD}'), "step: a tests.Acting cannot be in this place"),
+    "a moment": (structure('"moments":[', f'"moments":[{RECORD},'), "moments.0: a tests.Acting cannot be"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_PLACE)
+def test_a_record_or_function_out_of_place_is_refused(name: str, path: Path) -> None:
+    """No constructor of a registered class runs where the annotation of the field does not allow the class."""
+    edit, fact = OUT_OF_PLACE[name]
+    header, data = taken(saved(path))
+    edit(header)
+    MADE.clear()
+    refuse(path, forged(header, data), fact)
+    assert not MADE
+
+
+def test_schedules_of_all_kinds_come_back(path: Path) -> None:
+    """A learning rate may be any registered schedule, a user's record or a function."""
+    for rate in (
+        0.1,
+        fn.constant(0.1),
+        fn.join_schedules((fn.constant(0.1), falling), (2,)),
+        ActingSchedule(),
+        falling,
+    ):
+        state = fn.TrainState.create(NET, fn.Averaging(fn.SGD(rate)), key=KEY)
+        loaded = fn.load(saved_at(path, state), like=state)
+        assert loaded.optimizer == state.optimizer
+
+
+def test_a_users_record_may_hold_every_registered_value(path: Path) -> None:
+    """The annotation of a field of a user's record limits nothing, unless the field holds a network."""
+    layer = Holder((Acting(), acting, KEY, fn.Adam(0.1), fn.ReLU, TANH))
+    loaded = fn.load(saved_at(path, layer), like=layer)
+    assert loaded.inside == layer.inside
+
+
+# ------------------------------------------------------------------------------------------- only one error
+
+
+def only_one_error(path: Path, content: bytes) -> None:
+    """Check that a file is read, or refused by a CheckpointError that can be printed on one line."""
+    path.write_bytes(content)
+    for read in (fn.load, read_notes):
+        try:
+            read(path)
+        except fn.CheckpointError as error:
+            assert str(error).isprintable()  # noqa: PT017
+            assert len(str(error)) < 1200  # noqa: PT017
+            assert error.__cause__ is None  # noqa: PT017  # a traceback prints no other message
+            assert error.__suppress_context__  # noqa: PT017
+
+
+PLACES: Final[dict[str, Callable[[str], Edit]]] = {
+    "whole": lambda node: meta(structure=node),
+    "layer": lambda node: structure(TANH, node),
+    "optimizer": lambda node: structure(OPTIMIZER, node),
+    "rate": lambda node: structure(RATE, f'"learning_rate":{node}'),
+    "key": lambda node: structure('"key":null', f'"key":{node}'),
+}
+CONTENTS: Final = (
+    "null",
+    "-1",
+    '"\\u001b[31m\\ud800"',
+    "[]",
+    '[[1],"a"]',
+    '{"float":"nan"}',
+    '{"scalar":["bool","01"]}',
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_registered_record_in_a_forged_file(place: str, path: Path) -> None:
+    """Each record is refused or read, wherever it is and whatever its fields hold."""
+    content = saved(path)
+    records = {kind: name for kind, name in NAMES_OF.items() if isinstance(kind, type) and attrs.has(kind)}
+    for number, (kind, name) in enumerate(records.items()):
+        for shift in (number, number + 3):
+            fields = [a.name for a in attrs.fields(kind) if a.eq]
+            said = ",".join(f'"{field}":{CONTENTS[(shift + i) % len(CONTENTS)]}' for i, field in enumerate(fields))
+            header, data = taken(content)
+            PLACES[place](f'{{"record":["{name}",{{{said}}}]}}')(header)
+            only_one_error(path, forged(header, data))
+
+
+def test_random_changes_of_a_forged_file(path: Path) -> None:
+    """Hundreds of files with one changed, removed or doubled part, and a correct SHA-256."""
+    content = saved(path, attrs.evolve(STATE, optimizer=fn.AdamW(0.1), moments=fn.Moments.of(mean=NET, square=NET)))
+    draw = random.Random(0)  # noqa: S311  # examples
+    for _ in range(200):
+        header, data = taken(content)
+        name = draw.choice(["structure", "structure", "environment"])
+        text = header["__metadata__"][name]
+        start = draw.randrange(len(text))
+        end = start + draw.randrange(12)
+        new = draw.choice(
+            ["", text[start:end] * 2, *CONTENTS, "funcnet.Fit", "funcnet.EpochLog", "\x1b", "\n", "9" * 30]
+        )
+        header["__metadata__"][name] = text[:start] + new + text[end:]
+        only_one_error(path, forged(header, data))
+
+
+def test_every_depth_of_nesting_is_refused(path: Path) -> None:
+    """At one depth, the parser still succeeds, and the next recursive function does not."""
+    text = compact(taken(saved(path, NET))[0])
+    for depth in (50, *range(880, 1010), 5000):
+        refuse(path, raw_file(text[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"))
+
+
+def test_whatever_a_users_optimizer_raises(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimizer's own functions run with the file's parameters, and their errors become the file's."""
+    saved(path)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError(RED)
+
+    monkeypatch.setattr("funcnet.Momentum.init", fail)
+    refuse_by(path, path.read_bytes(), r"it is invalid (RuntimeError: \x1b[31m\r\n\ud800\u202e)")
+
+
+RED: Final = "\x1b[31m\r\n\ud800\u202e"
+PRINTED: Final[dict[str, Edit]] = {
+    "a field": structure('"rate":', f"{json.dumps(RED)}:"),
+    "a record": structure('"funcnet.Tanh"', json.dumps(RED)),
+    "a string": structure(RATE, f'"learning_rate":{json.dumps(RED)}'),
+    "a form": structure('{"float":', f"{{{json.dumps(RED)}:"),
+    "a long string": structure(RATE, f'"learning_rate":"{"z" * 469_000}"'),
+    "a long name": structure("funcnet.Tanh", "z" * 469_000),
+    "a long int": structure('"seed":3', f'"seed":{"9" * 1200}'),
+    "metadata": meta(**{RED: ""}),
+    "a version": meta(funcnet_format=RED * 1000),
+    "an array": lambda header: header.update({RED: header["params.3.0.weight"]}),
+    "a dtype": lambda header: header["params.3.0.weight"].update(dtype=RED * 1000),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_message_shows_a_files_text_safely(name: str, path: Path) -> None:
+    """Control characters, lone surrogates and long text are escaped and cut."""
+    header, data = taken(saved(path))
+    PRINTED[name](header)
+    only_one_error(path, forged(header, data))
+    with pytest.raises(fn.CheckpointError) as caught:
+        fn.load(path)
+    assert len(str(caught.value).removeprefix(str(path))) < 500
+
+
+# ---------------------------------------------------------------------------------------------------- notes
+
+NOTES: Final[dict[str, Any]] = {
+    "classes": ["cat", "dog\n\ud800"],
+    "scale": 1 / 255,
+    "sizes": [1, -(2**80), True, None, -0.0, 5e-324],
+    "more": {"mean": [[0.5], []], "": {}},
+}
+
+
+def test_notes_travel_with_a_value(path: Path) -> None:
+    """They come back as they were, do not change the value, and are covered by the hash."""
+    fn.save(path, STATE, notes=NOTES)
+    assert repr(read_notes(path)) == repr(NOTES)
+    assert fn.fingerprint(fn.load(path)) == fn.fingerprint(STATE)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"cat", b"rat"))
+    with pytest.raises(fn.CheckpointError, match="does not match its SHA-256"):
+        read_notes(path)
+    numbers: dict[str, Any] = {"rate": np.float32(0.5), "count": np.int64(3), "pair": (1, "a")}
+    fn.save(path, NET, notes=numbers)
+    assert repr(read_notes(path)) == "{'rate': 0.5, 'count': 3, 'pair': [1, 'a']}"
+
+
+def test_a_file_without_notes_is_what_it_was(path: Path) -> None:
+    """Its format is still 1, which older versions read; a file with notes has format 2, which they refuse."""
+    plain = saved(path)
+    assert read_notes(path) == {}
+    fn.save(path, STATE, notes={})
+    assert path.read_bytes() == plain
+    assert taken(plain)[0]["__metadata__"]["funcnet_format"] == "1"
+    fn.save(path, STATE, notes=NOTES)
+    metadata = taken(path.read_bytes())[0]["__metadata__"]
+    assert (metadata["funcnet_format"], json.loads(metadata["notes"])) == ("2", NOTES)
+
+
+DEEP_NOTES: Final = functools.reduce(lambda inner, _: [inner], range(3000), list[Any]())
+NOT_NOTES: Final[dict[str, tuple[object, str]]] = {
+    "a string": ("cat", "notes must be a dictionary, got 'cat'"),
+    "an int as a name": ({1: "a"}, "the names in notes must be strings, got 1"),
+    "an inner name": ({"a": {None: 1}}, "the names in notes['a'] must be strings, got None"),
+    "an array": ({"a": np.ones(2)}, "list or a dictionary, got array([1., 1.]); use .tolist()"),
+    "an array in a list": ({"a": [0, np.ones(2)]}, "notes['a'][1] must be a string, a finite number, a bool, None, a"),
+    "nan": ({"a": math.nan}, "None, a list or a dictionary, got nan"),
+    "a huge int": ({"a": 2**5000}, "notes['a'] must be a string, a finite number"),
+    "a set": ({"a": {1}}, "None, a list or a dictionary, got {1}"),
+    "too much": ({"a": "é" * 11_000}, "notes must take at most 65536 bytes of JSON, got 66008; keep the rest in"),
+    "too deep": ({"a": DEEP_NOTES}, "notes must be at most 20 levels deep, got more"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_NOTES)
+def test_what_is_no_note_is_refused(name: str, path: Path) -> None:
+    """The message has the place, and nothing is written."""
+    notes, fact = NOT_NOTES[name]
+    save: Callable[..., None] = fn.save
+    with pytest.raises(fn.ConfigError, match=f"^save: .*{re.escape(fact)}"):
+        save(path, NET, notes=notes)
+    assert not path.exists()
+
+
+FORGED_NOTES: Final = ("", "{}", "[1]", '{"a": 1}', '{"a":1e400}', '{"a":1E5}', '{"a":NaN}', '{"a":1,"a":1}', "7")
+
+
+@pytest.mark.parametrize("notes", FORGED_NOTES)
+def test_forged_notes_are_refused(notes: str, path: Path) -> None:
+    """Only the text that save writes is read, by load and by read_notes."""
+    fn.save(path, NET, notes=NOTES)
+    header, data = taken(path.read_bytes())
+    meta(notes=notes)(header)
+    refuse(path, forged(header, data))
+    with pytest.raises(fn.CheckpointError, match=f"^{path}: "):
+        read_notes(path)
 
 
 # --------------------------------------------------------------------------------------- files and systems
@@ -1012,12 +1341,40 @@ def test_a_pipe_is_not_replaced(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+@pytest.mark.parametrize("read", [fn.load, read_notes])
+def test_only_regular_files_are_read(read: Callable[[Path], object], path: Path) -> None:
+    """A named pipe without a writer and a device are refused at once."""
+    os.mkfifo(path)
+    for irregular in (path, Path("/dev/zero")):
+        with pytest.raises(fn.CheckpointError, match=f"^{irregular} is not a regular file$"):
+            read(irregular)
+
+
+def test_a_sparse_file_takes_no_memory(path: Path) -> None:
+    """A size that takes no disk is compared with the machine's memory, and its hash is checked before it is read."""
+    for size, fact in ((2**26, "does not match its SHA-256"), (2**42, "more than this machine's memory")):
+        header, _ = taken(saved(path, (Holder(np.ones(1, np.float32)),)))
+        header["0.inside"].update(shape=[size // 4], data_offsets=[0, size])
+        structure("[1]", f"[{size // 4}]")(header)
+        content = forged(header, b"")
+        path.write_bytes(content)
+        os.truncate(path, len(content) + size)
+        tracemalloc.start()
+        try:
+            with pytest.raises(fn.CheckpointError, match=fact):
+                fn.load(path)
+            assert tracemalloc.get_traced_memory()[1] < 2**23
+        finally:
+            tracemalloc.stop()
+
+
 class Interrupted(BaseException):
     """An exception that no error handler catches."""
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space left"), Interrupted(), MemoryError()], ids=repr)
-@pytest.mark.parametrize("place", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.chmod", "os.fdopen"])
+@pytest.mark.parametrize("place", ["os.fsync", "pathlib.Path.replace", "os.fchmod", "os.fdopen"])
 def test_an_error_leaves_the_old_file(
     place: str, error: BaseException, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1072,15 +1429,16 @@ def test_a_temporary_file_that_is_gone_hides_no_error(path: Path, monkeypatch: p
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="a directory cannot be opened here")
 def test_the_file_and_its_directory_are_synchronized(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file comes first, then the directory: the new name is on disk when save returns."""
-    kinds = list[bool]()
+    """The whole file comes first, then the directory: the new name and all bytes are on disk when save returns."""
+    sizes = list[int | None]()
 
     def note(descriptor: int) -> None:
-        kinds.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        about = os.fstat(descriptor)
+        sizes.append(None if stat.S_ISDIR(about.st_mode) else about.st_size)
 
     monkeypatch.setattr("os.fsync", note)
     fn.save(path, NET)
-    assert kinds == [False, True]
+    assert sizes == [path.stat().st_size, None]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
@@ -1096,6 +1454,33 @@ def test_permissions(path: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == mode
     finally:
         os.umask(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="permissions are POSIX's")
+def test_a_private_file_stays_private_while_it_is_replaced(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temporary file is private from the start, and its permissions are set by its descriptor, not by its name."""
+    fn.save(path, NET)
+    path.chmod(0o600)
+    begun, written = list[int](), list[int]()
+    set_permissions, fsync = os.fchmod, os.fsync
+
+    def note(descriptor: int, mode: int) -> None:
+        begun.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        set_permissions(descriptor, mode)
+
+    def note_written(descriptor: int) -> None:
+        written.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fchmod", note)
+    monkeypatch.setattr("os.fsync", note_written)
+    monkeypatch.delattr("pathlib.Path.chmod")
+    before = os.umask(0)
+    try:
+        fn.save(path, STATE)
+    finally:
+        os.umask(before)
+    assert (begun, written[0], stat.S_IMODE(path.stat().st_mode)) == ([0o600], 0o600, 0o600)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everything")
@@ -1119,6 +1504,70 @@ def test_a_link_is_followed(path: Path, tmp_path: Path) -> None:
     assert fn.fingerprint(fn.load(tmp_path / "there" / "target")) == fn.fingerprint(STATE)
     assert len(list((tmp_path / "there").iterdir())) == 1
     fn.save(path, NET)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "safe"), [(0o1777, 1, False), (0o775, 1, False), (0o755, 1, True), (0o1777, 0, True)]
+)
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can make the link of another user")
+def test_a_link_of_another_user_is_not_followed(mode: int, owner: int, safe: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """A link that another user could have made is refused, and its target is unchanged; so is a link to this link."""
+    shared, target = tmp_path / "shared", tmp_path / "target"
+    shared.mkdir()
+    shared.chmod(mode)
+    for name, to in (("link", target), ("first", shared / "link")):
+        (shared / name).symlink_to(to)
+    os.chown(shared / "link", owner, owner, follow_symlinks=False)
+    fn.save(target, STATE)
+    for name in ("link", "first"):
+        if safe:
+            fn.save(shared / name, NET)
+            assert fn.equal(fn.load(target, like=NET), NET)
+        else:
+            with pytest.raises(fn.CheckpointError, match=f"^save: {shared}/link is a link .* itself, {target}$"):
+                fn.save(shared / name, NET)
+            assert fn.load(target, like=STATE).step == 0
+
+
+def test_a_circle_of_links_is_a_systems_error(path: Path) -> None:
+    """A plain open fails with the same error."""
+    path.symlink_to(path)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        fn.save(path, NET)
+
+
+def test_a_directory_that_cannot_be_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is saved where the caller may create files but not list them."""
+    system_open = os.open
+
+    def no_list(*_: object) -> None:
+        raise PermissionError
+
+    def no_directory(name: Any, flags: int, *rest: int) -> int:
+        if flags & getattr(os, "O_DIRECTORY", 0):
+            raise PermissionError
+        return system_open(name, flags, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.scandir", no_list)
+        patch.setattr("os.open", no_directory)
+        fn.save(path, NET)
+    assert fn.equal(fn.load(path, like=NET), NET)
+
+
+def test_a_living_writer_keeps_its_temporary_file(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that takes more than an hour finishes, although another one removes stale files beside it."""
+    replace = Path.replace
+
+    def slowly(self: Path, target: Path) -> Path:
+        monkeypatch.setattr("pathlib.Path.replace", replace)
+        os.utime(self, (0, 0))
+        fn.save(tmp_path / "beside", STATE)
+        return self.replace(target)
+
+    monkeypatch.setattr("pathlib.Path.replace", slowly)
+    fn.save(path, NET)
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, "beside"}
 
 
 def test_what_killed_writers_left_is_removed(path: Path, tmp_path: Path) -> None:

@@ -283,6 +283,20 @@ def test_arithmetic_past_the_door_is_refused_unless_said() -> None:
     assert fn.check_layer(Softish(), X, own_arithmetic=True).checks[-1].where == "the layer's own"
 
 
+@frozen(eq=False)
+class Cube(fn.Layer):
+    """A layer with a power."""
+
+
+fn.register_elementwise(Cube, value=lambda _, x: x**3, slope=lambda _, x, __: 3 * x * x)
+
+
+def test_the_advice_for_a_power_exists() -> None:
+    """``funcnet.arithmetic`` has no powers of arrays, so the advice is a product."""
+    with pytest.raises(fn.LawError, match=r"forward does \*\* itself; write a power as a product, such as x \* x, or"):
+        fn.check_layer(Cube(), X)
+
+
 def test_a_layer_without_a_source_is_checked_but_for_that() -> None:
     """A layer typed into an interpreter has no source; it passes the other checks, and the report says so."""
     names: dict[str, Any] = {"fn": fn, "frozen": frozen}

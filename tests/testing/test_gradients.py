@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Generic
 
 import numpy as np
 import pytest
@@ -13,7 +16,11 @@ from networks import CASES, Case, inputs, near_a_kink, networks
 
 import funcnet as fn
 from funcnet.arithmetic import matmul, sum_rows
+from funcnet.core.trees import leaves
+from funcnet.data.datasets import load_mnist
+from funcnet.network.layer import N
 from funcnet.random.draws import normal
+from funcnet.testing.gradients import replaced
 
 KEY = fn.Key(3)
 
@@ -174,5 +181,136 @@ def test_numerical_gradient_never_writes_x() -> None:
 def test_what_is_not_finite_is_wrong_without_a_warning() -> None:
     """Where a network overflows, the checker reports a wrong gradient, and NumPy does not warn."""
     net = fn.mlp(KEY, (4, 5, 3), dtype=np.float64)
-    with pytest.raises(fn.GradientError, match="the gradient with respect to x"):
+    with pytest.raises(fn.GradientError, match=r"the gradient with respect to 0.bias.* an error of inf"):
         fn.check_gradients(net, np.array([[0.0, 1.7e308, 0.0, 0.0]]))
+
+
+# ---------------------------------------------------------------------------------------- kinks and magnitudes
+
+DATA = os.environ.get("FUNCNET_DATA")
+needs_mnist = pytest.mark.skipif(not DATA or not (Path(DATA) / "mnist").is_dir(), reason="FUNCNET_DATA has no mnist/")
+
+
+@frozen(eq=False)
+class Off(fn.Layer, Generic[N]):
+    """A network whose backward has one element that is 0.1% too large: of ``where``, ``x`` or the path of an array."""
+
+    net: N
+    where: str
+    index: tuple[int, ...]
+
+
+def off_backward(params: Off[N], x: fn.Array, g: fn.Array) -> tuple[fn.Array, Off[N]]:
+    """The right backward, apart from the element."""
+
+    def spoiled(array: fn.Array) -> fn.Array:
+        copy = array.copy()
+        if len(array) > params.index[0]:
+            copy[params.index] *= 1.001
+        return copy
+
+    grad_x, grads = fn.backward(params.net, x, g)
+    if params.where == "x":
+        return spoiled(grad_x), evolve(params, net=grads)
+    array = next(leaf.array for leaf in leaves(grads) if leaf.path == params.where)
+    return grad_x, evolve(params, net=replaced(grads, params.where, spoiled(array)))
+
+
+fn.register_layer(Off, forward=lambda params, x: fn.forward(params.net, x), backward=off_backward)
+
+
+def dark_border() -> fn.Array:
+    """An image with a dark border: most inputs of a ReLU are exactly 0, and most windows have equal numbers."""
+    image = np.zeros((1, 8, 8, 1))
+    image[:, 2:6, 3:6, 0] = np.random.default_rng(0).random((4, 3))
+    return image
+
+
+IMAGE_NETS: dict[str, tuple[fn.Layer, ...]] = {
+    "conv, ReLU": (fn.conv2d(KEY, 1, 2, 3), fn.ReLU()),
+    "conv, ReLU, max": (fn.conv2d(KEY, 1, 2, 3), fn.ReLU(), fn.MaxPool2D(2)),
+    "conv, LeakyReLU, max, mean": (fn.conv2d(KEY, 1, 2, 3), fn.LeakyReLU(), fn.MaxPool2D(2, 1), fn.AvgPool2D(2)),
+    "conv, LeakyReLU, conv, LeakyReLU": (
+        fn.conv2d(KEY, 1, 2, 3),
+        fn.LeakyReLU(),
+        fn.conv2d(KEY.child(1), 2, 2, 2),
+        fn.LeakyReLU(),
+    ),
+}
+every_image_net = pytest.mark.parametrize("net", IMAGE_NETS.values(), ids=IMAGE_NETS)
+
+
+@every_image_net
+def test_a_kink_is_not_an_error(net: fn.Network) -> None:
+    """A dark border is full of kinks. They are counted, compared at a point nearby, and not accused."""
+    report = fn.check_gradients(net, dark_border())
+    assert report.checks[0].kinks > 0
+    assert all(check.passed and not check.skipped for check in report.checks)
+    assert str(report).splitlines()[0].split()[-2:] == ["kinks", "skipped"]
+    fn.check_layer(Chain(net), dark_border())
+
+
+@frozen(eq=False)
+class Chain(fn.Layer, Generic[N]):
+    """A network as one layer."""
+
+    net: N
+
+
+def chain_backward(params: Chain[N], x: fn.Array, g: fn.Array) -> tuple[fn.Array, Chain[N]]:
+    """The network's gradients."""
+    grad_x, grads = fn.backward(params.net, x, g)
+    return grad_x, Chain(grads)
+
+
+fn.register_layer(Chain, forward=lambda params, x: fn.forward(params.net, x), backward=chain_backward)
+
+
+@every_image_net
+@pytest.mark.parametrize(
+    ("where", "index"), [("x", (0, 3, 4, 0)), ("x", (0, 1, 1, 0)), ("weight", (1, 1, 0, 1)), ("bias", (1,))]
+)
+def test_a_fault_among_kinks_is_found(net: tuple[fn.Layer, ...], where: str, index: tuple[int, ...]) -> None:
+    """One element that is 0.1% too large is refused, at a kink, too: in the first layer with parameters."""
+    first = next(i for i, layer in enumerate(net) if isinstance(layer, fn.Conv2D))
+    spoiled = (Off(net, "x", index),) if where == "x" else (Off(net, f"{first}.{where}", index),)
+    with pytest.raises(fn.GradientError, match=rf"respect to {'x' if where == 'x' else f'0.net.{first}.{where}'}\["):
+        fn.check_gradients(spoiled, dark_border())
+    with pytest.raises(fn.LawError, match="gradient: "):
+        fn.check_layer(spoiled[0], dark_border())
+
+
+MAGNITUDES = [1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e12]
+
+
+def of_magnitude(inputs_by: float, weights_by: float) -> tuple[tuple[fn.Layer, ...], fn.Array]:
+    """A network with a kink, a curve and an array of zeros, and its input."""
+    first = fn.dense(KEY, 4, 5, dtype=np.float64)
+    net = (evolve(first, weight=first.weight * weights_by), fn.ReLU(), fn.rms_norm(5, dtype=np.float64), fn.Tanh())
+    return net, inputs(KEY.child("x"), 3, 4) * inputs_by
+
+
+@pytest.mark.parametrize("inputs_by", MAGNITUDES)
+@pytest.mark.parametrize("weights_by", MAGNITUDES)
+def test_magnitudes_neither_accuse_nor_excuse(inputs_by: float, weights_by: float) -> None:
+    """Whatever the size of the numbers, the right gradient passes, and one element that is 0.1% too large does not."""
+    net, x = of_magnitude(inputs_by, weights_by)
+    if inputs_by * weights_by < 1e-3:  # RMSNorm's epsilon then turns the network into a linear one
+        net = (*net[:2], fn.Tanh())
+    fn.check_gradients(net, x)
+    for where, index in (("x", (1, 2)), ("0.weight", (2, 3)), ("0.bias", (3,))):
+        with pytest.raises(fn.GradientError, match="the gradient with respect to"):
+            fn.check_gradients(Off(net, where, index), x)
+
+
+@needs_mnist
+@pytest.mark.slow
+def test_a_hundred_digits_pass_through_a_convolution() -> None:
+    """Real digits are full of kinks: no false alarm, and a fault of 0.1% in one element is found."""
+    images = load_mnist(flatten=False).train.x[:100, 1::4, 1::4]
+    net = (fn.conv2d(KEY, 1, 2, 3), fn.ReLU(), fn.MaxPool2D(2))
+    for image in images[:, None]:
+        fn.check_gradients(net, image)
+    for where, index in (("x", (0, 3, 3, 0)), ("x", (0, 1, 1, 0)), ("0.weight", (0, 0, 0, 1)), ("0.bias", (0,))):
+        with pytest.raises(fn.GradientError, match="the gradient with respect to"):
+            fn.check_gradients(Off(net, where, index), images[:1])

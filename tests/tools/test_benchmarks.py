@@ -26,15 +26,20 @@ pytestmark = pytest.mark.slow
 
 COMMAND = Path(__file__).parent / "benchmarks" / "run.py"
 SMALL = Workload("small", (6, 5, 4, 3), 4, 32)
+SMALL_ROUNDS = ("--rounds", "1", "--seconds", "0.001")
 OURS = [entry for entry in TRAINERS if entry.library in {"numpy", "funcnet"}]
+
+
+def ran(program: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the benchmark."""
+    command = [sys.executable, str(program), *arguments]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
 def test_the_command_prints_and_saves_every_row(tmp_path: Path) -> None:
     """The table and the JSON have one row per installed contender, and the program of each of funcnet's steps."""
     saved = tmp_path / "out.json"
-    sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001")
-    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6,W8,W9", *sizes, "--json", str(saved)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = ran(COMMAND, "--workloads", "W4,W6,W8,W9", *SMALL_ROUNDS, "--rows", "64", "--json", str(saved))
     assert result.returncode == 0, result.stderr
     found = json.loads(saved.read_text())
     measured = {workload.name: trainers(workload) for workload in WORKLOADS}
@@ -59,10 +64,8 @@ def test_the_command_measures_another_release(tmp_path: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text().replace("funcnet", "funcnet_other"))
     saved = tmp_path / "out.json"
-    sizes = ("--rounds", "1", "--rows", "64", "--seconds", "0.001", "--json", str(saved))
-    command = [sys.executable, str(COMMAND), "--workloads", "W4,W6", "--against", "funcnet_other", *sizes]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    options = ("--workloads", "W4,W6", "--against", "funcnet_other", "--rows", "64", "--json", str(saved))
+    result = ran(COMMAND, *options, *SMALL_ROUNDS, PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     found = {row["contender"]: row for row in json.loads(saved.read_text())["rows"]}
     names = [entry.name for entry in trainers(WORKLOADS[3]) if entry.library == "funcnet"]
@@ -74,15 +77,8 @@ def test_the_command_measures_another_release(tmp_path: Path) -> None:
 
 def test_every_row_of_the_table_of_layers_is_measured() -> None:
     """Each row has a line with a time above 0."""
-    command = [sys.executable, str(COMMAND.with_name("layers.py")), "--rounds", "1", "--seconds", "0.0001"]
-    paths = (COMMAND.parent.parent, TESTS, TESTS / "layers", ROOT)
-    result = subprocess.run(
-        [*command, "--batch", "2", "--width", "8"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    paths = os.pathsep.join(map(str, (COMMAND.parent.parent, TESTS, TESTS / "layers", ROOT)))
+    result = ran(COMMAND.with_name("layers.py"), *SMALL_ROUNDS, "--batch", "2", "--width", "8", PYTHONPATH=paths)
     assert result.returncode == 0, result.stderr
     _, *lines = result.stdout.splitlines()
     longest = max(len(case.name) for case in CASES)
@@ -98,8 +94,7 @@ def test_the_command_refuses_what_is_not_there() -> None:
         "--against f_o": "no module named f_o",
     }
     for arguments, reason in refused.items():
-        command = [sys.executable, str(COMMAND), *arguments.split()]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = ran(COMMAND, *arguments.split())
         assert result.returncode == 2
         assert reason in result.stderr
 

@@ -338,6 +338,7 @@ def _where(x: Any) -> Any:
     return out
 
 
+# fmt: off
 FAMILIES: Final[dict[str, tuple[Callable[..., Any], Joined]]] = {
     "one formula": (lambda a, b, x: (a * 0.5 + x[0].copy(), b * 0.5 + x[1].copy()), [(["multiply", "add"], [0, 1])]),
     "copies": (lambda a, b, x: (x[0].copy(), x[1].copy()), []),
@@ -350,10 +351,7 @@ FAMILIES: Final[dict[str, tuple[Callable[..., Any], Joined]]] = {
     "other constants without axes": (lambda a, b, x: (a * np.array(0.5), b * np.array(0.25)), []),
     "constants in two precisions": (lambda a, b, x: (a * np.array(0), b * np.array(0, np.float32)), []),
     "constants with axes": (lambda a, b, x: (a * HALVES, b * HALVES), []),
-    "one number that varies": (
-        lambda a, b, x: (a * x[0, 0].item(), b * x[0, 0].item()),
-        [(["multiply"], [0, 1])],
-    ),
+    "one number that varies": (lambda a, b, x: (a * x[0, 0].item(), b * x[0, 0].item()), [(["multiply"], [0, 1])]),
     "two numbers that vary": (lambda a, b, x: (a * x[0, 0].item(), b * x[0, 1].item()), []),
     "numbers alone": (lambda a, b, x: (np.add(x[0, 0].item(), np.zeros_like(a)),) * 2, []),
     "a function that rounds by its place": (lambda a, b, x: (np.exp(a), np.exp(b)), []),
@@ -369,33 +367,25 @@ FAMILIES: Final[dict[str, tuple[Callable[..., Any], Joined]]] = {
     "a view backwards": (lambda a, b, x: (np.exp(a)[::-1] * 0.5, np.exp(b)[::-1] * 0.5), []),
     "a view at an offset": (lambda a, b, x: (np.exp(x)[1] * 0.5, np.exp(-x)[1] * 0.5), []),
     "a view of bits": (lambda a, b, x: (np.exp(a).view(np.int64) * 0.5, np.exp(b).view(np.int64) * 0.5), []),
-    "another dtype": (
-        lambda a, b, x: (a.astype(np.float32) * 0.5 + np.exp(a), b.astype(np.float32) * 0.5 + np.exp(b)),
-        [],
-    ),
-    "another shape of as many elements": (
-        lambda a, b, x: ((np.exp(a).reshape(3, 1) * 0.5).reshape(3), (np.exp(b).reshape(3, 1) * 0.5).reshape(3)),
-        [],
-    ),
+    "another dtype":
+        (lambda a, b, x: (a.astype(np.float32) * 0.5 + np.exp(a), b.astype(np.float32) * 0.5 + np.exp(b)), []),
+    "another shape of as many elements":
+        (lambda a, b, x: ((np.exp(a).reshape(3, 1) * 0.5).reshape(3), (np.exp(b).reshape(3, 1) * 0.5).reshape(3)), []),
     "options": (lambda a, b, x: (np.multiply(a, 2, dtype=np.float64), np.multiply(b, 2, dtype=np.float64)), []),
     "written in part": (lambda a, b, x: (_doubled(a + 1), _doubled(b + 1)), []),
     "written where": (lambda a, b, x: (_where(a), _where(b)), []),
     "one new array twice": (lambda a, b, x: (a * 0.5,) * 2, []),
     "swapped": (lambda a, b, x: (b * 0.5, a * 0.5), [(["multiply"], [1, 0])]),
-    "gradients of other depths": (
-        lambda a, b, x: (a - np.exp(x[0]), b - np.exp(np.exp(x[1]))),
-        [(["subtract"], [0, 1])],
-    ),
+    "gradients of other depths":
+        (lambda a, b, x: (a - np.exp(x[0]), b - np.exp(np.exp(x[1]))), [(["subtract"], [0, 1])]),
     "made of nothing": (lambda a, b, x: (np.exp(np.zeros_like(a)) * 0.5, np.exp(b) * 0.5), [(["multiply"], [])]),
     "constants that differ in the last bits": (lambda a, b, x: (a * np.array(0.5), b * np.array(0.5 + 1e-16)), []),
-    "numbers that are two objects": (
-        lambda a, b, x: (a * float("0.7"), b * float("0.7")),
-        [(["multiply"], [0, 1])],
-    ),
+    "numbers that are two objects": (lambda a, b, x: (a * float("0.7"), b * float("0.7")), [(["multiply"], [0, 1])]),
     "two equal numbers of one operation": (lambda a, b, x: (a * two(x)[0], b * two(x)[1]), []),
     "written backwards": (lambda a, b, x: (_backwards(a), _backwards(b)), []),
     "moved": (lambda a, b, x: (b, a), []),
 }
+# fmt: on
 """New values of two arrays of one shape, and what of them is joined."""
 
 
@@ -595,63 +585,50 @@ def test_what_is_left_out_and_what_comes_first() -> None:
         _ = (y[0, 0].item() + n) * 2
 
     ops = recorded_ops(function, X, 3)
-    names = [getattr(op.func, "__name__", op.func) for op in ops]
-    assert names == [
-        "multiply",
-        "exp",
-        "add",
-        "mul",
-        "add",
-        "gt",
-        True,
-        "tanh",
-        "add",
-        "getitem",
-        "gt",
-        False,
-        "getitem",
-        None,
-        "add",
-        "mul",
-    ]
+    names = " ".join(str(getattr(op.func, "__name__", op.func)) for op in ops)
+    assert names == "multiply exp add mul add gt True tanh add getitem gt False getitem None add mul"
     kept = passes.live(ops, {ops[7].out})
     assert [ops.index(op) for op in kept] == [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     assert [ops.index(op) for op in passes.early(ops)] == [2, 3, 5, 6, 0, 1, 4, 7, 8, 9, 10, 11, 12, 13, 14, 15]
 
 
-def masks_of(function: Callable[..., Any], *args: Any) -> list[str]:
-    """The copies that are made of masks, and the operands of the last operation afterwards."""
-    ops = passes.float_masks(recorded_ops(function, *args))
-    last = ops[-1]
+def masks_of(formula: str, x: Any) -> str:
+    """The copies that are made of masks in a formula of x, and the operands of its last operation afterwards."""
+    names = {"np": np, "LOCKED": LOCKED, "m": LOCKED.astype(np.float32)}
+    ops = passes.float_masks(recorded_ops(lambda x: eval(formula, {**names, "x": x}), x))  # noqa: S307
     assert all(out.op is op for op in ops for out in op.outs)
-    copies = [f"{op.args[0].dtype.name} to {op.out.array.dtype.name}" for op in ops if op.kind == "copy"]
-    return [*copies, *(arg.dtype.name if hasattr(arg, "dtype") else type(arg).__name__ for arg in last.args)]
+    copies = [f"{op.args[0].dtype.name} to {op.out.array.dtype.name}: " for op in ops if op.kind == "copy"]
+    return "".join(copies) + ", ".join(
+        arg.dtype.name if hasattr(arg, "dtype") else type(arg).__name__ for arg in ops[-1].args
+    )
 
 
-def test_masks_become_floats() -> None:
+@pytest.mark.parametrize(
+    ("formula", "dtype", "wanted"),
+    [
+        ("x * (x > 0)", np.float64, "bool to float64: float64, float64"),
+        ("(x > 0) + x", np.float64, "bool to float64: float64, float64"),
+        ("x * (x > 0) - (x > 0)", np.float64, "bool to float64: float64, float64"),
+        ("x * (x > 0)", np.float32, "bool to float32: float32, float32"),
+        ("(x > 0) * 0.5", np.float64, "bool to float64: float64, float"),
+        ("(x > 0) * x[0, 0].item()", np.float64, "bool to float64: float64, Scalar"),
+        ("(x > 0) * np.float64(2)", np.float64, "bool to float64: float64, float64"),
+        ("(x > 0) * LOCKED", np.float64, "bool to float64: float64, Const"),
+        ("(x > 0) * x[0, 0]", np.float32, "bool to float32: float32, Scalar"),
+        ("(x > 0) * m", np.float32, "bool to float32: float32, Const"),
+        ("np.multiply(x > 0, 2, out=np.empty_like(x, np.float32))", np.float64, "bool, int"),
+        ("x / (x > 0)", np.float64, "float64, bool"),
+        ("x * (x > 0)[0]", np.float64, "float64, bool"),
+        ("x[:3] * (x[:3] > 0).T", np.float64, "float64, bool"),
+        ("(x > 0) * 2", np.float64, "bool, int"),
+        ("(x > 0) * (x < 1)", np.float64, "bool, bool"),
+        ("np.add(x > 0, x < 1, out=np.empty_like(x))", np.float64, "bool, bool"),
+        ("np.multiply(x, x > 0, out=np.empty_like(x, np.float32), casting='unsafe')", np.float64, "float64, bool"),
+    ],
+)
+def test_masks_become_floats(formula: str, dtype: fn.FloatDType, wanted: str) -> None:
     """Only where NumPy would compute in floats, only whole ones, and each only once in a dtype."""
-    single, copied = X.astype(np.float32), "bool to float64"
-    assert masks_of(lambda x: x * (x > 0), X) == [copied, "float64", "float64"]
-    assert masks_of(lambda x: (x > 0) + x, X) == [copied, "float64", "float64"]
-    assert masks_of(lambda x: x * (x > 0) - (x > 0), X) == [copied, "float64", "float64"]
-    assert masks_of(lambda x: x * (x > 0), single) == ["bool to float32", "float32", "float32"]
-    assert masks_of(lambda x: (x > 0) * 0.5, X) == [copied, "float64", "float"]
-    assert masks_of(lambda x: (x > 0) * x[0, 0].item(), X) == [copied, "float64", "Scalar"]
-    assert masks_of(lambda x: (x > 0) * np.float64(2), X) == [copied, "float64", "float64"]
-    assert masks_of(lambda x: (x > 0) * LOCKED, X) == [copied, "float64", "Const"]
-    assert masks_of(lambda x: (x > 0) * x[0, 0], single) == ["bool to float32", "float32", "Scalar"]
-    assert masks_of(lambda x: (x > 0) * LOCKED.astype(np.float32), X) == ["bool to float32", "float32", "Const"]
-    assert masks_of(lambda x: np.multiply(x > 0, 2, out=np.empty_like(x, np.float32)), X) == ["bool", "int"]
-    assert masks_of(lambda x: x / (x > 0), X) == ["float64", "bool"]
-    assert masks_of(lambda x: x * (x > 0)[0], X) == ["float64", "bool"]
-    assert masks_of(lambda x: x * (x > 0).T, X[:3]) == ["float64", "bool"]
-    assert masks_of(lambda x: (x > 0) * 2, X) == ["bool", "int"]
-    assert masks_of(lambda x: (x > 0) * (x < 1), X) == ["bool", "bool"]
-    assert masks_of(lambda x: np.add(x > 0, x < 1, out=np.empty_like(x)), X) == ["bool", "bool"]
-    assert masks_of(lambda x: np.multiply(x, x > 0, out=np.empty_like(x, np.float32), casting="unsafe"), X) == [
-        "float64",
-        "bool",
-    ]
+    assert masks_of(formula, X.astype(dtype)) == wanted
 
 
 # ------------------------------------------------------------------------------------------- parts of a writer

@@ -40,7 +40,7 @@ def ours(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
 def theirs(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
     """Return the same task in PyTorch's operations, with autograd, which accumulates gradients."""
     import torch  # noqa: PLC0415  # may be missing
-    from test_torch_combinators import translated  # noqa: PLC0415  # needs PyTorch
+    from test_torch_layers import translated  # noqa: PLC0415  # needs PyTorch
 
     library: Any = torch
     library.set_num_threads(1)

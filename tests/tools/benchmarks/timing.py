@@ -65,7 +65,7 @@ def measure(tasks: Sequence[Task], rounds: int, *, seconds: float = ROUND) -> li
     for turn in range(rounds):
         for position in range(len(tasks)):
             chosen = (position + turn) % len(tasks)
-            sleep(SETTLE)
+            sleep(min(SETTLE, seconds))
             runs = [tasks[chosen].seconds() for _ in range(repeats[chosen])]
             walls, cpus = zip(*runs, strict=True)
             clocks[chosen].append((statistics.fmean(walls), statistics.fmean(cpus)))

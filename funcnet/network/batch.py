@@ -1,0 +1,71 @@
+"""A batch: the inputs, the targets and the weights of some examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+
+from attrs import frozen
+
+from funcnet.core.arrays import AnyArray, Array, unmapped
+from funcnet.core.errors import ConfigError, DTypeError
+from funcnet.core.names import register_name
+
+Inputs: TypeAlias = "Array | tuple[AnyArray, ...]"
+"""The inputs of a batch: one array, or a tuple of arrays of one length for a step that takes several inputs."""
+
+T_co = TypeVar("T_co", covariant=True)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar  # the type checkers bring it; Python 3.13 has the default itself
+
+    X_co = _TypeVar("X_co", bound=Inputs, covariant=True, default=Array)
+else:
+    X_co = TypeVar("X_co", covariant=True)
+
+
+@frozen(eq=False)
+class Batch(Generic[T_co, X_co]):
+    """The examples of one training step. Shapes: x (B, ...), y (B, ...), weight (B,) or None.
+
+    As a type, ``Batch[T]`` has targets of type T and one array of inputs; ``Batch[T, X]`` has inputs of type X. For a
+    step with several inputs or several targets, x or y is a tuple of arrays. ``minibatches`` makes such batches, and
+    ``train_epoch``, ``train`` and ``fit`` pass them to the step. The steps of ``sgd_step`` and ``train_step`` take one
+    array of inputs; their losses determine the targets.
+
+    Example:
+        >>> import numpy as np
+        >>> batch: Batch[AnyArray, tuple[Array, Array]] = Batch((np.zeros((2, 3)), np.zeros((2, 8))), np.array([0, 1]))
+        >>> [x.shape for x in batch.x]
+        [(2, 3), (2, 8)]
+    """
+
+    x: X_co
+    y: T_co
+    weight: Array | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("x", "y", "weight"):
+            object.__setattr__(self, name, unmapped(getattr(self, name)))
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, types: object) -> object:
+            is_complete = isinstance(types, tuple) or len(cls.__parameters__) != 2
+            return super().__class_getitem__(types if is_complete else (types, Array))
+
+
+def check_is_batch(subject: str, batch: object) -> None:
+    """Check that a value is a batch with one array of inputs.
+
+    Raises:
+        ConfigError: If it is not a batch; the message shows the value.
+        DTypeError: If its inputs are a tuple, which only functions of the user take.
+    """
+    if not isinstance(batch, Batch):
+        raise ConfigError(f"a batch must be a Batch, got {batch!r:.80}; use Batch(x, y)", subject=subject)
+    inputs = cast("Batch[object, Inputs]", batch).x
+    if isinstance(inputs, tuple):
+        fix = "a batch with several inputs needs your own function"
+        raise DTypeError(f"x must be one array, got a tuple of {len(inputs)}; {fix}", subject=subject)
+
+
+register_name(Batch, "funcnet.Batch")

@@ -1,0 +1,75 @@
+"""Strict JSON: text from a file, of which only what funcnet itself writes is accepted."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, TypeGuard
+
+from funcnet.core.errors import CheckpointError, printable, quoted
+
+_MAX_DIGITS: Final = 1300
+
+
+def parse(text: bytes, *, floats: bool = False) -> object:
+    """Parse JSON in ASCII without duplicate keys, long numbers, NaN and infinity, in time that grows with its length.
+
+    Args:
+        text: The text.
+        floats: Whether floats are allowed.
+
+    Raises:
+        CheckpointError: If the text is anything else.
+
+    Example:
+        >>> parse(b'{"a":[1,2]}')
+        {'a': [1, 2]}
+        >>> parse(b'{"a":1,"a":2}')
+        Traceback (most recent call last):
+        funcnet.CheckpointError: its header has the key 'a' twice
+    """
+    try:
+        return json.loads(
+            text.decode("ascii"),
+            object_pairs_hook=_without_duplicates,
+            parse_int=_short_int,
+            parse_float=float if floats else _no_float,
+            parse_constant=_no_float,
+        )
+    except CheckpointError:
+        raise
+    except RecursionError:
+        raise CheckpointError("its header is nested too deeply") from None
+    except ValueError as error:
+        reason = f"its header is not JSON ({printable(error)})"
+        raise CheckpointError(f"it is not a checkpoint, or it is damaged: {reason}") from None
+
+
+def is_object(value: object) -> TypeGuard[dict[str, object]]:
+    """Whether a parsed value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Whether a parsed value is a JSON list."""
+    return isinstance(value, list)
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen = set[str]()
+        for key, _ in pairs:
+            if key in seen:
+                raise CheckpointError(f"its header has the key {quoted(key)} twice")
+            seen.add(key)
+    return made
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise CheckpointError(f"its header has an int of {len(digits)} digits")
+    return int(digits)
+
+
+def _no_float(digits: str) -> object:
+    raise CheckpointError(f"its header has the number {digits:.40}, which is not an int")
