@@ -82,8 +82,8 @@ def check_divisor(subject: str, name: str, value: float, dtype: np.dtype[np.floa
         Traceback (most recent call last):
         funcnet.ConfigError: Adam: eps must be at least 1e-45 for float32 arrays, got 1e-50
     """
-    if not dtype.type(value):
-        smallest = np.finfo(dtype).smallest_subnormal
+    smallest = np.finfo(dtype).smallest_subnormal
+    if value <= float(smallest) / 2:
         raise ConfigError(f"{name} must be at least {smallest!s} for {dtype} arrays, got {value!r}", subject=subject)
 
 

@@ -7,10 +7,10 @@ from attrs import frozen
 
 from funcnet.arithmetic import centered_rows, mean_and_variance, sum_rows
 from funcnet.core.arrays import Array, FloatDType, Statistic, lock
-from funcnet.core.checks import INFINITY, check_array, check_channels, check_finite, check_flag, check_number
+from funcnet.core.checks import check_array, check_channels, check_finite, check_flag
 from funcnet.core.errors import ConfigError
 from funcnet.core.records import evolve
-from funcnet.layers.channels import check_affine, kept_shape, per_channel, unit_affine
+from funcnet.layers.channels import check_affine, check_epsilon, kept_shape, per_channel, unit_affine
 from funcnet.network.layer import Layer, register_layer
 from funcnet.random.keys import Key
 
@@ -54,7 +54,7 @@ class BatchNorm(Layer):
         if self.mean is not None:
             check_array("BatchNorm", "mean", self.mean, self.scale.shape, match=("scale", self.scale))
             check_array("BatchNorm", "variance", self.variance, self.scale.shape, match=("scale", self.scale))
-        check_number("BatchNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
+        check_epsilon("BatchNorm", self.epsilon, self.scale)
         check_flag("BatchNorm", "training", self.training)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from funcnet.core.arrays import Array, FloatDType, lock
-from funcnet.core.checks import check_array, check_count, check_row_shape, check_size
+from funcnet.core.checks import (
+    INFINITY,
+    check_array,
+    check_count,
+    check_divisor,
+    check_number,
+    check_row_shape,
+    check_size,
+)
 from funcnet.core.trees import float_dtype
 from funcnet.network.layer import Shape
 
@@ -21,6 +29,16 @@ def check_affine(subject: str, scale: Array, offset: Array | None = None) -> Non
     check_count(subject, "scale's size", scale.size)
     if offset is not None:
         check_array(subject, "offset", offset, scale.shape, match=("scale", scale))
+
+
+def check_epsilon(subject: str, epsilon: float, scale: Array) -> None:
+    """Check that epsilon is positive, also in the dtype of the scale: equal numbers would otherwise give 0 / 0.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    check_number(subject, "epsilon", epsilon, low=0, high=INFINITY)
+    check_divisor(subject, "epsilon", epsilon, scale.dtype)
 
 
 def unit_affine(subject: str, size: int, dtype: FloatDType) -> tuple[Array, Array]:

@@ -7,9 +7,9 @@ from attrs import frozen
 
 from funcnet.arithmetic import centered_last, sum_last, sum_rows
 from funcnet.core.arrays import Array, FloatDType
-from funcnet.core.checks import INFINITY, check_channels, check_number
+from funcnet.core.checks import check_channels
 from funcnet.core.records import evolve
-from funcnet.layers.channels import check_affine, kept_shape, per_channel, unit_affine
+from funcnet.layers.channels import check_affine, check_epsilon, kept_shape, per_channel, unit_affine
 from funcnet.network.layer import Layer, register_layer
 
 
@@ -35,7 +35,7 @@ class LayerNorm(Layer):
     def check(self) -> None:
         """Check that scale and offset are vectors of one length and that epsilon is positive."""
         check_affine("LayerNorm", self.scale, self.offset)
-        check_number("LayerNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
+        check_epsilon("LayerNorm", self.epsilon, self.scale)
 
 
 @frozen(eq=False)
@@ -59,7 +59,7 @@ class RMSNorm(Layer):
     def check(self) -> None:
         """Check that scale is a vector and that epsilon is positive."""
         check_affine("RMSNorm", self.scale)
-        check_number("RMSNorm", "epsilon", self.epsilon, low=0, high=INFINITY)
+        check_epsilon("RMSNorm", self.epsilon, self.scale)
 
 
 def mean_last(a: Array) -> Array:

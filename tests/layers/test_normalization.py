@@ -174,6 +174,9 @@ REFUSED: list[tuple[Callable[[], object], type[fn.FuncnetError], str]] = [
         fn.ConfigError,
         "RMSNorm: epsilon must be a number in (0, inf), got nan",
     ),
+    (lambda: fn.layer_norm(2, epsilon=1e-50), fn.ConfigError, "LayerNorm: epsilon must be at least 1e-45 for float32"),
+    (lambda: fn.rms_norm(2, epsilon=1e-50), fn.ConfigError, "RMSNorm: epsilon must be at least 1e-45 for float32 arr"),
+    (lambda: fn.batch_norm(2, epsilon=1e-50), fn.ConfigError, "BatchNorm: epsilon must be at least 1e-45 for float32"),
     (lambda: fn.batch_norm(2, epsilon=0), fn.ConfigError, "BatchNorm: epsilon must be a number in (0, inf), got 0"),
     (lambda: fn.BatchNorm(ones(2), ones(2), epsilon=-1), fn.ConfigError, "BatchNorm: epsilon must be a number in (0, "),
     (
