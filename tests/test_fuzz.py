@@ -119,7 +119,7 @@ def saved(value: Any) -> object:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "value"
         try:
-            fn.save(path, value)
+            fn.save(path, value, allow_nonfinite=True)
         except fn.FuncnetError:
             assert not any(Path(directory).iterdir())
             raise

@@ -74,7 +74,13 @@ V = TypeVar("V")
 # ------------------------------------------------------------------------------------------------- writing
 
 
-def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]], *, notes: Notes | None = None) -> None:
+def save(
+    path: Filename,
+    value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]],
+    *,
+    notes: Notes | None = None,
+    allow_nonfinite: bool = False,
+) -> None:
     """Write a network, a run's state, or a fit to a file. If writing fails, the path still holds the old file.
 
     Any framework's safetensors library opens the file and finds each array under its path, such as
@@ -88,6 +94,7 @@ def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]],
         notes: Values for the file's reader, such as class names and the scale of the inputs: strings, finite numbers,
             bools, None, and lists and dictionaries of them, by name. They take at most 64 KiB. ``read_notes`` returns
             them.
+        allow_nonfinite: Write arrays with NaN and infinity, too, which ``load`` reads only with the same setting.
 
     Raises:
         ConfigError: If something in the value is not registered; the message says what, where, and how to fix it. If
@@ -95,6 +102,7 @@ def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]],
         StructureError: If the value is not a network, or the moments do not fit the parameters.
         CheckpointError: If an array is empty, the structure is too large for a file, or the path is not that of a
             regular file.
+        NonFiniteError: If an array has NaN or infinity, such as a moment that overflowed; the message has its place.
         OSError: If the file cannot be written.
 
     Example:
@@ -115,6 +123,9 @@ def save(path: Filename, value: N | TrainState[N] | Fit[N] | Fit[TrainState[N]],
         sealed = _encode(_with_hash(header, _hash(_encode(header), parts)))
     except CheckpointError as error:
         raise CheckpointError(error.message, subject="save") from None
+    if not allow_nonfinite:
+        for where, array in arrays.items():
+            check_finite("save", where, cast("Array", array))
     _write(path, [len(sealed).to_bytes(8, "little"), sealed, *parts])
 
 

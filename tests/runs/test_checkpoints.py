@@ -60,9 +60,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.safetensors"
 
 
-def saved(path: Path, value: Any = STATE) -> bytes:
+def saved(path: Path, value: Any = STATE, *, allow_nonfinite: bool = False) -> bytes:
     """Return the bytes of a value's checkpoint."""
-    fn.save(path, value)
+    fn.save(path, value, allow_nonfinite=allow_nonfinite)
     return path.read_bytes()
 
 
@@ -479,12 +479,15 @@ def test_a_fit_is_asked_for(path: Path) -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 def test_numbers_that_are_not_finite(number: float, path: Path) -> None:
-    """They are refused, with their place; ``allow_nonfinite`` accepts them, bit for bit."""
+    """Writing and reading refuse them, with their place; ``allow_nonfinite`` accepts them, bit for bit."""
     broken = (NET[0], attrs.evolve(NET[0], weight=np.where(np.eye(4, 3) > 0, number, NET[0].weight).astype(np.float32)))
-    refuse(path, saved(path, broken), f"{path}: 1.weight must be finite", "1.weight[0, 0]")
+    with pytest.raises(fn.NonFiniteError, match=r"^save: 1\.weight must be finite, got 1\.weight\[0, 0\]"):
+        fn.save(path, broken)
+    assert not path.exists()
+    refuse(path, saved(path, broken, allow_nonfinite=True), f"{path}: 1.weight must be finite", "1.weight[0, 0]")
     assert fn.equal(fn.load(path, like=broken, allow_nonfinite=True), broken)
     bad = changed(moments=fn.Moments.of(velocity=map_parameters(lambda p: p + np.float32(number), NET)))
-    refuse(path, saved(path, bad), "moments.0.0.bias must be finite")
+    refuse(path, saved(path, bad, allow_nonfinite=True), "moments.0.0.bias must be finite")
 
 
 UNSAVED: dict[str, tuple[object, type[fn.FuncnetError], str]] = {

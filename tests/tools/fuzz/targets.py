@@ -135,7 +135,7 @@ def read_checkpoint(data: bytes) -> None:
     except fn.CheckpointError as error:
         assert str(error).isprintable()  # noqa: PT017
         return
-    fn.save(DIRECTORY / "again", value, notes=read_notes(file_of(content)))
+    fn.save(DIRECTORY / "again", value, notes=read_notes(file_of(content)), allow_nonfinite=True)
     if b"scalar" in content:  # records convert a NumPy number, so the file is another one
         assert fn.fingerprint(fn.load(DIRECTORY / "again", allow_nonfinite=True)) == fn.fingerprint(value)
     else:
