@@ -208,8 +208,9 @@ def centered_last(a: Array) -> Array:
         array([[-1.,  1.],
                [ 0.,  0.]])
     """
-    rest = a - sum_last(a) / a.shape[-1]
-    centered: Array = rest - sum_last(rest) / a.shape[-1]
+    count = float(a.shape[-1])  # NumPy 1 promotes float32 arrays by an int beyond 65,535
+    rest = a - sum_last(a) / count
+    centered: Array = rest - sum_last(rest) / count
     return centered
 
 
@@ -225,7 +226,7 @@ def centered_rows(a: Array) -> Array:
     """
     if not len(a):
         return a
-    rest = a - sum_rows(a) / len(a)
+    rest = a - sum_rows(a) / float(len(a))
     centered: Array = rest - mean_rows(rest).astype(a.dtype)
     return centered
 

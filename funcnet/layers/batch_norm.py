@@ -91,9 +91,9 @@ def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, B
     return g * (params.scale / root), grads
 
 
-def _positions(x: Array) -> int:
+def _positions(x: Array) -> float:
     """The count of numbers in a channel; 1 for an empty batch, whose sums are 0."""
-    return max(len(per_channel(x)), 1)
+    return float(max(len(per_channel(x)), 1))
 
 
 def _statistics(params: BatchNorm) -> tuple[Array, Array]:

@@ -64,7 +64,7 @@ class RMSNorm(Layer):
 
 def mean_last(a: Array) -> Array:
     """The mean over the last axis, which stays with size 1. Shapes: a (..., C), result (..., 1)."""
-    mean: Array = sum_last(a) / a.shape[-1]
+    mean: Array = sum_last(a) / float(a.shape[-1])
     return mean
 
 

@@ -231,13 +231,13 @@ def global_avg_pool_forward(_: GlobalAvgPool2D, x: Array) -> Array:
     """``y[b, c]`` is the mean of ``x[b, i, j, c]`` over i and j."""
     pixels = _checked_pixels(x)
     channels = x.transpose(0, 3, 1, 2).copy().reshape(len(x), x.shape[3], pixels)
-    return sum_last(channels)[:, :, 0] / pixels
+    return sum_last(channels)[:, :, 0] / float(pixels)
 
 
 def global_avg_pool_backward(params: GlobalAvgPool2D, x: Array, g: Array) -> tuple[Array, GlobalAvgPool2D]:
     """Every pixel gets ``g / (H * W)``, because ``y`` is the sum of the pixels divided by ``H * W``."""
     grad_x = np.empty_like(x)
-    grad_x[...] = (g / _checked_pixels(x))[:, None, None, :]
+    grad_x[...] = (g / float(_checked_pixels(x)))[:, None, None, :]
     return grad_x, params
 
 

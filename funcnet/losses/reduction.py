@@ -91,7 +91,7 @@ def averaged(
     value = mean(losses)
     if not -INFINITY < value < INFINITY:
         raise NonFiniteError(f"the loss is {value}; {reason}", subject=name)
-    return value, lock(slopes / losses.size)
+    return value, lock(slopes / float(losses.size))
 
 
 def factors_of(name: str, weight: Array | None, like: Array, share: Array | None = None) -> Array | None:

@@ -708,3 +708,15 @@ def test_one_class_is_no_choice() -> None:
     for loss in (fn.softmax_cross_entropy, fn.SoftmaxCrossEntropy(label_smoothing=0.1)):
         with pytest.raises(fn.ConfigError, match=rf"^softmax_cross_entropy: {wanted}, got logits \(3, 1\); {fix}$"):
             loss(np.ones((3, 1)), np.zeros(3, np.int64))
+
+
+def test_many_elements_keep_the_dtype() -> None:
+    """A count beyond 65,535 does not promote float32 gradients, as an int does in NumPy 1."""
+    zeros = np.zeros((70_000, 1), np.float32)
+    assert fn.mean_squared_error(zeros + 1, zeros)[1].dtype == np.float32
+    assert (
+        fn.softmax_cross_entropy(np.zeros((70_000, 2), np.float32), np.zeros(70_000, np.int64))[1].dtype == np.float32
+    )
+    image = np.zeros((1, 300, 300, 1), np.float32)
+    assert fn.forward(fn.GlobalAvgPool2D(), image).dtype == np.float32
+    assert fn.backward(fn.GlobalAvgPool2D(), image, np.ones((1, 1), np.float32))[0].dtype == np.float32
