@@ -31,8 +31,14 @@ WRAPPERS: Final[dict[str, Callable[[Optimizer], Optimizer]]] = {
 GRADIENTS: Final = [(1.0, -0.5), (-2.0, 0.3), (0.4, 1.7), (0.9, 0.9), (-0.2, -1.5), (3.0, 0.1), (0.5, 0.6)]
 TOTALS: Final = [4.0, 1.0, 0.0, 2.0, 2.5, 3.0, 4.0]
 REFUSED: Final = {
-    ("WeightDecay", "Accumulation"): "put WeightDecay inside Accumulation",
-    ("Accumulation", "Accumulation"): "use one Accumulation with steps=9",
+    (
+        "WeightDecay",
+        "Accumulation",
+    ): "^WeightDecay: put WeightDecay inside Accumulation; outside, it would decay in steps",
+    (
+        "Accumulation",
+        "Accumulation",
+    ): "^Accumulation: the inner optimizer must not .*; use one Accumulation with steps=9$",
 }
 
 Pair: TypeAlias = "list[float]"
@@ -128,12 +134,42 @@ def test_every_pair_of_wrappers_is_right_or_refused(outer: str, inner: str) -> N
     net = record(*expected)
     moments = optimizer.init(net)
     for number, (gradient, total) in enumerate(zip(GRADIENTS, TOTALS, strict=True)):
-        net, moments = optimizer.update(net, record(*gradient), moments, number, total)
+        given = () if total == 1.0 else (total,)  # the default
+        net, moments = optimizer.update(net, record(*gradient), moments, number, *given)
         expected, _ = step(expected, list(gradient), total)
         assert [net.weight.item(), net.bias.item()] == pytest.approx(expected, abs=1e-14)
     if averages:
         average: Any = fn.averaged(fn.TrainState(net, optimizer, moments, 7, KEY))
         assert [average.weight.item(), average.bias.item()] == pytest.approx(averages[-1], abs=1e-14)
+
+
+def test_moments_show_their_names_networks_and_total() -> None:
+    """The text has the total only where there is one. Messages about names begin with Moments."""
+    layer = "Dense(weight=float64 (1, 1), bias=float64 (1,))"
+    moments = fn.Accumulation(INNER, steps=2).init(record(1.0, 2.0))
+    assert repr(moments) == f"Moments(sum={layer}, inner.velocity={layer}, total=0.0)"
+    assert repr(INNER.init(record(1.0, 2.0))) == f"Moments(velocity={layer})"
+    with pytest.raises(fn.StructureError, match=r"^Moments: there is no moment 'mean'; the names are \('sum', 'inner"):
+        _ = moments["mean"]
+    with pytest.raises(
+        fn.StructureError, match=r"^Moments: there must be a name for each network, got \('a',\) and \(\)$"
+    ):
+        fn.Moments(("a",), ())
+    with pytest.raises(fn.ConfigError, match=r"^WeightDecay: the optimizer must have a learning rate, got Unrated\(\)"):
+        fn.WeightDecay(Unrated(), weight_decay=0.1)
+
+
+@attrs.frozen
+class Unrated:
+    """An optimizer without a learning rate."""
+
+    def init(self, _: Any, /) -> fn.Moments[Any]:
+        """Return no moments."""
+        return fn.Moments.of()
+
+    def update(self, params: Any, _: Any, moments: fn.Moments[Any], __: int, /) -> tuple[Any, fn.Moments[Any]]:
+        """Change nothing."""
+        return params, moments
 
 
 def record(weight: float, bias: float) -> fn.Dense:
