@@ -190,6 +190,17 @@ def mean_rows(a: Array) -> Array:
     return sum_rows(a.astype(np.float64, copy=False)) / len(a)
 
 
+def mean_last(a: Array) -> Array:
+    """Compute the mean over the last axis, which becomes 1. Shapes: a (..., I), result (..., 1) in a's dtype.
+
+    Example:
+        >>> mean_last(np.array([[1.0, 3.0]], np.float32))
+        array([[2.]], dtype=float32)
+    """
+    average: Array = sum_last(a) / float(a.shape[-1])  # NumPy 1 promotes float32 arrays by an int beyond 65,535
+    return average
+
+
 # ------------------------------------------------------------------------------------------------ centering
 #
 # A mean is rounded. Where all numbers are far from 0 and near each other, its error would be taken for a deviation. The
@@ -208,9 +219,8 @@ def centered_last(a: Array) -> Array:
         array([[-1.,  1.],
                [ 0.,  0.]])
     """
-    count = float(a.shape[-1])  # NumPy 1 promotes float32 arrays by an int beyond 65,535
-    rest = a - sum_last(a) / count
-    centered: Array = rest - sum_last(rest) / count
+    rest = a - mean_last(a)
+    centered: Array = rest - mean_last(rest)
     return centered
 
 

@@ -274,13 +274,14 @@ def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> normal_cdf(np.array([0.0, 1.0, -30.0]))
         array([5.00000000e-001, 8.41344746e-001, 4.90671393e-198])
     """
-    size = np.minimum(np.abs(x), _NORMAL_RANGE)
+    far = np.abs(x)
+    size = np.minimum(far, _NORMAL_RANGE)
     z = size * _SQRT_HALF
     square = z * z
     inner = 0.5 - 0.5 * z * polynomial(_ERF_ABOVE, square) / polynomial(_ERF_BELOW, square)
     near = polynomial(_ERFC_ABOVE, z) / polynomial(_ERFC_BELOW, z)
-    far = polynomial(_TAIL_ABOVE, z) / polynomial(_TAIL_BELOW, z)
-    outer = np.where(size < _NORMAL_RANGE, 0.5 * _bell(size) * np.where(z < 8.0, near, far), 0.0)
+    tail = polynomial(_TAIL_ABOVE, z) / polynomial(_TAIL_BELOW, z)
+    outer = np.where(size < _NORMAL_RANGE, 0.5 * _bell(far) * np.where(z < 8.0, near, tail), 0.0)
     share = np.where(z > 1.0, outer, inner)
     return np.where(x < 0, share, 1.0 - share)
 

@@ -428,6 +428,19 @@ def check_plain(subject: str, name: str, value: object, of: str = "") -> None:
         raise DTypeError(f"{name} must be a plain NumPy array{of}, got {got}; use {fix}", subject=subject)
 
 
+def check_rows(subject: str, name: str, value: object) -> AnyArray:
+    """Check that a value is a plain NumPy array, of any dtype, with at least one axis, and return it.
+
+    Raises:
+        DTypeError, ShapeError: If it is not.
+    """
+    check_plain(subject, name, value)
+    array = cast("AnyArray", value)
+    if array.ndim == 0:
+        raise ShapeError(f"{name} must have shape (N, ...), got ()", subject=subject)
+    return array
+
+
 def fix_of_ids(name: str, array: NDArray[Any]) -> str:
     """Return the advice for an array that should hold integer class ids."""
     kind, values = array.dtype.kind, array.ravel().tolist()

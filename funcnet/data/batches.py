@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 from attrs import field, frozen
@@ -22,13 +22,9 @@ from funcnet.core.checks import (
 )
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError
 from funcnet.core.records import evolve
-from funcnet.network.batch import Batch as Batch  # noqa: PLC0414  # re-exported
-from funcnet.network.batch import Inputs
+from funcnet.network.batch import Batch, Inputs, Rows, take_rows
 from funcnet.random.draws import permutation
 from funcnet.random.keys import Key, check_key
-
-Rows: TypeAlias = "NDArray[Any] | tuple[NDArray[Any], ...]"
-"""An array whose first axis is that of the examples, or a tuple of such arrays of one length."""
 
 Y = TypeVar("Y", bound=Rows)
 XS = TypeVar("XS", bound=tuple[NDArray[Any], ...])
@@ -86,20 +82,6 @@ class Minibatches(Sequence[Batch[Y, X]]):
         if self.augment is not None and self.key is not None:
             batch = self.augment(self.key.child("augment", start), batch)
         return batch
-
-
-R = TypeVar("R", bound=Rows)
-
-
-def take_rows(rows: R, chosen: slice | NDArray[np.intp]) -> R:
-    """Return some rows of an array or of each array of a tuple: a locked view for a slice, else a copy."""
-    if isinstance(rows, tuple):
-        return cast("R", tuple(take_rows(each, chosen) for each in rows))
-    if not isinstance(chosen, slice):
-        return cast("R", rows.take(chosen, axis=0))
-    view = rows[chosen]
-    view.flags.writeable = False
-    return cast("R", view)
 
 
 @overload

@@ -9,13 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, Labels, lock
-from funcnet.core.checks import check_array, check_labels, check_plain, check_size, check_weight, fix_of_ids, to_python
+from funcnet.core.checks import (
+    check_array,
+    check_labels,
+    check_plain,
+    check_rows,
+    check_size,
+    check_weight,
+    fix_of_ids,
+    to_python,
+)
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError
 from funcnet.core.names import register_name
 from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
-from funcnet.data.batches import XS, Rows, Y, check_one_length, named_rows, take_rows
-from funcnet.network.batch import Batch, check_is_batch
+from funcnet.data.batches import XS, Y, check_one_length, named_rows
+from funcnet.network.batch import Batch, Rows, check_is_batch, take_rows
 from funcnet.random.draws import permutation
 from funcnet.random.keys import Key, check_key
 
@@ -152,9 +161,7 @@ def _shares(sizes: list[int], count: int) -> list[int]:
 def _check_rows(subject: str, name: str, array: NDArray[Any]) -> None:
     if name[0] == "x" and type(array) not in ARRAY_TYPES:
         check_array(subject, name, array, ("N", "..."))
-    check_plain(subject, name, array)
-    if array.ndim == 0:
-        raise ShapeError(f"{name} must have shape (N, ...), got ()", subject=subject)
+    check_rows(subject, name, array)
 
 
 def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> Array:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from attrs import frozen
 
 from funcnet.core.arrays import Array
-from funcnet.core.checks import to_python
 from funcnet.core.records import check_tree, fields_of, replace_unchecked
 from funcnet.network.layer import Layer, Network, Shape, register_layer
 from funcnet.network.passes import backward, check_shape, forward, layers_of, output_shape, row_shape
@@ -108,7 +107,6 @@ def summary(params: Network, shape: Shape) -> Summary:
     """
     check_tree("summary", params)
     shape = check_shape(shape)
-    shape = to_python(shape)
     entering: dict[str, Shape] = {}
     row_shape(_probed(params, "", entering), shape)
     places = layers_of(params)

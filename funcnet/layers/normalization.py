@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import centered_last, sum_last, sum_rows
+from funcnet.arithmetic import centered_last, mean_last, sum_rows
 from funcnet.core.arrays import Array, FloatDType
 from funcnet.core.checks import check_channels
 from funcnet.core.records import evolve
@@ -60,12 +60,6 @@ class RMSNorm(Layer):
         """Check that scale is a vector and that epsilon is positive."""
         check_affine("RMSNorm", self.scale)
         check_epsilon("RMSNorm", self.epsilon, self.scale)
-
-
-def mean_last(a: Array) -> Array:
-    """The mean over the last axis, which stays with size 1. Shapes: a (..., C), result (..., 1)."""
-    mean: Array = sum_last(a) / float(a.shape[-1])
-    return mean
 
 
 def normalized(x: Array, epsilon: float) -> tuple[Array, Array]:

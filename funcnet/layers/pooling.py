@@ -7,7 +7,7 @@ import math
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import sum_last
+from funcnet.arithmetic import mean_last
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_array, check_row_shape
 from funcnet.core.errors import ShapeError
@@ -231,7 +231,7 @@ def global_avg_pool_forward(_: GlobalAvgPool2D, x: Array) -> Array:
     """``y[b, c]`` is the mean of ``x[b, i, j, c]`` over i and j."""
     pixels = _checked_pixels(x)
     channels = x.transpose(0, 3, 1, 2).copy().reshape(len(x), x.shape[3], pixels)
-    return sum_last(channels)[:, :, 0] / float(pixels)
+    return mean_last(channels)[:, :, 0]
 
 
 def global_avg_pool_backward(params: GlobalAvgPool2D, x: Array, g: Array) -> tuple[Array, GlobalAvgPool2D]:

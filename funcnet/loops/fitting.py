@@ -179,9 +179,8 @@ def _epochs(
             loss, (value, *others) = log.mean_loss, [_number(function(state)) for function in functions]
         if not -INFINITY < value < INFINITY:
             raise NonFiniteError(f"the validation value after epoch {fitted.epoch} is {value}", subject="fit")
-        fitted = _after(fitted, state, loss, value, settings)
         metrics = ((name, (*earlier, now)) for (name, earlier), now in zip(fitted.metrics, others, strict=True))
-        fitted = evolve(fitted, metrics=tuple(metrics))
+        fitted = _after(evolve(fitted, metrics=tuple(metrics)), state, loss, value, settings)
         yield fitted
 
 

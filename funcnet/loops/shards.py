@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from funcnet.arithmetic import Name, in_force, using
-from funcnet.core.arrays import AnyArray, Array, lock
-from funcnet.core.checks import check_array, check_count, check_plain, check_weight
+from funcnet.core.arrays import Array, lock
+from funcnet.core.checks import check_array, check_count, check_rows, check_weight
 from funcnet.core.errors import ConfigError, NonFiniteError, ShapeError
 from funcnet.core.trees import map_parameters
 from funcnet.inspection.nonfinite import diagnosed
@@ -117,12 +117,9 @@ def check_targets(subject: str, y: object, count: int) -> None:
     Raises:
         DTypeError, ShapeError: If they are not; the message describes them.
     """
-    check_plain(subject, "y", y)
-    shape = cast("AnyArray", y).shape
-    if not shape:
-        raise ShapeError("y must have shape (N, ...), got ()", subject=subject)
-    if shape[0] != count:
-        raise ShapeError(f"y must have as many rows as x, {count}, got {shape}", subject=subject)
+    rows = check_rows(subject, "y", y)
+    if len(rows) != count:
+        raise ShapeError(f"y must have as many rows as x, {count}, got {rows.shape}", subject=subject)
 
 
 def _scaled(grads: N, share: float) -> N:

@@ -161,9 +161,7 @@ class TrainState(Generic[N]):
             >>> fn.train_epoch(step, state, batches)[0].step
             2
         """
-        if self.arithmetic != in_force():
-            fix = f"{'create the state' if self.arithmetic == 'native' else 'train'} inside `with fn.portable():`"
-            raise ConfigError(f"the run began in {self.arithmetic} arithmetic, not in {in_force()}; {fix}")
+        _check_arithmetic(self)
         with np.errstate(all="ignore"):  # NaN and infinity are refused at the epoch's end
             params, moments = updated(self.optimizer, self.params, grads, self.moments, self.step, total)
         return evolve(self, params=params, moments=moments, step=self.step + 1)
@@ -229,6 +227,7 @@ class TrainStep(Settings, Generic[T]):
     def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
         """Return the state after one update by its own optimizer, and the loss before it."""
         _check_run(state)
+        _check_arithmetic(state)  # before anything is computed in the wrong one
         with np.errstate(all="ignore"):  # NaN and infinity are refused, here or at the epoch's end
             total = self.total(batch)
             if _counts_for_nothing(total, batch):
@@ -245,6 +244,12 @@ def _check_run(state: object, subject: str = "TrainStep") -> None:
     if not isinstance(state, TrainState):
         fix = "use TrainState.create(net, optimizer, key=...)"
         raise StructureError(f"state must be a TrainState, got {state!r:.80}; {fix}", subject=subject)
+
+
+def _check_arithmetic(state: TrainState[N]) -> None:
+    if state.arithmetic != in_force():
+        fix = f"{'create the state' if state.arithmetic == 'native' else 'train'} inside `with fn.portable():`"
+        raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
 
 
 def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
+import numpy as np
 from attrs import frozen
+from numpy.typing import NDArray
 
 from funcnet.core.arrays import AnyArray, Array, unmapped
 from funcnet.core.errors import ConfigError, DTypeError
@@ -13,6 +15,10 @@ from funcnet.core.names import register_name
 Inputs: TypeAlias = "Array | tuple[AnyArray, ...]"
 """The inputs of a batch: one array, or a tuple of arrays of one length for a step that takes several inputs."""
 
+Rows: TypeAlias = "NDArray[Any] | tuple[NDArray[Any], ...]"
+"""An array whose first axis is that of the examples, or a tuple of such arrays of one length."""
+
+R = TypeVar("R", bound=Rows)
 T_co = TypeVar("T_co", covariant=True)
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar  # the type checkers bring it; Python 3.13 has the default itself
@@ -51,6 +57,17 @@ class Batch(Generic[T_co, X_co]):
         def __class_getitem__(cls, types: object) -> object:
             is_complete = isinstance(types, tuple) or len(cls.__parameters__) != 2
             return super().__class_getitem__(types if is_complete else (types, Array))
+
+
+def take_rows(rows: R, chosen: slice | NDArray[np.intp]) -> R:
+    """Return some rows of an array or of each array of a tuple: a locked view for a slice, else a copy."""
+    if isinstance(rows, tuple):
+        return cast("R", tuple(take_rows(each, chosen) for each in rows))
+    if not isinstance(chosen, slice):
+        return cast("R", rows.take(chosen, axis=0))
+    view = rows[chosen]
+    view.flags.writeable = False
+    return cast("R", view)
 
 
 def check_is_batch(subject: str, batch: object) -> None:

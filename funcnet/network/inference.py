@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import in_force, softmax
-from funcnet.core.arrays import AnyArray, Array, lock
-from funcnet.core.checks import check_array, check_callable, check_count, check_finite, check_plain
+from funcnet.core.arrays import Array, lock
+from funcnet.core.checks import check_array, check_callable, check_count, check_finite, check_rows
 from funcnet.core.errors import DTypeError, ShapeError, StructureError
 from funcnet.core.records import evolve
-from funcnet.network.batch import Batch, check_is_batch
+from funcnet.network.batch import Batch, Rows, check_is_batch, take_rows
 from funcnet.network.layer import Network
 from funcnet.network.loss import Loss, weighted_loss
 from funcnet.network.modes import check_plain_form
@@ -55,7 +55,18 @@ def outputs(
         array([[0.2, 1. ]], dtype=float32)
     """
     _check_inputs("outputs", params, x, transform)
-    batches = (batch.x for batch in _batches("outputs", x, None, None, transform))
+    return _outputs("outputs", params, x, transform, rowwise=rowwise)
+
+
+def _outputs(
+    subject: str,
+    params: Network,
+    x: NDArray[Any],
+    transform: Callable[[Batch[None]], Batch[None]] | None,
+    *,
+    rowwise: bool = False,
+) -> Array:
+    batches = (batch.x for batch in _batches(subject, x, None, None, transform))
     with np.errstate(all="ignore"):  # Overflow gives inf here, as in forward.
         if rowwise and in_force() == "native":
             tiles = (_tile(rows[start : start + TILE]) for rows in batches for start in range(0, len(rows) or 1, TILE))
@@ -72,16 +83,9 @@ def _check_inputs(subject: str, params: Network, x: NDArray[Any], transform: obj
         check_array(subject, "x", x, ("N", "..."))
         return
     check_callable(subject, "transform", transform)
-    _check_rows(subject, "x", x)
+    check_rows(subject, "x", x)
     if x.dtype.kind not in "biuf":
         raise DTypeError(f"x must hold numbers, got {x.dtype}", subject=subject)
-
-
-def _check_rows(subject: str, name: str, value: object) -> None:
-    """Check that a value is a plain array with at least one axis."""
-    check_plain(subject, name, value)
-    if cast("AnyArray", value).ndim == 0:
-        raise ShapeError(f"{name} must have shape (N, ...), got ()", subject=subject)
 
 
 def _batches(
@@ -104,9 +108,7 @@ def _batches(
 
 def _cut(value: T, rows: slice) -> T:
     """Some rows of an array, locked, or of each array of a tuple; None remains None."""
-    if isinstance(value, tuple):
-        return cast("T", tuple(_cut(part, rows) for part in cast("tuple[object, ...]", value)))
-    return value if value is None else cast("T", lock(cast("Array", value)[rows]))
+    return value if value is None else cast("T", take_rows(cast("Rows", value), rows))
 
 
 def _joined(arrays: Iterable[Array], count: int) -> Array:
@@ -185,7 +187,7 @@ def _logits(
     rowwise: bool,
 ) -> Array:
     _check_inputs(subject, params, x, transform)
-    logits = outputs(params, x, rowwise=rowwise, transform=transform)
+    logits = _outputs(subject, params, x, transform, rowwise=rowwise)
     check_array(subject, "the output", logits, ("N", "O"))
     check_count(subject, "the number of classes", logits.shape[1])
     if logits.shape[1] == 1:
@@ -229,7 +231,7 @@ def evaluate(
     check_callable("evaluate", "loss", loss)
     _check_inputs("evaluate", params, x, transform)
     if transform is None:
-        return weighted_loss(loss, outputs(params, x), y, weight)[0]
+        return weighted_loss(loss, _outputs("evaluate", params, x, None), y, weight)[0]
     for name, value in (("y", y), ("weight", weight)):
         _check_length("evaluate", name, value, len(x))
     with np.errstate(all="ignore"):
@@ -245,8 +247,7 @@ def _check_length(subject: str, name: str, value: object, count: int) -> None:
         for position, part in enumerate(cast("tuple[object, ...]", value)):
             _check_length(subject, f"{name}[{position}]", part, count)
     elif value is not None or name != "weight":
-        _check_rows(subject, name, value)
-        length = len(cast("AnyArray", value))
+        length = len(check_rows(subject, name, value))
         if length != count:
             raise ShapeError(f"{name} must have one row for each of the {count} of x, got {length}", subject=subject)
 

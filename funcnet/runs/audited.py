@@ -17,7 +17,8 @@ from attrs import frozen
 from funcnet.arithmetic import Name, in_force, using
 from funcnet.core.checks import check_count, check_iterable
 from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError, StructureError
-from funcnet.core.files import Filename, as_path, locked
+from funcnet.core.files import Filename, as_path
+from funcnet.core.locks import locked
 from funcnet.loops.epochs import EpochLog, check_data, train_epoch
 from funcnet.runs.checkpoints import load, save
 from funcnet.runs.environment import differences, environment, other_environment

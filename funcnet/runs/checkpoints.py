@@ -15,7 +15,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias, TypeVar, cast, get_args, overload
@@ -32,12 +32,12 @@ from funcnet.core.files import (
     Filename,
     as_path,
     follow_links,
-    in_use,
     open_regular,
     remove_stale,
     set_permissions,
     sync_directory,
 )
+from funcnet.core.locks import in_use
 from funcnet.core.records import Record, check_tree, fields_of
 from funcnet.core.trees import check_alike
 from funcnet.loops.fitting import Fit
@@ -120,12 +120,11 @@ def save(
     parts = [raw(array) for array in _ordered(arrays).values()]
     try:
         header = _header(structure, arrays, said)
+        if not allow_nonfinite:
+            _check_finite("save", arrays)
         sealed = _encode(_with_hash(header, _hash(_encode(header), parts)))
     except CheckpointError as error:
         raise CheckpointError(error.message, subject="save") from None
-    if not allow_nonfinite:
-        for where, array in arrays.items():
-            check_finite("save", where, cast("Array", array))
     _write(path, [len(sealed).to_bytes(8, "little"), sealed, *parts])
 
 
@@ -258,8 +257,7 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
     with open_regular(file_path, CheckpointError) as file, _refusing(file_path):
         content = _read(file)
         if not allow_nonfinite:
-            for where, array in content.arrays.items():
-                check_finite("", where, array)
+            _check_finite("", content.arrays)
         made = put_together(content.structure, content.arrays, _SAVED)
         value = _check_value(_with_names(made), "load")
     if like is not None and not _alike(like, value):
@@ -451,6 +449,11 @@ def _read_array(file: IO[bytes], entry: _Entry) -> Array:
 # ------------------------------------------------------------------------------------------------ checking
 
 
+def _check_finite(subject: str, arrays: Mapping[str, AnyArray]) -> None:
+    for where, array in arrays.items():
+        check_finite(subject, where, cast("Array", array))
+
+
 def _check_value(value: object, subject: str) -> object:
     """Check that a value is a network, a consistent state, or a fit of either."""
     if isinstance(value, Fit):
@@ -497,19 +500,33 @@ def _with_names(value: object) -> object:
 
 
 def _check_fit(fitted: Fit[object], subject: str) -> None:
-    """Check that a fit has one loss and one value per epoch, and that its best epoch is one of them."""
-    for name, numbers in (("losses", fitted.losses), ("values", fitted.values)):
+    """Check that a fit has one loss, value and further metric per epoch, and that its best epoch is one of them."""
+    metrics = cast("object", fitted.metrics)  # a file or a caller may have put anything there
+    if not isinstance(metrics, tuple) or not all(map(_is_metric, cast("tuple[object, ...]", metrics))):
+        raise ConfigError(f"metrics must be a tuple of (name, values), got {metrics!r:.80}", subject=subject)
+    columns: list[tuple[str, tuple[float, ...]]] = [
+        ("losses", fitted.losses),
+        ("values", fitted.values),
+        *fitted.metrics,
+    ]
+    for name, numbers in columns:
         if type(numbers) is not tuple or not all(isinstance(number, int | float) for number in numbers):
             raise ConfigError(f"{name} must be a tuple of numbers, got {numbers!r:.80}", subject=subject)
     epochs = len(fitted.losses)
-    if len(fitted.values) != epochs:
-        raise ConfigError(f"values must have length {epochs}, one per loss, got {len(fitted.values)}", subject=subject)
+    for name, numbers in columns[1:]:
+        if len(numbers) != epochs:
+            raise ConfigError(f"{name} must have length {epochs}, one per loss, got {len(numbers)}", subject=subject)
     if epochs == 0 and fitted.best_epoch is not None:
         got = f"got {fitted.best_epoch!r:.80}"
         raise ConfigError(f"best_epoch must be None before the first epoch, {got}", subject=subject)
     if epochs:
         check_count(subject, "best_epoch", fitted.best_epoch, low=0, high=epochs - 1)
     check_count(subject, "waited", fitted.waited, low=0)
+
+
+def _is_metric(metric: object) -> bool:
+    parts = cast("tuple[object, ...]", metric) if isinstance(metric, tuple) else ()
+    return len(parts) == 2 and isinstance(parts[0], str)
 
 
 def _alike(a: object, b: object) -> bool:

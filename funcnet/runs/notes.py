@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, cast
 from funcnet.core.checks import to_python
 from funcnet.core.errors import CheckpointError, ConfigError, quoted
 from funcnet.runs.strict_json import parse
+from funcnet.runs.structure import INT_BITS
 
 Note: TypeAlias = "str | int | float | bool | Sequence[Note] | Mapping[str, Note] | None"
 """A string, a number, a bool, None, or a list or a dictionary of notes."""
@@ -20,7 +21,6 @@ Notes: TypeAlias = Mapping[str, Note]
 NO_NOTES: Final = "{}"
 NOTES_LIMIT: Final = 2**16
 _DEPTH: Final = 20
-_INT_BITS: Final = 4096
 
 
 def encode_notes(notes: object, subject: str) -> str:
@@ -66,7 +66,7 @@ def _plain(value: object, place: str, depth: int) -> object:
         return made
     if value is None or type(value) in (str, bool):
         return value
-    if (type(value) is int and value.bit_length() <= _INT_BITS) or (type(value) is float and math.isfinite(value)):
+    if (type(value) is int and value.bit_length() <= INT_BITS) or (type(value) is float and math.isfinite(value)):
         return value
     fix = "; use .tolist()" if hasattr(value, "tolist") else ""
     kinds = "a string, a finite number, a bool, None, a list or a dictionary"

@@ -37,6 +37,7 @@ from surroundings import SEARCHED
 from funcnet import datasets
 from funcnet.core.errors import ConfigError, DatasetFormatError
 from funcnet.data.downloads import HttpsRedirects
+from funcnet.data.idx import parse_idx, read_file
 
 AnyArray: TypeAlias = NDArray[Any]
 ELEMENTS = {"uint8": (0x08, "B"), "int8": (0x09, "b"), "int16": (0x0B, "h"), "int32": (0x0C, "i")} | {
@@ -107,7 +108,7 @@ def test_idx_round_trip(values: AnyArray, packed: bool, tmp_path_factory: pytest
 def test_any_bytes_are_an_array_or_a_format_error(data: bytes) -> None:
     """The parser either returns an array or raises a DatasetFormatError."""
     try:
-        found = datasets.parse_idx(data, "noise")
+        found = parse_idx(data, "noise")
     except DatasetFormatError:
         return
     assert idx(found) == data or np.isnan(found).any()
@@ -231,7 +232,7 @@ def test_a_flipped_bit_never_changes_the_content(
     path = tmp_path_factory.getbasetemp() / "flipped"
     path.write_bytes(PACKED[:position] + bytes([PACKED[position] ^ 1 << bit]) + PACKED[position + 1 :])
     try:
-        found = datasets.parse_idx(datasets.read_file(path, MIB), "flipped")
+        found = parse_idx(read_file(path, MIB), "flipped")
     except DatasetFormatError:
         return
     assert idx(found) == CONTENT
@@ -245,9 +246,9 @@ def test_the_limit_is_the_largest_size_allowed(pack: Callable[[bytes], bytes], s
     path = tmp_path / "limit"
     content = np.random.default_rng(1).bytes(size)
     path.write_bytes(pack(content))
-    assert datasets.read_file(path, size) == content
+    assert read_file(path, size) == content
     path.write_bytes(pack(content + b"a"))
-    assert f"more than {size} bytes" in refuses(lambda: datasets.read_file(path, size))
+    assert f"more than {size} bytes" in refuses(lambda: read_file(path, size))
 
 
 # ------------------------------------------------------------------------------------------- genuine files

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import mnist_run
 import numpy as np
 import pytest
@@ -127,6 +128,9 @@ def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:
     with fn.portable():
         with pytest.raises(fn.ConfigError, match=r"not in portable; create the state inside `with fn\.portable\(\):`$"):
             fn.train_epoch(step, native, batches)
+        wide = attrs.evolve(native, params=fn.astype(native.params, np.float64))
+        with pytest.raises(fn.ConfigError, match="the run began in native arithmetic"):
+            step(wide, batches[0])  # before the inputs, which do not fit either, are looked at
         portable = fn.TrainState.create(native.params, native.optimizer, key=fn.Key(0))
     with pytest.raises(fn.ConfigError, match=r"not in native; train inside `with fn\.portable\(\):`$"):
         step(portable, batches[0])

@@ -19,7 +19,7 @@ from test_runs import STEP, data, keep, start
 
 import funcnet as fn
 from funcnet.arithmetic import in_force
-from funcnet.core.files import locked
+from funcnet.core.locks import locked
 from funcnet.runs import audited
 from funcnet.runs.rows import ROWS
 
