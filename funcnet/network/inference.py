@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import in_force, softmax
+from funcnet.arithmetic import in_force
 from funcnet.core.arrays import Array, lock
-from funcnet.core.checks import check_array, check_callable, check_count, check_finite, check_rows
+from funcnet.core.checks import check_array, check_callable, check_rows
 from funcnet.core.errors import DTypeError, ShapeError, StructureError
 from funcnet.core.records import evolve
 from funcnet.network.batch import Batch, Rows, check_is_batch, take_rows
@@ -18,8 +19,11 @@ from funcnet.network.layer import Network
 from funcnet.network.loss import Loss, weighted_loss
 from funcnet.network.modes import check_plain_form
 from funcnet.network.passes import forward
+from funcnet.network.tasks import ProbabilityTask, Task, check_task, wrong_task
 from funcnet.tracing.replay import replayed_map
 
+F = TypeVar("F", bound=Callable[..., object])
+P = TypeVar("P")
 T = TypeVar("T")
 
 CHUNK: Final = 256
@@ -129,72 +133,93 @@ def _tile(rows: Array) -> Array:
     return tile
 
 
+def _with_a_task(function: F) -> F:
+    """Refuse a call without a task by listing the tasks. Python's own error would only name the missing argument."""
+
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> object:
+        if len(args) < 3 and "task" not in kwargs:
+            raise wrong_task(function.__name__, "task is missing")
+        return function(*args, **kwargs)
+
+    return cast("F", checked)
+
+
+@_with_a_task
 def predict(
     params: Network,
     x: NDArray[np.floating] | NDArray[np.integer],
+    task: Task[P],
     *,
     rowwise: bool = False,
     transform: Callable[[Batch[None]], Batch[None]] | None = None,
-) -> NDArray[np.intp]:
-    """The class of every row: the position of its (first) largest logit. Shapes: x (N, ...), result (N,).
+) -> P:
+    """What the network predicts for every row, ``task.predictions(outputs(params, x))``. Shapes: x (N, ...).
 
-    ``rowwise`` and ``transform`` are those of ``outputs``.
+    Args:
+        params: The network in its plain form.
+        x: The inputs, as in ``outputs``.
+        task: What the outputs mean, which the loss in training decides. ``Multiclass()`` gives a class id for each row,
+            (N,); ``Binary()`` a bool for each row, (N,); ``Multilabel()`` a bool for each row and label, (N, O);
+            ``Regression()`` the outputs.
+        rowwise: As in ``outputs``.
+        transform: As in ``outputs``.
 
     Raises:
-        ConfigError: If a layer is in its training form; use ``plain(net)``.
-        NonFiniteError: If a logit is NaN or infinite; the message says which one.
+        ConfigError: If the task is missing, or a layer is in its training form; use ``plain(net)``.
+        ShapeError: If the outputs do not fit the task; the message names the tasks that they fit.
+        NonFiniteError: If an output is NaN or infinite; the message says which one.
 
     Example:
         >>> import funcnet as fn
-        >>> predict(fn.Identity(), np.array([[0.1, 0.9], [0.8, 0.2]]))
+        >>> logits = np.array([[0.1, 0.9], [0.8, -0.2]])
+        >>> predict(fn.Identity(), logits, fn.Multiclass())
         array([1, 0])
+        >>> predict(fn.Identity(), logits, fn.Multilabel())
+        array([[ True,  True],
+               [ True, False]])
     """
-    ids: NDArray[np.intp] = _logits("predict", params, x, transform, rowwise=rowwise).argmax(axis=1)
-    return ids
+    check_task("predict", "predictions", task)
+    _check_inputs("predict", params, x, transform)
+    return task.predictions(_outputs("predict", params, x, transform, rowwise=rowwise))
 
 
+@_with_a_task
 def predict_proba(
     params: Network,
     x: NDArray[np.floating] | NDArray[np.integer],
+    task: ProbabilityTask,
     *,
     rowwise: bool = False,
     transform: Callable[[Batch[None]], Batch[None]] | None = None,
 ) -> Array:
-    """The probability of every class: the softmax of the logits. Shapes: x (N, ...), result (N, O).
+    """The probabilities for every row, ``task.probabilities(outputs(params, x))``. Shapes: x (N, ...).
 
-    ``rowwise`` and ``transform`` are those of ``outputs``.
+    Args:
+        params: The network in its plain form.
+        x: The inputs, as in ``outputs``.
+        task: What the outputs mean, which the loss in training decides. ``Multiclass()`` gives the softmax of each row,
+            (N, O); ``Binary()`` the probability of being positive, (N,); ``Multilabel()`` that of each label, (N, O).
+            ``Regression()`` has no probabilities.
+        rowwise: As in ``outputs``.
+        transform: As in ``outputs``.
 
     Raises:
-        ConfigError: If a layer is in its training form; use ``plain(net)``.
-        NonFiniteError: If a logit is NaN or infinite; the message says which one.
+        ConfigError: If the task is missing or has no probabilities, or a layer is in its training form.
+        ShapeError: If the outputs do not fit the task; the message names the tasks that they fit.
+        NonFiniteError: If an output is NaN or infinite; the message says which one.
 
     Example:
         >>> import funcnet as fn
-        >>> predict_proba(fn.Identity(), np.array([[0.0, 0.0]]))
+        >>> logits = np.array([[0.0, 0.0]])
+        >>> predict_proba(fn.Identity(), logits, fn.Multiclass())
         array([[0.5, 0.5]])
+        >>> predict_proba(fn.Identity(), logits[:, :1], fn.Binary())
+        array([0.5])
     """
-    logits = _logits("predict_proba", params, x, transform, rowwise=rowwise)
-    with np.errstate(all="ignore"):  # A probability below the dtype's range is 0.
-        return softmax(logits)
-
-
-def _logits(
-    subject: str,
-    params: Network,
-    x: NDArray[Any],
-    transform: Callable[[Batch[None]], Batch[None]] | None,
-    *,
-    rowwise: bool,
-) -> Array:
-    _check_inputs(subject, params, x, transform)
-    logits = _outputs(subject, params, x, transform, rowwise=rowwise)
-    check_array(subject, "the output", logits, ("N", "O"))
-    check_count(subject, "the number of classes", logits.shape[1])
-    if logits.shape[1] == 1:
-        fix = "for two classes with one logit, use outputs(net, x)[:, 0] > 0"
-        raise ShapeError(f"the output must have one column per class, got {logits.shape}; {fix}", subject=subject)
-    check_finite(subject, "the output", logits)
-    return logits
+    check_task("predict_proba", "probabilities", task)
+    _check_inputs("predict_proba", params, x, transform)
+    return task.probabilities(_outputs("predict_proba", params, x, transform, rowwise=rowwise))
 
 
 def evaluate(

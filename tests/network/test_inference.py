@@ -40,8 +40,8 @@ def all_labels(net: Any, x: Any, *, transform: Any) -> float:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "outputs": fn.outputs,
     "rowwise outputs": partial(fn.outputs, rowwise=True),
-    "predict": fn.predict,
-    "predict_proba": fn.predict_proba,
+    "predict": partial(fn.predict, task=fn.Multiclass()),
+    "predict_proba": partial(fn.predict_proba, task=fn.Multiclass()),
     "evaluate": evaluate,
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
@@ -68,7 +68,7 @@ def test_no_rows_have_the_outputs_of_no_rows() -> None:
         found = fn.outputs(NET, empty, rowwise=rowwise, transform=fn.scale_images)
         assert found.shape == (0, 3)
         assert found.dtype == np.float32
-    assert fn.predict(NET, empty, transform=fn.scale_images).shape == (0,)
+    assert fn.predict(NET, empty, fn.Multiclass(), transform=fn.scale_images).shape == (0,)
 
 
 def test_only_a_chunk_is_transformed_at_a_time() -> None:
