@@ -461,7 +461,7 @@ def _fix_of_rows(name: str, rows: NDArray[np.number]) -> str:
         return f"; if it has a score for each class, use {name}.argmax(axis=1)" if rows.dtype.kind == "f" else ""
     if (np.count_nonzero(rows, axis=1) == 1).all():
         return f"; its rows are one-hot, so use {name}.argmax(axis=1)"
-    fix = f"use binary_cross_entropy as the loss, and a metric of each column, {name}[:, i]"
+    fix = "use binary_cross_entropy as the loss, and predict(net, x, Multilabel()), which the metrics take, too"
     return f"; its rows have several labels or none, so {fix}"
 
 

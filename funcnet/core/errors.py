@@ -134,6 +134,16 @@ def quoted(value: object, most: int = QUOTED) -> str:
     return _printable(repr, value, most)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> plural(1, "layer"), plural(2, "layer")
+        ('1 layer', '2 layers')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _printable(convert: Callable[[object], str], value: object, most: int) -> str:
     try:
         text = convert(value)

@@ -239,7 +239,8 @@ def check_tree(subject: str, value: object) -> None:
     check_nesting(subject, value)
     for path, stranger in _strangers(value):
         given = _given(stranger)
-        fix = "; use a tuple" if isinstance(stranger, list) else ""
+        fix = "; pass model.as_network() or model.network_" if hasattr(stranger, "network_") else ""  # an estimator
+        fix = "; use a tuple" if isinstance(stranger, list) else fix
         fix = f"; use {stranger.__name__}()" if isinstance(stranger, type) else fix
         if isinstance(stranger, np.ndarray) and not path:
             fix = "; the network comes before the data, as in forward(net, x)"

@@ -15,10 +15,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final, TypeAlias, TypeVar, cast, get_args, overload
+from typing import IO, Any, Final, TypeVar, cast, get_args, overload
 
 import attrs
 import numpy as np
@@ -27,7 +26,7 @@ from attrs import frozen
 from funcnet.arithmetic import Name
 from funcnet.core.arrays import AnyArray, Array, lock
 from funcnet.core.checks import check_choice, check_count, check_finite
-from funcnet.core.errors import CheckpointError, ConfigError, FuncnetError, StructureError, printable, quoted
+from funcnet.core.errors import CheckpointError, ConfigError, StructureError, printable, quoted
 from funcnet.core.files import (
     Filename,
     as_path,
@@ -48,13 +47,23 @@ from funcnet.optimizers.protocol import Wrapper, check_moments, check_optimizer,
 from funcnet.random.keys import check_key
 from funcnet.runs.environment import environment
 from funcnet.runs.notes import NO_NOTES, Note, Notes, decode_notes, encode_notes
-from funcnet.runs.strict_json import is_list, is_object, parse
+from funcnet.runs.safetensors import (
+    HEADER_LIMIT,
+    KEYS,
+    MAX_RANK,
+    METADATA,
+    Entry,
+    Header,
+    check_entry,
+    check_size,
+    header_text,
+    read_array,
+    refusing,
+)
+from funcnet.runs.strict_json import is_object, parse
 from funcnet.runs.structure import Node, canonical, put_together, raw, take_apart
 
-HEADER_LIMIT: Final = 2**26
-MAX_RANK: Final = 32
 MAX_NAME: Final = 4096
-_METADATA: Final = "__metadata__"
 _FORMATS: Final = {
     "1": ("funcnet_format", "structure", "environment", "sha256"),
     "2": ("funcnet_format", "structure", "environment", "notes", "sha256"),
@@ -64,11 +73,9 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9_.]{{1,{MAX_NAME}}}")
 _DTYPES: Final[dict[str, np.dtype[np.floating]]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _CODES: Final = {"float32": "F32", "float64": "F64"}
 _TEMPORARY: Final = re.compile(r"\.funcnet-[0-9a-f]{16}\.tmp")
-_LONGEST_MESSAGE: Final = 1000
 _LONGEST_VALUE: Final = 4000
 _CHUNK: Final = 2**20
 _SAVED: Final = Record | TrainState[Any] | Fit[Any]
-Header: TypeAlias = dict[str, Any]
 V = TypeVar("V")
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -141,7 +148,7 @@ def _header(structure: Node, arrays: dict[str, AnyArray], notes: str) -> Header:
         **({} if notes == NO_NOTES else {"notes": notes}),
         "sha256": _NO_HASH,
     }
-    header: Header = {_METADATA: metadata}
+    header: Header = {METADATA: metadata}
     end = 0
     for name, array in _ordered(arrays).items():
         if array.dtype.name not in _CODES:
@@ -166,7 +173,7 @@ def _encode(header: Header) -> bytes:
 
 
 def _with_hash(header: Header, digest: str) -> Header:
-    return header | {_METADATA: header[_METADATA] | {"sha256": digest}}
+    return header | {METADATA: header[METADATA] | {"sha256": digest}}
 
 
 def _hash(header: bytes, parts: Iterable[memoryview]) -> str:
@@ -254,8 +261,8 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
         Momentum(learning_rate=0.1, momentum=0.9)
     """
     file_path = as_path("load", "path", path)
-    with open_regular(file_path, CheckpointError) as file, _refusing(file_path):
-        content = _read(file)
+    with open_regular(file_path, CheckpointError) as file, refusing(file_path):
+        content = read_content(file)
         if not allow_nonfinite:
             _check_finite("", content.arrays)
         made = put_together(content.structure, content.arrays, _SAVED)
@@ -285,35 +292,12 @@ def read_notes(path: Filename) -> dict[str, Note]:
         {'classes': ['cat', 'dog'], 'scale': 0.00392156862745098}
     """
     file_path = as_path("read_notes", "path", path)
-    with open_regular(file_path, CheckpointError) as file, _refusing(file_path):
-        return _read(file).notes
-
-
-@contextmanager
-def _refusing(path: Path) -> Generator[None]:
-    """Turn every error that a file's content causes into a ``CheckpointError`` that is safe to print."""
-    try:
-        yield
-    except (OSError, MemoryError):
-        raise
-    except FuncnetError as error:
-        raise CheckpointError(printable(error, _LONGEST_MESSAGE), subject=str(path)) from None
-    except Exception as error:  # noqa: BLE001  # what a forged file makes other code raise
-        reason = f"it is invalid ({type(error).__name__}: {printable(error)})"
-        raise CheckpointError(reason, subject=str(path)) from None
+    with open_regular(file_path, CheckpointError) as file, refusing(file_path):
+        return read_content(file).notes
 
 
 @frozen
-class _Entry:
-    """The checked header entry of one array; ``end`` is the end of its bytes."""
-
-    dtype: np.dtype[np.floating]
-    shape: tuple[int, ...]
-    end: int
-
-
-@frozen
-class _Content:
+class Content:
     """The content of a file whose form and hash are right: a value's structure, its arrays by path, and the notes."""
 
     structure: Node
@@ -321,39 +305,27 @@ class _Content:
     notes: dict[str, Note]
 
 
-def _read(file: IO[bytes]) -> _Content:
+def read_content(file: IO[bytes]) -> Content:
     """Read a file, with all checks of its form and hash."""
     about = os.fstat(file.fileno())
     size = about.st_size
-    text = _header_text(file, size)
+    text = header_text(file, size)
     header = _check_header(parse(text))
     if _encode(header) != text:
         raise CheckpointError("its header is not in the form that funcnet writes")
     entries = _check_entries(header)
-    expected = 8 + len(text) + max((entry.end for entry in entries.values()), default=0)
-    if expected != size:
-        raise CheckpointError(f"it must have {expected} bytes, got {size}; it was cut or extended")
-    if size > _machine_memory():
-        raise CheckpointError(f"it has {size} bytes, which is more than this machine's memory")
+    check_size(size, len(text), max((entry.end for entry in entries.values()), default=0))
     if getattr(about, "st_blocks", math.inf) * 512 < size:  # a sparse file can claim any size
         _check_hash(header, _chunks(file))
         file.seek(8 + len(text))
-    arrays = {name: _read_array(file, entry) for name, entry in entries.items()}
+    arrays = {name: cast("Array", read_array(file, entry)) for name, entry in entries.items()}
     _check_hash(header, map(raw, arrays.values()))
-    metadata = header[_METADATA]
+    metadata = header[METADATA]
     structure = cast("Node", parse(metadata["structure"].encode()))
     if canonical(structure) != metadata["structure"].encode():
         raise CheckpointError("its structure is not in the form that funcnet writes")
     notes = decode_notes(metadata["notes"]) if "notes" in metadata else {}
-    return _Content(structure, {name: lock(array) for name, array in arrays.items()}, notes)
-
-
-def _machine_memory() -> float:
-    """Return the number of bytes of this machine's memory, or infinity if the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
+    return Content(structure, {name: lock(array) for name, array in arrays.items()}, notes)
 
 
 def _chunks(file: IO[bytes]) -> Iterator[memoryview]:
@@ -362,30 +334,27 @@ def _chunks(file: IO[bytes]) -> Iterator[memoryview]:
 
 
 def _check_hash(header: Header, parts: Iterable[memoryview]) -> None:
-    if _hash(_encode(_with_hash(header, _NO_HASH)), parts) != header[_METADATA]["sha256"]:
+    if _hash(_encode(_with_hash(header, _NO_HASH)), parts) != header[METADATA]["sha256"]:
         raise CheckpointError("its content does not match its SHA-256; the file is damaged")
 
 
-def _header_text(file: IO[bytes], size: int) -> bytes:
-    start = file.read(8)
-    length = int.from_bytes(start, "little")
-    if len(start) < 8 or not 2 <= length <= min(size - 8, HEADER_LIMIT):
-        limit = f"at most {HEADER_LIMIT} bytes, all in the file"
-        got = f"{length} in a file of {size}" if len(start) == 8 else f"a file of {size}"
-        raise CheckpointError(f"it is not a checkpoint, or it was cut: its header must have {limit}, got {got}")
-    text = file.read(length)
-    if len(text) != length:
-        raise CheckpointError(f"its header must have {length} bytes, got {len(text)}")
-    return text
+def is_checkpoint(header: object) -> bool:
+    """Whether a header says that ``save`` wrote the file."""
+    return "funcnet_format" in _metadata(header)
+
+
+def _metadata(header: object) -> dict[str, object]:
+    found = header.get(METADATA) if is_object(header) else None
+    return found if is_object(found) else {}
 
 
 def _check_header(header: object) -> Header:
     """Check that a header is an object with funcnet's metadata, in a readable version."""
-    found = header.get(_METADATA) if is_object(header) else None
-    metadata = found if is_object(found) else {}
-    version = metadata.get("funcnet_format")
-    if version is None:
-        raise CheckpointError("it was not written by funcnet's save: its header has no funcnet_format")
+    metadata = _metadata(header)
+    if not is_checkpoint(header):
+        fix = "to put its arrays into a network, use load_arrays(path), then with_named_arrays or from_torch"
+        raise CheckpointError(f"it was not written by funcnet's save: its header has no funcnet_format; {fix}")
+    version = metadata["funcnet_format"]
     wanted = _FORMATS.get(version) if isinstance(version, str) else None
     if wanted is None:
         reads = " and ".join(map(repr, _FORMATS))
@@ -397,53 +366,29 @@ def _check_header(header: object) -> Header:
     return cast("Header", header)
 
 
-def _check_entries(header: Header) -> dict[str, _Entry]:
+def _check_entries(header: Header) -> dict[str, Entry]:
     """Check the header's array entries: their bytes must be contiguous, in the order in which ``save`` sorts them."""
-    entries: dict[str, _Entry] = {}
+    entries: dict[str, Entry] = {}
     end = 0
     for name, said in header.items():
-        if name != _METADATA:
+        if name != METADATA:
             entries[name] = _check_entry(name, said, end)
             end = entries[name].end
-    if list(header) != [_METADATA, *sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))]:
+    if list(header) != [METADATA, *sorted(entries, key=lambda name: (-entries[name].dtype.itemsize, name))]:
         raise CheckpointError("its arrays must be sorted, larger elements first, then by name")
     return entries
 
 
-def _check_entry(name: str, said: object, start: int) -> _Entry:
+def _check_entry(name: str, said: object, start: int) -> Entry:
     if not _NAME.fullmatch(name):
         wanted = f"at most {MAX_NAME} letters, digits, _ and dots"
         raise CheckpointError(f"an array's name must have {wanted}, got {quoted(name)}")
-    entry = said if is_object(said) else {}
-    if tuple(entry) != ("dtype", "shape", "data_offsets"):
-        raise CheckpointError(f"{name} must have dtype, shape and data_offsets, got {quoted(said)}")
-    dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
-    if dtype is None:
-        raise CheckpointError(f"{name} must have the dtype {' or '.join(_DTYPES)}, got {quoted(entry['dtype'])}")
-    shape = _sizes(name, "shape", entry["shape"])
-    if not 0 < len(shape) <= MAX_RANK or 0 in shape:
-        raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {quoted(list(shape))}")
-    offsets = (start, start + math.prod(shape) * dtype.itemsize)
-    if _sizes(name, "data_offsets", entry["data_offsets"]) != offsets:
-        wanted = f"{quoted(list(offsets))}, without gaps and for the shape {quoted(list(shape))}"
-        raise CheckpointError(f"{name} must have the data_offsets {wanted}, got {quoted(entry['data_offsets'])}")
-    return _Entry(dtype, shape, offsets[1])
-
-
-def _sizes(name: str, what: str, sizes: object) -> tuple[int, ...]:
-    items = sizes if is_list(sizes) else [None]
-    if not all(type(item) is int and 0 <= item < 2**63 for item in items):
-        raise CheckpointError(f"the {what} of {name} must be a list of ints in [0, 2**63), got {quoted(sizes)}")
-    return tuple(cast("list[int]", items))
-
-
-def _read_array(file: IO[bytes], entry: _Entry) -> Array:
-    array: Array = np.empty(entry.shape, entry.dtype)
-    buffer = array.reshape(-1).view(np.uint8).data
-    count: int = file.readinto(buffer)  # type: ignore[attr-defined]  # every binary file has readinto
-    if count != len(buffer):
-        raise CheckpointError("it was cut while it was being read")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    entry = check_entry(name, said, start, _DTYPES)
+    if tuple(cast("dict[str, object]", said)) != KEYS:
+        raise CheckpointError(f"{name} must have {', '.join(KEYS)} in this order, got {quoted(said)}")
+    if not entry.shape or 0 in entry.shape:
+        raise CheckpointError(f"{name} must have 1 to {MAX_RANK} axes of size at least 1, got {list(entry.shape)}")
+    return entry
 
 
 # ------------------------------------------------------------------------------------------------ checking
@@ -500,7 +445,7 @@ def _with_names(value: object) -> object:
 
 
 def _check_fit(fitted: Fit[object], subject: str) -> None:
-    """Check that a fit has one loss, value and further metric per epoch, and that its best epoch is one of them."""
+    """Check that a fit has a loss and each metric per epoch, a value, too, or none, and a best epoch among them."""
     metrics = cast("object", fitted.metrics)  # a file or a caller may have put anything there
     if not isinstance(metrics, tuple) or not all(map(_is_metric, cast("tuple[object, ...]", metrics))):
         raise ConfigError(f"metrics must be a tuple of (name, values), got {metrics!r:.80}", subject=subject)
@@ -514,7 +459,7 @@ def _check_fit(fitted: Fit[object], subject: str) -> None:
             raise ConfigError(f"{name} must be a tuple of numbers, got {numbers!r:.80}", subject=subject)
     epochs = len(fitted.losses)
     for name, numbers in columns[1:]:
-        if len(numbers) != epochs:
+        if len(numbers) != epochs and (numbers or name != "values"):  # a fit without validation has no values
             raise ConfigError(f"{name} must have length {epochs}, one per loss, got {len(numbers)}", subject=subject)
     if epochs == 0 and fitted.best_epoch is not None:
         got = f"got {fitted.best_epoch!r:.80}"

@@ -1,4 +1,4 @@
-"""Strict JSON: text from a file, of which only what funcnet itself writes is accepted."""
+"""Strict JSON: text from a file, without duplicate keys, long numbers, NaN and infinity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_DIGITS: Final = 1300
 
 
 def parse(text: bytes, *, floats: bool = False) -> object:
-    """Parse JSON in ASCII without duplicate keys, long numbers, NaN and infinity, in time that grows with its length.
+    """Parse JSON in UTF-8 without duplicate keys, long numbers, NaN and infinity, in time that grows with its length.
 
     Args:
         text: The text.
@@ -29,7 +29,7 @@ def parse(text: bytes, *, floats: bool = False) -> object:
     """
     try:
         return json.loads(
-            text.decode("ascii"),
+            text.decode(),
             object_pairs_hook=_without_duplicates,
             parse_int=_short_int,
             parse_float=float if floats else _no_float,
@@ -41,7 +41,7 @@ def parse(text: bytes, *, floats: bool = False) -> object:
         raise CheckpointError("its header is nested too deeply") from None
     except ValueError as error:
         reason = f"its header is not JSON ({printable(error)})"
-        raise CheckpointError(f"it is not a checkpoint, or it is damaged: {reason}") from None
+        raise CheckpointError(f"it is not a safetensors file, or it is damaged: {reason}") from None
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:

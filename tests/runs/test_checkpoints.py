@@ -430,7 +430,10 @@ FITS: dict[str, tuple[dict[str, Any], str]] = {
         {"losses": (1,), "values": (1,), "best_epoch": 1},
         "best_epoch must be an int from 0 to 0, got 1",
     ),
-    "a value less": ({"losses": (0.5,), "values": (), "best_epoch": 0}, "values must have length 1, one per loss, got"),
+    "a value less": (
+        {"losses": (1, 2), "values": (1,), "best_epoch": 0},
+        "values must have length 2, one per loss, got",
+    ),
     "a metric that has no name": ({"metrics": ((0.5,),)}, r"metrics must be a tuple of \(name, values\), got \("),
     "a metric without numbers": ({"metrics": (("accuracy", 3),)}, "accuracy must be a tuple of numbers, got 3"),
     "a metric too long": ({"metrics": (("accuracy", (0.5,)),)}, "accuracy must have length 0, one per loss, got 1"),
@@ -546,6 +549,7 @@ def test_the_limits_are_the_last_that_are_read(path: Path, monkeypatch: pytest.M
     length = len(content[8 : 8 + int.from_bytes(content[:8], "little")].rstrip(b" "))
     with monkeypatch.context() as patch:
         patch.setattr("funcnet.runs.checkpoints.HEADER_LIMIT", length + 8)
+        patch.setattr("funcnet.runs.safetensors.HEADER_LIMIT", length + 8)
         assert fn.load(saved_at(path, STATE), like=STATE).step == 0
         patch.setattr("funcnet.runs.checkpoints.HEADER_LIMIT", length + 7)
         with pytest.raises(
@@ -812,9 +816,13 @@ FORGERIES: dict[str, tuple[Edit, str]] = {
         "must have dtype, shape and data_offsets",
     ),
     "an entry too many": (entry(strides=[4]), "must have dtype, shape and data_offsets"),
-    "an axis of zero": (entry(shape=[0]), "1 to 32 axes of size at least 1, got [0]"),
-    "no axis": (entry(shape=[]), "1 to 32 axes of size at least 1, got []"),
-    "too many axes": (entry(shape=[1] * 33), "1 to 32 axes"),
+    "an axis of zero": (entry(shape=[0], data_offsets=[0, 0]), "1 to 32 axes of size at least 1, got [0]"),
+    "no axis": (entry(shape=[], data_offsets=[0, 4]), "1 to 32 axes of size at least 1, got []"),
+    "too many axes": (entry(shape=[1] * 33), "must have at most 32 axes"),
+    "an entry in another order": (
+        lambda header: header["moments.0.0.bias"].update(dtype=header["moments.0.0.bias"].pop("dtype")),
+        "moments.0.0.bias must have dtype, shape, data_offsets in this order, got {'shape'",
+    ),
     "a negative axis": (entry(shape=[-3]), ".bias must be a list of ints in [0, 2**63), got [-3]"),
     "an axis of 2**63": (entry(shape=[2**63]), "a list of ints in [0, 2**63)"),
     "an offset that is a string": (entry(data_offsets=["0", 12]), "data_offsets of moments.0.0.bias must be a list"),
@@ -863,7 +871,10 @@ def test_what_the_metadata_must_be_is_said(path: Path) -> None:
         header, data = taken(saved(path))
         edit(header)
         refuse_by(path, forged(header, data), message)
-    no_version = "it was not written by funcnet's save: its header has no funcnet_format"
+    no_version = (
+        "it was not written by funcnet's save: its header has no funcnet_format; to put its arrays into a network, "
+        "use load_arrays(path), then with_named_arrays or from_torch"
+    )
     refuse_by(path, raw_file(b"{}"), no_version)
 
 
@@ -914,8 +925,9 @@ FILES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "got a file of 0"),
     "seven bytes": (b"\x08" + bytes(6), "got a file of 7"),
     "no header": (raw_file(b""), "its header must have"),
-    "a pickle": (b"\x80\x05\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", "it is not a checkpoint, or it was cut"),
-    "an archive": (b"PK\x03\x04" + bytes(200), "it is not a checkpoint, or it was cut"),
+    "a pickle": (b"\x80\x05\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", "it is not a safetensors file, or"),
+    "an archive": (b"PK\x03\x04" + bytes(200), "got a zip archive, as torch.save and np.savez write it"),
+    "a file of Keras": (b"\x89HDF\r\n\x1a\n" + bytes(200), "got an HDF5 file, as Keras writes it"),
     "a header a byte beyond the end": ((3).to_bytes(8, "little") + b"{}", "got 3 in a file of 10"),
     "a header beyond the end": ((100).to_bytes(8, "little") + b"{}", "got 100 in a file of 10"),
     "the longest length": (b"\xff" * 8 + b"{}", f"got {2**64 - 1} in a file of 10"),
@@ -925,7 +937,8 @@ FILES: dict[str, tuple[bytes, str]] = {
     "an empty object": (raw_file(b"{}"), "it was not written by funcnet's save"),
     "metadata that are none": (raw_file(b'{"__metadata__":[]}'), "it was not written by funcnet's save"),
     "a version alone": (raw_file(b'{"__metadata__":{"funcnet_format":"1"}}'), "its metadata must be the strings"),
-    "not ASCII": (raw_file('{"a":"ö"}'.encode()), "its header is not JSON"),
+    "not ASCII": (raw_file('{"a":"ö"}'.encode()), "it was not written by funcnet's save"),
+    "not UTF-8": (raw_file('{"a":"ö"}'.encode("latin-1")), "its header is not JSON"),
     "UTF-16": (raw_file('{"a":"b"}'.encode("utf-16")), "its header is not JSON"),
     "deep lists": (raw_file(b"[" * 2**20), "its header is nested too deeply"),
     "deep objects": (raw_file(b'{"a":' * 2**17), "its header is nested too deeply"),
