@@ -16,10 +16,46 @@ from math import prod
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from funcnet.arithmetic import elementary, portable
-from funcnet.core.arrays import Array, lock
+from funcnet.core.arrays import Array, beside, lock
 from funcnet.core.checks import check_choice
+
+__all__ = [
+    "centered_last",
+    "centered_rows",
+    "cumulative_sum",
+    "erf",
+    "exp",
+    "expm1",
+    "in_force",
+    "log",
+    "log1p",
+    "matmul",
+    "matmul_columns",
+    "matmul_parts",
+    "mean",
+    "mean_and_variance",
+    "mean_last",
+    "mean_rows",
+    "normal_cdf",
+    "normal_density",
+    "portable_bits",
+    "sigmoid",
+    "softmax",
+    "sum_all",
+    "sum_last",
+    "sum_outer",
+    "sum_rows",
+    "tanh",
+    "using",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # glibc maps new pages for each large array, which causes page faults at the first writes. It stops doing so once it
 # has freed a larger array.
@@ -176,6 +212,19 @@ def sum_all(a: Array) -> float:
     return mean(a) * a.size if a.size else 0.0
 
 
+def cumulative_sum(a: NDArray[np.number]) -> Array:
+    """Sum the elements up to each element, one after the other, in float64. Shapes: (B,), result (B,).
+
+    The order of the additions is fixed, so both arithmetics have the same bits.
+
+    Example:
+        >>> cumulative_sum(np.array([1, 2, 4]))
+        array([1., 3., 7.])
+    """
+    sums: Array = np.cumsum(a, dtype=np.float64)
+    return sums
+
+
 def mean_rows(a: Array) -> Array:
     """Compute the mean over the batch, summed in float64. Shapes: a (B, ...), result (...), float64.
 
@@ -241,20 +290,29 @@ def centered_rows(a: Array) -> Array:
     return centered
 
 
-def mean_and_variance(a: Array) -> tuple[Array, Array]:
+def mean_and_variance(a: Array, weight: Array | None = None) -> tuple[Array, Array]:
     """Compute the mean and the biased variance over the batch, in float64. Equal rows have a variance of exactly 0.
 
-    ``a`` is float32 or float64. Shapes: a (B, ...), with at least one row; both results (...).
+    ``a`` is float32 or float64. Shapes: a (B, ...), with at least one row; both results (...). With weights, positive
+    and of shape (B,), a row counts by its weight, and the variance of equal rows is 0 up to rounding.
 
     Example:
         >>> mean_and_variance(np.array([[1.0, 0.1], [3.0, 0.1]], np.float32))
         (array([2. , 0.1]), array([1., 0.]))
     """
-    average = mean_rows(a)
+    average = _mean_by_weight(a, weight)
     rest = a - average
-    error = np.nan_to_num(mean_rows(rest))  # an infinite mean stays infinite
+    error = np.nan_to_num(_mean_by_weight(rest, weight))  # an infinite mean stays infinite
     centered = rest - error
-    return average + error, mean_rows(centered * centered)
+    return average + error, _mean_by_weight(centered * centered, weight)
+
+
+def _mean_by_weight(a: Array, weight: Array | None) -> Array:
+    """The mean of the rows times their weights, relative to the mean weight. The largest weight is made 1 first."""
+    if weight is None:
+        return mean_rows(a)
+    share = weight.astype(np.float64) / weight.max()
+    return mean_rows(a * beside(share / mean(share), a))
 
 
 # ------------------------------------------------------------------------------------------------ functions
@@ -358,3 +416,15 @@ def softmax(logits: Array) -> Array:
     with np.errstate(over="ignore"):  # a difference that overflows gives a share of 0
         shares = exp(logits - logits.max(axis=-1, keepdims=True))
     return shares / sum_last(shares)
+
+
+def sigmoid(x: Array) -> Array:
+    """Compute the logistic function, element by element, from the exponential of ``-|x|``, which cannot overflow.
+
+    Example:
+        >>> sigmoid(np.array([0.0, -1e4, 1e4]))
+        array([0.5, 0. , 1. ])
+    """
+    small = exp(-np.abs(x))
+    y: Array = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
+    return y

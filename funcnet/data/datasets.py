@@ -21,8 +21,23 @@ from funcnet.core.checks import check_count
 from funcnet.core.errors import ConfigError, DatasetFormatError, printable
 from funcnet.core.files import Filename, as_path, open_regular, remove_stale
 from funcnet.data.downloads import fetch
-from funcnet.data.idx import IDX_LIMIT, decompressed, parse_idx, read_file
-from funcnet.data.idx import read_idx as read_idx  # noqa: PLC0414  # a public name of this page
+from funcnet.data.idx import IDX_LIMIT, decompressed, parse_idx, read_file, read_idx
+
+__all__ = [
+    "FASHION_MNIST",
+    "MNIST",
+    "Examples",
+    "Parts",
+    "cache_directory",
+    "load_images",
+    "load_mnist",
+    "read_idx",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # -------------------------------------------------------------------------------------------------- images
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import exp, expm1, log1p, normal_cdf, normal_density, tanh
+from funcnet.arithmetic import exp, expm1, log1p, normal_cdf, normal_density, sigmoid, tanh
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_number
 from funcnet.layers.elementwise import register_elementwise
@@ -130,13 +130,6 @@ class Sigmoid(Layer):
         >>> fn.backward(Sigmoid(), np.array([[0.0]]), np.array([[8.0]]))[0]  # 8 * 0.5 * 0.5
         array([[2.]])
     """
-
-
-def sigmoid(x: Array) -> Array:
-    """The logistic function. It takes the exponential of ``-|x|``, which cannot overflow."""
-    small = exp(-np.abs(x))
-    y: Array = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
-    return y
 
 
 def _sigmoid_slope(x: Array) -> Array:

@@ -10,8 +10,8 @@ from attrs import frozen
 from numpy.lib.stride_tricks import sliding_window_view
 
 from funcnet.arithmetic import matmul_columns, matmul_parts, sum_outer, sum_rows
-from funcnet.core.arrays import Array, FloatDType, Weight, lock
-from funcnet.core.checks import check_array, check_callable, check_count, check_row_shape
+from funcnet.core.arrays import Array, FloatDType, Weight
+from funcnet.core.checks import check_array, check_count, check_row_shape
 from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
 from funcnet.layers.windows import (
@@ -27,7 +27,7 @@ from funcnet.layers.windows import (
     pair,
 )
 from funcnet.network.layer import Layer, Shape, register_layer
-from funcnet.random.initializers import Initializer, glorot_normal
+from funcnet.random.initializers import Initializer, check_initializer, first_bias, glorot_normal
 from funcnet.random.keys import Key, check_key, keyed
 
 PATCHES: Final = 2**24
@@ -188,9 +188,10 @@ def conv2d(
     padding: Padding = "valid",
     dilation: Pair = 1,
     init: Initializer = glorot_normal,
+    bias_init: Initializer | None = None,
     dtype: FloatDType = np.float32,
 ) -> Conv2D:
-    """Create a Conv2D layer with a random weight and a zero bias.
+    """Create a Conv2D layer with a random weight, and a bias that is zero or random.
 
     Args:
         key: The key of the draw.
@@ -202,10 +203,13 @@ def conv2d(
             ``((top, bottom), (left, right))``.
         dilation: The distance in pixels between neighboring kernel elements: an int, or a pair (rows, columns).
         init: The initializer of the weight. The default is Glorot's normal; its fans include the kernel's window.
+        bias_init: The initializer of the bias. It draws an array of the weight's shape from ``key.child("bias")``, and
+            the first O numbers are the bias. None makes the bias 0.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a number is not a positive int, init is not a function, or the padding or the dtype is invalid.
+        ConfigError: If a number is not a positive int, an initializer is not a function, or the padding or the dtype is
+            invalid.
 
     Example:
         >>> conv2d(Key(0), 1, 6, 5, padding="same")
@@ -214,7 +218,8 @@ def conv2d(
     check_key("conv2d", key)
     channels = check_count("conv2d", "in_channels", in_channels), check_count("conv2d", "out_channels", out_channels)
     check_pair("conv2d", "kernel_size", kernel_size)
-    check_callable("conv2d", "init", init)
+    check_initializer("conv2d", "init", init)
     kind = float_dtype(dtype)
-    weight = init(key, (*pair(kernel_size), *channels), kind)
-    return Conv2D(weight, lock(np.zeros(channels[1], kind)), stride, padding, dilation)
+    shape = (*pair(kernel_size), *channels)
+    weight = init(key, shape, kind)  # before the bias: it refuses sizes that are too large
+    return Conv2D(weight, first_bias("conv2d", key, shape, kind, bias_init), stride, padding, dilation)

@@ -6,12 +6,12 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import matmul, sum_outer, sum_rows
-from funcnet.core.arrays import Array, FloatDType, Weight, lock
-from funcnet.core.checks import check_array, check_batch, check_callable, check_count, check_row_shape
+from funcnet.core.arrays import Array, FloatDType, Weight
+from funcnet.core.checks import check_array, check_batch, check_count, check_row_shape
 from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
 from funcnet.network.layer import Layer, Shape, register_layer
-from funcnet.random.initializers import Initializer, glorot_normal
+from funcnet.random.initializers import Initializer, check_initializer, first_bias, glorot_normal
 from funcnet.random.keys import Key, check_key, keyed
 
 
@@ -73,26 +73,39 @@ register_layer(
 
 @keyed
 def dense(
-    key: Key, in_size: int, out_size: int, *, init: Initializer = glorot_normal, dtype: FloatDType = np.float32
+    key: Key,
+    in_size: int,
+    out_size: int,
+    *,
+    init: Initializer = glorot_normal,
+    bias_init: Initializer | None = None,
+    dtype: FloatDType = np.float32,
 ) -> Dense:
-    """Create a Dense layer with a random weight and a zero bias.
+    """Create a Dense layer with a random weight, and a bias that is zero or random.
 
     Args:
         key: The key of the draw.
         in_size: The number of inputs, I.
         out_size: The number of outputs, O.
         init: The initializer of the weight. The default is Glorot's normal, as in the post.
+        bias_init: The initializer of the bias. It draws an array of the weight's shape from ``key.child("bias")``, and
+            the first row is the bias. None makes the bias 0.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a size is not a positive int, init is not a function, or the dtype is invalid.
+        ConfigError: If a size is not a positive int, an initializer is not a function, or the dtype is invalid.
 
     Example:
         >>> dense(Key(0), 784, 100)
         Dense(weight=float32 (784, 100), bias=float32 (100,))
+        >>> import funcnet as fn
+        >>> uniform = fn.initializers.glorot_uniform
+        >>> dense(Key(0), 8, 2, init=uniform, bias_init=uniform).bias  # as in scikit-learn
+        array([-0.654151  ,  0.13155887], dtype=float32)
     """
     check_key("dense", key)
     in_size, out_size = check_count("dense", "in_size", in_size), check_count("dense", "out_size", out_size)
-    check_callable("dense", "init", init)
+    check_initializer("dense", "init", init)
     kind = float_dtype(dtype)
-    return Dense(weight=init(key, (in_size, out_size), kind), bias=lock(np.zeros(out_size, kind)))
+    weight = init(key, (in_size, out_size), kind)  # before the bias: it refuses sizes that are too large
+    return Dense(weight=weight, bias=first_bias("dense", key, (in_size, out_size), kind, bias_init))

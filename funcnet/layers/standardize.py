@@ -6,8 +6,8 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import mean_and_variance
-from funcnet.core.arrays import ARRAY_TYPES, Array, Statistic, lock
-from funcnet.core.checks import check_array, check_finite, check_row_shape
+from funcnet.core.arrays import ARRAY_TYPES, Array, Statistic, beside, lock
+from funcnet.core.checks import check_array, check_finite, check_row_shape, check_weight
 from funcnet.core.errors import ShapeError
 from funcnet.network.layer import Layer, Shape, register_layer
 
@@ -65,7 +65,7 @@ register_layer(
 )
 
 
-def standardize(x: Array) -> Standardize:
+def standardize(x: Array, *, weight: Array | None = None) -> Standardize:
     """Create the layer that gives each feature of x the mean 0 and the (biased) variance 1.
 
     The statistics are computed in float64. A feature that is the same in every row gets the scale 1 and becomes 0, as
@@ -73,26 +73,42 @@ def standardize(x: Array) -> Standardize:
 
     Args:
         x: Rows, shape (N, ...). In images, every pixel is a feature.
+        weight: How much each row counts, shape (N,): ``mean = sum(w x) / sum(w)``, and the variance likewise. A row of
+            weight 0 counts for nothing and may hold NaN. None, as any equal weights, counts each row once.
 
     Raises:
-        ShapeError: If x has no rows, or if its rows are single numbers.
-        NonFiniteError: If x or a statistic of x is not finite.
+        ShapeError: If x has no rows, if its rows are single numbers, or if weight does not fit x.
+        ConfigError: If a weight is negative, or no weight is positive.
+        NonFiniteError: If x, a weight or a statistic of x is not finite.
 
     Example:
         >>> layer = standardize(np.array([[1.0, 5.0], [3.0, 5.0]]))
         >>> layer.mean, layer.scale
         (array([2., 5.]), array([1., 1.]))
+        >>> standardize(np.array([[1.0], [3.0], [100.0]]), weight=np.array([3.0, 1.0, 0.0])).mean
+        array([1.5])
     """
     check_array("standardize", "x", x, ("N", "I", "..."))
     if not len(x):
         raise ShapeError(f"x must have at least one row, got {x.shape}", subject="standardize")
+    if weight is not None:
+        check_weight("standardize", weight, len(x))
+        x, weight = _counting(x, weight)
     check_finite("standardize", "x", x)
     constant = np.maximum.reduce(x) == np.minimum.reduce(x)
     with np.errstate(over="ignore", invalid="ignore"):  # A nonfinite statistic is refused below.
-        mean, variance = mean_and_variance(x)
+        mean, variance = mean_and_variance(x, weight)
         scale = np.sqrt(variance).astype(x.dtype)
     mean = np.where(constant, x[0], mean).astype(x.dtype)
     scale = np.where(constant | (scale == 0), 1, scale).astype(x.dtype)
     check_finite("standardize", "mean", mean)
     check_finite("standardize", "scale", scale)
     return Standardize(mean=lock(mean), scale=lock(scale))
+
+
+def _counting(x: Array, weight: Array) -> tuple[Array, Array | None]:
+    """The rows that count, and their weights, or None if these are equal."""
+    counts = weight > 0
+    check_finite("standardize", "x", np.where(beside(weight, x) > 0, x, 0))  # the message has the position in all of x
+    weights = weight[counts]
+    return x[counts], None if (weights == weights[0]).all() else weights

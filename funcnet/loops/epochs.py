@@ -16,7 +16,7 @@ from funcnet.core.errors import ConfigError, FuncnetError, NonFiniteError, Struc
 from funcnet.core.names import register_name
 from funcnet.core.records import Record, Tree, check_nesting, check_tree
 from funcnet.core.trees import check_finite_tree
-from funcnet.loops.steps import TrainState
+from funcnet.loops.steps import TrainState, check_step
 from funcnet.network.layer import Network
 from funcnet.tracing.replay import Step, replayed_fold
 
@@ -80,7 +80,7 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
         >>> log
         EpochLog(losses=float64 (2,))
     """
-    check_callable("train_epoch", "step", step)
+    check_step("train_epoch", step)
     check_iterable("train_epoch", "batches", batches)
     given: object = state
     check_nesting("train_epoch", cast("TrainState[Network]", given).params if isinstance(given, TrainState) else given)
@@ -156,6 +156,7 @@ def train(
     if not isinstance(epochs, Iterable):
         fix = f"use range({epochs})"
         raise ConfigError(f"epochs must be a sequence of epoch numbers, got {epochs!r}; {fix}", subject="train")
+    check_step("train", step)
     check_data("train", data)
     numbers = [check_count("train", "an epoch's number", number, low=0) for number in epochs]
     return _epochs(step, state, data, numbers, in_force())

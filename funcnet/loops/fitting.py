@@ -1,4 +1,4 @@
-"""Fitting: training with validation and early stopping, as a lazy sequence of values that can be saved."""
+"""Fitting: training with early stopping on a validation value or the training loss, as a lazy sequence of values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic import Name, in_force, using
 from funcnet.core.checks import INFINITY, check_callable, check_choice, check_count, check_number, to_python
-from funcnet.core.errors import ConfigError, NonFiniteError
+from funcnet.core.errors import ConfigError, NonFiniteError, quoted
 from funcnet.core.names import LATER, register_name
 from funcnet.loops.epochs import check_data, train_epoch
+from funcnet.loops.steps import check_step
 from funcnet.tracing.replay import Step
 
 S = TypeVar("S")
@@ -27,15 +28,15 @@ Goal: TypeAlias = Literal["lowest", "highest"]
 
 @frozen(eq=False)
 class Fit(Generic[S]):
-    """A run with validation, between two epochs: its state, its best state so far, and the age of the best one.
+    """A run between two epochs: its state, its best state so far, and the age of the best one.
 
     Args:
         state: The network or ``TrainState`` after the last epoch.
-        best: The state with the best validation value; the initial state before the first epoch.
+        best: The state after the epoch with the best value; the initial state before the first epoch.
         best_epoch: The number of the epoch that gave ``best``; None before the first epoch.
         waited: The number of epochs since then.
         losses: The mean training loss of each epoch.
-        values: The validation value after each epoch.
+        values: The validation value after each epoch; empty in a fit without validation, which compares ``losses``.
         metrics: The name of each further metric, and its value after each epoch.
     """
 
@@ -59,12 +60,16 @@ class Fit(Generic[S]):
 
     @property
     def history(self) -> dict[str, NDArray[Any]]:
-        """One column per quantity, one row per epoch: ``pandas.DataFrame(fit.history)``."""
+        """One column per quantity, one row per epoch: ``pandas.DataFrame(fit.history)``.
+
+        A fit without validation has no column ``"validation"``.
+        """
+        columns = {"loss": self.losses, "validation": self.values, **dict(self.metrics)}
+        if len(self.values) < self.epoch:
+            del columns["validation"]
         return {
             "epoch": np.arange(self.epoch),
-            "loss": np.array(self.losses, np.float64),
-            "validation": np.array(self.values, np.float64),
-            **{name: np.array(values, np.float64) for name, values in self.metrics},
+            **{name: np.array(values, np.float64) for name, values in columns.items()},
         }
 
     def __repr__(self) -> str:
@@ -93,7 +98,7 @@ def fit(
     step: Step[S, B],
     start: Fit[S],
     data: Callable[[int], Iterable[B]],
-    validate: Callable[[S], float],
+    validate: Callable[[S], float] | None = None,
     *,
     epochs: int,
     patience: int | None = None,
@@ -103,6 +108,9 @@ def fit(
 ) -> Iterator[Fit[S]]:
     """Train with validation after each epoch; stop early when the best value is ``patience`` epochs old.
 
+    Without ``validate``, the value of an epoch is its mean training loss. That is the mean over the epoch's steps, each
+    before its update, so it belongs to the states during the epoch and not exactly to the state after it.
+
     ``fit`` is lazy: it yields the whole fit as one value after each epoch. A fit that is saved, loaded and passed as
     ``start`` continues as if it had never stopped. The run uses the arithmetic in force when ``fit`` is called.
 
@@ -110,17 +118,20 @@ def fit(
         step: The step that each epoch folds over its batches.
         start: ``Fit.create(state)``, or the last fit of an earlier call.
         data: A function from an epoch's number to its batches.
-        validate: A pure function of the state, such as ``lambda state: evaluate(state.params, x, y, loss)``.
+        validate: A pure function of the state, such as ``lambda state: evaluate(state.params, x, y, loss)``. None
+            compares the mean training losses of the epochs. For a value that should grow, such as accuracy, pass
+            ``goal="highest"``.
         epochs: The maximum number of epochs, including those of ``start``.
         patience: The number of epochs without a better value after which training stops; None never stops early.
-        goal: Whether a lower or a higher value is better.
+        goal: Whether a lower or a higher value is better. For a value that should grow, such as accuracy, pass
+            ``"highest"``; with ``"lowest"``, ``best`` would be the worst network.
         min_delta: The minimum improvement that counts as better.
         metrics: Further pure functions of the state by name, such as ``{"accuracy": lambda state: ...}``. ``history``
             has a column for each. They do not affect training.
 
     Raises:
-        ConfigError: If a setting is invalid, or the metrics are not those of ``start``.
-        NonFiniteError: If a validation value is NaN or infinite; the message has the epoch.
+        ConfigError: If a setting is invalid, or validation and metrics are not those of ``start``.
+        NonFiniteError: If a validation value or a mean loss is NaN or infinite; the message has the epoch.
 
     Source: Prechelt, "Early stopping, but when?", in Neural Networks: Tricks of the Trade, 1998.
 
@@ -138,19 +149,24 @@ def fit(
         >>> last, last.history["validation"].round(3)
         (Fit(epoch=5, best_epoch=4, waited=0), array([0.237, 0.193, 0.162, 0.14 , 0.122]))
     """
+    check_step("fit", step)
     check_data("fit", data)
-    check_callable("fit", "validate", validate)
+    if validate is not None and not callable(validate):
+        fix = "use lambda state: evaluate(state.params, x, y, loss)"
+        raise ConfigError(f"validate must be a function of the state, got {quoted(validate)}; {fix}", subject="fit")
     functions = {} if metrics is None else dict(metrics)
     for name, function in functions.items():
         check_callable("fit", f"the metric {name!r}", function)
     start = _with_metrics(start, tuple(functions))
+    _check_validation(start, validate)
     epochs = check_count("fit", "epochs", epochs, low=0)
     if patience is not None:
         patience = check_count("fit", "patience", patience)
     check_choice("fit", "goal", goal, ("lowest", "highest"))
     min_delta = check_number("fit", "min_delta", min_delta, low=0, high=INFINITY, closed=True)
     settings = _Settings(epochs, patience, goal, float(min_delta), in_force())
-    return _epochs(step, start, data, (validate, *functions.values()), settings)
+    measures = functions.values() if validate is None else (validate, *functions.values())
+    return _epochs(step, start, data, tuple(measures), settings)
 
 
 def _with_metrics(start: Fit[S], names: tuple[str, ...]) -> Fit[S]:
@@ -166,21 +182,31 @@ def _with_metrics(start: Fit[S], names: tuple[str, ...]) -> Fit[S]:
     return start if start.epoch else evolve(start, metrics=tuple((name, ()) for name in names))
 
 
+def _check_validation(start: Fit[S], validate: Callable[[S], float] | None) -> None:
+    """Check that the fit's earlier epochs and its further ones are compared by the same value."""
+    if start.epoch and (validate is None) == bool(start.values):
+        wanted, got = ("a function", "None") if start.values else ("None", "a function")
+        fix = "begin with Fit.create(start.state) to compare another value"
+        reason = f"validate must be {wanted}, as in the earlier epochs of start, got {got}"
+        raise ConfigError(f"{reason}; {fix}", subject="fit")
+
+
 def _epochs(
     step: Step[S, B],
     fitted: Fit[S],
     data: Callable[[int], Iterable[B]],
-    functions: tuple[Callable[[S], float], ...],
+    measures: tuple[Callable[[S], float], ...],
     settings: _Settings,
 ) -> Iterator[Fit[S]]:
     while settings.continues(fitted):
         with using(settings.arithmetic):
             state, log = train_epoch(step, fitted.state, data(fitted.epoch))
-            loss, (value, *others) = log.mean_loss, [_number(function(state)) for function in functions]
-        if not -INFINITY < value < INFINITY:
-            raise NonFiniteError(f"the validation value after epoch {fitted.epoch} is {value}", subject="fit")
-        metrics = ((name, (*earlier, now)) for (name, earlier), now in zip(fitted.metrics, others, strict=True))
-        fitted = _after(evolve(fitted, metrics=tuple(metrics)), state, loss, value, settings)
+            losses = (*fitted.losses, log.mean_loss)
+            numbers = [_number(measure(state)) for measure in measures]
+        count = len(measures) - len(fitted.metrics)  # 0 without validation
+        values, others = (*fitted.values, *numbers[:count]), numbers[count:]
+        columns = ((name, (*earlier, now)) for (name, earlier), now in zip(fitted.metrics, others, strict=True))
+        fitted = _after(evolve(fitted, losses=losses, values=values, metrics=tuple(columns)), state, settings)
         yield fitted
 
 
@@ -191,9 +217,13 @@ def _number(value: object) -> float:
     return float(number)
 
 
-def _after(fitted: Fit[S], state: S, loss: float, value: float, settings: _Settings) -> Fit[S]:
-    losses, values = (*fitted.losses, loss), (*fitted.values, value)
+def _after(fitted: Fit[S], state: S, settings: _Settings) -> Fit[S]:
+    """Return the fit with the state after its last epoch, which is the best state if its value is the best one."""
+    epoch, values = fitted.epoch - 1, fitted.values or fitted.losses
+    if not -INFINITY < values[-1] < INFINITY:
+        name = "validation value after" if fitted.values else "mean loss of"
+        raise NonFiniteError(f"the {name} epoch {epoch} is {values[-1]}", subject="fit")
     sign = -1 if settings.goal == "lowest" else 1
-    if fitted.best_epoch is None or sign * (value - fitted.values[fitted.best_epoch]) > settings.min_delta:
-        return Fit(state, state, fitted.epoch, 0, losses, values, fitted.metrics)
-    return Fit(state, fitted.best, fitted.best_epoch, fitted.waited + 1, losses, values, fitted.metrics)
+    if fitted.best_epoch is None or sign * (values[-1] - values[fitted.best_epoch]) > settings.min_delta:
+        return evolve(fitted, state=state, best=state, best_epoch=epoch, waited=0)
+    return evolve(fitted, state=state, waited=fitted.waited + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from attrs import field, frozen
 
 from funcnet.arithmetic import Name, in_force
 from funcnet.core.checks import INFINITY, check_callable, check_count, check_number
-from funcnet.core.errors import ConfigError, NonFiniteError, StructureError
+from funcnet.core.errors import ConfigError, NonFiniteError, StructureError, quoted
 from funcnet.core.names import register_name
 from funcnet.core.records import Settings, check_tree, convert_settings, evolve
 from funcnet.core.trees import map_parameters
@@ -17,7 +18,7 @@ from funcnet.inspection.nonfinite import diagnosed
 from funcnet.loops.shards import sharded_value_and_grad
 from funcnet.network.batch import Batch, check_is_batch
 from funcnet.network.layer import N, Network
-from funcnet.network.loss import Loss, total_of
+from funcnet.network.loss import Loss, is_loss, total_of
 from funcnet.network.modes import check_training, has_modes, training
 from funcnet.network.passes import loss_and_grad
 from funcnet.optimizers.descent import sgd_update
@@ -83,6 +84,24 @@ def sgd_step(
     learning_rate = check_number("sgd_step", "learning_rate", learning_rate, low=0, high=INFINITY)
     _check_shards("sgd_step", shard_size, executor)
     return SGDStep(loss, learning_rate, shard_size, executor)
+
+
+def check_step(subject: str, step: Callable[..., object]) -> None:
+    """Check that a step is a function, and that it is not a loss.
+
+    Raises:
+        ConfigError: If it is not a function, or if its parameters have the names of those of a loss.
+
+    Example:
+        >>> import funcnet as fn
+        >>> check_step("fit", fn.huber)
+        Traceback (most recent call last):
+        funcnet.ConfigError: fit: step must be a function (state, batch), got the loss huber; use train_step(loss)
+    """
+    check_callable(subject, "step", step)
+    if not isinstance(step, SGDStep | TrainStep) and is_loss(step):
+        got = f"got the loss {getattr(step, '__name__', None) or quoted(step)}"
+        raise ConfigError(f"step must be a function (state, batch), {got}; use train_step(loss)", subject=subject)
 
 
 def _check_loss(subject: str, loss: object) -> None:

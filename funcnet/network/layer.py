@@ -10,7 +10,7 @@ from attrs import frozen
 
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_callable
-from funcnet.core.errors import ConfigError, FuncnetError, StructureError
+from funcnet.core.errors import ConfigError, FuncnetError, StructureError, plural
 from funcnet.core.names import give_name, is_replaced
 from funcnet.core.records import Record, check_tree, fields_of
 from funcnet.random.keys import Key
@@ -20,7 +20,7 @@ from funcnet.tracing.replay import discard_programs
 _FUNCTIONS: Final = {
     "forward": "fn.forward(net, x)",
     "backward": "fn.backward(net, x, g)",
-    "predict": "fn.predict(net, x)",
+    "predict": "fn.predict(net, x, task)",
     "fit": "fn.train_epoch(step, net, batches)",
     "train": "fn.training(net, key)",
     "eval": "fn.plain(net)",
@@ -173,7 +173,7 @@ def checked_pair(layer: L, result: tuple[Array, L]) -> tuple[Array, L]:
         StructureError: If it is not a pair.
     """
     if type(result) is not tuple or len(result) != 2:
-        got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+        got = plural(len(result), "value") if isinstance(result, tuple) else type(result).__name__
         wanted = f"backward must return (grad_x, grad_params), got {got}"
         raise StructureError(wanted, subject=type(layer).__name__)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import signature
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
@@ -59,6 +60,21 @@ def weighted_loss(loss: Loss[T], prediction: Array, target: T, weight: Array | N
         shown = getattr(loss, "__name__", repr(loss))
         raise ConfigError(f"the loss does not take example weights: {shown}({', '.join(names)}); {fix}")
     return attempt(cast("WeightedLoss[T]", loss), prediction, target, weight)
+
+
+def is_loss(value: Callable[..., object]) -> bool:
+    """Whether a function's parameters have the names of those of a loss: ``(prediction, target)`` or a ``weight``.
+
+    Example:
+        >>> import funcnet as fn
+        >>> is_loss(fn.mean_squared_error), is_loss(fn.train_step(fn.mean_squared_error))
+        (True, False)
+    """
+    try:
+        names = list(signature(value).parameters)
+    except (TypeError, ValueError):  # a function of C without a signature
+        return False
+    return names[2:3] == ["weight"] or names == ["prediction", "target"]
 
 
 def total_of(loss: Loss[T], rows: int, target: T, weight: Array | None) -> float:

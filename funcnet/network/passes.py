@@ -258,7 +258,8 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
 
     Raises:
         NonFiniteError: If the loss is NaN or infinite.
-        ConfigError: If weights are given but the loss takes no weights.
+        ConfigError: If weights are given but the loss takes no weights, or all weights are 0. Your own training step
+            leaves out such a batch, as ``train_step`` does.
         FuncnetError: If an array does not fit.
 
     Example:

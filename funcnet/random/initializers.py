@@ -18,8 +18,9 @@ scikit-learn ``MLP...``    U(sqrt(6 / (I + O))) (``glorot_uniform``)            
 
 The normal initializers have full tails, as in PyTorch. Keras truncates the tails at two standard deviations and
 rescales to the same variance. For I = O, PyTorch's default weights have a third of the variance of those of funcnet,
-Keras and scikit-learn, so a learning rate tuned for PyTorch may not fit funcnet. ``dense(..., init=...)`` draws the
-weight. To use a drawn bias, too, replace it in the record: ``evolve(layer, bias=...)``.
+Keras and scikit-learn, so a learning rate tuned for PyTorch may not fit funcnet. ``dense`` draws its weight with
+``init`` and its bias with ``bias_init``. Pass ``pytorch_default`` as both for the distributions of PyTorch, or
+``glorot_uniform`` as both for those of scikit-learn.
 """
 
 from __future__ import annotations
@@ -33,14 +34,88 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import FLOATS, Array, lock
-from funcnet.core.checks import check_count, check_number, check_size, to_python
-from funcnet.core.errors import ConfigError
+from funcnet.core.checks import check_array, check_count, check_number, check_size, to_python
+from funcnet.core.errors import ConfigError, ShapeError
 from funcnet.core.records import Settings
 from funcnet.random.draws import normal, uniform
 from funcnet.random.keys import Key, check_key
 
+__all__ = [
+    "Constant",
+    "Initializer",
+    "constant",
+    "fans",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+    "pytorch_default",
+    "zeros",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 Initializer: TypeAlias = Callable[[Key, tuple[int, ...], np.dtype[np.floating]], Array]
 """A pure function ``(key, shape, dtype) -> array``."""
+
+
+def check_initializer(subject: str, name: str, init: object) -> None:
+    """Check that a setting is an initializer.
+
+    Raises:
+        ConfigError: If it is not a function.
+
+    Example:
+        >>> check_initializer("dense", "bias_init", 0.1)
+        Traceback (most recent call last):
+        funcnet.ConfigError: dense: bias_init must be a function, got 0.1; use fn.initializers.constant(0.1)
+    """
+    if not callable(init):
+        number = to_python(init)
+        fix = f"use fn.initializers.constant({number})"
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            fix = "use an initializer such as fn.initializers.he_normal"
+        raise ConfigError(f"{name} must be a function, got {init!r:.80}; {fix}", subject=subject)
+
+
+def first_bias(
+    subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], init: Initializer | None
+) -> Array:
+    """Return the bias of a new layer: zeros, or the first row of a second draw of the weight's shape.
+
+    Such a row has one number per output, and an initializer that is scaled by the fans scales it by the weight's fans.
+    Shapes: the weight (..., I, O), result (O,).
+
+    Args:
+        subject: The constructor of the layer, for messages.
+        key: The key of the weight; the bias is drawn from ``key.child("bias")``.
+        shape: The weight's shape.
+        dtype: The dtype of the layer.
+        init: The initializer. None means zeros.
+
+    Raises:
+        FuncnetError: If init is not a function, or returns an array of another shape or dtype.
+
+    Example:
+        >>> first_bias("dense", Key(0), (784, 2), np.dtype(np.float32), pytorch_default)
+        array([-0.03016091,  0.00606578], dtype=float32)
+    """
+    if init is None:
+        return lock(np.zeros(shape[-1], dtype))
+    check_initializer(subject, "bias_init", init)
+    drawn = init(key.child("bias"), shape, dtype)
+    try:
+        check_array(subject, "the array that bias_init returns", drawn, shape, dtype=dtype)
+    except ShapeError as error:
+        raise ShapeError(f"{error.message}; its first row is the bias", subject=subject) from None
+    return lock(drawn.reshape(-1, shape[-1])[0].copy())
+
 
 # ------------------------------------------------------------------------------------------ scaled by the fans
 

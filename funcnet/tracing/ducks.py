@@ -34,7 +34,7 @@ from funcnet.tracing.recorder import (
 )
 
 _NUMPY_1: Final = int(np.__version__.partition(".")[0]) < 2
-_core: Any = getattr(np, "_core", None) or np.core
+_core: Any = getattr(np, "core" if _NUMPY_1 else "_core")  # NumPy 1.26 may have an empty _core, too
 CLIP: Final[np.ufunc] = _core.umath.clip
 TUPLE: Final[Any] = tuple  # the type checkers do not narrow x after isinstance(x, TUPLE)
 

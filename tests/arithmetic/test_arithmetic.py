@@ -120,6 +120,17 @@ def test_means_are_summed_in_float64(name: Name, dtype: fn.FloatDType) -> None:
 
 
 @every_arithmetic
+def test_a_cumulative_sum_adds_in_order(name: Name, dtype: fn.FloatDType) -> None:
+    """It has the bits of a loop over float64 numbers."""
+    a, totals = draw("c", 100, dtype=dtype), [0.0]
+    for each in a.tolist():
+        totals.append(totals[-1] + each)
+    with using(name):
+        assert arithmetic.cumulative_sum(a).tolist() == totals[1:]
+        assert arithmetic.cumulative_sum(np.array([2**40, 1])).tolist() == [2.0**40, 2.0**40 + 1]
+
+
+@every_arithmetic
 def test_the_sum_of_nothing_is_0(name: Name, dtype: fn.FloatDType) -> None:
     """A sum of no rows or of empty rows is 0. The mean of an empty array is not a number."""
     with using(name):

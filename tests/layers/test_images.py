@@ -242,7 +242,8 @@ BAD_SETTINGS: list[tuple[Callable[[Any], object], list[Any], str]] = [
     (lambda count: fn.conv2d(KEY, 1, count, 3), [-1], "conv2d: out_channels must be an int of at least 1, got VALUE"),
     (lambda size: fn.conv2d(KEY, 1, 1, size), [(3, 0)], f"conv2d: kernel_size {COUNTS}"),
     (lambda key: fn.conv2d(key, 1, 1, 3), [0], "conv2d: key must be a Key, got 0; use Key(0)"),
-    (lambda init: fn.conv2d(KEY, 1, 1, 3, init=init), ["zeros"], "conv2d: init must be a function, got VALUE"),
+    (lambda init: fn.conv2d(KEY, 1, 1, 3, init=init), ["zeros"],
+     "conv2d: init must be a function, got VALUE; use an initializer such as fn.initializers.he_normal"),
     (lambda dtype: fn.conv2d(KEY, 1, 1, 3, dtype=dtype), [np.float16],
      "dtype must be np.float32 or np.float64, got VALUE"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Generic, cast
+from typing import Any, Final, Generic, cast
 
 import numpy as np
 import pytest
@@ -252,7 +252,11 @@ def test_a_batch_norm_without_statistics_evaluates_nothing() -> None:
     """The error in forward and backward has the layer's path and the fix."""
     fix = r"to evaluate, use calibrate\(net, x\); to train, use train_step or training\(net, key\)"
     fact = rf"^BatchNorm \(layer 1\): the layer has no statistics to normalize with; {fix}$"
-    for run in (lambda: fn.forward(NET, X), lambda: fn.predict(NET, X), lambda: fn.backward(NET, X, X[:, :2])):
+    for run in (
+        lambda: fn.forward(NET, X),
+        lambda: fn.predict(NET, X, fn.Multiclass()),
+        lambda: fn.backward(NET, X, X[:, :2]),
+    ):
         with pytest.raises(fn.ConfigError, match=fact):
             run()
 
@@ -297,7 +301,7 @@ def test_a_run_with_batch_norm_learns_and_resumes(tmp_path: Path) -> None:
         fn.save(tmp_path / "half", half)
         half, _ = fn.train_epoch(step, fn.load(tmp_path / "half", like=half), batches()[3:])
         assert fn.fingerprint(half) == fn.fingerprint(whole)
-    assert fn.accuracy(fn.predict(fn.calibrate(whole.params, X), X), LABELS) > 0.95
+    assert fn.accuracy(fn.predict(fn.calibrate(whole.params, X), X, fn.Multiclass()), LABELS) > 0.95
 
 
 def test_every_form_is_a_value_of_its_own(tmp_path: Path) -> None:
@@ -561,6 +565,80 @@ def test_a_scale_is_never_zero() -> None:
     assert fn.standardize(X[:1]).scale.tolist() == [1, 1, 1, 1]
 
 
+ROWS: Final[fn.Array] = 5 + inputs(KEY.child("weighted"), 12, 2, 3)
+COUNTS: Final = np.array([0, 2, 1, 0, 3, 1, 1, 0, 5, 1, 2, 4])
+every_arithmetic = pytest.mark.parametrize("arithmetic", ["native", "portable"])
+
+
+@every_arithmetic
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_weight_counts_a_row(dtype: fn.FloatDType, arithmetic: Name) -> None:
+    """Whole weights are repeated rows; only ratios of weights count; the result is in the dtype of x."""
+    x: fn.Array = ROWS.astype(dtype)
+    weight = COUNTS.astype(np.float64)
+    with using(arithmetic):
+        layer, repeated = fn.standardize(x, weight=weight), fn.standardize(np.repeat(x, COUNTS, axis=0))
+        scaled = fn.standardize(x, weight=weight * 1e300)
+    tolerance = 1e-6 if dtype is np.float32 else 1e-13
+    for one in (layer, scaled):
+        assert one.mean.dtype == one.scale.dtype == dtype
+        close(one.mean, repeated.mean, tolerance)
+        close(one.scale, repeated.scale, tolerance)
+    close(layer.mean, np.average(x.astype(np.float64), axis=0, weights=weight), 1e-6)
+
+
+@every_arithmetic
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
+def test_a_row_of_weight_0_is_a_row_left_out(garbage: float, arithmetic: Name) -> None:
+    """The layer has the bits of the layer without it, also if only this row varies; equal weights are no weights."""
+    x, rows = ROWS.astype(np.float32), COUNTS > 0
+    x[rows, 0, 0] = 0.1
+    x[~rows] = garbage
+    weight, equal = COUNTS.astype(np.float32), np.where(rows, 0.7, 0)
+    with using(arithmetic):
+        layer = fn.standardize(x, weight=weight)
+        assert fn.equal(layer, fn.standardize(x[rows], weight=weight[rows]))
+        assert fn.equal(fn.standardize(x, weight=equal), fn.standardize(x[rows]))
+    assert (layer.mean[0, 0], layer.scale[0, 0]) == (np.float32(0.1), 1)
+
+
+def test_weights_are_those_of_scikit_learn() -> None:
+    """Mean and scale are those of a StandardScaler with sample weights."""
+    preprocessing: Any = pytest.importorskip("sklearn.preprocessing", reason="scikit-learn is not installed")
+    x, weight = ROWS.reshape(12, 6), np.abs(inputs(KEY, 12))
+    scaler = preprocessing.StandardScaler().fit(x, sample_weight=weight)
+    layer = fn.standardize(x, weight=weight)
+    close(layer.mean, scaler.mean_, 1e-12)
+    close(layer.scale, scaler.scale_, 1e-12)
+
+
+BAD_WEIGHTS: Final[dict[str, tuple[Any, type[fn.FuncnetError], str]]] = {
+    "zeros": (np.zeros(12), fn.ConfigError, "at least one weight must be positive, got only zeros"),
+    "negative": (-COUNTS.astype(float), fn.ConfigError, r"weight must be 0 or more, got weight\[1\] = -2.0"),
+    "nan": (np.full(12, np.nan), fn.NonFiniteError, r"weight must be finite, got weight\[0\] = nan"),
+    "a row less": (np.ones(11), fn.ShapeError, r"weight must have shape \(12,\), got \(11,\)"),
+    "a column": (np.ones((12, 1)), fn.ShapeError, r"weight must have shape \(12,\), got \(12, 1\)"),
+    "ints": (COUNTS, fn.DTypeError, "weight must be float32 or float64, got int64; use weight.astype"),
+    "a list": ([1.0] * 12, fn.DTypeError, "weight must be a plain NumPy array, got list"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WEIGHTS)
+def test_weights_that_do_not_fit_are_refused(name: str) -> None:
+    """A weight is a finite float of at least 0, one for each row."""
+    weight, error, message = BAD_WEIGHTS[name]
+    with pytest.raises(error, match=f"^standardize: {message}"):
+        fn.standardize(ROWS, weight=weight)
+
+
+def test_a_bad_row_has_its_place_among_all_rows() -> None:
+    """Rows of weight 0 are counted in the message."""
+    x = ROWS.copy()
+    x[:2] = np.nan
+    with pytest.raises(fn.NonFiniteError, match=r"^standardize: x must be finite, got x\[1, 0, 0\] = nan$"):
+        fn.standardize(x, weight=COUNTS.astype(float))
+
+
 def test_standardizing_does_as_scikit_learn() -> None:
     """Mean, scale and result are StandardScaler's."""
     preprocessing: Any = pytest.importorskip("sklearn.preprocessing")
@@ -622,4 +700,4 @@ def test_a_network_trains_behind_its_standardizing() -> None:
     for _ in range(30):
         trained, _ = fn.train_epoch(step, trained, fn.minibatches(x, LABELS, 8))
     assert fn.equal(trained[0], net[0])
-    assert fn.accuracy(fn.predict(trained, x), LABELS) > 0.95
+    assert fn.accuracy(fn.predict(trained, x, fn.Multiclass()), LABELS) > 0.95

@@ -57,8 +57,11 @@ def test_a_row_alone_is_the_row_in_any_batch() -> None:
     for rows in (slice(0, 1), slice(69, 70), slice(3, 20), slice(0, 69), slice(13, 14), slice(0, 0)):
         assert same_bits(fn.outputs(WIDE, ROWS[rows], rowwise=True), whole[rows])
     assert same_bits(fn.outputs(WIDE, ROWS[::-1], rowwise=True)[::-1].copy(), whole)
-    assert same_bits(fn.predict_proba(WIDE, ROWS[5:6], rowwise=True), fn.predict_proba(WIDE, ROWS, rowwise=True)[5:6])
-    assert (fn.predict(WIDE, ROWS, rowwise=True) == whole.argmax(axis=1)).all()
+    assert same_bits(
+        fn.predict_proba(WIDE, ROWS[5:6], fn.Multiclass(), rowwise=True),
+        fn.predict_proba(WIDE, ROWS, fn.Multiclass(), rowwise=True)[5:6],
+    )
+    assert (fn.predict(WIDE, ROWS, fn.Multiclass(), rowwise=True) == whole.argmax(axis=1)).all()
     np.testing.assert_allclose(whole, fn.outputs(WIDE, ROWS), rtol=1e-4, atol=1e-5)
 
 

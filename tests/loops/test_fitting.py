@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import inputs
@@ -66,7 +67,7 @@ def test_a_fit_trains_as_train_does() -> None:
 
 def accuracy(state: State) -> np.floating[Any]:
     """Return the accuracy on the last ten rows, as a NumPy number."""
-    return np.float64(fn.accuracy(fn.predict(state.params, X[30:]), LABELS[30:]))
+    return np.float64(fn.accuracy(fn.predict(state.params, X[30:], fn.Multiclass()), LABELS[30:]))
 
 
 def test_metrics_are_kept_and_change_nothing(tmp_path: Path) -> None:
@@ -131,6 +132,80 @@ def test_the_goal_and_the_least_step_are_settings() -> None:
     assert last.best_epoch == 2
     *_, last = fn.fit(STEP, start(), data, scripted(values), epochs=2, goal="highest", min_delta=0.1)
     assert last.best_epoch == 0
+
+
+@frozen
+class Scripted:
+    """A step that counts, with the scripted loss of the count."""
+
+    losses: tuple[float, ...]
+
+    def __call__(self, count: int, _: object) -> tuple[int, float]:
+        """Return the next count and its loss."""
+        return count + 1, self.losses[count]
+
+
+def by_loss(losses: list[float], **settings: Any) -> list[fn.Fit[int]]:
+    """Return the fits of a run without validation, whose epochs are one step each."""
+    return list(fn.fit(Scripted((*losses,)), fn.Fit.create(0), lambda _: [None], epochs=len(losses), **settings))
+
+
+@given(
+    losses=st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=12),
+    patience=st.integers(1, 4),
+    goal=st.sampled_from(["lowest", "highest"]),
+    min_delta=st.sampled_from([0.0, 1.0, 2.5]),
+)
+def test_without_validation_the_training_loss_is_the_value(
+    losses: list[float], patience: int, goal: Any, min_delta: float
+) -> None:
+    """Best, waited and stopping are those of a run whose validation values are the training losses."""
+    settings: dict[str, Any] = {"patience": patience, "goal": goal, "min_delta": min_delta}
+    by_value = fn.fit(
+        Scripted((*losses,)),
+        fn.Fit.create(0),
+        lambda _: [None],
+        lambda count: losses[count - 1],
+        epochs=len(losses),
+        **settings,
+    )
+    for found, wanted in zip(by_loss(losses, **settings), by_value, strict=True):
+        same = ("state", "best", "best_epoch", "waited", "losses", "metrics")
+        assert all(getattr(found, name) == getattr(wanted, name) for name in same)
+        assert found.values == ()
+        assert list(found.history) == ["epoch", "loss"]
+
+
+def test_a_fit_without_validation_resumes(tmp_path: Path) -> None:
+    """It is saved, loaded and resumed with the same bits, and its metrics are in the history."""
+    settings: dict[str, Any] = {"epochs": 6, "patience": 3, "metrics": {"held out": held_out_loss}}
+    fits = list(fn.fit(STEP, start(), data, **settings))
+    fn.save(tmp_path / "fit", fits[1])
+    *_, resumed = fn.fit(STEP, fn.load(tmp_path / "fit", like=start()), data, **settings)
+    assert fn.fingerprint(resumed) == fn.fingerprint(fits[-1])
+    assert list(resumed.history) == ["epoch", "loss", "held out"]
+    assert resumed.best_epoch == int(np.argmin(resumed.losses))
+    plain = list(fn.train(STEP, start().state, data, epochs=range(6)))
+    assert fn.fingerprint(resumed.state) == fn.fingerprint(plain[-1][0])
+
+
+def test_a_fit_keeps_to_its_validation() -> None:
+    """An epoch with a value and one without cannot be compared."""
+    *_, with_values = fn.fit(STEP, start(), data, held_out_loss, epochs=2)
+    *_, without = fn.fit(STEP, start(), data, epochs=2)
+    fix = r"begin with Fit\.create\(start\.state\) to compare another value$"
+    with pytest.raises(fn.ConfigError, match=rf"^fit: validate must be a function, as in .*start, got None; {fix}"):
+        fn.fit(STEP, with_values, data, epochs=4)
+    with pytest.raises(fn.ConfigError, match=rf"^fit: validate must be None, as in .* of start, got a function; {fix}"):
+        fn.fit(STEP, without, data, held_out_loss, epochs=4)
+    assert len(list(fn.fit(STEP, fn.Fit.create(with_values.state), data, epochs=1))) == 1
+
+
+def test_a_mean_loss_that_is_not_finite_is_refused() -> None:
+    """Each step's loss is finite, and their mean overflows."""
+    wanted = r"^fit: the mean loss of epoch 0 is inf$"
+    with np.errstate(over="ignore"), pytest.raises(fn.NonFiniteError, match=wanted):
+        list(fn.fit(Scripted((1e308, 1e308)), fn.Fit.create(0), lambda _: [None, None], epochs=1))
 
 
 @pytest.mark.parametrize("stop", range(8))

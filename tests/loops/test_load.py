@@ -165,8 +165,9 @@ try:
     x.copy()
 except MemoryError:
     print("does not fit", x.nbytes > limit)
-ids = fn.predict(net, x)
-print(ids.shape, all(ids[part].tolist() == fn.predict(net, x[part]).tolist() for part in (slice(2), slice(-2, None))))
+ids = fn.predict(net, x, fn.Multiclass())
+ends = slice(2), slice(-2, None)
+print(ids.shape, all(ids[part].tolist() == fn.predict(net, x[part], fn.Multiclass()).tolist() for part in ends))
 """
 
 

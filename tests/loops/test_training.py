@@ -148,7 +148,7 @@ def test_training_learns() -> None:
     for optimizer in OPTIMIZERS:
         run = fn.TrainState.create(NET[:2] + NET[3:], optimizer, key=KEY)
         (*_, (run, log)) = fn.train(fn.train_step(fn.softmax_cross_entropy), run, batches, epochs=range(60))
-        assert fn.accuracy(fn.predict(run.params, X), LABELS) >= 0.95
+        assert fn.accuracy(fn.predict(run.params, X, fn.Multiclass()), LABELS) >= 0.95
         assert log.mean_loss < 0.2
 
 
@@ -278,10 +278,10 @@ def test_outputs_go_in_chunks() -> None:
 def test_predictions_are_of_the_logits() -> None:
     """predict returns the argmax of the logits, predict_proba their softmax."""
     logits = fn.outputs(NET, X)
-    proba = fn.predict_proba(NET, X)
-    assert (fn.predict(NET, X) == logits.argmax(axis=1)).all()
+    proba = fn.predict_proba(NET, X, fn.Multiclass())
+    assert (fn.predict(NET, X, fn.Multiclass()) == logits.argmax(axis=1)).all()
     np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
-    assert (proba.argmax(axis=1) == fn.predict(NET, X)).all()
+    assert (proba.argmax(axis=1) == fn.predict(NET, X, fn.Multiclass())).all()
 
 
 def test_softmax_cross_entropy_against_its_formula() -> None:
@@ -318,7 +318,7 @@ def test_no_number_warns(arithmetic: Name, optimizer: Any) -> None:
         begun = attrs.evolve(start, arithmetic=arithmetic)
         run, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), begun, [fn.Batch(ROWS, y)] * 3)
         fn.train_epoch(fn.sgd_step(fn.SoftmaxCrossEntropy(0.1), learning_rate=0.1), net, [fn.Batch(ROWS, y)] * 3)
-        assert fn.predict_proba(run.params, ROWS).sum() == pytest.approx(4)
+        assert fn.predict_proba(run.params, ROWS, fn.Multiclass()).sum() == pytest.approx(4)
         assert fn.evaluate(net, ROWS, y, fn.softmax_cross_entropy) > 0
         for loss in (fn.mean_squared_error, fn.huber, fn.binary_cross_entropy, fn.poisson):
             loss(prediction, target, np.array([1e-30, 1], np.float32))

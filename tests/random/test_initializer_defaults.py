@@ -13,6 +13,7 @@ import funcnet as fn
 from funcnet import initializers
 
 I, O = 300, 200  # noqa: E741  # the letters of the table
+GLOROT = math.sqrt(6 / (I + O))
 
 
 def check_uniform(numbers: NDArray[Any], limit: float) -> None:
@@ -43,6 +44,12 @@ def test_pytorchs() -> None:
     check_uniform(layer.bias.detach().numpy(), 1 / math.sqrt(I))
     check_uniform(initializers.pytorch_default(fn.Key(0), (I, O), np.dtype(np.float64)), 1 / math.sqrt(I))
     check_normal(torch.nn.init.xavier_normal_(torch.empty(I, O)).numpy(), 2 / (I + O))
+
+
+def test_drawn_biases() -> None:
+    """``bias_init`` gives the biases of the second and of the fourth row."""
+    for init, limit in ((initializers.pytorch_default, 1 / math.sqrt(I)), (initializers.glorot_uniform, GLOROT)):
+        check_uniform(fn.dense(fn.Key(0), I, O, init=init, bias_init=init).bias, limit)
 
 
 @pytest.mark.parametrize(("activation", "factor"), [("relu", 6), ("tanh", 6), ("identity", 6), ("logistic", 2)])

@@ -15,6 +15,7 @@ import funcnet as fn
 from funcnet import initializers
 from funcnet.arithmetic import Name, using
 from funcnet.core.arrays import is_canonical
+from funcnet.core.trees import float_dtype
 from funcnet.random.draws import normal
 from funcnet.random.initializers import Initializer, fans
 
@@ -149,6 +150,62 @@ def test_a_dense_layer_takes_it(name: str) -> None:
     """``init=`` accepts it and gives the same bits as a direct call."""
     layer = fn.dense(KEY, 7, 3, init=EVERY[name])
     assert layer.weight.tobytes() == EVERY[name](KEY, (7, 3), SINGLE).tobytes()
+
+
+@every_initializer
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bias_is_a_row_of_a_second_draw(name: str, dtype: fn.FloatDType) -> None:
+    """Dense, Conv2D and ``mlp`` draw it with the weight's fans from a key of its own; the weight keeps its bits."""
+    init, kind = EVERY[name], float_dtype(dtype)
+    layer = fn.dense(KEY, 7, 3, init=init, bias_init=init, dtype=dtype)
+    assert layer.bias.tobytes() == init(KEY.child("bias"), (7, 3), kind)[0].tobytes()
+    assert is_canonical(layer.bias)
+    assert layer.bias.base is None
+    kernel = fn.conv2d(KEY, 2, 3, (4, 5), init=init, bias_init=init, dtype=dtype)
+    assert kernel.bias.tobytes() == init(KEY.child("bias"), (4, 5, 2, 3), kind)[0, 0, 0].tobytes()
+    net = fn.mlp(KEY, (5, 4, 2), init=init, bias_init=init, dtype=dtype)
+    for number, sizes in ((0, (5, 4)), (1, (4, 2))):
+        place = KEY.child("init", number)
+        assert fn.equal(net[2 * number], fn.dense(place, *sizes, init=init, bias_init=init, dtype=dtype))
+    assert fn.equal(fn.Dense(layer.weight, np.zeros(3, dtype)), fn.dense(KEY, 7, 3, init=init, dtype=dtype))
+    assert fn.conv2d(KEY, 2, 3, (4, 5), init=init, dtype=dtype).weight.tobytes() == kernel.weight.tobytes()
+
+
+BIASED: dict[str, Callable[[Any], object]] = {
+    "dense": lambda init: fn.dense(KEY, 3, 2, bias_init=init),
+    "conv2d": lambda init: fn.conv2d(KEY, 3, 2, 3, bias_init=init),
+}
+
+
+def vector(_: fn.Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> fn.Array:
+    """Return an array of the shape of a bias."""
+    return np.zeros(shape[-1], dtype)
+
+
+def wide(_: fn.Key, shape: tuple[int, ...], __: np.dtype[np.floating]) -> fn.Array:
+    """Return an array of another dtype."""
+    return np.zeros(shape, np.float64)
+
+
+def number(*_: object) -> float:
+    """Return something that is not an array."""
+    return 0.5
+
+
+@pytest.mark.parametrize("name", BIASED)
+@pytest.mark.parametrize(
+    ("init", "error", "message"),
+    [
+        ("zeros", fn.ConfigError, "bias_init must be a function, got 'zeros'"),
+        (vector, fn.ShapeError, r"the array that bias_init returns must have shape \(.*3, 2\), got \(2,\)"),
+        (wide, fn.DTypeError, "the array that bias_init returns must be float32, got float64"),
+        (number, fn.DTypeError, "the array that bias_init returns must be a plain NumPy array, got float"),
+    ],
+)
+def test_a_bias_that_does_not_fit_is_refused(name: str, init: Any, error: type[fn.FuncnetError], message: str) -> None:
+    """The initializer is a function that returns an array of the weight's shape and dtype."""
+    with pytest.raises(error, match=f"^{name}: {message}"):
+        BIASED[name](init)
 
 
 def test_zeros_and_constant_are_of_any_shape() -> None:
