@@ -1,0 +1,210 @@
+"""Keras' arrays in networks: the outputs are those of Keras' own formulas, and what may load wrongly is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import inputs
+
+import funcnet as fn
+from funcnet.interop.keras import from_keras
+
+KEY = fn.Key(20)
+Arrays = list[Any]
+Stage = Callable[[Any, Arrays], Any]
+Stages = list[tuple[Stage, Arrays]]
+
+# ------------------------------------------------------------------------------------------------ formulas
+
+
+def keras_dense(x: Any, arrays: Arrays) -> Any:
+    """``dot(inputs, kernel) + bias`` with a kernel (I, O)."""
+    kernel, bias = arrays
+    return x @ kernel + bias
+
+
+def keras_conv2d(x: Any, arrays: Arrays) -> Any:
+    """A "valid" convolution with a kernel (KH, KW, C, O), one place of the kernel at a time."""
+    kernel, bias = arrays
+    rows, columns = x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
+    parts = [
+        x[:, i : i + rows, j : j + columns] @ kernel[i, j]
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    ]
+    return sum(parts) + bias
+
+
+def keras_batch_normalization(x: Any, arrays: Arrays) -> Any:
+    """``gamma * (batch - moving_mean) / sqrt(moving_var + epsilon) + beta``."""
+    gamma, beta, moving_mean, moving_variance = arrays
+    return gamma * (x - moving_mean) / np.sqrt(moving_variance + 1e-3) + beta
+
+
+def keras_layer_normalization(x: Any, arrays: Arrays) -> Any:
+    """The row minus its mean, divided by ``sqrt(var + epsilon)``, times gamma, plus beta."""
+    gamma, beta = arrays
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * gamma + beta
+
+
+def keras_rms_normalization(x: Any, arrays: Arrays) -> Any:
+    """``x * rsqrt(mean(square(x)) + epsilon) * scale``."""
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * arrays[0]
+
+
+def keras_flatten(x: Any, _: Arrays) -> Any:
+    """Images with channels last, in C order."""
+    return x.reshape(len(x), -1)
+
+
+# ----------------------------------------------------------------------------------------------- networks
+
+
+@st.composite
+def models(draw: st.DrawFn) -> tuple[tuple[fn.Network, ...], Stages]:
+    """A network for images (5, 4, 2) and the stages of a Keras model with other arrays than the network's."""
+    net: list[fn.Network] = []
+    stages: Stages = []
+    shape: tuple[int, ...] = (5, 4, 2)
+    before = draw(st.lists(st.sampled_from(["conv", "batch"]), max_size=2))
+    after = draw(st.lists(st.sampled_from(["dense", "batch", "layer", "rms"]), max_size=3))
+    for kind in (*before, "flatten", *after):
+        layer, stage = stage_of(kind, shape)
+        arrays = [np.abs(inputs(KEY.child(len(net), i), *size)) for i, size in enumerate(sizes_of(kind, layer))]
+        shape = fn.output_shape(layer, shape)
+        net.append(layer)
+        stages.append((stage, arrays))
+    return tuple(net), stages
+
+
+def stage_of(kind: str, shape: tuple[int, ...]) -> tuple[Any, Stage]:
+    """A layer for rows of a shape, with Keras' epsilon, and Keras' formula."""
+    size, dtype = shape[-1], np.float64
+    match kind:
+        case "conv":
+            return fn.conv2d(KEY, size, 3, (2, 1), dtype=dtype), keras_conv2d
+        case "dense":
+            return fn.dense(KEY, size, 3, dtype=dtype), keras_dense
+        case "batch":
+            return fn.batch_norm(size, epsilon=1e-3, dtype=dtype), keras_batch_normalization
+        case "layer":
+            return fn.layer_norm(size, epsilon=1e-3, dtype=dtype), keras_layer_normalization
+        case "rms":
+            return fn.rms_norm(size, epsilon=1e-6, dtype=dtype), keras_rms_normalization
+        case _:
+            return fn.Flatten(), keras_flatten
+
+
+def sizes_of(kind: str, layer: Any) -> list[tuple[int, ...]]:
+    """The shapes of a Keras layer's arrays."""
+    if kind in ("conv", "dense"):
+        return [layer.weight.shape, layer.bias.shape]
+    return [(layer.scale.size,)] * {"batch": 4, "layer": 2, "rms": 1}[kind] if kind != "flatten" else []
+
+
+@given(model=models())
+def test_loaded_networks_compute_keras_formulas(
+    model: tuple[tuple[fn.Network, ...], Stages],
+) -> None:
+    """The arrays come as ``get_weights`` lists them."""
+    net, stages = model
+    x = inputs(KEY.child("x"), 3, 5, 4, 2)
+    weights = [array for _, arrays in stages for array in arrays]
+    wanted: Any = x
+    for stage, arrays in stages:
+        wanted = stage(wanted, arrays)
+    np.testing.assert_allclose(fn.forward(from_keras(net, weights), x), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_combinators_take_arrays_in_order() -> None:
+    """The layers of a combinator are at its place."""
+    first, second, third = (fn.dense(KEY.child(i), 2, 2) for i in range(3))
+    net = first, fn.Frozen(fn.Residual((fn.ReLU(), second))), third
+    other = tuple(fn.dense(KEY.child(9), 2, 2) for _ in range(3))
+    weights = [array for layer in (first, second, third) for array in (layer.weight, layer.bias)]
+    assert fn.equal(from_keras((other[0], fn.Frozen(fn.Residual((fn.ReLU(), other[1]))), other[2]), weights), net)
+
+
+# --------------------------------------------------------------------------------------------------- traps
+
+CONV, LAST = fn.conv2d(KEY, 1, 2, 3), fn.dense(KEY, 8, 2)
+NET = (CONV, fn.batch_norm(2), fn.Flatten(), LAST)
+WEIGHTS: Final[Arrays] = [CONV.weight, CONV.bias, *[np.ones(2, np.float32)] * 4, LAST.weight, LAST.bias]
+
+
+class Model:
+    """An object with the method of a Keras model."""
+
+    def get_weights(self) -> Arrays:
+        """The arrays."""
+        return WEIGHTS
+
+
+def changed(position: int, *arrays: Any) -> Arrays:
+    """The weights with other arrays at one position."""
+    return [*WEIGHTS[:position], *arrays, *WEIGHTS[position + 1 :]]
+
+
+TRAPS: Final[list[tuple[str, Any, Any, type[fn.FuncnetError], str]]] = []
+
+
+def trap(name: str, net: Any, arrays: Any, error: type[fn.FuncnetError], message: str) -> None:
+    """Add what must be refused; in the message, ``...`` stands for any text."""
+    TRAPS.append((name, net, arrays, error, message))
+
+
+# fmt: off
+trap("no bias", NET, changed(1), fn.StructureError,
+    "from_keras: arrays must be the 8 arrays of the network, got 7\n  missing: arrays[7], the bias of layer 3 "
+    "(Dense)\n  the first that does not fit: arrays[5] must have shape (2,) for the variance of layer 1 "
+    "(BatchNorm), got (8, 2)\n  insert the arrays that Keras leaves out: zeros for use_bias=False or center=False, "
+    "ones for scale=False")
+trap("more", NET, [*WEIGHTS, np.ones((2, 2)), np.ones(2)], fn.StructureError,
+    "from_keras: arrays must be the 8 arrays of the network, got 10\n  left over: arrays[8] (2, 2), "
+    "arrays[9] (2,)\n...")
+trap("more, no array", NET, [*WEIGHTS, 3], fn.StructureError, "...left over: arrays[8] None...")
+trap("nothing", NET, [], fn.StructureError,
+    "...got 0\n  missing: arrays[0], the weight of layer 0 (Conv2D); arrays[1]...")
+trap("one array", fn.rms_norm(2), [], fn.StructureError, "...the 1 array of the network, got 0\n...")
+trap("shape", NET, changed(6, np.ones((2, 8))), fn.ShapeError,
+    "from_keras: arrays[6] must have shape (8, 2) for the weight of layer 3 (Dense), got (2, 8)")
+trap("dtype", NET, changed(6, np.ones((8, 2))), fn.DTypeError,
+    "from_keras: arrays[6] must be float32, or a narrower float, for the weight of layer 3 (Dense), got float64; use "
+    "fn.astype(net, np.float64), or cast the array: .astype(np.float32)")
+trap("ragged", NET, changed(0, [[1.0], [1.0, 2.0]]), fn.DTypeError,
+    "from_keras: NumPy cannot read arrays[0]: ...; pass the list that model.get_weights() returns")
+trap("a model", NET, Model(), fn.ConfigError,
+    "from_keras: arrays must be a list of arrays, got Model; use model.get_weights()")
+trap("a mapping", NET, {"kernel": 1}, fn.ConfigError, "from_keras: arrays must be a list of arrays, got dict")
+trap("a word", NET, "kernel", fn.ConfigError, "from_keras: arrays must be a list of arrays, got str")
+trap("Standardize", (fn.Standardize(np.ones(1), np.ones(1)),), [], fn.ConfigError,
+    "from_keras (layer 0): Standardize has no counterpart in Keras; layers with arrays must be Dense, ...")
+trap("no network", list(NET), WEIGHTS, fn.StructureError, "from_keras: a network is ...; use a tuple")
+# fmt: on
+
+
+@pytest.mark.parametrize("case", TRAPS, ids=lambda case: case[0])
+def test_what_may_be_wrong_is_refused(case: tuple[str, Any, Any, type[fn.FuncnetError], str]) -> None:
+    """The message says which array, which layer, and what to do."""
+    _, net, arrays, error, message = case
+    pattern = ".*".join(map(re.escape, message.split("...")))
+    with pytest.raises(error) as refusal:
+        from_keras(net, arrays)
+    assert re.fullmatch(pattern, str(refusal.value), re.DOTALL), refusal.value
+
+
+def test_the_good_arrays_load_as_copies() -> None:
+    """The traps differ from these in one thing; a later change of an array does not reach the network."""
+    loaded: Any = from_keras(NET, [array.copy() for array in WEIGHTS])
+    given_arrays = [array.copy() for array in WEIGHTS]
+    again: Any = from_keras(NET, given_arrays)
+    for array in given_arrays:
+        array[...] = 0
+    assert fn.equal(loaded, again)
+    assert (again[1].variance == 1).all()
