@@ -6,6 +6,7 @@ The program also runs: ``test_types.py`` calls ``main``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TypeAlias, assert_type
 
 import numpy as np
@@ -63,7 +64,28 @@ def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(fn.plain(fn.training(net, fn.Key(0))), Net)
     assert_type((*net[:2], Scale(np.ones(8, np.float32))), tuple[fn.Dense, fn.ReLU, Scale])
     assert_type(fn.mlp(fn.Key(0), (6, 3)), tuple[fn.Layer, ...])
-    assert_type(fn.predict(net, x), NDArray[np.intp])
+
+
+@frozen
+class Counts:
+    """A custom task: the outputs are logarithms of rates, and the prediction is the nearest count."""
+
+    def predictions(self, outputs: fn.Array, /) -> NDArray[np.int64]:
+        """The counts."""
+        return fn.arithmetic.exp(outputs).round().astype(np.int64)
+
+
+def predictions(net: Net, x: fn.Array) -> None:
+    """The task decides the type of a prediction."""
+    one = (net, fn.dense(fn.Key(6), 3, 1))
+    assert_type(fn.predict(net, x, fn.Multiclass()), NDArray[np.intp])
+    assert_type(fn.predict(one, x, fn.Binary(threshold=0.3)), NDArray[np.bool_])
+    assert_type(fn.predict(net, x, fn.Multilabel(threshold=(0.3, 0.5, 0.5)), rowwise=True), NDArray[np.bool_])
+    assert_type(fn.predict(net, x, fn.Regression()), fn.Array)
+    assert_type(fn.predict(net, x, Counts()), NDArray[np.int64])
+    for task in (fn.Multiclass(), fn.Multilabel()):
+        assert_type(fn.predict_proba(net, x, task), fn.Array)
+    assert_type(fn.Multiclass().predictions(fn.outputs(net, x)), NDArray[np.intp])
 
 
 def combined(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
@@ -140,6 +162,31 @@ def several_inputs(x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(fn.split((x, labels), x, 8, key=fn.Key(0))[0].x, tuple[fn.Array, NDArray[np.int64]])
 
 
+def small(key: fn.Key, inputs: int, outputs: int) -> tuple[fn.Dense, fn.Tanh, fn.Dense]:
+    """A factory of networks, for an estimator."""
+    return fn.dense(key.child(0), inputs, 4), fn.Tanh(), fn.dense(key.child(1), 4, outputs)
+
+
+def estimators(x: fn.Array, labels: NDArray[np.int64]) -> None:
+    """scikit-learn's methods return the estimator itself and arrays; parameters may be records and functions."""
+    classifier = fn.estimators.Classifier(
+        (8, 4), ("relu", fn.GELU()), max_iter=2, optimizer=fn.AdamW(learning_rate=0.1)
+    )
+    assert_type(classifier.fit(x.tolist(), ["a", "b"] * 20, np.ones(40)), fn.estimators.Classifier)
+    assert_type(classifier.fit(x, labels), fn.estimators.Classifier)
+    assert_type(classifier.predict_proba(x), fn.Array)
+    assert_type(classifier.predict(x), NDArray[np.generic])
+    assert_type(classifier.score(x, labels), float)
+    assert_type(classifier.network_, fn.Network)
+    assert_type(classifier.fit_.best_epoch, int | None)
+    rate = fn.cosine_decay(0.1, steps=9)
+    regressor = fn.estimators.Regressor(network=small, learning_rate=rate, loss=fn.Huber(delta=0.5), max_iter=2)
+    assert_type(regressor.fit(x, x[:, 0], X_val=x, y_val=x[:, 0]), fn.estimators.Regressor)
+    assert_type(regressor.predict(x), NDArray[np.float64])
+    assert_type(regressor.validation_curve_, list[float] | None)
+    assert_type(fn.estimators.Regressor(network=small).partial_fit(x, x), fn.estimators.Regressor)
+
+
 def any_step(step: fn.Step[int, str], words: Iterable[str]) -> int:
     """The fold does not depend on networks."""
     return fn.train_epoch(step, 0, words)[0]
@@ -151,10 +198,13 @@ def main() -> None:
     labels = np.arange(40) % 3
     net = network(fn.Key(0))
     gradients(net, x, labels)
+    predictions(net, x)
     combined(net, x, labels)
     training(net, x, labels)
     more_training(net, x, labels)
     several_inputs(x, labels)
+    if find_spec("sklearn") is not None:
+        estimators(x, labels)
     assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
 
 
@@ -194,3 +244,9 @@ def refused(net: Net, x: fn.Array, labels: Labels, batches: fn.Minibatches[Label
     fn.Dense(weight="w", bias=x)  # type: ignore[arg-type]  # no converter accepts strings
     fn.mlp(4, (2, 3))  # type: ignore[arg-type]  # a seed is not a key
     fn.sgd_update(net, net, 0.1)  # type: ignore[call-arg]  # the learning rate is keyword-only
+    fn.predict(net, x)  # type: ignore[call-arg]  # a network does not know its task
+    fn.predict(net, x, fn.Multiclass)  # type: ignore[arg-type]  # a class is not a record
+    fn.predict_proba(net, x, fn.Regression())  # type: ignore[arg-type]  # numbers have no probabilities
+    fn.estimators.Classifier(activation="rleu")  # type: ignore[arg-type]  # misspelled
+    fn.estimators.Regressor(loss="log_loss")  # type: ignore[arg-type]  # a loss of classes
+    fn.estimators.Regressor(class_weight="balanced")  # type: ignore[call-arg]  # numbers have no classes

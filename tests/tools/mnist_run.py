@@ -37,5 +37,7 @@ def mnist_run(home: Path, arithmetic: Name = "portable", *, steps: int = STEPS) 
     batches = fn.minibatches(data.train.x, data.train.y, 32, key=KEY.child("shuffle", 0))
     with using(arithmetic):
         state, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), start(), batches[:steps])
-        accuracy = fn.accuracy(fn.predict(state.params, data.validation.x[:2000]), data.validation.y[:2000])
+        accuracy = fn.accuracy(
+            fn.predict(state.params, data.validation.x[:2000], fn.Multiclass()), data.validation.y[:2000]
+        )
     return fn.fingerprint(state), accuracy

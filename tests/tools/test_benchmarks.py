@@ -86,6 +86,21 @@ def test_every_row_of_the_table_of_layers_is_measured() -> None:
     assert all(float(line[longest + 17 :].split()[0]) > 0 for line in lines)
 
 
+def test_the_estimators_are_scored_and_timed() -> None:
+    """Each estimator has a score above chance and a time, and each classifier has a time of a step."""
+    pytest.importorskip("sklearn")
+    paths = os.pathsep.join(map(str, (COMMAND.parent.parent, ROOT)))
+    options = ("--data", "wine", "--splits", "2", "--epochs", "2", "--rounds", "1")
+    result = ran(COMMAND.with_name("estimators.py"), *options, PYTHONPATH=paths)
+    assert result.returncode == 0, result.stderr
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines() if "|" in line]
+    scores = [row for row in cells if row[0] == "wine"]
+    assert [row[1] for row in scores] == ["funcnet", "funcnet, early stopping", "MLP", "scaled MLP"]
+    assert all(0.34 < float(row[2]) <= 1 and float(row[4]) > 0 for row in scores)
+    times = {row[0]: float(row[1]) for row in cells if len(row) == 3 and row[1].isdigit()}
+    assert list(times) == ["funcnet", "funcnet, portable", "MLP"]
+
+
 def test_the_command_refuses_what_is_not_there() -> None:
     """An unknown workload, zero threads, and a release that cannot be imported are refused."""
     refused = {

@@ -171,6 +171,43 @@ CHECKPOINT_WORDS: Final = tuple(
     b'float64 int8 bool "weight" "bias" "net" "rate" "key" null true 18446744073709551616 -1 0x1p+0 inf nan'.split()
 )
 
+# --------------------------------------------------------------------------------------------- array files
+
+
+def read_arrays(data: bytes) -> None:
+    """Read a safetensors file of any library; the arrays have as many numbers as the file says."""
+    try:
+        arrays = fn.load_arrays(file_of(data))
+    except fn.CheckpointError as error:
+        assert str(error).isprintable()  # noqa: PT017
+        return
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert [*arrays] == [name for name in header if name != "__metadata__"]
+    for name, array in arrays.items():
+        assert list(array.shape) == header[name]["shape"]
+        assert array.dtype.isnative
+        assert not array.flags.writeable
+
+
+def plain_file(data: bytes, **entries: tuple[str, list[int]]) -> bytes:
+    """Return a file of another library with arrays of these dtypes and shapes."""
+    said: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (dtype, shape) in entries.items():
+        start, end = end, end + int(np.prod(shape)) * {"BOOL": 1, "BF16": 2, "F64": 8, "I16": 2}[dtype]
+        said[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(said).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+ARRAY_SEEDS: Final = (
+    plain_file(bytes(16) + b"\1\2\3\4", weight=("F64", [2, 1]), half=("BF16", [1]), count=("I16", [])),
+    plain_file(b"\1\0", mask=("BOOL", [2]), nothing=("F64", [0, 3])),
+    sealed(*STATE_PARTS),
+)
+ARRAY_WORDS: Final = tuple(b'"BOOL" "BF16" "F16" "I64" "U8" "F8_E4M3" __metadata__ data_offsets shape dtype'.split())
+
 # ---------------------------------------------------------------------------------------------------- runs
 
 
@@ -219,6 +256,7 @@ TARGETS: Final[dict[str, Target]] = {
     "idx": Target(read_idx, IDX_SEEDS),
     "gzip": Target(read_gzip, GZIP_SEEDS, (SEPARATOR, b"\x1f\x8b\x08")),
     "checkpoint": Target(read_checkpoint, CHECKPOINT_SEEDS, (SEPARATOR, NO_HASH, *CHECKPOINT_WORDS)),
+    "arrays": Target(read_arrays, ARRAY_SEEDS, ARRAY_WORDS),
     "rows": Target(read_rows, ROW_SEEDS, (b'"epoch"', b"null", b"true", b"portable", b"\n")),
     "planted": Target(read_wrongly, IDX_SEEDS),
 }

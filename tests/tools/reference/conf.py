@@ -54,6 +54,7 @@ SECTIONS: Final = {
     "Checking": ("testing",),
     "Inspection": ("inspection",),
     "Reproducibility: saving and auditing": ("arithmetic", "runs"),
+    "Other libraries": ("interop",),
     "Programs": ("tracing",),
     "Types and errors": ("core",),
 }
@@ -64,12 +65,12 @@ def sources() -> dict[str, str]:
     tree = ast.parse(Path(str(fn.__file__)).read_text())
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     found = {str(alias.asname): str(node.module) for node in nodes for alias in node.names}
-    found["portable"] = found.pop("_portable_bits")
+    found["portable"], found["estimators"] = found.pop("_portable_bits"), found.pop("_sklearn")
     modules = {"funcnet", "funcnet.random", "funcnet.data"}
     return {
         name: f"{module}.{name}" if module in modules and inspect.ismodule(getattr(fn, name)) else module
         for name, module in found.items()
-        if name in fn.__all__
+        if name in dir(fn)
     }
 
 
@@ -124,8 +125,8 @@ def _members(module: ModuleType) -> list[str]:
     """What a public module has that is public and documented."""
     body = ast.parse(inspect.getsource(module)).body
     names = [name for node in body for name in _defined(node)]
-    names += [str(alias.asname) for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    names = [name for name in names if hasattr(module, name)]
+    public = getattr(module, "__all__", names)
+    names = [name for name in (*names, *public) if name in public]
     lines = [f"Names in ``fn.{module.__name__.split('.')[-1]}``:", ""]
     for name in dict.fromkeys(names):  # a name with overloads is there several times
         value = getattr(module, name)

@@ -151,7 +151,7 @@ def train_images(problem: Problem) -> Fold[tuple[fn.Layer, ...]]:
 def predict(problem: Problem, precision: Precision) -> Predictor:
     """Predict with ``fn.predict``."""
     net, x = network(problem, precision), problem.x(precision)
-    return lambda: fn.predict(net, x)
+    return lambda: fn.predict(net, x, fn.Multiclass())
 
 
 def predict32(problem: Problem) -> Predictor:
