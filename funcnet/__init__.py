@@ -27,6 +27,8 @@ from funcnet.core.errors import NonFiniteError as NonFiniteError
 from funcnet.core.errors import ReplayWarning as ReplayWarning
 from funcnet.core.errors import ShapeError as ShapeError
 from funcnet.core.errors import StructureError as StructureError
+from funcnet.core.named_arrays import named_arrays as named_arrays
+from funcnet.core.named_arrays import with_named_arrays as with_named_arrays
 from funcnet.core.names import register_name as register_name
 from funcnet.core.trees import astype as astype
 from funcnet.core.trees import equal as equal
@@ -110,6 +112,11 @@ from funcnet.network.passes import forward as forward
 from funcnet.network.passes import output_shape as output_shape
 from funcnet.network.passes import value_and_grad as value_and_grad
 from funcnet.network.passes import vjp as vjp
+from funcnet.network.tasks import Binary as Binary
+from funcnet.network.tasks import Multiclass as Multiclass
+from funcnet.network.tasks import Multilabel as Multilabel
+from funcnet.network.tasks import Regression as Regression
+from funcnet.network.tasks import Task as Task
 from funcnet.optimizers import SGD as SGD
 from funcnet.optimizers import Accumulation as Accumulation
 from funcnet.optimizers import Adagrad as Adagrad
@@ -164,6 +171,16 @@ if TYPE_CHECKING:
     from funcnet.inspection.summary import Summary as Summary
     from funcnet.inspection.summary import SummaryRow as SummaryRow
     from funcnet.inspection.summary import summary as summary
+    from funcnet.interop import sklearn as _sklearn
+    from funcnet.interop.keras import from_keras as from_keras
+    from funcnet.interop.onnx import OnnxGraph as OnnxGraph
+    from funcnet.interop.onnx import register_onnx as register_onnx
+    from funcnet.interop.onnx import to_onnx as to_onnx
+    from funcnet.interop.sklearn import from_sklearn as from_sklearn
+    from funcnet.interop.torch import from_torch as from_torch
+    from funcnet.interop.torch import reorder_flat as reorder_flat
+    from funcnet.interop.torch import to_torch as to_torch
+    from funcnet.runs.array_files import load_arrays as load_arrays
     from funcnet.runs.audited import audited_train as audited_train
     from funcnet.runs.checkpoints import load as load
     from funcnet.runs.checkpoints import read_notes as read_notes
@@ -183,6 +200,8 @@ if TYPE_CHECKING:
     from funcnet.testing.gradients import numerical_gradient as numerical_gradient
     from funcnet.testing.laws import LayerReport as LayerReport
     from funcnet.testing.laws import check_layer as check_layer
+
+    estimators = _sklearn
 else:  # imported on first use: these modules take longer to import than all the others together
     _LAZY = {
         "RandomFlip": "data.augmentation",
@@ -200,6 +219,11 @@ else:  # imported on first use: these modules take longer to import than all the
         "Summary": "inspection.summary",
         "SummaryRow": "inspection.summary",
         "summary": "inspection.summary",
+        "from_keras": "interop.keras",
+        "from_torch": "interop.torch",
+        "reorder_flat": "interop.torch",
+        "to_torch": "interop.torch",
+        "load_arrays": "runs.array_files",
         "audited_train": "runs.audited",
         "load": "runs.checkpoints",
         "read_notes": "runs.checkpoints",
@@ -220,17 +244,26 @@ else:  # imported on first use: these modules take longer to import than all the
         "LayerReport": "testing.laws",
         "check_layer": "testing.laws",
     }
+    # These modules need a library that may be absent, so ``import *`` leaves them out.
+    _OPTIONAL = {
+        "OnnxGraph": "interop.onnx",
+        "estimators": "interop.sklearn",
+        "from_sklearn": "interop.sklearn",
+        "register_onnx": "interop.onnx",
+        "to_onnx": "interop.onnx",
+    }
     _MODULES = ("arithmetic", "initializers", "metrics", "random")
     _HERE = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
     __all__ = sorted({*_LAZY, *_MODULES, *_HERE} - {"TYPE_CHECKING"})  # noqa: PLE0605  # a list
 
     def __dir__() -> list[str]:
-        return __all__
+        return sorted({*__all__, *_OPTIONAL})
 
     def __getattr__(name: str) -> object:
-        if name not in _LAZY:
+        place = _LAZY.get(name) or _OPTIONAL.get(name)
+        if place is None:
             raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
         from importlib import import_module  # noqa: PLC0415
 
-        module = import_module(f"funcnet.{_LAZY[name]}")
+        module = import_module(f"funcnet.{place}")
         return getattr(module, name, module)
