@@ -41,7 +41,7 @@ def optimizer(steps: int, epochs: int) -> fn.AdamW:
 def right(net: fn.Network, part: fn.datasets.Examples) -> float:
     """The accuracy of the network in evaluation mode, computed in batches."""
     batches = fn.minibatches(part.x, part.y, 500, transform=fn.scale_images)
-    return float(np.mean([fn.accuracy(fn.predict(net, batch.x), batch.y) for batch in batches]))
+    return float(np.mean([fn.accuracy(fn.predict(net, batch.x, fn.Multiclass()), batch.y) for batch in batches]))
 
 
 def train(data: fn.datasets.MNIST, seed: int, epochs: int) -> Run:

@@ -70,12 +70,12 @@ def main() -> None:
     held_out: list[float] = []
     for net, log in tqdm(run, total=arguments.epochs, unit="epoch"):
         losses.append(log.mean_loss)
-        held_out.append(fn.accuracy(fn.predict(net, x_test), y_test))
+        held_out.append(fn.accuracy(fn.predict(net, x_test, fn.Multiclass()), y_test))
 
-    seen = fn.predict(net, x_test)
+    seen = fn.predict(net, x_test, fn.Multiclass())
     wrong = np.flatnonzero(seen != y_test)
     picture(arguments.figure, losses, held_out, [(x_test[i], int(seen[i]), int(y_test[i])) for i in wrong])
-    print(f"Training accuracy: {fn.accuracy(fn.predict(net, x_train), y_train):.4f}")
+    print(f"Training accuracy: {fn.accuracy(fn.predict(net, x_train, fn.Multiclass()), y_train):.4f}")
     print(f"Held-out accuracy: {held_out[-1]:.4f}, {len(wrong)} of {HELD_OUT} digits misread")
     print(f"Figure: {arguments.figure}")
 

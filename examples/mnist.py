@@ -52,10 +52,10 @@ def main() -> None:
         order = key.child("shuffle", epoch)
         batches = fn.minibatches(data.train.x, data.train.y, arguments.batch_size, key=order)
         net, _ = fn.train_epoch(step, net, tqdm(batches, desc=f"Epoch {epoch}", leave=False))
-        train_log.append(fn.accuracy(fn.predict(net, data.train.x), data.train.y))
-        validation_log.append(fn.accuracy(fn.predict(net, data.validation.x), data.validation.y))
+        train_log.append(fn.accuracy(fn.predict(net, data.train.x, fn.Multiclass()), data.train.y))
+        validation_log.append(fn.accuracy(fn.predict(net, data.validation.x, fn.Multiclass()), data.validation.y))
         print(f"Epoch {epoch}\nTrain accuracy: {train_log[-1]}\nVal accuracy: {validation_log[-1]}", flush=True)
-    print(f"Test accuracy: {fn.accuracy(fn.predict(net, data.test.x), data.test.y)}")
+    print(f"Test accuracy: {fn.accuracy(fn.predict(net, data.test.x, fn.Multiclass()), data.test.y)}")
     picture(arguments.figure, train_log, validation_log)
     print(f"Figure: {arguments.figure}")
 

@@ -74,10 +74,12 @@ def main() -> None:
     for epoch in range(arguments.epochs):
         batches = fn.minibatches(x, y, 32, key=key.child("shuffle", epoch), augment=fn.RandomShift(1))
         state, _ = fn.train_epoch(step, state, tqdm(batches, desc=f"Epoch {epoch}", leave=False))
-        train_log.append(fn.accuracy(fn.predict(state.params, x), y))
-        validation_log.append(fn.accuracy(fn.predict(state.params, data.validation.x), data.validation.y))
+        train_log.append(fn.accuracy(fn.predict(state.params, x, fn.Multiclass()), y))
+        validation_log.append(
+            fn.accuracy(fn.predict(state.params, data.validation.x, fn.Multiclass()), data.validation.y)
+        )
         print(f"Epoch {epoch}: train accuracy {train_log[-1]:.4f}, validation {validation_log[-1]:.4f}", flush=True)
-    print(f"Test accuracy: {fn.accuracy(fn.predict(state.params, data.test.x), data.test.y):.4f}")
+    print(f"Test accuracy: {fn.accuracy(fn.predict(state.params, data.test.x, fn.Multiclass()), data.test.y):.4f}")
     picture(arguments.figure, train_log, validation_log, state.params[0].weight)
     print(f"Figure: {arguments.figure}")
 

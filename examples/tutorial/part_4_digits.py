@@ -54,7 +54,9 @@ print(len(train.x), "to learn from,", len(held_out.x), "held out, each a share o
 The network has 64 inputs, one for each pixel, and 10 outputs, one for each digit. The outputs are called *logits*.
 The prediction is the digit with the largest logit. The loss is the *cross-entropy*. It uses the *softmax* function,
 which turns the logits into probabilities that add up to 1. The loss is minus the logarithm of the probability of the
-right digit: 0 if the probability is 1, and larger the smaller the probability is.
+right digit: 0 if the probability is 1, and larger the smaller the probability is. A network does not know what its
+outputs mean. `fn.Multiclass()` tells `fn.predict` that they are the logits of classes, and that the answer is the class
+with the largest one.
 
 How large is the loss of an untrained network? It gives each digit a probability near a tenth, and minus the logarithm
 of a tenth is 2.30.
@@ -66,7 +68,7 @@ for layer in net:
     print(layer)
 with fn.portable():
     loss = fn.evaluate(net, train.x, train.y, fn.softmax_cross_entropy)
-    right = fn.accuracy(fn.predict(net, held_out.x), held_out.y)
+    right = fn.accuracy(fn.predict(net, held_out.x, fn.Multiclass()), held_out.y)
 print(f"minus the logarithm of a tenth: {-np.log(0.1):.2f}")
 print(f"loss before learning: {loss:.2f}, share of right answers: {right:.3f}")
 
@@ -104,8 +106,8 @@ with fn.portable():
         batches = fn.minibatches(train.x, train.y, batch_size=32, key=key.child("shuffle", epoch))
         net, log = fn.train_epoch(step, net, batches)
         losses.append(log.mean_loss)
-        train_accuracy.append(fn.accuracy(fn.predict(net, train.x), train.y))
-        held_out_accuracy.append(fn.accuracy(fn.predict(net, held_out.x), held_out.y))
+        train_accuracy.append(fn.accuracy(fn.predict(net, train.x, fn.Multiclass()), train.y))
+        held_out_accuracy.append(fn.accuracy(fn.predict(net, held_out.x, fn.Multiclass()), held_out.y))
         if epoch % 6 == 0:
             print(f"epoch {epoch:2}: loss {losses[-1]:.3f}, right {train_accuracy[-1]:.3f}, ", end="")
             print(f"held out {held_out_accuracy[-1]:.3f}")
@@ -174,7 +176,7 @@ returns the probability of each digit, which shows how confident the network is.
 
 # %%
 with fn.portable():
-    shares = fn.predict_proba(net, held_out.x)
+    shares = fn.predict_proba(net, held_out.x, fn.Multiclass())
 answers = shares.argmax(axis=1)
 wrong = np.flatnonzero(answers != held_out.y)
 print(len(wrong), "of", len(answers), "misread")

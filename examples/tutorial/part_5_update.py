@@ -222,7 +222,7 @@ def separate_accuracy(*, watched: bool) -> float:
             net = fn.sgd_update(net, grad, learning_rate=0.2)
         if watched:
             fn.value_and_grad(net, held_out.x, held_out.y, fn.softmax_cross_entropy)  # for the plot
-    return fn.accuracy(fn.predict(net, held_out.x), held_out.y)
+    return fn.accuracy(fn.predict(net, held_out.x, fn.Multiclass()), held_out.y)
 
 
 print("not watched:", round(separate_accuracy(watched=False), 3))

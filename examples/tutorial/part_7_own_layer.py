@@ -55,7 +55,7 @@ step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
 with fn.portable():
     for epoch in range(20):
         straight, _ = fn.train_epoch(step, straight, fn.minibatches(points.x, points.y, 20, key=key.child(epoch)))
-    print("without a bend:", round(fn.accuracy(fn.predict(straight, points.x), points.y), 2))
+    print("without a bend:", round(fn.accuracy(fn.predict(straight, points.x, fn.Multiclass()), points.y), 2))
 
 # %% [markdown]
 """```text
@@ -168,9 +168,9 @@ with fn.portable():
         if epoch in (2, 4, 8, 16, 32):
             seen[epoch] = net
     for epoch, each in seen.items():
-        print("epoch", epoch, "right:", f"{fn.accuracy(fn.predict(each, points.x), points.y):.3f}")
+        print("epoch", epoch, "right:", f"{fn.accuracy(fn.predict(each, points.x, fn.Multiclass()), points.y):.3f}")
     others = ring(1000, key.child("others"))
-    print("of 1000 other points, right:", f"{fn.accuracy(fn.predict(net, others.x), others.y):.3f}")
+    print("of 1000 other points, right:", f"{fn.accuracy(fn.predict(net, others.x, fn.Multiclass()), others.y):.3f}")
 print("curves", net[1].curve.round(2))
 
 # %% [markdown]
@@ -196,7 +196,7 @@ across = np.linspace(-2.4, 2.4, 161, dtype=np.float32)
 plane = np.stack(np.meshgrid(across, across), axis=-1).reshape(-1, 2)
 figure, grid = plt.subplots(2, 3, figsize=(8, 5.8), sharex=True, sharey=True)
 for axes, (epoch, each) in zip(grid.ravel(), seen.items(), strict=True):
-    share = fn.predict_proba(each, plane)[:, 1].reshape(len(across), len(across))
+    share = fn.predict_proba(each, plane, fn.Multiclass())[:, 1].reshape(len(across), len(across))
     axes.contourf(across, across, share, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.8)
     axes.contour(across, across, share, levels=[0.5], colors="black")
     for kind, mark in ((0, "o"), (1, "^")):
