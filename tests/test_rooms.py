@@ -77,7 +77,7 @@ def test_no_folder_imports_from_a_later_one() -> None:
     assert len(arrows()) <= MOST_ARROWS
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("folder", [*FOLDERS, "metrics"])
 def test_no_two_files_of_a_folder_import_each_other(folder: str) -> None:
     """There is no cycle of imports, directly or through a third file."""
     files = {
@@ -97,6 +97,8 @@ def test_a_module_is_never_hidden_by_a_function(path: Path) -> None:
     """``import funcnet.X as m`` binds the module."""
     parts = ("funcnet", *path.relative_to(PACKAGE).with_suffix("").parts)
     if parts[-1] not in ("__init__", "__main__"):
+        if parts[1] == "interop" and parts[-1] in ("onnx", "sklearn"):
+            pytest.importorskip(parts[-1], reason=f"{parts[-1]} is not installed")
         import_module(".".join(parts))
         place: object = fn
         for part in parts[1:]:
@@ -106,8 +108,11 @@ def test_a_module_is_never_hidden_by_a_function(path: Path) -> None:
 
 @every_file
 def test_arithmetic_is_the_only_door(path: Path) -> None:
-    """No product, sum over a batch, exponential or power is computed outside of ``funcnet.arithmetic``."""
-    if folder_of(path) not in ("arithmetic", "tracing"):  # Tracing names the operations that it records.
+    """No product, sum over a batch, exponential or power is computed outside of ``funcnet.arithmetic``.
+
+    Tracing names the operations that it records, and ``interop`` those of other libraries.
+    """
+    if folder_of(path) not in ("arithmetic", "tracing", "interop"):
         assert not past_the_door(path.read_text())
 
 

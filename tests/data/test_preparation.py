@@ -294,7 +294,7 @@ step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
 batches = fn.minibatches(data.train.x, data.train.y, 32, key=key, transform=fn.scale_images)
 net, log = fn.train_epoch(step, net, batches)
 held_out = fn.minibatches(data.validation.x, data.validation.y, 500, transform=fn.scale_images)
-right = sum(fn.accuracy(fn.predict(net, batch.x), batch.y) for batch in held_out) / len(held_out)
+right = sum(fn.accuracy(fn.predict(net, batch.x, fn.Multiclass()), batch.y) for batch in held_out) / len(held_out)
 """
 LOADED = """
 data, right = fn.datasets.load_mnist(sys.argv[1]), 0

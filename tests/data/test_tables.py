@@ -100,8 +100,8 @@ def test_a_table_trains_a_network() -> None:
     step, net = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=1.0), fn.mlp(fn.Key(1), (2, 2))
     for epoch in range(20):
         net, _ = fn.train_epoch(step, net, fn.minibatches(train.x, train.y, 10, key=fn.Key(epoch)))
-    assert fn.accuracy(fn.predict(net, held_out.x), held_out.y) > 0.8
-    ids = fn.predict(net, found.inputs({"square": [0.25], "x": [0.5]}))
+    assert fn.accuracy(fn.predict(net, held_out.x, fn.Multiclass()), held_out.y) > 0.8
+    ids = fn.predict(net, found.inputs({"square": [0.25], "x": [0.5]}), fn.Multiclass())
     assert [found.classes[k] for k in ids] == ["right"]
 
 

@@ -18,8 +18,8 @@ from surroundings import SEARCHED
 
 import funcnet as fn
 from funcnet import datasets
-from funcnet.runs.checkpoints import HEADER_LIMIT
 from funcnet.runs.rows import LONGEST_ROW, ROWS
+from funcnet.runs.safetensors import HEADER_LIMIT
 
 MIB, GIB = 2**20, 2**30
 Trap = Callable[[Path], object]

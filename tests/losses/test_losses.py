@@ -627,8 +627,8 @@ def test_logits_of_1e4_lose_nothing(dtype: fn.FloatDType) -> None:
     assert value == 20000
     assert grad.tolist() == [[1, -1]]
     assert fn.softmax_cross_entropy(logits, np.array([0]))[0] == 0
-    assert fn.predict_proba(fn.Identity(), logits).tolist() == [[1, 0]]
-    assert fn.predict_proba(fn.Identity(), np.array([[3e38, -3e38]], np.float32)).tolist() == [[1, 0]]
+    assert fn.predict_proba(fn.Identity(), logits, fn.Multiclass()).tolist() == [[1, 0]]
+    assert fn.predict_proba(fn.Identity(), np.array([[3e38, -3e38]], np.float32), fn.Multiclass()).tolist() == [[1, 0]]
     assert fn.softmax_cross_entropy(np.array([[3e38, -3e38]]), np.array([1]))[0] == pytest.approx(6e38)
 
 

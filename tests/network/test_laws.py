@@ -260,8 +260,8 @@ def test_plain_is_the_way_back(case: Case) -> None:
 EVALUATIONS: dict[str, Callable[[Any, fn.Array], object]] = {
     "outputs": fn.outputs,
     "rowwise outputs": lambda net, x: fn.outputs(net, x, rowwise=True),
-    "predict": fn.predict,
-    "predict_proba": fn.predict_proba,
+    "predict": lambda net, x: fn.predict(net, x, fn.Multiclass()),
+    "predict_proba": lambda net, x: fn.predict_proba(net, x, fn.Multiclass()),
     "evaluate": lambda net, x: fn.evaluate(net, x, np.zeros(len(x), np.int64), fn.softmax_cross_entropy),
     "Frozen": lambda net, _: fn.Frozen(net),
 }

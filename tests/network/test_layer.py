@@ -315,7 +315,7 @@ DEEP: dict[str, Callable[[Any], object]] = {
     "value_and_grad": lambda net: fn.value_and_grad(net, X, LABELS, fn.softmax_cross_entropy),
     "output_shape": lambda net: fn.output_shape(net, (2,)),
     "summary": lambda net: fn.summary(net, (2,)),
-    "predict": lambda net: fn.predict(net, X),
+    "predict": lambda net: fn.predict(net, X, fn.Multiclass()),
     "evaluate": lambda net: fn.evaluate(net, X, LABELS, fn.softmax_cross_entropy),
     "training": lambda net: fn.training(net, KEY),
     "plain": fn.plain,

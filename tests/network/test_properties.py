@@ -110,8 +110,8 @@ def test_a_shift_without_rounding_changes_no_bit(arithmetic: Arithmetic, logits:
     with computing(arithmetic):
         value, grad = fn.softmax_cross_entropy(logits, labels)
         moved_value, moved_grad = fn.softmax_cross_entropy(moved, labels)
-        proba = fn.predict_proba(fn.Identity(), logits)
-        assert same_bits(proba, fn.predict_proba(fn.Identity(), moved))
+        proba = fn.predict_proba(fn.Identity(), logits, fn.Multiclass())
+        assert same_bits(proba, fn.predict_proba(fn.Identity(), moved, fn.Multiclass()))
     assert value == moved_value
     assert same_bits(grad, moved_grad)
 
@@ -231,7 +231,7 @@ def test_memory_order_never_changes_bits(name: str) -> None:
         lambda x, _: fn.forward(net, x),
         lambda x, g: fn.backward(net, x, g)[0],
         lambda x, g: fn.backward(net, x, g)[1],
-        lambda x, _: fn.predict_proba(net, x),
+        lambda x, _: fn.predict_proba(net, x, fn.Multiclass()),
         lambda x, _: fn.outputs(fn.Identity(), x),
         lambda x, _: step(net, fn.Batch(x, y)),
         lambda _, g: fn.softmax_cross_entropy(g, y),
@@ -245,8 +245,9 @@ def test_memory_order_never_changes_bits(name: str) -> None:
 def test_an_empty_batch_maps_to_an_empty_batch() -> None:
     """Forward and backward are maps over rows, of which there may be none."""
     net, empty = (fn.dense(KEY, 8, 3),), np.zeros((0, 8), np.float32)
-    for function, shape in ((fn.forward, (0, 3)), (fn.outputs, (0, 3)), (fn.predict, (0,)), (fn.predict_proba, (0, 3))):
-        assert function(net, empty).shape == shape
+    assert fn.forward(net, empty).shape == fn.outputs(net, empty).shape == (0, 3)
+    assert fn.predict(net, empty, fn.Multiclass()).shape == (0,)
+    assert fn.predict_proba(net, empty, fn.Multiclass()).shape == (0, 3)
     grad_x, grads = fn.backward(net, empty, np.zeros((0, 3), np.float32))
     assert grad_x.shape == (0, 8)
     assert not grads[0].weight.any()
