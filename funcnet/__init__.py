@@ -244,7 +244,7 @@ else:  # imported on first use: these modules take longer to import than all the
         "LayerReport": "testing.laws",
         "check_layer": "testing.laws",
     }
-    # These modules need a library that may be absent, so ``import *`` leaves them out.
+    # These modules need a library that may be absent, so ``import *`` leaves them out, and ``dir`` if it is absent.
     _OPTIONAL = {
         "OnnxGraph": "interop.onnx",
         "estimators": "interop.sklearn",
@@ -257,7 +257,16 @@ else:  # imported on first use: these modules take longer to import than all the
     __all__ = sorted({*_LAZY, *_MODULES, *_HERE} - {"TYPE_CHECKING"})  # noqa: PLE0605  # a list
 
     def __dir__() -> list[str]:
-        return sorted({*__all__, *_OPTIONAL})
+        return sorted({*__all__, *filter(_is_installed, _OPTIONAL)})
+
+    def _is_installed(name: str) -> bool:
+        """Whether the library that an optional name needs can be found."""
+        from importlib.util import find_spec  # noqa: PLC0415
+
+        try:
+            return find_spec(_OPTIONAL[name].removeprefix("interop.")) is not None
+        except ValueError:  # sys.modules has None for a library that must not be imported
+            return False
 
     def __getattr__(name: str) -> object:
         place = _LAZY.get(name) or _OPTIONAL.get(name)

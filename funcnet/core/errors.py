@@ -5,11 +5,14 @@ Invalid *content* raises one of these. System errors (a missing file, a full dis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 QUOTED: Final = 80
 """The most characters of a value that an error message quotes."""
+
+LISTED: Final = 6
+"""The most names that an error message lists."""
 
 
 class FuncnetError(ValueError):
@@ -142,6 +145,18 @@ def plural(count: int, noun: str) -> str:
         ('1 layer', '2 layers')
     """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Return the first ``LISTED`` texts, and the number of the others.
+
+    Example:
+        >>> listed("ab"), listed("abcdefgh")
+        ('a, b', 'a, b, c, d, e, f and 2 more')
+    """
+    given = list(texts)
+    shown = ", ".join(given[:LISTED])
+    return shown if len(given) <= LISTED else f"{shown} and {len(given) - LISTED} more"
 
 
 def _printable(convert: Callable[[object], str], value: object, most: int) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array
 from funcnet.core.checks import check_array
-from funcnet.core.errors import ConfigError, FuncnetError, ShapeError, StructureError, quoted
+from funcnet.core.errors import ConfigError, FuncnetError, ShapeError, StructureError, listed, quoted
 from funcnet.core.records import Tree, check_tree, evolve, fields_of
 from funcnet.core.trees import leaves
 
 T = TypeVar("T", bound=Tree)
-
-_LISTED: Final = 6
 
 
 def named_arrays(params: Tree) -> dict[str, Array]:
@@ -54,7 +52,7 @@ def with_named_arrays(params: T, arrays: Mapping[str, NDArray[np.floating]]) -> 
         arrays: The arrays by name. They are copied, unless they are read-only as those of a network are.
 
     Raises:
-        StructureError: If a name is missing or left over; the message lists them.
+        StructureError: If a name is missing or left over; the message lists the first six of each.
         ShapeError, DTypeError: If an array has another shape or dtype than that of the network.
         ConfigError: If the arrays are not a mapping.
 
@@ -90,15 +88,11 @@ def _check_names(given: dict[str, Array], present: dict[str, Array], absent: set
     missing = [name for name in present if name not in given]
     others = [name for name in given if name not in present and name not in absent]
     if missing or others:
-        parts = [f"{what} {_listed(names)}" for what, names in (("missing", missing), ("left over", others)) if names]
+        faults = ("missing", missing), ("left over", others)
+        parts = [f"{what} {listed(map(quoted, names))}" for what, names in faults if names]
         wanted = "arrays must have the names of the network's arrays"
         fix = "named_arrays(net) shows them, and from_torch takes the state_dict of a PyTorch model"
         raise StructureError(f"{wanted}: {'; '.join(parts)}; {fix}", subject="with_named_arrays")
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(quoted(name) for name in names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
 
 
 def _check_array(name: str, value: object, old: Array) -> None:

@@ -240,6 +240,8 @@ def check_tree(subject: str, value: object) -> None:
     for path, stranger in _strangers(value):
         given = _given(stranger)
         fix = "; pass model.as_network() or model.network_" if hasattr(stranger, "network_") else ""  # an estimator
+        is_state = hasattr(stranger, "params") and hasattr(stranger, "moments")
+        fix = "; use state.params" if is_state else fix  # TrainState is in a later folder
         fix = "; use a tuple" if isinstance(stranger, list) else fix
         fix = f"; use {stranger.__name__}()" if isinstance(stranger, type) else fix
         if isinstance(stranger, np.ndarray) and not path:

@@ -237,7 +237,7 @@ def equal(a: Tree, b: Tree) -> bool:
     """
     check_tree("equal", a)
     check_tree("equal", b)
-    return _equal(a, b)
+    return same_values(a, b)
 
 
 def same_bits(a: AnyArray, b: AnyArray) -> bool:
@@ -245,16 +245,17 @@ def same_bits(a: AnyArray, b: AnyArray) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-def _equal(a: object, b: object) -> bool:
+def same_values(a: object, b: object) -> bool:
+    """Whether two values have the same type, and equal settings and the same bits in the records and tuples in them."""
     if type(a) is not type(b):
         return False
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return same_bits(cast("AnyArray", a), cast("AnyArray", b))
     if isinstance(a, tuple) and isinstance(b, tuple):
         first, second = cast("tuple[object, ...]", a), cast("tuple[object, ...]", b)
-        return len(first) == len(second) and all(_equal(x, y) for x, y in zip(first, second, strict=True))
+        return len(first) == len(second) and all(same_values(x, y) for x, y in zip(first, second, strict=True))
     if isinstance(a, Record):
-        return all(_equal(getattr(a, x.name), getattr(b, x.name)) for x in attrs.fields(type(a)))
+        return all(same_values(getattr(a, x.name), getattr(b, x.name)) for x in attrs.fields(type(a)))
     return a == b
 
 

@@ -111,10 +111,11 @@ def _follow(params: Network, row: Row, subject: str, path: str, found: dict[str,
         if len(shape) != 1:
             follows, order = _same(order, flat_order(shape)), None
     elif order is None:
-        follows = not any(True for _ in _reshaping(layer, path))
+        follows = _keeps_images(row.shape, shape) and not any(True for _ in _reshaping(layer, path))
     else:
         found[path] = order
-        follows = isinstance(layer, _FOLLOWING) or (not inside and _is_elementwise(layer, order))
+        is_known, keeps = isinstance(layer, _FOLLOWING), not inside and shape == row.shape
+        follows = is_known or (keeps and _is_elementwise(layer, order))
         order = None if isinstance(layer, Dense) else order
     if not follows:
         kind = type(params).__name__
@@ -125,6 +126,11 @@ def _follow(params: Network, row: Row, subject: str, path: str, found: dict[str,
 
 _FOLLOWING: Final = (Dense, BatchNorm, LayerNorm, RMSNorm, Dropout)
 """The layers that compute the same in every order, if their arrays follow it."""
+
+
+def _keeps_images(before: Shape, after: Shape) -> bool:
+    """Whether a layer flattens no image: images remain images, or become vectors with a number for each channel."""
+    return (len(before) >= 3) == (len(after) >= 3) or after == before[-1:]
 
 
 def _is_elementwise(layer: Layer, order: Order) -> bool:

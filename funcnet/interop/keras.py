@@ -11,7 +11,7 @@ from typing import Final, cast
 from numpy.typing import ArrayLike
 
 from funcnet.core.arrays import Array
-from funcnet.core.errors import ConfigError, StructureError, plural
+from funcnet.core.errors import ConfigError, StructureError, listed, plural
 from funcnet.core.records import check_tree, evolve
 from funcnet.interop.layer_arrays import Wanted, as_floats, check_kinds, described, layers_with_arrays, with_layers
 from funcnet.layers.batch_norm import BatchNorm
@@ -102,9 +102,9 @@ def _check_count(given: list[object], wanted: list[Wanted]) -> None:
     """Check that there is one array for each of the network, and name the first that does not fit if there is not."""
     if len(given) == len(wanted):
         return
-    missing = [f"arrays[{i}], {wanted[i].layer}" for i in range(len(given), len(wanted))]
+    missing = [f"arrays[{i}] for {wanted[i].layer}" for i in range(len(given), len(wanted))]
     others = [f"arrays[{i}] {_shape(given[i])}" for i in range(len(wanted), len(given))]
-    faults = [f"missing: {'; '.join(missing)}"] if missing else [f"left over: {', '.join(others)}"]
+    faults = [f"missing: {listed(missing)}"] if missing else [f"left over: {listed(others)}"]
     pairs = enumerate(zip(given, wanted, strict=False))
     first = next((i for i, (array, want) in pairs if _shape(array) != want.there), None)
     if first is not None:

@@ -11,7 +11,8 @@ from attrs import frozen
 from funcnet.core.arrays import AnyArray, Array
 from funcnet.core.checks import check_plain
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError, printable
-from funcnet.core.records import evolve, fields_of
+from funcnet.core.named_arrays import with_named_arrays
+from funcnet.core.records import fields_of
 from funcnet.network.layer import Layer, N, Network, Shape
 
 
@@ -60,17 +61,11 @@ def check_kinds(subject: str, library: str, layers: Mapping[str, Layer], known: 
 
 
 def with_layers(params: N, layers: Mapping[str, Layer]) -> N:
-    """Return the network with the layer of each path in the place of its own."""
-    return cast("N", _with_layers(params, layers, ""))
-
-
-def _with_layers(params: Network, layers: Mapping[str, Layer], path: str) -> Network:
-    if isinstance(params, tuple):
-        return tuple(_with_layers(inner, layers, below(path, position)) for position, inner in enumerate(params))
-    changed = layers.get(path, params)
-    networks = fields_of(type(changed)).every_network
-    inside = {name: _with_layers(getattr(changed, name), layers, below(path, name)) for name in networks}
-    return evolve(changed, **inside) if inside else changed
+    """Return the network with the arrays of the layer at each path; ``layers`` has every layer with arrays."""
+    arrays: dict[str, Array | None] = {}
+    for path, layer in layers.items():
+        arrays |= {below(path, name): getattr(layer, name) for name in fields_of(type(layer)).arrays}
+    return with_named_arrays(params, {name: array for name, array in arrays.items() if array is not None})
 
 
 def described(path: str, layer: Layer) -> str:

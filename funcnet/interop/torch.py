@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from funcnet.core.arrays import AnyArray, Array, lock
 from funcnet.core.checks import check_flag
-from funcnet.core.errors import ConfigError, ShapeError, StructureError, plural, quoted
+from funcnet.core.errors import LISTED, ConfigError, ShapeError, StructureError, listed, plural, quoted
 from funcnet.core.records import check_tree, evolve
 from funcnet.interop.flattening import Order, flat_order, flat_orders
 from funcnet.interop.layer_arrays import Wanted, as_floats, check_kinds, described, layers_with_arrays, with_layers
@@ -74,12 +74,19 @@ def from_torch(
     order.
 
     **Flattened images** are (C, H, W) in PyTorch and (H, W, C) in funcnet. With ``input_shape``, the Dense after a
-    Flatten gets its rows in funcnet's order. Without it, a network with a Flatten or a Reshape is refused.
+    Flatten gets its rows in funcnet's order. Without it, a network with a Flatten or a Reshape is refused. A layer of
+    your own that flattens is noticed only with ``input_shape``.
 
     **What arrays do not show**: strides, paddings, activations and epsilons are those of ``net`` (the default epsilon
-    of PyTorch's ``RMSNorm`` is 1.2e-7 in float32). The following arrays load without an error: modules of equal shapes
-    whose order of definition is not that of the network, a square weight that has been transposed already, and the
-    weight of a ``ConvTranspose2d``, which fits a Conv2D if it has as many input channels as output channels.
+    of PyTorch's ``RMSNorm`` is 1.2e-7 in float32). Some wrong arrays load without an error, for example:
+
+    * modules of equal shapes whose order of definition is not that of the network;
+    * a square weight that has been transposed already, such as those in funcnet's own files: for a file of
+      ``fn.save``, use ``with_named_arrays``;
+    * the weight of a ``ConvTranspose2d`` with as many input channels as output channels, in a Conv2D;
+    * the kernel of a ``Conv2d`` whose ``padding_mode`` is not "zeros";
+    * the arrays of a ``GroupNorm`` in a LayerNorm, or of an ``Embedding`` in a Dense.
+
     Therefore, compare the outputs on one batch::
 
         np.abs(fn.forward(net, x) - model.eval()(torch.tensor(x)).detach().numpy()).max()
@@ -94,7 +101,7 @@ def from_torch(
         input_shape: The shape of a row of funcnet's x, such as (28, 28, 1).
 
     Raises:
-        StructureError: If arrays are missing or left over; the message lists them.
+        StructureError: If arrays are missing or left over; the message names the first six.
         ShapeError: If an array does not fit its layer, or a row of input_shape does not fit the network.
         DTypeError: If an array's numbers may differ in the network's dtype. A narrower float, such as float16 in
             a network of float32, is accepted.
@@ -166,7 +173,7 @@ def _joined(module: str, own: str) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(quoted, names))
+    return listed(map(quoted, names))
 
 
 # --------------------------------------------------------------------------------------------------- order
@@ -178,8 +185,8 @@ def _in_order(modules: Modules) -> list[str]:
         return sorted(modules, key=_natural)
     if _may_be_alphabetical(modules):
         reason = "state lists its names by the alphabet, as a safetensors file does, and words do not show an order"
-        *others, last = sorted(modules, key=_natural)
-        fix = f"pass names=, with {_listed(others)} and {quoted(last)} in the order in which the model applies them"
+        order = f"which may differ from {_listed(sorted(modules, key=_natural))}"
+        fix = f"pass names=, the modules in the order in which the model applies them, {order}"
         raise ConfigError(f"{reason}; {fix}", subject=_FROM)
     return list(modules)
 
@@ -244,7 +251,8 @@ def _check_fit(layers: Mapping[str, Layer], modules: Modules, ordered: list[str]
                 faults.append(f"{what} for {described(path, layer)}: {full}")
     alone = [described(path, layer) for path, layer in list(layers.items())[len(ordered) :]]
     unused = _array_names(modules, [name for name in modules if name not in ordered[: len(layers)]])
-    faults += [f"missing: the arrays of {', '.join(alone)}"] if alone else []
+    faults[LISTED:] = [f"and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+    faults += [f"missing: the arrays of {listed(alone)}"] if alone else []
     faults += [f"left over: {_listed(unused)}"] if unused else []
     if faults:
         counts = f"it has {plural(len(layers), 'layer')} with arrays, state has arrays of {len(modules)}"
@@ -299,7 +307,8 @@ def to_torch(
         net: The network, whose layers with arrays are Dense, Conv2D, BatchNorm, LayerNorm and RMSNorm.
         names: The name of the module of each layer that has arrays, in the order of the network. The default is
             funcnet's own path, which is the name in an ``nn.Sequential`` of the same layers: "0", or "2.net.0" in
-            a Residual whose module keeps its network as ``net``.
+            a Residual whose module keeps its network as ``net``. A Frozen adds ``.net``; pass ``names`` if the model
+            has no such module.
         input_shape: The shape of a row of funcnet's x, such as (28, 28, 1). It is needed for a network with a Flatten
             or a Reshape: PyTorch flattens images as (C, H, W).
 
@@ -340,7 +349,7 @@ _TO: Final = "to_torch"
 def _one_per_layer(names: object, layers: Mapping[str, Layer]) -> list[str]:
     given = _texts(_TO, names)
     if len(given) != len(layers):
-        each = ", ".join(described(*item) for item in layers.items())
+        each = listed(described(*item) for item in layers.items())
         wanted = f"{plural(len(layers), 'module')}, one for each of {each}"
         raise ConfigError(f"names must be of {wanted}, got {len(given)}", subject=_TO)
     return given

@@ -239,8 +239,8 @@ _TASKS: Final = (
 )
 
 
-def check_task(subject: str, method: str, task: object) -> None:
-    """Check that a value is a task with the method ``predictions`` or ``probabilities``.
+def check_task(subject: str, method: str, task: object, name: str = "task") -> None:
+    """Check that the argument of this name is a task with the method ``predictions`` or ``probabilities``.
 
     Raises:
         ConfigError: If it is not. The message lists the tasks and the losses that train networks for them.
@@ -252,9 +252,9 @@ def check_task(subject: str, method: str, task: object) -> None:
     """
     if isinstance(task, type):
         fix = f"use {task.__name__}()"
-        raise ConfigError(f"task must be a record, got the class {task.__name__}; {fix}", subject=subject)
+        raise ConfigError(f"{name} must be a record, got the class {task.__name__}; {fix}", subject=subject)
     if not callable(getattr(task, method, None)):
-        raise wrong_task(subject, f"task must be a task with {method}, got {task!r:.80}")
+        raise wrong_task(subject, f"{name} must be a task with {method}, got {task!r:.80}")
 
 
 def wrong_task(subject: str, reason: str) -> ConfigError:

@@ -96,7 +96,10 @@ def _check_entries(header: object) -> dict[str, Entry]:
 def _converted(name: str, entry: Entry, array: NDArray[Any]) -> NDArray[Any]:
     """Return an array as NumPy has it: a bfloat16 is the upper half of a float32, and a byte of a bool is 0 or 1."""
     if entry.code == "BF16":
-        return (array.reshape(-1).astype(np.uint32) << 16).view(np.float32).reshape(entry.shape).copy()
+        wide = array.astype(np.uint32)
+        wide <<= np.uint32(16)
+        wide.flags.writeable = False
+        return wide.view(np.float32)
     if entry.code == "BOOL":
         if (array > 1).any():
             raise CheckpointError(f"{name} must have the bytes 0 and 1, as bools, got {array.max()}")

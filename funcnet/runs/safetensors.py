@@ -28,7 +28,8 @@ METADATA: Final = "__metadata__"
 KEYS: Final = ("dtype", "shape", "data_offsets")
 _LONGEST_MESSAGE: Final = 1000
 _OTHERS: Final = {
-    b"PK\x03\x04": "a zip archive, as torch.save and np.savez write it",
+    b"PK\x03\x04": "a zip archive, as torch.save and np.savez write it; "
+    "use torch.load(path, weights_only=True) or np.load(path)",
     b"\x89HDF": "an HDF5 file, as Keras writes it",
 }
 Header: TypeAlias = dict[str, Any]
@@ -53,8 +54,9 @@ def header_text(file: IO[bytes], size: int) -> bytes:
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or not 2 <= length <= min(size - 8, HEADER_LIMIT):
+        if start[:4] in _OTHERS:
+            raise CheckpointError(f"it is not a safetensors file, but {_OTHERS[start[:4]]}")
         got = f"{length} in a file of {size}" if len(start) == 8 else f"a file of {size}"
-        got = _OTHERS.get(start[:4], got)
         limit = f"at most {HEADER_LIMIT} bytes, all in the file"
         raise CheckpointError(f"it is not a safetensors file, or it was cut: its header must have {limit}, got {got}")
     text = file.read(length)

@@ -161,7 +161,7 @@ def trap(name: str, net: Any, arrays: Any, error: type[fn.FuncnetError], message
 
 # fmt: off
 trap("no bias", NET, changed(1), fn.StructureError,
-    "from_keras: arrays must be the 8 arrays of the network, got 7\n  missing: arrays[7], the bias of layer 3 "
+    "from_keras: arrays must be the 8 arrays of the network, got 7\n  missing: arrays[7] for the bias of layer 3 "
     "(Dense)\n  the first that does not fit: arrays[5] must have shape (2,) for the variance of layer 1 "
     "(BatchNorm), got (8, 2)\n  insert the arrays that Keras leaves out: zeros for use_bias=False or center=False, "
     "ones for scale=False")
@@ -170,7 +170,7 @@ trap("more", NET, [*WEIGHTS, np.ones((2, 2)), np.ones(2)], fn.StructureError,
     "arrays[9] (2,)\n...")
 trap("more, no array", NET, [*WEIGHTS, 3], fn.StructureError, "...left over: arrays[8] None...")
 trap("nothing", NET, [], fn.StructureError,
-    "...got 0\n  missing: arrays[0], the weight of layer 0 (Conv2D); arrays[1]...")
+    "...got 0\n  missing: arrays[0] for the weight of layer 0 (Conv2D), arrays[1]... and 2 more...")
 trap("one array", fn.rms_norm(2), [], fn.StructureError, "...the 1 array of the network, got 0\n...")
 trap("shape", NET, changed(6, np.ones((2, 8))), fn.ShapeError,
     "from_keras: arrays[6] must have shape (8, 2) for the weight of layer 3 (Dense), got (2, 8)")

@@ -121,6 +121,17 @@ def test_far_from_zero(layer: fn.Layer) -> None:
         assert difference(model, layer, near) < 1e-6
 
 
+@DTYPES
+@pytest.mark.parametrize("task", [None, Binary(), Multilabel()])
+def test_small_probabilities_keep_their_digits(task: Any, dtype: fn.FloatDType) -> None:
+    """The logistic function is exact relative to each of its values, as a Sigmoid and for the tasks."""
+    x: Any = np.linspace(-40, 20, 601, dtype=dtype)[:, None]
+    net = with_dtype(fn.Sigmoid() if task is None else fn.Identity(), (1,), dtype)
+    wanted = fn.forward(net, x) if task is None else fn.predict_proba(net, x, task)
+    found = run(interop.to_onnx(net, (1,), probabilities=task or False), x)
+    assert (np.abs(found - wanted) / wanted).max() < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("mean", [1, 1e3, 1e5])
 def test_rows_far_from_zero(mean: float) -> None:
     """LayerNorm keeps the digits of rows that are far from 0, and equal numbers become the offset."""
@@ -449,7 +460,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "another size": ((fn.ReLU(), (fn.dense(KEY, 5, 4),)), "Dense (layer 1.0): x must have .* (5, 4), got (B, 4)"),
     "NaN": ((BAD,), "to_onnx: 0.weight must be finite, got 0.weight[0, 1] = nan"),
     "two dtypes": ((DENSE64, NET), "to_onnx: the arrays of net must have one dtype, .*; use fn.astype"),
-    "a state": (STATE, "to_onnx: net must be a network, got a TrainState; use state.params"),
+    "a state": (STATE, "to_onnx: a network is a layer or a tuple of networks, got TrainState.*; use state.params"),
     "a list": ([fn.ReLU()], "to_onnx: a network is a layer or a tuple of networks, .*; use a tuple"),
 }
 REFUSED_SHAPES: dict[str, tuple[Any, str]] = {
@@ -462,7 +473,8 @@ REFUSED_TASKS: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "one class": (Multiclass(), (1,), "Multiclass: the output must have .*; for one logit, use Binary()"),
     "two logits": (Binary(), (2,), "Binary: the output must have .*, got (1, 2); .* use Multiclass()"),
     "numbers": (Regression(), (2,), "to_onnx: .*, got Regression(), .*; to_onnx(net, input_shape) exports the outputs"),
-    "text": ("softmax", (2,), "to_onnx: task must be a task with probabilities, got 'softmax'"),
+    "text": ("softmax", (2,), "to_onnx: probabilities must be a task with probabilities, got 'softmax'"),
+    "a class": (Binary, (1,), "to_onnx: probabilities must be a record, got the class Binary; use Binary()"),
 }
 # fmt: on
 
@@ -511,8 +523,8 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The import names the extra."""
+    """The import says how to install it."""
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "funcnet.interop.onnx")
-    with pytest.raises(ImportError, match=r"funcnet.interop.onnx needs onnx; .*'funcnet\[onnx\]'"):
+    with pytest.raises(ImportError, match=r"funcnet.interop.onnx needs onnx; .*pip install 'onnx>=1.15'"):
         import_module("funcnet.interop.onnx")

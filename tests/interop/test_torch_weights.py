@@ -291,7 +291,7 @@ def test_words_in_alphabetical_order_need_names(names: tuple[str, ...], bias: bo
     """
     arrays = in_alphabetical_order(linears(*names)).items()
     state = {name: array * i for i, (name, array) in enumerate(arrays) if bias or "weight" in name}
-    with pytest.raises(fn.ConfigError, match=r"do not show an order; pass names=, with '.*' and '.*' in") as refusal:
+    with pytest.raises(fn.ConfigError, match=r"do not show an order; pass names=, .* may differ from '.*'$") as refusal:
         from_torch(SQUARE, state)
     assert "(" not in str(refusal.value)
     listed = re.findall("'([^']*)'", str(refusal.value))
@@ -343,6 +343,21 @@ class Around(fn.Layer):
 
 for kind in (Double, Around):
     fn.register_layer(kind, forward=lambda _, x: x, backward=lambda p, _, g: (g, p), output_shape=lambda _, s: s)
+
+
+@attrs.frozen(eq=False)
+class Chosen(fn.Layer):
+    """A layer of the user that makes vectors: it flattens rows and takes some of their numbers."""
+
+    indices: tuple[int, ...]
+
+
+fn.register_layer(
+    Chosen,
+    forward=lambda params, x: x.reshape(len(x), -1)[:, np.array(params.indices)],
+    backward=lambda p, _, g: (g, p),
+    output_shape=lambda params, _: (len(params.indices),),
+)
 fn.register_layer(Running, forward=lambda _, x: np.cumsum(x, axis=1, dtype=x.dtype), backward=lambda p, _, g: (g, p))
 
 
@@ -394,6 +409,16 @@ trap("left over, by names", lambda: load(FLOAT32[0], STATE, ["0"]), fn.Structure
 trap("parts", lambda: load((*NORM, fn.layer_norm(3)), {"0.bias": 1, "1.weight": 1, "1.running_mean": 1}),
     fn.StructureError, "...\n  missing for layer 0 (BatchNorm): '0.running_mean', '0.running_var'\n  "
     "left over for layer 1 (LayerNorm): '1.running_mean'")
+MANY = {f"{i}.{own}": np.ones(1) for i in range(1000) for own in ("weight", "bias", "scale")}
+trap("thousands left over", lambda: load(FLOAT32[0], without(MANY, "0.scale")), fn.StructureError,
+    "...in the order '0', '1', '2', '3', '4', '5' and 994 more\n  left over: '1.weight', '1.bias', '1.scale', "
+    "'2.weight', '2.bias', '2.scale' and 2991 more")
+trap("thousands of layers", lambda: load((FLOAT32[0],) * 1000, MANY), fn.StructureError,
+    "...\n  left over for layer 5 (Dense): '5.scale'\n  and 994 more")
+trap("thousands of layers alone", lambda: load((FLOAT32[0],) * 1000, {}), fn.StructureError,
+    "...missing: the arrays of layer 0 (Dense), ..., layer 5 (Dense) and 994 more")
+trap("a state of training", lambda: load(fn.TrainState.create(FLOAT32, fn.SGD(0.1), key=KEY), STATE),
+    fn.StructureError, "from_torch: a network is..., got TrainState...; use state.params")
 trap("a number in state", lambda: load(FLOAT32, {"epoch": 3, **STATE}), fn.StructureError, "...")
 trap("transposed already", lambda: load(FLOAT32, without(STATE, **{"2__weight": STATE["2.weight"].T})),
     fn.ShapeError, "from_torch: '2.weight' must have shape (4, 2) for layer 2 (Dense), got (2, 4); it has "
@@ -458,6 +483,11 @@ trap("a flat end", after_flatten(fn.ReLU()), fn.ConfigError, "from_torch: the ne
 trap("order through a sum", after_flatten(Running()), fn.ConfigError,
     "from_torch (layer 1): PyTorch's order of flattened images, (C, H, W), cannot be followed through Running; "
     "convert the layers before it and after it separately")
+for size in (6, 24):
+    trap(f"{size} numbers of 12", after_flatten(Chosen(tuple(i // 2 for i in range(size)))), fn.ConfigError,
+        "from_torch (layer 1): ...through Chosen; ...")
+trap("a Flatten of the user's", lambda: store((Chosen(tuple(range(12))), fn.dense(KEY, 12, 2)), input_shape=(2, 2, 3)),
+    fn.ConfigError, "to_torch (layer 0): ...through Chosen; ...")
 trap("order in Residual", lambda: store((fn.Flatten(), fn.Residual(fn.dense(KEY, 12, 12))), input_shape=(2, 2, 3)),
     fn.ConfigError, "to_torch (layer 1): ...through Residual; ...")
 BRANCHES = (fn.Flatten(), fn.Parallel((fn.Tanh(), fn.dense(KEY, 12, 12))))

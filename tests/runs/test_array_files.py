@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_bfloat16_is_exact(path: Path) -> None:
     assert arrays["all"].dtype == np.float32
     np.testing.assert_array_equal(arrays["all"].view(np.uint32).ravel(), every.astype(np.uint32) << 16)
     np.testing.assert_array_equal(arrays["one"], np.array(-3.140625, np.float32), strict=True)
+    assert all(map(is_canonical, arrays.values()))
+
+
+def test_bfloat16_takes_little_memory(path: Path) -> None:
+    """Beside the bytes of the file, only the float32 array is allocated."""
+    size = 2**20
+    written(path, {"a": entry("BF16", [size // 2], 0, size)}, bytes(size))
+    tracemalloc.start()
+    try:
+        assert fn.load_arrays(path)["a"].nbytes == 2 * size
+        assert tracemalloc.get_traced_memory()[1] < 3.1 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_header_in_any_order(path: Path) -> None:
@@ -166,7 +180,7 @@ MALFORMED: Final[dict[str, tuple[Any, int, str]]] = {
     "a byte less": ({"a": entry("U8", [2], 0, 2)}, 1, "it must have 70 bytes, got 69; it was cut or extended"),
     "a byte more": ({"a": entry("U8", [2], 0, 2)}, 3, "it must have 70 bytes, got 71; it was cut or extended"),
     "a bool of 2": ({"a": entry("BOOL", [2], 0, 2)}, 2, "a must have the bytes 0 and 1, as bools, got 255"),
-    "more than the memory": ({"a": entry("F64", [2**50], 0, 2**53)}, 0, "it was cut or extended"),
+    "more than the file": ({"a": entry("F64", [2**50], 0, 2**53)}, 0, "it was cut or extended"),
 }
 
 
@@ -186,13 +200,26 @@ def test_malformed_files_are_refused(name: str, path: Path) -> None:
     assert fact in str(caught.value)
 
 
+def test_a_sparse_file_takes_no_memory(path: Path) -> None:
+    """A size that takes no disk is compared with the machine's memory."""
+    written(path, {"a": entry("F64", [2**39], 0, 2**42)})
+    os.truncate(path, path.stat().st_size + 2**42)
+    tracemalloc.start()
+    try:
+        with pytest.raises(fn.CheckpointError, match="more than this machine's memory"):
+            fn.load_arrays(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("content", [b"PK\x03\x04" + bytes(60), b"\x89HDF\r\n\x1a\n" + bytes(60), b"", b"\1"])
 def test_other_formats_are_refused(content: bytes, path: Path) -> None:
     """The message names the formats of ``torch.save``, ``np.savez`` and Keras."""
     path.write_bytes(content)
     formats = {
-        b"P": "a zip archive, as torch.save and np.savez write it$",
-        b"\x89": "an HDF5 file, as Keras writes it$",
+        b"P": r"it is not a safetensors file, but a zip archive, .*; use torch.load\(.*\) or np.load\(path\)$",
+        b"\x89": "it is not a safetensors file, but an HDF5 file, as Keras writes it$",
     }
     with pytest.raises(fn.CheckpointError, match=formats.get(content[:1], f"got a file of {len(content)}$")):
         fn.load_arrays(path)

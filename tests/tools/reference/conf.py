@@ -64,13 +64,13 @@ def sources() -> dict[str, str]:
     """Each public name and the module that it comes from; a module's own name stands for all of it."""
     tree = ast.parse(Path(str(fn.__file__)).read_text())
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    found = {str(alias.asname): str(node.module) for node in nodes for alias in node.names}
+    found = {str(alias.asname): str(node.module) for node in nodes for alias in node.names if alias.asname}
     found["portable"], found["estimators"] = found.pop("_portable_bits"), found.pop("_sklearn")
     modules = {"funcnet", "funcnet.random", "funcnet.data"}
     return {
         name: f"{module}.{name}" if module in modules and inspect.ismodule(getattr(fn, name)) else module
         for name, module in found.items()
-        if name in dir(fn)
+        if not name.startswith("_")
     }
 
 
