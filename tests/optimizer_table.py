@@ -24,14 +24,26 @@ OPTIMIZERS: Final[dict[str, Optimizer]] = {
     "Adam, scheduled": fn.Adam(learning_rate=fn.exponential_decay(0.02, gamma=0.9), betas=(0.8, 0.95)),
     "AdamW": fn.AdamW(learning_rate=0.01, weight_decay=0.1),
     "AdamW, scheduled": fn.AdamW(learning_rate=SCHEDULE),
+    "Adam, amsgrad": fn.Adam(learning_rate=SCHEDULE, amsgrad=True),
+    "AdamW with all": fn.AdamW(learning_rate=0.01, eps=1e-3, weight_decay=0.1, amsgrad=True, eps_hat=True),
+    "NAdam": fn.NAdam(learning_rate=0.01),
+    "NAdam, scheduled": fn.NAdam(learning_rate=SCHEDULE, betas=(0.8, 0.95), momentum_decay=0.1),
+    "Lion": fn.Lion(learning_rate=0.003),
     "ClipByValue": fn.ClipByValue(fn.Momentum(learning_rate=0.05), limit=0.01),
     "ClipByGlobalNorm": fn.ClipByGlobalNorm(fn.Adam(learning_rate=0.01), max_norm=0.2),
     "WeightDecay": fn.WeightDecay(fn.Nesterov(learning_rate=SCHEDULE), weight_decay=0.1),
+    "WeightDecay, coupled": fn.WeightDecay(fn.Momentum(learning_rate=0.05), weight_decay=0.1, coupled=True),
+    "WeightDecay of Lion": fn.WeightDecay(fn.Lion(learning_rate=SCHEDULE, betas=(0.8, 0.9)), weight_decay=0.1),
     "Accumulation": fn.Accumulation(fn.AdamW(learning_rate=0.01), steps=3),
     "Averaging": fn.Averaging(fn.SGD(learning_rate=0.1), decay=0.9),
     "all around AdamW": fn.ClipByGlobalNorm(
         fn.Accumulation(fn.Averaging(fn.ClipByValue(fn.AdamW(learning_rate=SCHEDULE), limit=0.1), decay=0.8), steps=2),
         max_norm=0.5,
+    ),
+    "all around NAdam": fn.WeightDecay(
+        fn.Accumulation(fn.Averaging(fn.ClipByValue(fn.NAdam(learning_rate=SCHEDULE), limit=0.1)), steps=2),
+        weight_decay=0.1,
+        coupled=True,
     ),
 }
 
@@ -56,5 +68,13 @@ GOLDENS: Final[dict[str, str]] = {
     "Accumulation": "22c7a0df2c888ca9c886e931186640b5f03a5dd0dc6cb1095909572d80f90473",
     "Averaging": "a3a17e163ecfec06224e63b9b471a9eecd354dede48342e3a431e1c2178ff844",
     "all around AdamW": "44c3dd731acb4eb971c6e8508969be107cc5795336ce2afaacdde922a8260f54",
+    "Adam, amsgrad": "278f18dce1add18d17ac322537b3ca6a0c95e809181da96ca20aca7d64bdcb99",
+    "AdamW with all": "a24584ad2c9ade78d95c8459c17a29d3b305420203288bfc32d35d26a47f032c",
+    "NAdam": "0756f9f1acc00a1fc490dbe0d3a8597363e0ab7aba84b22906a6c82fd28a1608",
+    "NAdam, scheduled": "73ee3ce7a62ef6f5271889026db047d6644048501be7aba45beb9ec3939eb72d",
+    "Lion": "71b147060462661fc840ef07142a96ab5f4fff9351b8b39336d070e477c215f2",
+    "WeightDecay, coupled": "c85ebf5e76f57e07888f7022c0770ee2979c325adac0800bd96744248a770ee1",
+    "WeightDecay of Lion": "1c22de926a29eef027a413528e057648d39f4bae5b3b1ab1b90bf85021c0f956",
+    "all around NAdam": "7059d739b869741c0716bffec2483ab201a825fd484461d4f936d9e735c5715c",
 }
 """The fingerprints of ten steps in portable arithmetic; see ``test_optimizers.py``."""

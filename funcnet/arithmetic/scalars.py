@@ -64,12 +64,12 @@ def power(base: float, exponent: float) -> float:
         >>> power(4.0, 0.5), power(0.1, 0.0)
         (2.0, 1.0)
     """
-    logarithm = exponent * elementary.log(np.array([base]))
-    if logarithm[0] < -_EXP_RANGE:
+    logarithm = exponent * float(elementary.log(np.array([base]))[0])
+    if logarithm < -_EXP_RANGE:
         return 0.0
-    if logarithm[0] > _EXP_RANGE:
+    if logarithm > _EXP_RANGE:
         return math.inf
-    return float(elementary.exp(logarithm)[0])
+    return float(elementary.exp(np.array([logarithm]))[0])
 
 
 def cos_pi(x: float) -> float:

@@ -65,11 +65,11 @@ def check_alike(first: T, other: T, /) -> None:
     map_parameters(lambda p, _: p, first, other)
 
 
-def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
+def _map(f: Callable[..., Array], first: Tree, *rest: Tree, decayed: bool = False) -> Tree:
     if isinstance(first, tuple):
         if any(not isinstance(other, tuple) or len(other) != len(first) for other in rest):
             raise _Mismatch
-        return tuple(_map(f, *group) for group in zip(first, *rest, strict=True))
+        return tuple(_map(f, *group, decayed=decayed) for group in zip(first, *rest, strict=True))
     if not isinstance(first, Record):
         raise _Mismatch
     for other in rest:
@@ -77,14 +77,14 @@ def _map(f: Callable[..., Array], first: Tree, *rest: Tree) -> Tree:
             raise _Mismatch
     changes: dict[str, object] = {}
     fields = fields_of(type(first))
-    for name in fields.trained:
+    for name in (name for name in fields.trained if not decayed or name in fields.decayed):
         arrays = [getattr(record, name) for record in (first, *rest)]
         if not _alike(arrays):
             raise _Mismatch
         if arrays[0] is not None:
             changes[name] = _locked(f(*arrays))
     for name in fields.networks:
-        changes[name] = _map(f, *(getattr(record, name) for record in (first, *rest)))
+        changes[name] = _map(f, *(getattr(record, name) for record in (first, *rest)), decayed=decayed)
     return evolve(first, **changes) if changes else first
 
 
@@ -95,8 +95,12 @@ def _locked(array: Array) -> Array:
     return array
 
 
-def map_decayed(f: Callable[[Array], Array], tree: T) -> T:
-    """Apply ``f``, as in ``map_parameters``, to every array that weight decay applies to, and return the new network.
+@overload
+def map_decayed(f: Callable[[Array], Array], a: T, /) -> T: ...
+@overload
+def map_decayed(f: Callable[[Array, Array], Array], a: T, b: T, /) -> T: ...
+def map_decayed(f: Callable[..., Array], first: T, *rest: T) -> T:
+    """Apply ``f``, as in ``map_parameters``, to the arrays that weight decay applies to, and return the new network.
 
     Example:
         >>> import funcnet as fn
@@ -104,25 +108,12 @@ def map_decayed(f: Callable[[Array], Array], tree: T) -> T:
         >>> map_decayed(lambda w: w / 2, layer).weight, map_decayed(lambda w: w / 2, layer).bias
         (array([[0.5, 0.5]]), array([1., 1.]))
     """
-    check_nesting("map_decayed", tree)
+    check_nesting("map_decayed", first)
     try:
         with np.errstate(all="ignore"):  # for the reason given in map_parameters
-            return cast("T", _map_decayed(f, tree))
+            return cast("T", _map(f, first, *rest, decayed=True))
     except _Mismatch:
-        raise _different(tree) from None
-
-
-def _map_decayed(f: Callable[[Array], Array], tree: Tree) -> Tree:
-    if isinstance(tree, tuple):
-        return tuple(_map_decayed(f, inner) for inner in tree)
-    if not isinstance(tree, Record):
-        raise _Mismatch
-    fields = fields_of(type(tree))
-    arrays = {name: getattr(tree, name) for name in fields.trained if name in fields.decayed}
-    changes: dict[str, object] = {name: _locked(f(array)) for name, array in arrays.items() if array is not None}
-    for name in fields.networks:
-        changes[name] = _map_decayed(f, getattr(tree, name))
-    return evolve(tree, **changes) if changes else tree
+        raise _different(first, *rest) from None
 
 
 def trained_arrays(tree: Tree) -> list[Array]:

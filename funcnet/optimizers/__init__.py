@@ -7,6 +7,8 @@ The state of an optimizer is its moments, which are named networks: ``Moments.of
 from funcnet.optimizers.adaptive import Adagrad as Adagrad
 from funcnet.optimizers.adaptive import Adam as Adam
 from funcnet.optimizers.adaptive import AdamW as AdamW
+from funcnet.optimizers.adaptive import Lion as Lion
+from funcnet.optimizers.adaptive import NAdam as NAdam
 from funcnet.optimizers.adaptive import RMSprop as RMSprop
 from funcnet.optimizers.descent import SGD as SGD
 from funcnet.optimizers.descent import Momentum as Momentum

@@ -1,19 +1,22 @@
-"""Optimizers that adapt the rate of each parameter to its past gradients: Adagrad, RMSprop, Adam and AdamW."""
+"""Optimizers that adapt each step to past gradients: Adagrad, RMSprop, Adam, AdamW, NAdam and Lion."""
 
 from __future__ import annotations
 
-import numpy as np
-from attrs import frozen
+from typing import cast
 
-from funcnet.arithmetic.scalars import integer_power
+import numpy as np
+from attrs import field, frozen
+
+from funcnet.arithmetic.scalars import integer_power, power
 from funcnet.core.checks import INFINITY, check_flag, check_number, to_python
 from funcnet.core.errors import ConfigError
-from funcnet.core.names import register_name
+from funcnet.core.names import LATER, register_name
 from funcnet.core.trees import map_decayed, map_parameters
 from funcnet.network.layer import N
 from funcnet.optimizers.descent import descend
 from funcnet.optimizers.moments import Moments
 from funcnet.optimizers.protocol import Descent, rate_of
+from funcnet.tracing import whole
 
 
 @frozen
@@ -140,15 +143,74 @@ class RMSprop(Descent):
         return descend(params, direction, rate), Moments.of(**{name: made[name] for name in self.names()})
 
 
+def _check_betas(subject: str, betas: object) -> None:
+    """Check that betas are two numbers from 0 to below 1.
+
+    Raises:
+        ConfigError: If they are not.
+    """
+    if not isinstance(betas, tuple) or len(cast("tuple[object, ...]", betas)) != 2:
+        raise ConfigError(f"betas must be a tuple of two numbers, got {betas!r}", subject=subject)
+    for beta in cast("tuple[object, ...]", betas):
+        check_number(subject, "each of betas", beta, low=0, high=1, closed=True)
+
+
+def _mean_of(mean: N, grads: N, beta: float) -> N:
+    """Return the moving mean of the gradients after one more gradient: ``m + (1 - beta) * (g - m)``."""
+    return map_parameters(lambda m, g: m + (g - m) * (1.0 - beta), mean, grads)
+
+
 @frozen
-class Adam(Descent):
+class _Means(Descent):
+    """The base of Adam and NAdam, which keep a mean of the gradient and a mean of its square."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def check(self) -> None:
+        """Check that betas are two numbers from 0 to below 1, and that eps is above 0."""
+        _check_betas(type(self).__name__, self.betas)
+        check_number(type(self).__name__, "eps", self.eps, low=0, high=INFINITY)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the mean gradient and the mean square."""
+        return "mean", "square"
+
+    def divisor(self) -> float:
+        """Return eps."""
+        return self.eps
+
+    def means(self, moments: Moments[N], grads: N) -> tuple[N, N]:
+        """Return the mean gradient and the mean square that include these gradients."""
+        a, b = map(float, self.betas)
+        square = map_parameters(lambda s, g: s * b + g * g * (1.0 - b), moments["square"], grads)
+        return _mean_of(moments["mean"], grads, a), square
+
+
+def _correction(beta: float, step: int) -> float:
+    """Return the root of the bias correction of the mean square."""
+    root: float = np.sqrt(1.0 - integer_power(beta, step + 1)).item()
+    return root
+
+
+@frozen
+class Adam(_Means):
     """``p - learning_rate * m / (sqrt(s) + eps)``, with bias-corrected means m of the gradient and s of its square.
 
     With ``betas = (a, b)``, ``m' = a m + (1 - a) g`` and ``s' = b s + (1 - b) g²``, starting from zero. After t updates
     they are divided by ``1 - a^t`` and ``1 - b^t``. This is PyTorch's ``Adam`` without its ``weight_decay``; for weight
-    decay, use ``AdamW``.
+    decay, use ``AdamW`` or ``WeightDecay``.
 
-    Source: Kingma and Ba, "Adam: A method for stochastic optimization", ICLR 2015, algorithm 1.
+    Args:
+        learning_rate: A number above 0 or a schedule.
+        betas: The fractions of the mean and of the mean square that each update keeps.
+        eps: A number above 0 that keeps the quotient finite.
+        amsgrad: Use the largest s' so far in place of s', with the same bias correction, as PyTorch does.
+        eps_hat: Add eps before the bias correction, ``sqrt(s') + eps``, as scikit-learn, Keras and ONNX do. It is then
+            the "epsilon hat" of Kingma and Ba, section 2. The root of the correction of s' then multiplies the rate.
+
+    Source: Kingma and Ba, "Adam: A method for stochastic optimization", ICLR 2015, algorithm 1; Reddi, Kale and Kumar,
+    "On the convergence of Adam and beyond", ICLR 2018, for AMSGrad.
 
     Example:
         >>> import funcnet as fn
@@ -162,36 +224,33 @@ class Adam(Descent):
         array([[0.75]])
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    amsgrad: bool = field(default=False, kw_only=True, metadata=LATER)
+    eps_hat: bool = field(default=False, kw_only=True, metadata=LATER)
 
     def check(self) -> None:
-        """Check that betas are two numbers from 0 to below 1, and that eps is above 0."""
-        name = type(self).__name__
-        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
-            raise ConfigError(f"betas must be a tuple of two numbers, got {self.betas!r}", subject=name)
-        for beta in self.betas:
-            check_number(name, "each of betas", beta, low=0, high=1, closed=True)
-        check_number(name, "eps", self.eps, low=0, high=INFINITY)
+        """Check betas and eps, and the types of amsgrad and eps_hat."""
+        super().check()
+        check_flag(type(self).__name__, "amsgrad", self.amsgrad)
+        check_flag(type(self).__name__, "eps_hat", self.eps_hat)
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of the mean gradient and the mean square."""
-        return "mean", "square"
-
-    def divisor(self) -> float:
-        """Return eps."""
-        return self.eps
+        """Return the names of the mean gradient, of the mean square, and of the largest mean square with amsgrad."""
+        return (*super().names(), *(["largest"] if self.amsgrad else []))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step along the mean gradient, divided by the root of the mean square."""
         self.check_moments(moments)
         (a, b), eps, step = map(float, self.betas), float(self.eps), to_python(step)
         rate = rate_of(self, step) / (1.0 - integer_power(a, step + 1))
-        correction = np.sqrt(1.0 - integer_power(b, step + 1)).item()
-        mean = map_parameters(lambda m, g: m + (g - m) * (1.0 - a), moments["mean"], grads)
-        square = map_parameters(lambda s, g: s * b + g * g * (1.0 - b), moments["square"], grads)
+        correction = _correction(b, step)
+        eps = eps / correction if self.eps_hat else eps
+        mean, square = self.means(moments, grads)
+        made = {"mean": mean, "square": square}
+        if self.amsgrad:
+            square = map_parameters(lambda v, s: np.maximum(v, s), moments["largest"], square)  # noqa: PLW0108  # typed
+            made["largest"] = square
         params = map_parameters(lambda p, m, s: p - m / (np.sqrt(s) / correction + eps) * rate, params, mean, square)
-        return params, Moments.of(mean=mean, square=square)
+        return params, Moments.of(**made)
 
 
 @frozen
@@ -225,5 +284,109 @@ class AdamW(Adam):
         return super().update(map_decayed(lambda w: w * kept, params), grads, moments, step)
 
 
-for _optimizer in (Adagrad, RMSprop, Adam, AdamW):
+@frozen
+class NAdam(_Means):
+    """Adam with Nesterov momentum: ``p - learning_rate * d / (sqrt(s) + eps)``, where d combines m' and the gradient.
+
+    The momentum of update t is ``c_t = a * (1 - 0.96^(t * momentum_decay) / 2)``, with ``betas = (a, b)``, and C_t is
+    the product of the first t of them. ``d = c_(t+1) m' / (1 - C_(t+1)) + (1 - c_t) g / (1 - C_t)``. The means m' and s
+    are those of ``Adam``, but only s is divided by ``1 - b^t``. This is PyTorch's ``NAdam`` without its
+    ``weight_decay``; for weight decay, use ``WeightDecay``.
+
+    Args:
+        learning_rate: A number above 0 or a schedule.
+        betas: The fractions of the mean and of the mean square that each update keeps.
+        eps: A number above 0 that keeps the quotient finite.
+        momentum_decay: How fast the momentum grows from a / 2 to a.
+
+    Source: Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([4.0]))
+        >>> rule = NAdam(learning_rate=0.25, betas=(0.5, 0.75), momentum_decay=0.0)
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> new.weight.round(6)  # d = 0.25 * 1 / (1 - 0.25²) + 0.75 * 2 / (1 - 0.25), and 1 - 0.25 * d / 2
+        array([[0.716667]])
+    """
+
+    momentum_decay: float = 0.004
+
+    def check(self) -> None:
+        """Check betas and eps, and that the decay of the momentum is 0 or more."""
+        super().check()
+        check_number("NAdam", "momentum_decay", self.momentum_decay, low=0, high=INFINITY, closed=True)
+
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """Take one step along a combination of the mean gradient and the gradient."""
+        self.check_moments(moments)
+        (a, b), eps, step = map(float, self.betas), float(self.eps), to_python(step)
+        rate, correction = rate_of(self, step), _correction(b, step)
+        of_mean, of_gradient = _nesterov_factors(a, power(0.96, float(self.momentum_decay)), step + 1)
+        mean, square = self.means(moments, grads)
+        direction = map_parameters(lambda m, g: m * of_mean + g * of_gradient, mean, grads)
+        params = map_parameters(
+            lambda p, d, s: p - d / (np.sqrt(s) / correction + eps) * rate, params, direction, square
+        )
+        return params, Moments.of(mean=mean, square=square)
+
+
+@whole
+def _nesterov_factors(beta: float, decay: float, update: int) -> tuple[float, float]:
+    """Return NAdam's factors of the mean and of the gradient.
+
+    A product below 2^-54 does not change ``1 - product``, so its further factors are left out.
+    """
+    product, number, weight = 1.0, 0, 1.0
+    while number < update and product > 2.0**-54:
+        number, weight = number + 1, weight * decay
+        product *= beta * (1.0 - 0.5 * weight)
+    now = beta * (1.0 - 0.5 * integer_power(decay, update))
+    later = beta * (1.0 - 0.5 * integer_power(decay, update + 1))
+    return later / (1.0 - product * later), (1.0 - now) / (1.0 - product)
+
+
+@frozen
+class Lion(Descent):
+    """``p - learning_rate * sign(c)``, where ``c = a m + (1 - a) g`` and ``m' = b m + (1 - b) g``.
+
+    Every element moves by the same amount, so that learning rates are 3 to 10 times smaller than those of ``AdamW``.
+    The decoupled weight decay of the paper is ``WeightDecay(Lion(...), weight_decay=...)``.
+
+    Args:
+        learning_rate: A number above 0 or a schedule.
+        betas: The numbers a and b: the fractions of the mean in the direction and in the next mean.
+
+    Source: Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, algorithm 2.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0]]), bias=np.array([0.0]))
+        >>> grad = fn.Dense(weight=np.array([[2.0]]), bias=np.array([-4.0]))
+        >>> rule = Lion(learning_rate=0.25, betas=(0.5, 0.75))
+        >>> new, moments = rule.update(layer, grad, rule.init(layer), 0)
+        >>> new.weight, new.bias, moments["mean"].weight  # 1 - 0.25, 0 + 0.25, and (1 - 0.75) * 2
+        (array([[0.75]]), array([0.25]), array([[0.5]]))
+    """
+
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def check(self) -> None:
+        """Check that betas are two numbers from 0 to below 1."""
+        _check_betas("Lion", self.betas)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the name of the mean gradient."""
+        return ("mean",)
+
+    def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
+        """Take one step of equal size in every element."""
+        self.check_moments(moments)
+        rate, (a, b) = rate_of(self, step), map(float, self.betas)
+        signs = map_parameters(lambda c: np.sign(c), _mean_of(moments["mean"], grads, a))  # noqa: PLW0108  # typed
+        return descend(params, signs, rate), Moments.of(mean=_mean_of(moments["mean"], grads, b))
+
+
+for _optimizer in (Adagrad, RMSprop, Adam, AdamW, NAdam, Lion):
     register_name(_optimizer, f"funcnet.{_optimizer.__name__}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import FunctionType
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from attrs import frozen
 
@@ -36,8 +36,7 @@ def check_rate(subject: str, learning_rate: object) -> None:
 
 
 def _check_called(subject: str, schedule: object) -> None:
-    makers = (constant, step_decay, exponential_decay, cosine_decay, linear_warmup, join_schedules)
-    if any(schedule is maker for maker in makers):
+    if any(schedule is maker for maker in _MAKERS):
         name = cast("FunctionType", schedule).__name__
         reason = f"got the function {name}, which makes one; call it: {name}(...)"
         raise ConfigError(f"a learning rate must be a number or a schedule, {reason}", subject=subject)
@@ -154,6 +153,12 @@ def exponential_decay(learning_rate: float, *, gamma: float, steps: int = 1) -> 
     return ExponentialDecay(learning_rate, gamma, steps)
 
 
+def _half_wave(start: float, end: float, progress: float) -> float:
+    """Return the value between two numbers along half a cosine wave, for a progress from 0 to 1."""
+    share = 0.5 * (1.0 + cos_pi(progress))
+    return end + (start - end) * share
+
+
 @frozen
 class CosineDecay(Settings):
     """Half a cosine wave from ``learning_rate`` to ``final``; see ``cosine_decay``."""
@@ -171,8 +176,7 @@ class CosineDecay(Settings):
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
         step = check_count("cosine_decay", "step", step, low=0)
-        share = 0.5 * (1.0 + cos_pi(min(step, self.steps) / self.steps))
-        return self.final + (self.learning_rate - self.final) * share
+        return _half_wave(self.learning_rate, self.final, min(step, self.steps) / self.steps)
 
 
 def cosine_decay(learning_rate: float, *, steps: int, final: float = 0.0) -> CosineDecay:
@@ -188,6 +192,148 @@ def cosine_decay(learning_rate: float, *, steps: int, final: float = 0.0) -> Cos
         [0.1, 0.085355, 0.05, 0.0, 0.0]
     """
     return CosineDecay(learning_rate, steps, final)
+
+
+@frozen
+class CosineRestarts(Settings):
+    """A cosine wave that restarts; see ``cosine_restarts``."""
+
+    learning_rate: float
+    period: int
+    multiplier: int
+    final: float
+
+    def check(self) -> None:
+        """Check the settings."""
+        check_number("cosine_restarts", "learning_rate", self.learning_rate, low=0, high=INFINITY)
+        check_count("cosine_restarts", "period", self.period)
+        check_count("cosine_restarts", "multiplier", self.multiplier)
+        check_number("cosine_restarts", "final", self.final, low=0, high=INFINITY, closed=True)
+
+    def __call__(self, step: int, /) -> float:
+        """Return the rate at this step."""
+        since, period = check_count("cosine_restarts", "step", step, low=0), self.period
+        while self.multiplier > 1 and since >= period:
+            since, period = since - period, period * self.multiplier
+        return _half_wave(self.learning_rate, self.final, since % period / period)
+
+
+def cosine_restarts(learning_rate: float, *, period: int, multiplier: int = 1, final: float = 0.0) -> CosineRestarts:
+    """A rate that falls along half a cosine wave again and again: SGDR, PyTorch's ``CosineAnnealingWarmRestarts``.
+
+    Args:
+        learning_rate: The rate at the first step and after each restart.
+        period: The number of steps before the first restart.
+        multiplier: The factor by which each period is longer than the one before.
+        final: The rate that each period falls towards. The restart comes one step before the rate reaches it.
+
+    Source: Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts", ICLR 2017, equation 5.
+
+    Example:
+        >>> schedule = cosine_restarts(0.1, period=2, multiplier=2)
+        >>> [round(schedule(step), 6) for step in range(7)]  # periods of 2, 4 and 8 steps
+        [0.1, 0.05, 0.1, 0.085355, 0.05, 0.014645, 0.1]
+    """
+    return CosineRestarts(learning_rate, period, multiplier, final)
+
+
+@frozen
+class OneCycle(Settings):
+    """A rise and a fall, each along half a cosine wave; see ``one_cycle``."""
+
+    learning_rate: float
+    steps: int
+    pct_start: float
+    div_factor: float
+    final_div_factor: float
+
+    def check(self) -> None:
+        """Check the settings."""
+        check_number("one_cycle", "learning_rate", self.learning_rate, low=0, high=INFINITY)
+        check_count("one_cycle", "steps", self.steps)
+        check_number("one_cycle", "pct_start", self.pct_start, low=0, high=1, closed=True)
+        check_number("one_cycle", "div_factor", self.div_factor, low=0, high=INFINITY)
+        check_number("one_cycle", "final_div_factor", self.final_div_factor, low=0, high=INFINITY)
+
+    def __call__(self, step: int, /) -> float:
+        """Return the rate at this step."""
+        last = self.steps - 1
+        step = min(check_count("one_cycle", "step", step, low=0), last)
+        initial, top = self.learning_rate / self.div_factor, self.pct_start * self.steps - 1.0
+        if step <= top and top > 0:
+            return _half_wave(initial, self.learning_rate, step / top)
+        return _half_wave(self.learning_rate, initial / self.final_div_factor, (step - top) / (last - top))
+
+
+def one_cycle(
+    learning_rate: float,
+    *,
+    steps: int,
+    pct_start: float = 0.3,
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+) -> OneCycle:
+    """A rate that rises to ``learning_rate`` and then falls almost to 0: PyTorch's ``OneCycleLR`` with its defaults.
+
+    The rise and the fall are half cosine waves. The rate stays at its last value after ``steps`` steps. The momentum
+    does not change, as with PyTorch's ``cycle_momentum=False``.
+
+    Args:
+        learning_rate: The highest rate.
+        steps: The number of steps of the cycle.
+        pct_start: The fraction of the steps in which the rate rises.
+        div_factor: The first rate is ``learning_rate / div_factor``.
+        final_div_factor: The last rate is the first rate divided by this number.
+
+    Source: Smith and Topin, "Super-convergence: Very fast training of neural networks using large learning rates",
+    2017.
+
+    Example:
+        >>> schedule = one_cycle(0.1, steps=10, pct_start=0.5, div_factor=10.0)
+        >>> [round(schedule(step), 6) for step in (0, 2, 4, 9, 100)]
+        [0.01, 0.055, 0.1, 1e-06, 1e-06]
+    """
+    return OneCycle(learning_rate, steps, pct_start, div_factor, final_div_factor)
+
+
+@frozen
+class PolynomialDecay(Settings):
+    """``final + (learning_rate - final) * (1 - step / steps)**power``; see ``polynomial_decay``."""
+
+    learning_rate: float
+    steps: int
+    power: float
+    final: float
+
+    def check(self) -> None:
+        """Check the settings."""
+        check_number("polynomial_decay", "learning_rate", self.learning_rate, low=0, high=INFINITY)
+        check_count("polynomial_decay", "steps", self.steps)
+        check_number("polynomial_decay", "power", self.power, low=0, high=INFINITY)
+        check_number("polynomial_decay", "final", self.final, low=0, high=INFINITY, closed=True)
+
+    def __call__(self, step: int, /) -> float:
+        """Return the rate at this step."""
+        step = check_count("polynomial_decay", "step", step, low=0)
+        if step >= self.steps:
+            return float(self.final)
+        share = power((self.steps - step) / self.steps, float(self.power))
+        return self.final + (self.learning_rate - self.final) * share
+
+
+def polynomial_decay(learning_rate: float, *, steps: int, power: float = 1.0, final: float = 0.0) -> PolynomialDecay:
+    """A rate that falls to ``final`` over ``steps`` steps along a power of the remaining steps, and stays there.
+
+    A power of 1 is a linear decay. With ``final=0``, this is PyTorch's ``PolynomialLR``.
+
+    Source: Liu, Rabinovich and Berg, "ParseNet: Looking wider to see better", 2015, for the "poly" policy.
+
+    Example:
+        >>> schedule = polynomial_decay(0.1, steps=100, power=2.0)
+        >>> [round(schedule(step), 6) for step in (0, 50, 100, 1000)]
+        [0.1, 0.025, 0.0, 0.0]
+    """
+    return PolynomialDecay(learning_rate, steps, power, final)
 
 
 @frozen
@@ -227,6 +373,55 @@ def linear_warmup(learning_rate: float, *, steps: int, initial: float = 0.0) -> 
 
 
 @frozen
+class PiecewiseConstant(Settings):
+    """A sequence of constant rates; see ``piecewise_constant``."""
+
+    values: tuple[float, ...]
+    boundaries: tuple[int, ...]
+
+    def check(self) -> None:
+        """Check the settings."""
+        for value in self.values:
+            check_number("piecewise_constant", "each of values", value, low=0, high=INFINITY, closed=True)
+        _check_boundaries("piecewise_constant", "values", self.values, self.boundaries)
+
+    def __call__(self, step: int, /) -> float:
+        """Return the rate at this step."""
+        step = check_count("piecewise_constant", "step", step, low=0)
+        return float(self.values[_piece_at(self.boundaries, step)])
+
+
+def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> PiecewiseConstant:
+    """Constant rates in sequence: at each boundary, the next of the ``values`` begins, as in ``join_schedules``.
+
+    PyTorch's ``MultiStepLR`` has the same boundaries, its milestones, and multiplies the rate by one factor at each.
+
+    Example:
+        >>> schedule = piecewise_constant([0.1, 0.05, 0.001], [1000, 2000])
+        >>> [schedule(step) for step in (0, 999, 1000, 1999, 2000)]
+        [0.1, 0.1, 0.05, 0.05, 0.001]
+    """
+    check_iterable("piecewise_constant", "values", values)
+    check_iterable("piecewise_constant", "boundaries", boundaries)
+    return PiecewiseConstant(tuple(values), tuple(boundaries))
+
+
+def _check_boundaries(subject: str, name: str, pieces: tuple[object, ...], boundaries: tuple[int, ...]) -> None:
+    if not pieces or len(boundaries) != len(pieces) - 1:
+        got = f"got {len(pieces)} {name} and {len(boundaries)} boundaries"
+        raise ConfigError(f"there must be one boundary between consecutive {name}, {got}", subject=subject)
+    for boundary in boundaries:
+        check_count(subject, "a boundary", boundary)
+    if any(a >= b for a, b in pairwise(boundaries)):
+        raise ConfigError(f"boundaries must increase, got {boundaries}", subject=subject)
+
+
+def _piece_at(boundaries: tuple[int, ...], step: int) -> int:
+    """Return the number of boundaries that a step has reached, which is the index of its piece."""
+    return sum(1 for boundary in boundaries if step >= boundary)
+
+
+@frozen
 class JoinedSchedules(Settings):
     """A sequence of schedules; see ``join_schedules``."""
 
@@ -240,19 +435,12 @@ class JoinedSchedules(Settings):
             if isinstance(schedule, type) or not callable(schedule):
                 fix = f"use constant({schedule})"
                 raise ConfigError(f"schedules must be schedules, got {schedule!r}; {fix}", subject="join_schedules")
-        if not self.schedules or len(self.boundaries) != len(self.schedules) - 1:
-            wanted = "one boundary between consecutive schedules"
-            got = f"got {len(self.schedules)} schedules and {len(self.boundaries)} boundaries"
-            raise ConfigError(f"there must be {wanted}, {got}", subject="join_schedules")
-        for boundary in self.boundaries:
-            check_count("join_schedules", "a boundary", boundary)
-        if any(a >= b for a, b in pairwise(self.boundaries)):
-            raise ConfigError(f"boundaries must increase, got {self.boundaries}", subject="join_schedules")
+        _check_boundaries("join_schedules", "schedules", self.schedules, self.boundaries)
 
     def __call__(self, step: int, /) -> float:
         """Return the rate at this step."""
         step = check_count("join_schedules", "step", step, low=0)
-        number = sum(1 for boundary in self.boundaries if step >= boundary)
+        number = _piece_at(self.boundaries, step)
         return self.schedules[number](step - (self.boundaries[number - 1] if number else 0))
 
 
@@ -269,5 +457,31 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> 
     return JoinedSchedules(tuple(schedules), tuple(boundaries))
 
 
-for _schedule in (ConstantRate, StepDecay, ExponentialDecay, CosineDecay, LinearWarmup, JoinedSchedules):
+_MAKERS: Final[tuple[Callable[..., Schedule], ...]] = (
+    constant,
+    step_decay,
+    exponential_decay,
+    cosine_decay,
+    cosine_restarts,
+    one_cycle,
+    polynomial_decay,
+    linear_warmup,
+    piecewise_constant,
+    join_schedules,
+)
+"""The functions that make schedules, which are easily passed in place of a schedule."""
+
+_RECORDS: Final = (
+    ConstantRate,
+    StepDecay,
+    ExponentialDecay,
+    CosineDecay,
+    CosineRestarts,
+    OneCycle,
+    PolynomialDecay,
+    LinearWarmup,
+    PiecewiseConstant,
+    JoinedSchedules,
+)
+for _schedule in _RECORDS:
     register_name(_schedule, f"funcnet.{_schedule.__name__}")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
-from funcnet.core.checks import INFINITY, check_count, check_number
+from funcnet.core.checks import INFINITY, check_count, check_flag, check_number
 from funcnet.core.errors import ConfigError
-from funcnet.core.names import register_name
+from funcnet.core.names import LATER, register_name
 from funcnet.core.records import check_tree
-from funcnet.core.trees import map_decayed, map_parameters
+from funcnet.core.trees import check_alike, map_decayed, map_parameters
 from funcnet.network.layer import N
 from funcnet.optimizers.gradients import clip_by_global_norm, clip_by_value
 from funcnet.optimizers.moments import INNER, Moments
@@ -97,27 +97,31 @@ class ClipByGlobalNorm(Wrapper):
 class WeightDecay(Wrapper):
     """An optimizer with decoupled weight decay: first ``p * (1 - rate * weight_decay)``, for fields of type ``Weight``.
 
-    ``rate`` is the inner optimizer's learning rate. Around ``Adam``, this is ``AdamW``. PyTorch's optimizers other than
-    ``AdamW`` add ``weight_decay * p`` to the gradient of every parameter. For plain SGD, that is the same if every
-    parameter is decayed.
+    ``rate`` is the inner optimizer's learning rate. Around ``Adam``, this is ``AdamW``. With ``coupled=True``, the
+    decay is instead part of the gradient: ``g + weight_decay * p``. This is the ``weight_decay`` of PyTorch's
+    optimizers other than ``AdamW``, which also decay biases. For plain SGD, both forms are the same.
 
     Args:
         optimizer: The inner optimizer.
         weight_decay: A number that is 0 or more.
+        coupled: Whether the decay is added to the gradient, as the gradient of ``weight_decay * p² / 2`` in the loss.
 
-    Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+    Source: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, for both forms.
 
     Example:
         >>> import funcnet as fn
         >>> WeightDecay(fn.SGD(learning_rate=0.1), weight_decay=1e-4)
-        WeightDecay(optimizer=SGD(learning_rate=0.1), weight_decay=0.0001)
+        WeightDecay(optimizer=SGD(learning_rate=0.1), weight_decay=0.0001, coupled=False)
     """
 
     weight_decay: float
+    coupled: bool = field(default=False, kw_only=True, metadata=LATER)
 
     def check(self) -> None:
-        """Check that the decay is 0 or more, that the inner optimizer has a rate, and that it does not accumulate."""
+        """Check the settings. Decoupled decay also needs an inner optimizer with a rate that does not accumulate."""
         check_number("WeightDecay", "weight_decay", self.weight_decay, low=0, high=INFINITY, closed=True)
+        if check_flag("WeightDecay", "coupled", self.coupled):
+            return
         rated(self.optimizer, "WeightDecay")
         if any(isinstance(inner, Accumulation) for inner in chain(self.optimizer)):
             reason = "it would decay in steps without an update"
@@ -126,10 +130,16 @@ class WeightDecay(Wrapper):
     def update(
         self, params: N, grads: N, moments: Moments[N], step: int, total: float = 1.0, /
     ) -> tuple[N, Moments[N]]:
-        """Decay the weights, then apply the inner update."""
-        kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
+        """Decay the weights, or add the decay to the gradients, then apply the inner update."""
         check_tree("WeightDecay", params)
-        return updated(self.optimizer, map_decayed(lambda w: w * kept, params), grads, moments, step, total)
+        if self.coupled:
+            decay = float(self.weight_decay)
+            check_alike(params, grads)
+            grads = map_decayed(lambda g, w: g + w * decay, grads, params)
+        else:
+            kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
+            params = map_decayed(lambda w: w * kept, params)
+        return updated(self.optimizer, params, grads, moments, step, total)
 
 
 @frozen

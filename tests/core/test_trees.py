@@ -84,7 +84,7 @@ def test_what_decays_is_mapped_alone() -> None:
     for old, new in zip(leaves(before), leaves(after), strict=True):
         assert new.array.any() == (old.role != "decayed" and old.array.any())
     with pytest.raises(fn.StructureError, match="a network is a layer or a tuple of networks, got 3"):
-        map_decayed(lambda weight: weight, 3)  # type: ignore[type-var]  # not a network
+        map_decayed(lambda weight: weight, 3)  # type: ignore[call-overload]  # not a network
 
 
 def test_leaves_say_path_and_role() -> None:

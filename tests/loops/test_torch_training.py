@@ -5,7 +5,7 @@ Where funcnet follows a different convention, the row says how PyTorch is adapte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -220,6 +220,23 @@ OPTIMIZERS: Final = (
         fn.Adam(0.01, betas=(0.7, 0.9), eps=1e-4), of_torch("Adam", lr=0.01, betas=(0.7, 0.9), eps=1e-4)),
     OptimizerRow("Adam with decay", fn.WeightDecay(fn.Adam(0.01), weight_decay=0.3),
         of_torch("Adam", decay=0.3, lr=0.01, decoupled_weight_decay=True)),
+    OptimizerRow("AMSGrad", fn.Adam(0.01, betas=(0.8, 0.7), amsgrad=True),
+        of_torch("Adam", lr=0.01, betas=(0.8, 0.7), amsgrad=True)),
+    OptimizerRow("Adam with coupled decay", fn.WeightDecay(fn.Adam(0.01), weight_decay=0.3, coupled=True),
+        of_torch("Adam", decay=0.3, lr=0.01)),
+    OptimizerRow("Momentum with coupled decay",
+        fn.WeightDecay(fn.Accumulation(fn.Momentum(0.05), steps=5), weight_decay=0.3, coupled=True),
+        of_torch("SGD", decay=0.3, lr=0.05, momentum=0.9), every=5),
+    OptimizerRow("AdamW with AMSGrad", fn.AdamW(0.01, betas=(0.8, 0.7), weight_decay=0.5, amsgrad=True),
+        of_torch("AdamW", decay=0.5, lr=0.01, betas=(0.8, 0.7), amsgrad=True)),
+    OptimizerRow("NAdam", fn.NAdam(0.01), of_torch("NAdam", lr=0.01)),
+    OptimizerRow("NAdam with settings", fn.NAdam(0.02, betas=(0.7, 0.9), eps=1e-4, momentum_decay=0.5),
+        of_torch("NAdam", lr=0.02, betas=(0.7, 0.9), eps=1e-4, momentum_decay=0.5)),
+    OptimizerRow("NAdam with decay", fn.WeightDecay(fn.NAdam(0.01), weight_decay=0.3),
+        of_torch("NAdam", decay=0.3, lr=0.01, decoupled_weight_decay=True)),
+    OptimizerRow("NAdam, clipped",
+        fn.ClipByGlobalNorm(fn.NAdam(0.01), max_norm=0.4), of_torch("NAdam", lr=0.01),
+        lambda parameters: clipping.clip_grad_norm_(parameters, 0.4)),
     OptimizerRow("AdamW", fn.AdamW(0.01), of_torch("AdamW", decay=0.01, lr=0.01)),
     OptimizerRow("AdamW with settings", fn.AdamW(0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.5),
         of_torch("AdamW", decay=0.5, lr=0.02, betas=(0.8, 0.95), eps=1e-6)),
@@ -247,7 +264,17 @@ def trajectory(optimizer: Optimizer) -> list[list[fn.Array]]:
     return found
 
 
+@pytest.fixture
+def doubles() -> Iterator[None]:
+    """PyTorch's default in float64, in which NAdam then keeps the product of its momenta."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("doubles")
 @pytest.mark.parametrize("row", OPTIMIZERS, ids=lambda row: row.name)
 def test_an_optimizer_goes_where_pytorch_goes(row: OptimizerRow) -> None:
     """Every parameter agrees after each of fifty steps of a network."""
@@ -290,6 +317,18 @@ SCHEDULES: Final[dict[str, tuple[Schedule, Callable[[Any], Any]]]] = {
     "step": (fn.step_decay(0.3, step_size=7, gamma=0.4), lambda theirs: lr.StepLR(theirs, 7, gamma=0.4)),
     "exponential": (fn.exponential_decay(0.3, gamma=0.9), lambda theirs: lr.ExponentialLR(theirs, 0.9)),
     "cosine": (fn.cosine_decay(0.3, steps=60), lambda theirs: lr.CosineAnnealingLR(theirs, 60)),
+    "restarts": (fn.cosine_restarts(0.3, period=6, multiplier=2, final=0.01),
+        lambda theirs: lr.CosineAnnealingWarmRestarts(theirs, 6, 2, eta_min=0.01)),
+    "restarts of one period":
+        (fn.cosine_restarts(0.3, period=7), lambda theirs: lr.CosineAnnealingWarmRestarts(theirs, 7)),
+    "one cycle": (fn.one_cycle(0.3, steps=51), lambda theirs: lr.OneCycleLR(theirs, 0.3, 51)),
+    "one cycle with settings": (fn.one_cycle(0.3, steps=55, pct_start=0.6, div_factor=7.0, final_div_factor=9.0),
+        lambda theirs: lr.OneCycleLR(theirs, 0.3, 55, pct_start=0.6, div_factor=7.0, final_div_factor=9.0)),
+    "one cycle without a rise": (fn.one_cycle(0.3, steps=51, pct_start=0.01),
+        lambda theirs: lr.OneCycleLR(theirs, 0.3, 51, pct_start=0.01)),
+    "polynomial":
+        (fn.polynomial_decay(0.3, steps=40, power=1.7), lambda theirs: lr.PolynomialLR(theirs, 40, power=1.7)),
+    "piecewise": (fn.piecewise_constant([0.3, 0.03, 0.003], [5, 20]), lambda theirs: lr.MultiStepLR(theirs, [5, 20])),
     "warm-up": (fn.linear_warmup(0.3, steps=9, initial=0.03),
         lambda theirs: lr.LinearLR(theirs, start_factor=0.1, total_iters=9)),
     "joined":

@@ -97,6 +97,34 @@ CLOSED: Final[dict[str, tuple[Optimizer, list[float]]]] = {
             - 0.1 * ((0.25 * A + 0.5 * B) / 0.75) / math.sqrt((0.75 * 0.25 * A * A + 0.25 * B * B) / (1 - 0.75 * 0.75)),
         ],
     ),
+    "Adam, amsgrad": (
+        fn.Adam(learning_rate=0.1, betas=(0.5, 0.0), amsgrad=True),
+        [1 - 0.1, 0.9 - 0.1 * ((0.25 * A + 0.5 * B) / 0.75) / max(abs(A), abs(B))],
+    ),
+    "Adam, eps_hat": (
+        fn.Adam(learning_rate=0.1, betas=(0.5, 0.75), eps=0.5, eps_hat=True),
+        [
+            1 - 0.1 * 0.5 * A / 0.5 * 0.5 / (0.5 * A + 0.5),
+            (1 - 0.1 * 0.5 * A / 0.5 * 0.5 / (0.5 * A + 0.5))
+            - 0.1
+            * (0.25 * A + 0.5 * B)
+            / 0.75
+            * math.sqrt(1 - 0.75 * 0.75)
+            / (math.sqrt(0.75 * 0.25 * A * A + 0.25 * B * B) + 0.5),
+        ],
+    ),
+    "NAdam": (
+        fn.NAdam(learning_rate=0.1, betas=(0.5, 0.75), momentum_decay=0.0),  # the momentum is 1/4
+        [
+            1 - 0.1 * (0.25 * 0.5 * A / (1 - 1 / 16) + 0.75 * A / (1 - 1 / 4)) / A,
+            1
+            - 0.1 * (0.25 * 0.5 * A / (1 - 1 / 16) + 0.75 * A / (1 - 1 / 4)) / A
+            - 0.1
+            * (0.25 * (0.25 * A + 0.5 * B) / (1 - 1 / 64) + 0.75 * B / (1 - 1 / 16))
+            / math.sqrt((0.75 * 0.25 * A * A + 0.25 * B * B) / (1 - 0.75 * 0.75)),
+        ],
+    ),
+    "Lion": (fn.Lion(learning_rate=0.1), [0.9, 1.0]),
     "ClipByValue": (fn.ClipByValue(fn.SGD(learning_rate=0.1), limit=1.0), [0.95, 1.05]),
     "ClipByGlobalNorm": (
         fn.ClipByGlobalNorm(fn.SGD(learning_rate=0.1), max_norm=1.0),
@@ -124,6 +152,67 @@ def test_weight_decay_in_closed_form() -> None:
         params, moments = optimizer.update(record(4, 4), record(0, 0), optimizer.init(record(4, 4)), 0)
         assert numbers(params) == [4 * (1 - 0.05), 4]
         assert all(not leaf.array.any() for moment in moments.networks for leaf in leaves(moment))
+
+
+def test_coupled_decay_is_part_of_the_gradient() -> None:
+    """The inner optimizer gets the gradient of the weights plus the decay, also around accumulation."""
+    net, grads, more = record(4, 4), record(1, -2), record(1 + 0.5 * 4, -2)
+    for inner in (fn.Adam(learning_rate=0.1), fn.Momentum(learning_rate=0.1)):
+        coupled = fn.WeightDecay(inner, weight_decay=0.5, coupled=True)
+        for optimizer in (
+            coupled,
+            fn.Accumulation(coupled, steps=1),
+            fn.WeightDecay(fn.Accumulation(inner, steps=1), weight_decay=0.5, coupled=True),
+        ):
+            params, _ = optimizer.update(net, grads, optimizer.init(net), 0)
+            assert fn.equal(params, inner.update(net, more, inner.init(net), 0)[0])
+    assert fn.WeightDecay(Silent(), weight_decay=0.5, coupled=True).update(net, grads, fn.Moments.of(), 0)[0] is net
+
+
+def test_epsilon_hat_is_that_of_scikit_learn() -> None:
+    """The parameters agree over fifty steps, with an eps that matters; without eps_hat, they do not."""
+    reason = "scikit-learn is not installed"
+    theirs: Any = pytest.importorskip("sklearn.neural_network._stochastic_optimizers", reason=reason)
+    gradients = inputs(KEY.child("gradients"), 50, 3, 2)
+    for is_hat in (True, False):
+        array = np.ones((3, 2))
+        rule = theirs.AdamOptimizer([array], 0.1, 0.8, 0.9, 0.2)
+        optimizer = fn.Adam(learning_rate=0.1, betas=(0.8, 0.9), eps=0.2, eps_hat=is_hat)
+        params = fn.Dense(weight=np.ones((3, 2)), bias=np.zeros(2))
+        moments = optimizer.init(params)
+        for step, gradient in enumerate(gradients):
+            rule.update_params([array], [gradient])
+            grads = fn.Dense(weight=gradient, bias=np.zeros(2))
+            params, moments = optimizer.update(params, grads, moments, step)
+            assert np.allclose(params.weight, array, rtol=1e-9, atol=1e-12) == is_hat
+
+
+def test_lion_with_decay_is_that_of_the_paper() -> None:
+    """The parameters agree with algorithm 2 over fifty steps."""
+    array, mean = np.ones((3, 2)), np.zeros((3, 2))
+    optimizer = fn.WeightDecay(fn.Lion(learning_rate=0.01, betas=(0.8, 0.95)), weight_decay=0.3)
+    params = fn.Dense(weight=np.ones((3, 2)), bias=np.zeros(2))
+    moments = optimizer.init(params)
+    for step, gradient in enumerate(inputs(KEY.child("gradients"), 50, 3, 2)):
+        array = array - 0.01 * (np.sign(0.8 * mean + 0.2 * gradient) + 0.3 * array)
+        mean = 0.95 * mean + 0.05 * gradient
+        params, moments = optimizer.update(params, fn.Dense(weight=gradient, bias=np.zeros(2)), moments, step)
+        np.testing.assert_allclose(params.weight, array, rtol=1e-12)
+        assert not params.bias.any()
+
+
+@pytest.mark.parametrize("step", [0, 3, 60, 400, 10**5])
+@pytest.mark.parametrize(("a", "decay"), [(0.9, 0.004), (0.9, 10.0), (0.99, 0.1), (0.0, 0.004), (0.5, 0.0)])
+def test_nadam_knows_its_momentum_at_every_step(step: int, a: float, decay: float) -> None:
+    """The product of all momenta so far agrees with the whole product, also far into a run."""
+    momenta = [a * (1 - 0.5 * 0.96 ** (t * decay)) for t in range(1, step + 3)]
+    product = math.prod(momenta[: step + 1])
+    optimizer = fn.NAdam(learning_rate=0.1, betas=(a, 0.0), momentum_decay=decay)
+    params, moments = optimizer.update(record(0, 0), record(0, 2), optimizer.init(record(0, 0)), step)
+    mean = (1 - a) * 2
+    wanted = momenta[-1] * mean / (1 - product * momenta[-1]) + (1 - momenta[-2]) * 2 / (1 - product)
+    assert params.bias.item() == pytest.approx(-0.1 * wanted / 2, rel=1e-7)
+    assert moments["mean"].bias.item() == pytest.approx(mean)
 
 
 def test_averages_in_closed_form() -> None:
@@ -259,7 +348,10 @@ def test_a_numpy_rate_promotes_nothing(name: str) -> None:
 
 CONVERGING: Final[list[Optimizer]] = [
     *(kind(learning_rate=0.3) for kind in (fn.SGD, fn.Adagrad)),
-    *(kind(learning_rate=0.1) for kind in (fn.Momentum, fn.Nesterov, fn.Adam, fn.AdamW)),
+    *(kind(learning_rate=0.1) for kind in (fn.Momentum, fn.Nesterov, fn.Adam, fn.AdamW, fn.NAdam)),
+    fn.Adam(learning_rate=0.1, amsgrad=True, eps_hat=True),
+    fn.Lion(learning_rate=fn.exponential_decay(0.1, gamma=0.98)),
+    fn.WeightDecay(fn.NAdam(learning_rate=0.1), weight_decay=0.1, coupled=True),
     fn.RMSprop(learning_rate=fn.exponential_decay(0.1, gamma=0.99)),
     fn.RMSprop(learning_rate=fn.exponential_decay(0.03, gamma=0.99), momentum=0.5, centered=True),
     fn.SGD(learning_rate=fn.join_schedules([fn.linear_warmup(0.3, steps=9), fn.cosine_decay(0.3, steps=99)], [9])),
@@ -314,6 +406,25 @@ def test_an_optimizer_is_a_value(name: str) -> None:
         assert again == optimizer
         assert repr(again) == repr(optimizer)
         assert fn.fingerprint(again) == fn.fingerprint(optimizer)
+
+
+ADDED: Final[dict[str, tuple[Optimizer, str]]] = {
+    "Adam": (fn.Adam(0.1, betas=(0.8, 0.9)), "893fe1d449af574de3d0278b8af7f4c8a006bd2f0554ae6abba97530a8af8a7e"),
+    "AdamW": (fn.AdamW(0.1), "64bcec39d3c31543960b1dfde6d20f8435ae30b37e0042c0cf9bf9482f4783e4"),
+    "WeightDecay": (
+        fn.WeightDecay(fn.SGD(0.1), 0.5),
+        "4149a21b2722c9ecc512bacf40d15a5f03e0e7b623875a13ebf6a66e14717bbe",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_settings_that_were_added_change_no_fingerprint(name: str) -> None:
+    """At their defaults, they appear neither in fingerprints nor in files, which are those of earlier versions."""
+    optimizer, golden = ADDED[name]
+    assert fn.fingerprint(optimizer) == golden
+    content, _ = take_apart(optimizer, "test")
+    assert not any(word in str(content) for word in ("amsgrad", "eps_hat", "coupled"))
 
 
 def test_fingerprints_tell_optimizers_apart() -> None:
@@ -415,7 +526,17 @@ def test_an_optimizer_without_a_rate_says_so() -> None:
 
 # ----------------------------------------------------------------------------------------------- refusals
 
-KINDS: Final[list[Any]] = [fn.SGD, fn.Momentum, fn.Nesterov, fn.Adagrad, fn.RMSprop, fn.Adam, fn.AdamW]
+KINDS: Final[list[Any]] = [
+    fn.SGD,
+    fn.Momentum,
+    fn.Nesterov,
+    fn.Adagrad,
+    fn.RMSprop,
+    fn.Adam,
+    fn.AdamW,
+    fn.NAdam,
+    fn.Lion,
+]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 NO_RATES: Final = [0, 0.0, -0.1, NAN, INF, -INF, True, "0.1", None, np.array([0.1]), fn.constant]
 
@@ -460,7 +581,13 @@ SETTINGS: Final[list[tuple[Any, Any, str, str, list[Any]]]] = [
     (fn.RMSprop, RATE, "centered", "True or False", [1, 0, None, "True"]),
     (fn.Adam, RATE, "betas", "a tuple of two numbers", [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]),
     (fn.Adam, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.Adam, RATE, "amsgrad", "True or False", [1, 0, None, "True"]),
+    (fn.AdamW, RATE, "eps_hat", "True or False", [1, 0, None, 1e-8]),
     (fn.AdamW, RATE, "weight_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.NAdam, RATE, "betas", "a tuple of two numbers", [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]),
+    (fn.NAdam, RATE, "eps", "a number in (0, inf)", ABOVE_0),
+    (fn.NAdam, RATE, "momentum_decay", "a number in [0, inf)", AT_LEAST_0),
+    (fn.Lion, RATE, "betas", "a tuple of two numbers", [0.9, (0.9,), (0.9, 0.99, 0.999), [0.9, 0.999], None]),
     (fn.Adagrad, RATE, "lr_decay", "a number in [0, inf)", AT_LEAST_0),
     (fn.Adagrad, RATE, "initial_accumulator_value", "a number in [0, inf)", AT_LEAST_0),
     (fn.Adagrad, RATE, "eps", "a number in (0, inf)", ABOVE_0),
@@ -494,6 +621,8 @@ def test_betas_are_two_shares() -> None:
             with pytest.raises(fn.ConfigError) as caught:
                 fn.AdamW(learning_rate=0.1, betas=betas)
             assert str(caught.value) == f"AdamW: each of betas must be a number in [0, 1), got {value!r}"
+            with pytest.raises(fn.ConfigError, match=r"^Lion: each of betas must be a number in \[0, 1\)"):
+                fn.Lion(learning_rate=0.1, betas=betas)
     assert fn.Adam(learning_rate=0.1, betas=(0, 0)).betas == (0, 0)
 
 
@@ -504,6 +633,8 @@ def test_wrappers_check_what_they_hold() -> None:
         with pytest.raises(fn.ConfigError) as caught:
             fn.Averaging(inner)
         assert str(caught.value) == f"Averaging: optimizer must have init and update, got {inner!r:.80}"
+    with pytest.raises(fn.ConfigError, match=r"^WeightDecay: coupled must be True or False, got 1$"):
+        fn.WeightDecay(INNER, weight_decay=0.1, coupled=1)  # type: ignore[arg-type]  # not a bool
     reason = "put WeightDecay inside Accumulation; outside, it would decay in steps without an update"
     with pytest.raises(fn.ConfigError, match=f"^WeightDecay: {reason}$"):
         fn.WeightDecay(fn.ClipByValue(fn.Accumulation(INNER, steps=2), limit=1.0), weight_decay=0.1)
@@ -563,6 +694,8 @@ def test_moments_of_another_optimizer_are_refused() -> None:
     refused: list[tuple[Any, str, list[Any]]] = [
         (sgd, "()", [velocity]),
         (fn.Momentum(learning_rate=0.1), "('velocity',)", [fn.Moments.of(), mean]),
+        (fn.Adam(0.1, amsgrad=True), "('mean', 'square', 'largest')", [fn.Moments.of(mean=net, square=net)]),
+        (fn.Lion(learning_rate=0.1), "('mean',)", [fn.Moments.of(), velocity]),
         (fn.Adam(learning_rate=0.1), "('mean', 'square')", [mean, fn.Moments.of(square=net, mean=net)]),
         (fn.RMSprop(0.1, momentum=0.5, centered=True), "('square', 'velocity', 'mean')", [fn.Moments.of(square=net)]),
         (fn.Accumulation(sgd, steps=2), "('sum', 'inner.*')", [mean, fn.Moments.of(sum=net).around(mean).inner()]),

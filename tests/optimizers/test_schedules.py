@@ -39,6 +39,34 @@ SCHEDULES: Final[dict[str, tuple[Schedule, str]]] = {
         fn.cosine_decay(0.3, steps=50, final=0.01),
         "9cbb692068c86d70a5488883daa784384e370018cb3c133f3333eb162c26409a",
     ),
+    "cosine with restarts": (
+        fn.cosine_restarts(0.3, period=5, multiplier=3, final=0.01),
+        "b7353df9af831b8bb0ef8c7924bbc242ce11c0e18a38a797b2c68dd687e0d74f",
+    ),
+    "cosine with a period": (
+        fn.cosine_restarts(0.3, period=8),
+        "18898dcf889614f5bcba4c90f7f8e772c49d4ca06e215ef4e6b650a8d6882452",
+    ),
+    "one cycle": (
+        fn.one_cycle(0.3, steps=50),
+        "3a353f19749e3541bb4e2e6ff1c6f8fbc91040aea9771c9e9a1f5a945dde4570",
+    ),
+    "one cycle without a rise": (
+        fn.one_cycle(0.3, steps=7, pct_start=0.1, div_factor=4.0, final_div_factor=3.0),
+        "b42e22f63387bf59d7db4889021e27a9b0506c849711dd432aad8d8bcfa94438",
+    ),
+    "polynomial": (
+        fn.polynomial_decay(0.3, steps=50, power=2.5, final=0.01),
+        "2e038f825c9168bf8ce46d79dfa4a9c4d9476bffe7f33b800e20fa396fb2ebac",
+    ),
+    "linear": (
+        fn.polynomial_decay(0.3, steps=50),
+        "bd014bb232e4444e40bc1c41f8a91b312057b412facd3a7a933526fe47109376",
+    ),
+    "piecewise": (
+        fn.piecewise_constant([0.3, 0.1, 0, 0.2], [1, 9, 30]),
+        "177054a9dc58b3b211c0faae6f0850c302b94fd3f38aa6934bdf86ed46c77ba5",
+    ),
     "warm-up": (
         fn.linear_warmup(0.3, steps=9, initial=0.1),
         "eb4f3b70c523346cc9b91c4bfe1aa53af1d0b84c5be033c5377f239fd816085c",
@@ -86,6 +114,20 @@ def test_values_by_their_formulas() -> None:
         "exponential": [0.3 * 0.97**step for step in steps],
         "exponential over ten": [0.3 * 0.5 ** (step / 10) for step in steps],
         "cosine": [0.01 + 0.29 * (1 + math.cos(math.pi * min(step, 50) / 50)) / 2 for step in steps],
+        "cosine with restarts": [
+            0.01 + 0.29 * (1 + math.cos(math.pi * since / period)) / 2
+            for period in (5, 15, 45)
+            for since in range(period)
+        ][:60],
+        "cosine with a period": [0.15 * (1 + math.cos(math.pi * (step % 8) / 8)) for step in steps],
+        "one cycle": [0.156 - 0.144 * math.cos(math.pi * step / 14) for step in range(15)]
+        + [1.2e-6 + (0.3 - 1.2e-6) * (1 + math.cos(math.pi * step / 35)) / 2 for step in range(1, 36)]
+        + [1.2e-6] * 10,
+        "one cycle without a rise": [0.1625 + 0.1375 * math.cos(math.pi * (step + 0.3) / 6.3) for step in range(7)]
+        + [0.025] * 53,
+        "polynomial": [0.01 + 0.29 * (1 - min(step / 50, 1)) ** 2.5 for step in steps],
+        "linear": [0.3 * (1 - min(step / 50, 1)) for step in steps],
+        "piecewise": [0.3] + [0.1] * 8 + [0.0] * 21 + [0.2] * 30,
         "warm-up": [0.1 + 0.2 * min(step / 9, 1) for step in steps],
         "joined": [0.06 * step for step in range(5)]
         + [0.3] * 15
@@ -104,6 +146,32 @@ def test_a_cosine_falls_between_its_ends(steps: int, step: int, peak: float, sha
     assert schedule(steps) == schedule(10 * steps) == share * peak
     assert share * peak * (1 - 1e-15) <= low <= high <= peak * (1 + 1e-15)
     assert schedule(step + 1) <= schedule(step) * (1 + 1e-15)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 2 * 10**6), st.floats(0, 1, exclude_max=True), st.floats(0.01, 100))
+def test_a_cycle_rises_and_falls(steps: int, step: int, start: float, factor: float) -> None:
+    """The rate is between its ends and its peak, rises and then falls, and stays at its end."""
+    schedule = fn.one_cycle(1.0, steps=steps, pct_start=start, div_factor=1 + factor, final_div_factor=2.0)
+    first, last = 1 / (1 + factor), 1 / (1 + factor) / 2
+    now, after = schedule(step), schedule(step + 1)
+    assert last * (1 - 1e-15) <= now <= 1
+    assert schedule(steps - 1) == schedule(10 * steps) == last
+    if step + 1 <= start * steps - 1:
+        assert first * (1 - 1e-14) <= now <= after * (1 + 1e-14)
+    elif step > start * steps - 1:
+        assert after <= now * (1 + 1e-15)
+
+
+@given(st.integers(1, 10**9), st.integers(1, 5), st.integers(0, 40))
+def test_restarts_begin_anew(period: int, multiplier: int, number: int) -> None:
+    """Each period, which is longer by the multiplier, begins at the peak and has the rates of a single decay."""
+    schedule = fn.cosine_restarts(0.5, period=period, multiplier=multiplier, final=0.1)
+    start = sum(period * multiplier**k for k in range(number))
+    long = period * multiplier**number
+    single = fn.cosine_decay(0.5, steps=long, final=0.1)
+    assert schedule(start) == 0.5
+    for since in {0, long // 3, long - 1}:
+        assert schedule(start + since) == single(since)
 
 
 # -------------------------------------------------------------------------------------------- arithmetic
@@ -202,6 +270,23 @@ def test_settings_are_checked(value: Any) -> None:
             ("learning_rate", lambda: fn.cosine_decay(value, steps=2)),
             ("steps", lambda: fn.cosine_decay(0.1, steps=value)),
         ],
+        "cosine_restarts": [
+            ("learning_rate", lambda: fn.cosine_restarts(value, period=2)),
+            ("period", lambda: fn.cosine_restarts(0.1, period=value)),
+            ("multiplier", lambda: fn.cosine_restarts(0.1, period=2, multiplier=value)),
+        ],
+        "one_cycle": [
+            ("learning_rate", lambda: fn.one_cycle(value, steps=2)),
+            ("steps", lambda: fn.one_cycle(0.1, steps=value)),
+            ("div_factor", lambda: fn.one_cycle(0.1, steps=2, div_factor=value)),
+            ("final_div_factor", lambda: fn.one_cycle(0.1, steps=2, final_div_factor=value)),
+        ],
+        "polynomial_decay": [
+            ("learning_rate", lambda: fn.polynomial_decay(value, steps=2)),
+            ("steps", lambda: fn.polynomial_decay(0.1, steps=value)),
+            ("power", lambda: fn.polynomial_decay(0.1, steps=2, power=value)),
+        ],
+        "piecewise_constant": [],
         "linear_warmup": [
             ("learning_rate", lambda: fn.linear_warmup(value, steps=2)),
             ("steps", lambda: fn.linear_warmup(0.1, steps=value)),
@@ -209,6 +294,10 @@ def test_settings_are_checked(value: Any) -> None:
     }
     if value != 0:  # a schedule may begin and end at 0
         makers["cosine_decay"].append(("final", lambda: fn.cosine_decay(0.1, steps=2, final=value)))
+        makers["cosine_restarts"].append(("final", lambda: fn.cosine_restarts(0.1, period=2, final=value)))
+        makers["one_cycle"].append(("pct_start", lambda: fn.one_cycle(0.1, steps=2, pct_start=value)))
+        makers["polynomial_decay"].append(("final", lambda: fn.polynomial_decay(0.1, steps=2, final=value)))
+        makers["piecewise_constant"].append(("each of values", lambda: fn.piecewise_constant([0.1, value], [2])))
         makers["linear_warmup"].append(("initial", lambda: fn.linear_warmup(0.1, steps=2, initial=value)))
     for name, calls in makers.items():
         for setting, call in calls:
@@ -235,10 +324,23 @@ def test_joined_schedules_fit_their_boundaries() -> None:
         fn.SGD(learning_rate=fn.linear_warmup)  # type: ignore[arg-type]  # another such function
 
 
+def test_piecewise_rates_fit_their_boundaries() -> None:
+    """The refusals are those of joined schedules, with this function's name; exchanged arguments do not fit."""
+    with pytest.raises(fn.ConfigError, match=r"^piecewise_constant: there must be .* got 1 values and 2 boundaries$"):
+        fn.piecewise_constant([100], [1, 2])
+    with pytest.raises(fn.ConfigError, match=r"^piecewise_constant: boundaries must increase, got \(5, 5\)$"):
+        fn.piecewise_constant([0.1, 0.2, 0.3], [5, 5])
+    with pytest.raises(fn.ConfigError, match=r"^piecewise_constant: a boundary must be an int of at least 1, got 0.5$"):
+        fn.piecewise_constant([0.1, 0.2], [0.5])  # type: ignore[list-item]  # not an int
+    with pytest.raises(fn.ConfigError, match=r"^SGD: .* got the function one_cycle, .* call it: one_cycle\("):
+        fn.SGD(learning_rate=fn.one_cycle)  # type: ignore[arg-type]  # a function that makes schedules
+
+
 def test_powers_beyond_every_float_are_infinite_or_0() -> None:
     """They are not limited to the range of the exponential function, and a rate that is not finite is refused."""
     assert power(1e300, 5) == power(2.0, 5000) == power(1e-300, -5) == INFINITY
     assert power(0.5, 5000) == power(1e-300, 5) == 0
+    assert fn.polynomial_decay(0.1, steps=9, power=1.7e308)(8) == 0
     last = 1021.4280889493862  # times the logarithm of 2, this is 708
     beyond = math.nextafter(last, INFINITY)
     for sign, end in ((1, INFINITY), (-1, 0)):

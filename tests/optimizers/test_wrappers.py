@@ -25,6 +25,7 @@ WRAPPERS: Final[dict[str, Callable[[Optimizer], Optimizer]]] = {
     "ClipByValue": lambda inner: fn.ClipByValue(inner, limit=0.8),
     "ClipByGlobalNorm": lambda inner: fn.ClipByGlobalNorm(inner, max_norm=1.1),
     "WeightDecay": lambda inner: fn.WeightDecay(inner, weight_decay=0.3),
+    "coupled WeightDecay": lambda inner: fn.WeightDecay(inner, weight_decay=0.3, coupled=True),
     "Accumulation": lambda inner: fn.Accumulation(inner, steps=3),
     "Averaging": lambda inner: fn.Averaging(inner, decay=0.6),
 }
@@ -58,7 +59,7 @@ def by_hand(optimizer: Any, averages: list[Pair]) -> ByHand:
             most = optimizer.max_norm  # PyTorch adds 1e-6 to the norm
             return lambda p, g, t: inner(p, [x * min(1.0, most / (math.hypot(*g) + 1e-6)) for x in g], t)
         case fn.WeightDecay():
-            return decay(inner, optimizer.weight_decay)
+            return decay(inner, optimizer.weight_decay, coupled=optimizer.coupled)
         case fn.Accumulation():
             return accumulation(inner, optimizer.steps)
         case _:
@@ -78,12 +79,14 @@ def momentum() -> ByHand:
     return step
 
 
-def decay(inner: ByHand, weight_decay: float) -> ByHand:
+def decay(inner: ByHand, weight_decay: float, *, coupled: bool) -> ByHand:
     """Weight decay by hand: only the first number is a weight."""
     updates = 0
 
     def step(p: Pair, g: Pair, total: float) -> tuple[Pair, bool]:
         nonlocal updates
+        if coupled:
+            return inner(p, [g[0] + weight_decay * p[0], g[1]], total)
         rate, updates = 0.1 * 0.7**updates, updates + 1
         return inner([p[0] * (1 - rate * weight_decay), p[1]], g, total)
 

@@ -130,6 +130,18 @@ def test_every_optimizer_comes_back(optimizer: fn.SGD | fn.Momentum, path: Path)
 OPTIMIZER_FILES: Final = "35db8e678c01af4f2ab61daf0c2b13e32dbb5b14ca6ac1d0a12d8a339fedbf65"
 """The SHA-256 of one file per optimizer, written when moments were a tuple of networks without names."""
 
+NEWER: Final = {
+    "Adam, amsgrad",
+    "AdamW with all",
+    "NAdam",
+    "NAdam, scheduled",
+    "Lion",
+    "WeightDecay, coupled",
+    "WeightDecay of Lion",
+    "all around NAdam",
+}
+"""The optimizers that did not exist then."""
+
 
 def test_files_are_what_they_were_before_moments_had_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are equal byte for byte, so each version reads the other's; the file's optimizer gives the names."""
@@ -139,11 +151,13 @@ def test_files_are_what_they_were_before_moments_had_names(path: Path, monkeypat
 
     monkeypatch.setattr(checkpoints, "environment", lambda: fn.Environment(*["a"] * 9))
     digest = hashlib.sha256()
-    for optimizer in OPTIMIZERS.values():
+    for name, optimizer in OPTIMIZERS.items():
         names = optimizer.init(record(0)).names
         moments = fn.Moments(names, tuple(record(number) for number in range(len(names))))
         state = fn.TrainState(record(9), optimizer, moments, 3, fn.Key(7))
-        digest.update(saved(path, state))
+        content = saved(path, state)
+        if name not in NEWER:
+            digest.update(content)
         for loaded in (
             fn.load(path, like=state),
             fn.load(saved_at(path, fn.Fit(state, state)), like=fn.Fit(state, state)),

@@ -184,7 +184,7 @@ def run_of(net: fn.Network, optimizer: str = "Momentum") -> Any:
     return fn.TrainState.create(net, OPTIMIZERS[optimizer], key=KEY)
 
 
-FEW: Final = {"Accumulation": 3, "Averaging": 1, "all around AdamW": 3}
+FEW: Final = {"Accumulation": 3, "Averaging": 1, "all around AdamW": 3, "all around NAdam": 3}
 """Optimizers that compute another thing in some steps, so that more than one program is made."""
 
 
