@@ -232,6 +232,8 @@ SCHEDULES: Final = mostly(
         fn.linear_warmup(0.1, steps=3),
         fn.exponential_decay(0.1, gamma=0.5, steps=3),
         fn.cosine_decay(0.1, steps=2),
+        fn.one_cycle(0.1, steps=3),
+        fn.piecewise_constant([0.1, 0], [2]),
         not_a_number,
         str,
     ])
@@ -267,12 +269,13 @@ TRAINABLE: Final = seldom(st.sampled_from(NETS), NETWORKS)
 LOSSES: Final = seldom(st.just(fn.softmax_cross_entropy), NO_FUNCTIONS)
 GOOD_OPTIMIZERS: Final[list[Any]] = [
     *(kind(rate) for kind in (fn.SGD, fn.Momentum, fn.Nesterov) for rate in (0.1, 1e30, 1e300)),
-    *(kind(rate) for kind in (fn.Adam, fn.AdamW, fn.Adagrad) for rate in (0.1, 1e30, 1e300)),
+    *(kind(rate) for kind in (fn.Adam, fn.AdamW, fn.NAdam, fn.Lion, fn.Adagrad) for rate in (0.1, 1e30, 1e300)),
     *(fn.RMSprop(rate, momentum=0.5, centered=True) for rate in (0.1, 1e30, 1e300)),
     fn.SGD(fn.step_decay(0.1, step_size=1, gamma=1e300)),
     fn.ClipByValue(fn.SGD(0.1), 1e-3),
     fn.ClipByGlobalNorm(fn.Momentum(0.1), 1e300),
     fn.WeightDecay(fn.SGD(1e30), 1e30),
+    fn.WeightDecay(fn.Adam(0.1, amsgrad=True, eps_hat=True), 0.1, coupled=True),
     fn.Accumulation(fn.Adam(0.1), 2),
     fn.Averaging(fn.Nesterov(1e30), 0.5),
 ]

@@ -116,10 +116,19 @@ CASES = (
     Case("LeakyReLU of slope 0.3", lambda _, __: fn.LeakyReLU(0.3)),
     Case("ELU", lambda _, __: fn.ELU()),
     Case("ELU of alpha 0.5", lambda _, __: fn.ELU(0.5)),
+    Case("SELU", lambda _, __: fn.SELU()),
     Case("Softplus", lambda _, __: fn.Softplus()),
+    Case("Softsign", lambda _, __: fn.Softsign()),
     Case("SiLU", lambda _, __: fn.SiLU()),
+    Case("HardSwish", lambda _, __: fn.HardSwish()),
+    Case("Mish", lambda _, __: fn.Mish()),
     Case("GELU", lambda _, __: fn.GELU()),
     Case("GELUTanh", lambda _, __: fn.GELUTanh()),
+    Case("PReLU of one slope", lambda key, _: fn.PReLU(inputs(key.child("slope"), 1))),
+    Case("PReLU", lambda key, shape: fn.PReLU(inputs(key.child("slope"), shape[-1]))),
+    Case("PReLU of images", lambda key, shape: fn.PReLU(inputs(key.child("slope"), shape[-1])), (3, 2, 4)),
+    Case("Softmax", lambda _, __: fn.Softmax()),
+    Case("Softmax of images", lambda _, __: fn.Softmax(), (3, 2, 4)),
     Case("Dropout", lambda _, __: fn.Dropout(0.4)),
     Case("Dropout in training", lambda key, _: fn.Dropout(0.4, key=key.child("mask")), rowwise=False),
     Case("Residual", lambda key, shape: fn.Residual((fn.Tanh(), fn.dense(key, shape[0], shape[0], dtype=np.float64)))),
@@ -257,7 +266,7 @@ def every_layer() -> set[type[fn.Layer]]:
 
 
 def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
-    """Whether a layer with a kink at 0 gets an input so near to it that a difference would cross the kink."""
+    """Whether a layer with a kink, mostly at 0, gets an input so near to it that a difference would cross the kink."""
     if isinstance(net, tuple):
         points = [x, *fn.activations(net, x)[:-1]]
         return any(near_a_kink(layer, point) for layer, point in zip(net, points, strict=False))
@@ -269,5 +278,9 @@ def near_a_kink(net: fn.Network, x: fn.Array) -> bool:
         return near_a_kink(tuple(repetition(inner, number) for number in range(times)), x)
     if inner is not None:
         return near_a_kink(inner, x)
-    kinked = isinstance(net, fn.ReLU | fn.LeakyReLU) or (isinstance(net, fn.ELU) and net.alpha != 1)
+    if isinstance(net, fn.HardSwish):
+        return bool((np.abs(np.abs(x) - 3) < 1e-4).any())
+    kinked = isinstance(net, fn.ReLU | fn.LeakyReLU | fn.PReLU | fn.SELU) or (
+        isinstance(net, fn.ELU) and net.alpha != 1
+    )
     return kinked and bool((np.abs(x) < 1e-4).any())

@@ -116,6 +116,7 @@ NETWORKS: Places = {
 }
 LAYERS = (
     *(fn.Identity(), fn.ReLU(), fn.LeakyReLU(), fn.ELU(), fn.Sigmoid(), fn.Tanh(), fn.Softplus(), fn.SiLU()),
+    *(fn.SELU(), fn.Softsign(), fn.HardSwish(), fn.Mish()),
     *(fn.GELU(), fn.GELUTanh(), fn.Dropout(0.5), fn.Dropout(0.5, key=KEY), fn.Flatten(), fn.Reshape((8,))),
 )
 OTHERS: Places = {
@@ -276,6 +277,21 @@ one("no batches", lambda net: fn.train_epoch(STEP, net, []), fn.Dense(np.full((8
     fn.NonFiniteError, "weight must be finite, got weight[0, 0] = nan")
 one("your own step", lambda loss: fn.train_epoch(lambda net, _: (net, loss), NET, [BATCH]), NAN,
     fn.NonFiniteError, "step 0: the loss is nan...")
+
+one("NAdam", lambda decay: fn.NAdam(0.1, momentum_decay=decay), -1, fn.ConfigError,
+    "PLACE: momentum_decay must be a number in [0, inf), got -1")
+one("Lion", lambda betas: fn.Lion(0.1, betas=betas), 0.9, fn.ConfigError,
+    "PLACE: betas must be a tuple of two numbers, got 0.9")
+one("Adam", lambda eps: fn.Adam(0.1, eps_hat=eps), 1e-7, fn.ConfigError,
+    "PLACE: eps_hat must be True or False, got 1e-07")
+one("one_cycle", lambda share: fn.one_cycle(0.1, steps=9, pct_start=share), 30, fn.ConfigError,
+    "PLACE: pct_start must be a number in [0, 1), got 30")
+one("cosine_restarts", lambda factor: fn.cosine_restarts(0.1, period=9, multiplier=factor), 1.5, fn.ConfigError,
+    "PLACE: multiplier must be an int of at least 1, got 1.5")
+one("polynomial_decay", lambda power: fn.polynomial_decay(0.1, steps=9, power=power), 0, fn.ConfigError,
+    "PLACE: power must be a number in (0, inf), got 0")
+one("piecewise_constant", lambda steps: fn.piecewise_constant([0.1, 0.01], steps), [9, 99], fn.ConfigError,
+    "PLACE: there must be one boundary between consecutive values, got 2 values and 2 boundaries")
 
 # ------------------------------------------------------------------------------------------------ nothing at all
 
@@ -520,6 +536,7 @@ SIZED: tuple[tuple[Any, Any, str, str], ...] = (
     (fn.Conv2D, (1, 6, 5), "1", "fn.conv2d(key, in_channels, out_channels, kernel_size)"),
     (fn.RMSNorm, (np.int64(3),), "3", "fn.rms_norm(3)"),
     (fn.LayerNorm, (3, 3), "3", "fn.layer_norm(size)"),
+    (fn.PReLU, (3,), "3", "fn.prelu()"),
 )
 for make, arguments, size, right in SIZED:
     one(make.__name__, partial(starred, make), arguments, fn.DTypeError,

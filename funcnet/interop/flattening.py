@@ -20,6 +20,7 @@ from funcnet.layers.dropout import Dropout
 from funcnet.layers.frozen import Frozen
 from funcnet.layers.normalization import LayerNorm, RMSNorm
 from funcnet.layers.parallel import Parallel
+from funcnet.layers.prelu import PReLU
 from funcnet.layers.repeat import Repeat
 from funcnet.layers.residual import Residual
 from funcnet.layers.shapes import Flatten, Reshape
@@ -124,7 +125,7 @@ def _follow(params: Network, row: Row, subject: str, path: str, found: dict[str,
     return Row(shape, order)
 
 
-_FOLLOWING: Final = (Dense, BatchNorm, LayerNorm, RMSNorm, Dropout)
+_FOLLOWING: Final = (Dense, BatchNorm, LayerNorm, RMSNorm, PReLU, Dropout)
 """The layers that compute the same in every order, if their arrays follow it."""
 
 

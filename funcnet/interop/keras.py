@@ -18,6 +18,7 @@ from funcnet.layers.batch_norm import BatchNorm
 from funcnet.layers.conv import Conv2D
 from funcnet.layers.dense import Dense
 from funcnet.layers.normalization import LayerNorm, RMSNorm
+from funcnet.layers.prelu import PReLU
 from funcnet.network.layer import Layer, N
 
 _FIELDS: Final[dict[type[Layer], tuple[str, ...]]] = {
@@ -26,6 +27,7 @@ _FIELDS: Final[dict[type[Layer], tuple[str, ...]]] = {
     BatchNorm: ("scale", "offset", "mean", "variance"),
     LayerNorm: ("scale", "offset"),
     RMSNorm: ("scale",),
+    PReLU: ("slope",),
 }
 """The arrays of each layer in Keras' order: kernel and bias; gamma, beta, moving_mean and moving_variance."""
 
@@ -36,8 +38,9 @@ def from_keras(net: N, arrays: Sequence[ArrayLike]) -> N:
     """Return the network with the arrays of a Keras model, ``model.get_weights()``.
 
     Layer by layer, in the order of both: Dense and Conv2D take kernel and bias, BatchNorm gamma, beta, moving_mean and
-    moving_variance, LayerNorm gamma and beta, RMSNorm its scale. Keras has funcnet's layouts: kernels (I, O) and
-    (KH, KW, C, O), and images with the channels last, which Flatten flattens as (H, W, C).
+    moving_variance, LayerNorm gamma and beta, RMSNorm its scale, PReLU its alpha. Keras has funcnet's layouts: kernels
+    (I, O) and (KH, KW, C, O), and images with the channels last, which Flatten flattens as (H, W, C). The alpha of
+    images with ``shared_axes=[1, 2]`` is (1, 1, C): pass ``alpha.ravel()``.
 
     The arrays have no names, so ``get_weights`` must list the layers in the order of the network: a model made of
     branches may not. An array that Keras leaves out must be inserted: zeros for a bias with ``use_bias=False`` and for

@@ -20,7 +20,22 @@ from funcnet.core.checks import check_callable, check_finite, to_python
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError, quoted
 from funcnet.core.records import check_tree
 from funcnet.core.trees import leaves
-from funcnet.layers.activations import ELU, GELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from funcnet.layers.activations import (
+    ELU,
+    GELU,
+    SELU,
+    GELUTanh,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from funcnet.layers.batch_norm import BatchNorm
 from funcnet.layers.conv import Conv2D
 from funcnet.layers.dense import Dense
@@ -29,9 +44,11 @@ from funcnet.layers.frozen import Frozen
 from funcnet.layers.normalization import LayerNorm, RMSNorm
 from funcnet.layers.parallel import Parallel
 from funcnet.layers.pooling import AvgPool2D, GlobalAvgPool2D, MaxPool2D
+from funcnet.layers.prelu import PReLU
 from funcnet.layers.repeat import Repeat
 from funcnet.layers.residual import Residual
 from funcnet.layers.shapes import Flatten, Reshape
+from funcnet.layers.softmax import Softmax
 from funcnet.layers.standardize import Standardize
 from funcnet.layers.windows import Axes, axes_of
 from funcnet.network.layer import L, Layer, Network, Shape, entering
@@ -475,10 +492,38 @@ def _emit_leaky_relu(graph: OnnxGraph, params: LeakyReLU, x: str, _: Shape) -> s
 def _emit_elu(graph: OnnxGraph, params: ELU, x: str, _: Shape) -> str:
     if graph.dtype == np.float32:
         return graph.op("Elu", x, alpha=params.alpha)
+    return _elu(graph, x, params.alpha)
+
+
+def _elu(graph: OnnxGraph, x: str, alpha: float) -> str:
     zero = graph.constant(0.0, "zero")
     small = graph.op("Sub", graph.op("Exp", graph.op("Min", x, zero)), graph.constant(1.0, "one"))
-    below = graph.op("Mul", small, graph.constant(params.alpha, "alpha"))
+    below = graph.op("Mul", small, graph.constant(alpha, "alpha"))
     return graph.op("Add", graph.op("Max", x, zero), below)
+
+
+_SCALE: Final = 1.0507009873554805
+_ALPHA: Final = 1.6732632423543772
+
+
+def _emit_selu(graph: OnnxGraph, _: SELU, x: str, __: Shape) -> str:
+    """A node's settings are float32, so the two constants of the operator have too few digits for float64."""
+    if graph.dtype == np.float32:
+        return graph.op("Selu", x)
+    return graph.op("Mul", _elu(graph, x, _ALPHA), graph.constant(_SCALE, "scale"))
+
+
+def _emit_prelu(graph: OnnxGraph, params: PReLU, x: str, _: Shape) -> str:
+    return graph.op("PRelu", x, graph.constant(params.slope, "slope"))
+
+
+def _emit_hard_swish(graph: OnnxGraph, _: HardSwish, x: str, __: Shape) -> str:
+    """``x * (min(max(x + 3, 0), 6) / 6)`` in float64; the operator has 1/6 as a float32."""
+    if graph.dtype == np.float32:
+        return graph.op("HardSwish", x)
+    zero, six = graph.constant(0.0, "zero"), graph.constant(6.0, "six")
+    clipped = graph.op("Clip", graph.op("Add", x, graph.constant(3.0, "three")), zero, six)
+    return graph.op("Mul", x, graph.op("Div", clipped, six))
 
 
 def _emit_softplus(graph: OnnxGraph, _: Softplus, x: str, __: Shape) -> str:
@@ -533,12 +578,18 @@ register_onnx(Dropout, lambda _, __, x, ___: x)
 register_onnx(ReLU, _node("Relu"))
 register_onnx(LeakyReLU, _emit_leaky_relu)
 register_onnx(ELU, _emit_elu)
+register_onnx(SELU, _emit_selu)
+register_onnx(PReLU, _emit_prelu)
 register_onnx(Sigmoid, lambda graph, _, x, __: _logistic(graph, x))
 register_onnx(Tanh, _node("Tanh"))
 register_onnx(Softplus, _emit_softplus)
+register_onnx(Softsign, _node("Softsign"))
 register_onnx(SiLU, lambda graph, _, x, __: _times_logistic(graph, x, x))
+register_onnx(HardSwish, _emit_hard_swish)
+register_onnx(Mish, _node("Mish"))
 register_onnx(GELU, _emit_gelu)
 register_onnx(GELUTanh, _emit_gelu_tanh)
+register_onnx(Softmax, _node("Softmax"))
 
 # --------------------------------------------------------------------------------- shapes and combinators
 

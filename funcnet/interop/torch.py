@@ -24,6 +24,7 @@ from funcnet.layers.batch_norm import BatchNorm
 from funcnet.layers.conv import Conv2D
 from funcnet.layers.dense import Dense
 from funcnet.layers.normalization import LayerNorm, RMSNorm
+from funcnet.layers.prelu import PReLU
 from funcnet.network.layer import Layer, N, Network, Shape
 from funcnet.network.passes import check_shape
 
@@ -48,6 +49,7 @@ _PARTS: Final[dict[type[Layer], tuple[Part, ...]]] = {
     BatchNorm: (Part("scale", "weight", 1.0), Part("offset", "bias", 0.0), *_STATISTICS),
     LayerNorm: _AFFINE,
     RMSNorm: _AFFINE[:1],
+    PReLU: (Part("slope", "weight"),),
 }
 _AXES: Final[dict[type[Layer], tuple[int, ...]]] = {Dense: (1, 0), Conv2D: (3, 2, 0, 1)}
 """The axes of a weight in PyTorch's order: (I, O) is (O, I) there, and (KH, KW, C, O) is (O, C, KH, KW)."""
@@ -63,9 +65,9 @@ def from_torch(
     """Return the network with the arrays of a PyTorch ``state_dict``.
 
     Module by module, in order: Dense takes the arrays of ``Linear``, Conv2D those of ``Conv2d``, BatchNorm those of
-    ``BatchNorm1d`` or ``BatchNorm2d`` including the running statistics, LayerNorm and RMSNorm those of the modules of
-    the same names. Other layers have no arrays and are passed over. A module without a bias gives the bias 0, and a
-    ``BatchNorm`` without an affine map gives scale 1 and offset 0, which compute the same numbers.
+    ``BatchNorm1d`` or ``BatchNorm2d`` including the running statistics, LayerNorm, RMSNorm and PReLU those of the
+    modules of the same names. Other layers have no arrays and are passed over. A module without a bias gives the bias
+    0, and a ``BatchNorm`` without an affine map gives scale 1 and offset 0, which compute the same numbers.
 
     **The order of the modules** is that of the numbers in their names if only numbers distinguish them, as in
     ``nn.Sequential`` ("2" comes before "10"). Otherwise it is that of ``state``, which is the order in which a model
@@ -284,6 +286,8 @@ def _axes(layer: Layer, part: Part) -> tuple[int, ...]:
 
 def _is_by_input(layer: Layer, part: Part) -> bool:
     """Whether the first axis of an array is that of the layer's inputs."""
+    if isinstance(layer, PReLU):
+        return layer.slope.size > 1
     return not isinstance(layer, Dense) or part.field == "weight"
 
 
@@ -304,7 +308,7 @@ def to_torch(
     ``count_include_pad=False`` in its average pools.
 
     Args:
-        net: The network, whose layers with arrays are Dense, Conv2D, BatchNorm, LayerNorm and RMSNorm.
+        net: The network, whose layers with arrays are Dense, Conv2D, BatchNorm, LayerNorm, RMSNorm and PReLU.
         names: The name of the module of each layer that has arrays, in the order of the network. The default is
             funcnet's own path, which is the name in an ``nn.Sequential`` of the same layers: "0", or "2.net.0" in
             a Residual whose module keeps its network as ``net``. A Frozen adds ``.net``; pass ``names`` if the model

@@ -1,4 +1,4 @@
-"""Activations: the elementwise layers, each a record with two functions, value and slope.
+"""Activations without arrays: the elementwise layers, each a record with two functions, value and slope.
 
 A slope is not computed from the output where the output has lost the slope's digits: ``1 - y`` is 0 or a rounding error
 where y is near 1. Values and slopes are correct to a few units in the last place, however small they are. A sum that
@@ -115,6 +115,33 @@ register_elementwise(
 
 
 @frozen(eq=False)
+class SELU(Layer):
+    """``y = scale * x`` above 0, else ``scale * alpha * (exp(x) - 1)``: ELU with two constants. Shapes: x, y (B, ...).
+
+    ``scale`` is 1.0507 and ``alpha`` is 1.6733, so that outputs of mean 0 and variance 1 keep both from layer to layer
+    if ``fn.initializers.lecun_normal`` makes the weights. The derivative at 0 is ``scale * alpha``.
+
+    Source: Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NIPS 2017, equation 2.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(SELU(), np.array([[-1e4, -1.0, 1.0]])).round(4)
+        array([[-1.7581, -1.1113,  1.0507]])
+    """
+
+
+_SCALE: Final = 1.0507009873554805
+_ALPHA: Final = 1.6732632423543772
+
+register_elementwise(
+    SELU,
+    value=lambda _, x: _SCALE * np.maximum(x, 0) + _SCALE * _ALPHA * expm1(np.minimum(x, 0)),
+    slope=lambda _, x, __: _SCALE * np.where(x > 0, x.dtype.type(1), _ALPHA * exp(np.minimum(x, 0))),
+    name="funcnet.SELU",
+)
+
+
+@frozen(eq=False)
 class Sigmoid(Layer):
     """The logistic function ``y = 1 / (1 + exp(-x))``. Shapes: x, y (B, ...).
 
@@ -186,11 +213,39 @@ class Softplus(Layer):
     """
 
 
+def _softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + log1p(exp(-np.abs(x)))
+
+
 register_elementwise(
-    Softplus,
-    value=lambda _, x: np.maximum(x, 0) + log1p(exp(-np.abs(x))),
-    slope=lambda _, __, y: -expm1(-y),
-    name="funcnet.Softplus",
+    Softplus, value=lambda _, x: _softplus(x), slope=lambda _, __, y: -expm1(-y), name="funcnet.Softplus"
+)
+
+
+@frozen(eq=False)
+class Softsign(Layer):
+    """``y = x / (1 + |x|)``, whose derivative is ``1 / (1 + |x|)**2``. Shapes: x, y (B, ...).
+
+    Source: Bergstra, Desjardins, Lamblin and Bengio, "Quadratic polynomials learn better image features", 2009.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Softsign(), np.array([[-3.0, 0.0, 1.0]]))
+        array([[-0.75,  0.  ,  0.5 ]])
+    """
+
+
+def _softsign_slope(x: Array) -> Array:
+    """The square of the quotient: ``(1 + |x|)**2`` could overflow."""
+    share = 1 / (1 + np.abs(x))
+    return share * share
+
+
+register_elementwise(
+    Softsign,
+    value=lambda _, x: x / (1 + np.abs(x)),
+    slope=lambda _, x, __: _softsign_slope(x),
+    name="funcnet.Softsign",
 )
 
 
@@ -215,6 +270,60 @@ register_elementwise(
     value=lambda _, x: x * sigmoid(x),
     slope=lambda _, x, __: sigmoid(x) + x * _sigmoid_slope(x),
     name="funcnet.SiLU",
+)
+
+
+@frozen(eq=False)
+class HardSwish(Layer):
+    """``y = x * min(max(x + 3, 0), 6) / 6``, an approximation of SiLU without exponentials. Shapes: x, y (B, ...).
+
+    The derivative is 0 up to -3, ``(2 x + 3) / 6`` between -3 and 3, and 1 from 3 on.
+
+    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(HardSwish(), np.array([[-4.0, -1.5, 1.0, 4.0]])).round(4)
+        array([[-0.    , -0.375 ,  0.6667,  4.    ]])
+    """
+
+
+def _hard_swish_slope(x: Array) -> Array:
+    between = (2 * np.minimum(np.maximum(x, -3), 3) + 3) / 6
+    return np.where(np.abs(x) < 3, between, (x > 0).astype(x.dtype))
+
+
+register_elementwise(
+    HardSwish,
+    value=lambda _, x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6),
+    slope=lambda _, x, __: _hard_swish_slope(x),
+    name="funcnet.HardSwish",
+)
+
+
+@frozen(eq=False)
+class Mish(Layer):
+    """``y = x * tanh(u)`` with ``u = log(1 + exp(x))``, which is Softplus. Shapes: x, y (B, ...).
+
+    At 0, y is 0 and the slope is 0.6. With ``u' = s(x)``, the logistic function, the derivative is
+    ``tanh(u) + x s(x) / cosh(u)**2``.
+
+    Source: Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
+
+    Example:
+        >>> import funcnet as fn
+        >>> fn.forward(Mish(), np.array([[-1e4, 0.0, 1.0]])).round(4)
+        array([[-0.    ,  0.    ,  0.8651]])
+    """
+
+
+def _mish_slope(x: Array) -> Array:
+    u = _softplus(x)
+    return tanh(u) + x * sigmoid(x) * _tanh_slope(u)
+
+
+register_elementwise(
+    Mish, value=lambda _, x: x * tanh(_softplus(x)), slope=lambda _, x, __: _mish_slope(x), name="funcnet.Mish"
 )
 
 

@@ -58,6 +58,11 @@ def keras_rms_normalization(x: Any, arrays: Arrays) -> Any:
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6) * arrays[0]
 
 
+def keras_prelu(x: Any, arrays: Arrays) -> Any:
+    """``relu(x) - alpha * relu(-x)``."""
+    return np.maximum(x, 0) - arrays[0] * np.maximum(-x, 0)
+
+
 def keras_flatten(x: Any, _: Arrays) -> Any:
     """Images with channels last, in C order."""
     return x.reshape(len(x), -1)
@@ -73,7 +78,7 @@ def models(draw: st.DrawFn) -> tuple[tuple[fn.Network, ...], Stages]:
     stages: Stages = []
     shape: tuple[int, ...] = (5, 4, 2)
     before = draw(st.lists(st.sampled_from(["conv", "batch"]), max_size=2))
-    after = draw(st.lists(st.sampled_from(["dense", "batch", "layer", "rms"]), max_size=3))
+    after = draw(st.lists(st.sampled_from(["dense", "batch", "layer", "rms", "prelu"]), max_size=3))
     for kind in (*before, "flatten", *after):
         layer, stage = stage_of(kind, shape)
         arrays = [np.abs(inputs(KEY.child(len(net), i), *size)) for i, size in enumerate(sizes_of(kind, layer))]
@@ -98,13 +103,15 @@ def stage_of(kind: str, shape: tuple[int, ...]) -> tuple[Any, Stage]:
         case "rms":
             return fn.rms_norm(size, epsilon=1e-6, dtype=dtype), keras_rms_normalization
         case _:
-            return fn.Flatten(), keras_flatten
+            return (fn.prelu(size, dtype=dtype), keras_prelu) if kind == "prelu" else (fn.Flatten(), keras_flatten)
 
 
 def sizes_of(kind: str, layer: Any) -> list[tuple[int, ...]]:
     """The shapes of a Keras layer's arrays."""
     if kind in ("conv", "dense"):
         return [layer.weight.shape, layer.bias.shape]
+    if kind == "prelu":
+        return [layer.slope.shape]
     return [(layer.scale.size,)] * {"batch": 4, "layer": 2, "rms": 1}[kind] if kind != "flatten" else []
 
 

@@ -109,7 +109,11 @@ def drawn_in(net: tuple[fn.Network, ...]) -> tuple[fn.Network, ...]:
 
 
 @pytest.mark.parametrize(
-    "layer", [fn.ELU(0.5), fn.Softplus(), fn.SiLU(), fn.GELU(), fn.GELUTanh(), fn.Sigmoid(), fn.Tanh()]
+    "layer",
+    [
+        *(fn.ELU(0.5), fn.SELU(), fn.prelu(), fn.Softplus(), fn.Softsign(), fn.SiLU(), fn.HardSwish(), fn.Mish()),
+        *(fn.GELU(), fn.GELUTanh(), fn.Sigmoid(), fn.Tanh()),
+    ],
 )
 def test_far_from_zero(layer: fn.Layer) -> None:
     """Negative inputs of every size alone, and positive ones, agree, and none becomes NaN."""
@@ -149,6 +153,7 @@ FAULTS: dict[str, tuple[tuple[int, ...], fn.Layer, fn.Layer]] = {
     "epsilon": ((4,), fn.layer_norm(4), fn.layer_norm(4, epsilon=2e-5)),
     "slope": ((4,), fn.LeakyReLU(), fn.LeakyReLU(0.01001)),
     "alpha": ((4,), fn.ELU(), fn.ELU(1.0001)),
+    "trained slope": ((4,), fn.prelu(), fn.prelu(slope=0.25001)),
     "approximation": ((4,), fn.GELU(), fn.GELUTanh()),
     "bias": ((2,), DENSE, fn.Dense(weight=DENSE.weight, bias=DENSE.bias + np.float32(1e-5))),
     "transposed": ((2,), DENSE, fn.Dense(weight=DENSE.weight.T, bias=DENSE.bias)),

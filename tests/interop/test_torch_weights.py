@@ -62,12 +62,18 @@ MODULES: Final[dict[type[fn.Layer], Module]] = {
     fn.ReLU: lambda _, __: NN.ReLU(),
     fn.LeakyReLU: lambda layer, _: NN.LeakyReLU(layer.slope),
     fn.ELU: lambda layer, _: NN.ELU(layer.alpha),
+    fn.SELU: lambda _, __: NN.SELU(),
+    fn.PReLU: lambda layer, _: NN.PReLU(len(layer.slope)),
     fn.Sigmoid: lambda _, __: NN.Sigmoid(),
     fn.Tanh: lambda _, __: NN.Tanh(),
     fn.Softplus: lambda _, __: NN.Softplus(threshold=100),
+    fn.Softsign: lambda _, __: NN.Softsign(),
     fn.SiLU: lambda _, __: NN.SiLU(),
+    fn.HardSwish: lambda _, __: NN.Hardswish(),
+    fn.Mish: lambda _, __: NN.Mish(),
     fn.GELU: lambda _, __: NN.GELU(),
     fn.GELUTanh: lambda _, __: NN.GELU("tanh"),
+    fn.Softmax: lambda _, __: NN.Softmax(1),
     fn.Dropout: lambda layer, _: NN.Dropout(layer.rate),
     fn.MaxPool2D: lambda layer, _: NN.MaxPool2d(layer.window, layer.stride, layer.padding),
     fn.AvgPool2D: lambda layer, _: NN.AvgPool2d(layer.window, layer.stride, layer.padding, count_include_pad=False),
@@ -183,6 +189,8 @@ def vector_layers(key: fn.Key, size: int) -> list[fn.Network]:
             norm,
             fn.LayerNorm(scale, offset),
             fn.RMSNorm(scale),
+            fn.PReLU(scale),
+            fn.PReLU(scale[:1]),
             fn.Dropout(0.5),
             fn.Tanh(),
             fn.Frozen((norm, fn.ELU())),
@@ -201,6 +209,7 @@ def image_layers(draw: st.DrawFn, key: fn.Key, shape: tuple[int, ...]) -> fn.Net
     kept = conv2d(shape, (3, 3), padding=1, outputs=channels).make(key.child("kept"), shape)
     layers: list[fn.Network] = [
         fn.BatchNorm(scale, offset, mean, np.abs(variance)),
+        fn.PReLU(scale),
         conv2d(shape, kernel, stride=stride, padding=padding).make(key, shape),
         conv2d(shape, (1, 1), outputs=2).make(key, shape),
         fn.MaxPool2D((2, 3), 2, 1),
@@ -464,7 +473,7 @@ trap("two names for one layer", lambda: store(FLOAT32[0], ["fc", "head"]), fn.Co
     "to_torch: names must be of 1 module, one for each of Dense, got 2")
 trap("Standardize", lambda: store((fn.Standardize(np.ones(3), np.ones(3)), *FLOAT32)), fn.ConfigError,
     "to_torch (layer 0): Standardize has no counterpart in PyTorch; layers with arrays must be Dense, Conv2D, "
-    "BatchNorm, LayerNorm, RMSNorm; convert the layers before and after it, and put it between them")
+    "BatchNorm, LayerNorm, RMSNorm, PReLU; convert the layers before and after it, and put it between them")
 trap("a layer of the user", lambda: load(fn.Residual(Double(np.ones((1, 1)))), {}), fn.ConfigError,
     "from_torch (layer net): Double has no counterpart in PyTorch; ...")
 trap("no statistics", lambda: store(NORM), fn.ConfigError,

@@ -19,10 +19,14 @@ ACTIVATIONS: tuple[fn.Layer, ...] = (
     fn.LeakyReLU(),
     fn.ELU(),
     fn.ELU(alpha=0.5),
+    fn.SELU(),
     fn.Sigmoid(),
     fn.Tanh(),
     fn.Softplus(),
+    fn.Softsign(),
     fn.SiLU(),
+    fn.HardSwish(),
+    fn.Mish(),
     fn.GELU(),
     fn.GELUTanh(),
 )
@@ -42,10 +46,14 @@ FAR_AND_0: tuple[tuple[fn.Layer, tuple[tuple[float, float], ...]], ...] = (
     (fn.LeakyReLU(0.25), ((-2500, 0.25), (0, 0.25), (1e4, 1))),
     (fn.LeakyReLU(0), ((0, 0), (0, 0), (1e4, 1))),
     (fn.ELU(0.5), ((-0.5, 0), (0, 0.5), (1e4, 1))),
+    (fn.SELU(), ((-1.7580993408473766, 0), (0, 1.7580993408473766), (10507.009873554805, 1.0507009873554805))),
     (fn.Sigmoid(), ((0, 0), (0.5, 0.25), (1, 0))),
     (fn.Tanh(), ((-1, 0), (0, 1), (1, 0))),
     (fn.Softplus(), ((0, 0), (math.log(2), 0.5), (1e4, 1))),
+    (fn.Softsign(), ((-1e4 / 10001, 10001**-2), (0, 1), (1e4 / 10001, 10001**-2))),
     (fn.SiLU(), ((0, 0), (0, 0.5), (1e4, 1))),
+    (fn.HardSwish(), ((0, 0), (0, 0.5), (1e4, 1))),
+    (fn.Mish(), ((0, 0), (0, 0.6), (1e4, 1))),
     (fn.GELU(), ((0, 0), (0, 0.5), (1e4, 1))),
     (fn.GELUTanh(), ((0, 0), (0, 0.5), (1e4, 1))),
 )
@@ -69,8 +77,12 @@ def test_the_value_and_slope_far_away_and_at_0(
 @every_activation
 @every_dtype
 def test_any_finite_number_has_a_finite_value_and_slope(layer: fn.Layer, dtype: fn.FloatDType) -> None:
-    """From the smallest to the largest number, without a warning. Portable and native agree to float32's digits."""
+    """From the smallest to the largest number, without a warning. Portable and native agree to float32's digits.
+
+    SELU multiplies by more than 1, so it gets half of the largest number.
+    """
     largest, least = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
+    largest = largest / 2 if isinstance(layer, fn.SELU) else largest
     sizes: fn.Array = np.array(
         [0, least, 1e-38, 1e-31, 1e-29, 1e-10, 0.1, 1, 5, 9, 13, 39, 41, 90, 800, 1e30, largest], dtype
     )
@@ -111,6 +123,27 @@ def silu(m: Any, x: Any) -> tuple[Any, Any]:
     return x * logistic(m, x), (logistic(m, x), x * logistic(m, x) * logistic(m, -x))
 
 
+def mish(m: Any, x: Any) -> tuple[Any, Any]:
+    """Mish and the terms of its slope. Far from 0, its Softplus is ``exp(x)`` or x."""
+    u = m.log1p(m.exp(x)) if x < 700 else x
+    return x * m.tanh(u), (m.tanh(u), x * logistic(m, x) / m.cosh(min(u, 700)) ** 2)
+
+
+def hard_swish(_: Any, x: Any) -> tuple[Any, Any]:
+    """HardSwish and the terms of its slope, with the smaller slope at its kinks."""
+    if abs(x) < 3:
+        return x * (x + 3) / 6, (x / 3, 0.5)
+    return max(x, 0), (int(x > 0),)
+
+
+SCALE, ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+def selu(m: Any, x: Any) -> tuple[Any, Any]:
+    """ELU with two constants."""
+    return (SCALE * x, (SCALE,)) if x > 0 else (SCALE * ALPHA * m.expm1(x), (SCALE * ALPHA * m.exp(x),))
+
+
 def gelu(m: Any, x: Any) -> tuple[Any, Any]:
     """GELU and the terms of its slope."""
     share = m.erfc(-x / m.sqrt(2)) / 2
@@ -123,10 +156,14 @@ REFERENCES: tuple[tuple[fn.Layer, Callable[[Any, Any], tuple[Any, Any]]], ...] =
     (fn.LeakyReLU(0.25), lambda _, x: (max(x, x / 4), (1 if x > 0 else 0.25,))),
     (fn.ELU(), lambda m, x: (x, (1,)) if x > 0 else (m.expm1(x), (m.exp(x),))),
     (fn.ELU(alpha=0.5), lambda m, x: (x, (1,)) if x > 0 else (m.expm1(x) / 2, (m.exp(x) / 2,))),
+    (fn.SELU(), selu),
     (fn.Sigmoid(), lambda m, x: (logistic(m, x), (logistic(m, x) * logistic(m, -x),))),
     (fn.Tanh(), lambda m, x: (m.tanh(x), (1 / m.cosh(x) ** 2,))),
     (fn.Softplus(), lambda m, x: (m.log1p(m.exp(x)), (logistic(m, x),))),
+    (fn.Softsign(), lambda _, x: (x / (1 + abs(x)), (1 / (1 + abs(x)) ** 2,))),
     (fn.SiLU(), silu),
+    (fn.HardSwish(), hard_swish),
+    (fn.Mish(), mish),
     (fn.GELU(), gelu),
     (fn.GELUTanh(), gelu_tanh),
 )
@@ -192,6 +229,8 @@ def test_slopes_agree_with_central_differences_on_a_grid(layer: fn.Layer) -> Non
         (fn.SiLU(), "-0.2689414213699951207488407581781636525634052141139012"),
         (fn.GELU(), "-0.1586552539314570514147674543679620775220845155205957"),
         (fn.ELU(), "-0.6321205588285576784044762298385391325541888689682322"),
+        (fn.Mish(), "-0.3034014613741089180743892753783652296742937346581052"),
+        (fn.SELU(), "-1.111330737812562761798641"),
     ],
     ids=repr,
 )

@@ -62,6 +62,11 @@ def of_repeat(layer: Any, x: Any, at: Tensors) -> Any:
     return run(tuple(repetition(layer.net, number) for number in range(layer.times)), x, at)
 
 
+def of_prelu(layer: Any, x: Any, at: Tensors) -> Any:
+    """Apply the slopes with every position as a row, because PyTorch has the channels on axis 1."""
+    return F.prelu(x.reshape(-1, len(layer.slope)), at(layer.slope)).reshape(x.shape)
+
+
 def of_dropout(layer: Any, x: Any, _: Tensors) -> Any:
     """Apply funcnet's mask, because PyTorch draws a different one."""
     return x * torch.tensor(fn.forward(layer, np.ones(tuple(x.shape))))
@@ -106,12 +111,18 @@ OPERATIONS: dict[type[fn.Layer], Callable[[Any, Any, Tensors], Any]] = {
     fn.ReLU: lambda _, x, __: F.relu(x),
     fn.LeakyReLU: lambda layer, x, _: F.leaky_relu(x, layer.slope),
     fn.ELU: lambda layer, x, _: F.elu(x, layer.alpha),
+    fn.SELU: lambda _, x, __: F.selu(x),
+    fn.PReLU: of_prelu,
     fn.Sigmoid: lambda _, x, __: torch.sigmoid(x),
     fn.Tanh: lambda _, x, __: torch.tanh(x),
     fn.Softplus: lambda _, x, __: F.softplus(x, threshold=100),
+    fn.Softsign: lambda _, x, __: F.softsign(x),
     fn.SiLU: lambda _, x, __: F.silu(x),
+    fn.HardSwish: lambda _, x, __: F.hardswish(x),
+    fn.Mish: lambda _, x, __: F.mish(x),
     fn.GELU: lambda _, x, __: F.gelu(x),
     fn.GELUTanh: lambda _, x, __: F.gelu(x, approximate="tanh"),
+    fn.Softmax: lambda _, x, __: F.softmax(x, dim=-1),
     fn.Dropout: of_dropout,
     fn.Flatten: lambda _, x, __: torch.flatten(x, 1),
     fn.Reshape: lambda layer, x, _: torch.unflatten(torch.flatten(x, 1), 1, layer.shape),

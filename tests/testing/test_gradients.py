@@ -30,7 +30,7 @@ KEY = fn.Key(3)
 def test_every_layer_agrees_with_central_differences(case: Case, batch: int) -> None:
     """The gradients with respect to the input and every parameter agree to 1e-7 relative."""
     report = fn.check_gradients(case.layer(), case.x(batch))
-    assert all(check.passed and check.tolerance <= 1e-9 + 1e-7 * abs(check.expected) for check in report.checks)
+    assert all(check.passed and check.error <= 1e-9 + 1e-7 * abs(check.expected) for check in report.checks)
 
 
 @pytest.mark.slow
