@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -305,7 +306,7 @@ def test_classes_are_counted_and_bound_the_ids(name: str) -> None:
         fn.ConfigError, match=r"1 plus the largest id must be at most \d+, got 1099511627777; use np.uni"
     ):
         metric(Y, np.array([0, 2**40, 1, 1]))
-    with pytest.raises(fn.ConfigError, match="confusion_matrix: classes must be an int from 1 to 32768, got 40000"):
+    with pytest.raises(fn.ConfigError, match="confusion_matrix: classes must be an int from 1 to 8192, got 40000"):
         metrics.confusion_matrix(Y, Y, classes=40_000)
 
 
@@ -393,9 +394,9 @@ def test_exchanged_predictions_and_labels_are_refused(name: str) -> None:
         (
             shares,
             ids,
-            "predicted must be integer class ids, got float64; for probabilities of a 1, use predicted > 0.5$",
+            "predicted must be integer class ids, .*; for probabilities of the positive class, use predicted > 0.5$",
         ),
-        (shares, said, "for probabilities of a 1, use predicted > 0.5$"),
+        (shares, said, "for probabilities of the positive class, use predicted > 0.5$"),
         (ids[:, None], said, r"predicted must have shape \(4,\), .* got \(4, 1\); use predicted\[:, 0\]$"),
     ]
     if name in LABEL_METRICS:
@@ -499,6 +500,8 @@ def test_rankings_refuse_other_settings() -> None:
             metric(scores, Y > 0, average=bad)
         with pytest.raises(fn.ConfigError, match=r"average=None is for scores of shape \(B, O\), got \(4,\)"):
             metric(scores, Y > 0, average=None)
+        with pytest.raises(fn.ConfigError, match=r"average='samples' is for scores of shape \(B, O\), got \(4,\)"):
+            metric(scores, Y > 0, average="samples")
     with pytest.raises(fn.ConfigError, match="multi_class must be 'ovr' or 'ovo', got 'raise'"):
         metrics.roc_auc(shares, Y, multi_class="raise")  # type: ignore[call-overload]  # must not type-check
     with pytest.raises(
@@ -678,6 +681,42 @@ def test_extreme_weights_are_weights() -> None:
     assert metrics.accuracy(PREDICTED, LABELS, weight=weight) == pytest.approx(metrics.accuracy(PREDICTED, LABELS))
     with pytest.raises(fn.NonFiniteError, match="confusion_matrix: a sum of weights overflows float64; divide the w"):
         metrics.confusion_matrix(PREDICTED, LABELS, weight=weight)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(-40, 40)), min_size=1, max_size=12))
+def test_matthews_loses_no_digit_of_small_weights(triples: list[tuple[int, int, int]]) -> None:
+    """The value is that of exact sums, even if weights differ by 24 orders of magnitude."""
+    predicted, true = columns([triple[:2] for triple in triples])
+    weight: fn.Array = np.array([2.0**power for *_, power in triples])
+    exact = [(p, t, Fraction(w)) for p, t, w in zip(predicted, true, weight.tolist(), strict=True)]
+
+    def product(first: int, second: int) -> Fraction:
+        """The covariance of two columns: 0 is the predicted ids, and 1 the true ids."""
+        pairs = [(a, b) for a in exact for b in exact]
+        same = sum((a[2] * b[2] for a, b in pairs if a[first] == a[second]), Fraction())
+        return same - sum((a[2] * b[2] for a, b in pairs if a[first] == b[second]), Fraction())
+
+    spreads = product(0, 0) * product(1, 1)
+    wanted = float(product(0, 1)) / math.sqrt(spreads) if spreads else 0.0
+    assert metrics.matthews(predicted, true, weight=weight) == pytest.approx(wanted, rel=1e-12, abs=1e-12)
+    if wanted and (predicted == true).all():
+        assert metrics.matthews(predicted, true, weight=weight) == 1
+
+
+def test_a_confusion_matrix_is_counted_in_place() -> None:
+    """The peak of the memory is that of the matrix, not of two."""
+    tracemalloc.start()
+    matrix = metrics.confusion_matrix(Y, Y, classes=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * matrix.nbytes
+
+
+def test_differences_whose_squares_are_zero() -> None:
+    """Such a target counts as constant, as the docstring says."""
+    target = np.array([1e-170, 2e-170])
+    assert metrics.r2(target, target) == 1
+    assert metrics.r2(2 * target, target) == 0
 
 
 def test_counts_are_integers_without_weights() -> None:

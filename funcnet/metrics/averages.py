@@ -88,7 +88,7 @@ def precision(
         array([0.5, 1. ])
     """
     pairs, counts = _count("precision", predicted, labels, weight, average, classes)
-    return _averaged("precision", counts.right, counts.predicted, pairs, counts, average, zero_division)
+    return _averaged("precision", counts.correct, counts.predicted, pairs, counts, average, zero_division)
 
 
 @overload
@@ -130,7 +130,7 @@ def recall(
         (array([0.5, 1. ]), 0.75)
     """
     pairs, counts = _count("recall", predicted, labels, weight, average, classes)
-    return _averaged("recall", counts.right, counts.actual, pairs, counts, average, zero_division)
+    return _averaged("recall", counts.correct, counts.actual, pairs, counts, average, zero_division)
 
 
 @overload
@@ -173,7 +173,7 @@ def f1(
         (array([0.667, 0.8  ]), 0.733)
     """
     pairs, counts = _count("f1", predicted, labels, weight, average, classes)
-    return _averaged("f1", 2 * counts.right, counts.predicted + counts.actual, pairs, counts, average, zero_division)
+    return _averaged("f1", 2 * counts.correct, counts.predicted + counts.actual, pairs, counts, average, zero_division)
 
 
 def _count(  # noqa: PLR0917
@@ -185,12 +185,12 @@ def _count(  # noqa: PLR0917
     classes: int | None,
 ) -> tuple[Pairs, ClassCounts]:
     pairs = read_pairs(name, predicted, labels, weight, classes)
-    averages = LABEL_AVERAGES if pairs.several else CLASS_AVERAGES
+    averages = LABEL_AVERAGES if pairs.multilabel else CLASS_AVERAGES
     if average is not None and not (isinstance(average, str) and average in averages):
         wanted = f"one of {', '.join(map(repr, averages))} or None"
         given = f" for predictions of shape {predicted.shape}"
         raise ConfigError(f"average must be {wanted}{given}, got {average!r}", subject=name)
-    if pairs.several:
+    if pairs.multilabel:
         return pairs, counts_of_rows(pairs) if average == "samples" else counts_of_labels(pairs)
     size = pairs.size(name)
     if average == "binary":
@@ -226,4 +226,4 @@ def _averaged(  # noqa: PLR0917
         return pairs.rows.average(values)
     if average == "weighted" and counts.actual.any():
         return sum_all(values * counts.actual) / total(counts.actual)
-    return mean(values if pairs.several or pairs.classes is not None else values[counts.occurring])
+    return mean(values if pairs.multilabel or pairs.classes is not None else values[counts.occurring])

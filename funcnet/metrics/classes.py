@@ -12,9 +12,9 @@ from funcnet.core.arrays import Array
 from funcnet.core.errors import ShapeError
 from funcnet.metrics.counts import counts_of_classes
 from funcnet.metrics.labels import Flags, Pairs, Predicted, Targets, read_pairs
-from funcnet.metrics.rows import total
+from funcnet.metrics.rows import Counts, total
 
-MATRIX_CLASSES: Final = 2**15
+MATRIX_CLASSES: Final = 2**13
 
 
 def accuracy(predicted: Predicted, labels: Targets, *, weight: Array | None = None) -> float:
@@ -42,7 +42,7 @@ def accuracy(predicted: Predicted, labels: Targets, *, weight: Array | None = No
     """
     pairs = read_pairs("accuracy", predicted, labels, weight)
     wrong: Flags = pairs.predicted != pairs.labels
-    return pairs.rows.share(np.count_nonzero(wrong, axis=1) == 0 if pairs.several else ~wrong)
+    return pairs.rows.share(np.count_nonzero(wrong, axis=1) == 0 if pairs.multilabel else ~wrong)
 
 
 def hamming_loss(predicted: Predicted, labels: Targets, *, weight: Array | None = None) -> float:
@@ -56,7 +56,7 @@ def hamming_loss(predicted: Predicted, labels: Targets, *, weight: Array | None 
     """
     pairs = read_pairs("hamming_loss", predicted, labels, weight)
     wrong: Flags = pairs.predicted != pairs.labels
-    if not pairs.several:
+    if not pairs.multilabel:
         return pairs.rows.share(wrong)
     return pairs.rows.average(np.count_nonzero(wrong, axis=1) / wrong.shape[1])
 
@@ -88,7 +88,7 @@ def confusion_matrix(
 
     Raises:
         ShapeError, DTypeError, LabelError: If an argument is not a vector of class ids below ``classes``.
-        ConfigError: If the vectors are empty, if classes is not from 1 to 32768, or if no weight is positive.
+        ConfigError: If the vectors are empty, if classes is not from 1 to 8192, or if no weight is positive.
 
     Example:
         >>> confusion_matrix(np.array([0, 2, 2, 1]), np.array([0, 1, 2, 1]))
@@ -100,7 +100,10 @@ def confusion_matrix(
     pairs = _one_class_per_row(name, predicted, labels, weight, classes)
     size = pairs.size(name, MATRIX_CLASSES)
     ids, true = pairs.ids()
-    return pairs.rows.whole(name, pairs.rows.count(true * size + ids, size * size)).reshape(size, size)
+    cells = true * size + ids
+    if pairs.rows.weight is None:
+        return np.bincount(cells, minlength=size * size).astype(np.int64, copy=False).reshape(size, size)
+    return pairs.rows.whole(name, pairs.rows.count(cells, size * size)).reshape(size, size)
 
 
 @overload
@@ -130,7 +133,7 @@ def multilabel_confusion_matrix(
     """
     name = "multilabel_confusion_matrix"
     pairs = read_pairs(name, predicted, labels, weight)
-    if not pairs.several:
+    if not pairs.multilabel:
         got = f"got {predicted.dtype} {predicted.shape}; for one class per row, use confusion_matrix"
         raise ShapeError(f"predicted must be bool of shape (B, O), {got}", subject=name)
     yes, true = pairs.predicted.astype(bool), pairs.labels.astype(bool)
@@ -155,7 +158,7 @@ def balanced_accuracy(
     pairs = _one_class_per_row(name, predicted, labels, weight, classes)
     counts = counts_of_classes(pairs, pairs.size(name))
     occurring = counts.actual > 0
-    return mean(counts.right[occurring] / counts.actual[occurring])
+    return mean(counts.correct[occurring] / counts.actual[occurring])
 
 
 def matthews(
@@ -175,10 +178,33 @@ def matthews(
     """
     name = "matthews"
     pairs = _one_class_per_row(name, predicted, labels, weight, classes)
-    counts = counts_of_classes(pairs, pairs.size(name))
-    covariance = total(counts.right) * total(counts.actual) - total(counts.predicted * counts.actual)
-    spreads = [total(each * (total(each) - each)) for each in (counts.predicted, counts.actual)]
-    return float(covariance / np.sqrt(spreads[0]) / np.sqrt(spreads[1])) if all(spreads) else 0.0
+    size, (ids, true), rows = pairs.size(name), pairs.ids(), pairs.rows
+    counts, every = counts_of_classes(pairs, size), np.arange(size)
+    spreads = [total(each * _sum_without(each, every, every)) for each in (counts.predicted, counts.actual)]
+    if not all(spreads):
+        return 0.0
+    wrong = (ids != true) * (1.0 if rows.weight is None else rows.weight)
+    # The covariance is the sum of tp * tn - fp * fn over the classes. In tp * tn, each row, correct or wrong, is paired
+    # with the correct rows of the classes for which it is a true negative.
+    true_pairs = total(counts.correct * _sum_without(counts.correct, every, every))
+    true_pairs += total(wrong * _sum_without(counts.correct, ids, true))
+    fp, fn = (np.bincount(each, wrong, size).astype(np.float64, copy=False) for each in (ids, true))
+    covariance = true_pairs - total(fp * fn)
+    return float(covariance / spreads[0] * (np.sqrt(spreads[0]) / np.sqrt(spreads[1])))
+
+
+def _sum_without(counts: Counts, one: NDArray[np.intp], other: NDArray[np.intp]) -> Counts:
+    """Return the sums of the counts of all classes but two, which may be equal. Shapes: (O,), (B,), (B,), result (B,).
+
+    The two largest counts are added where they belong, never subtracted, so no digit of a small sum is lost.
+    """
+    largest = np.argsort(counts)[-2:]
+    rest = counts.copy()
+    rest[largest] = 0
+    sums = total(rest) - rest[one] - np.where(one == other, 0, rest[other])
+    for each in largest:
+        sums += np.where((one == each) | (other == each), 0, counts[each])
+    return sums
 
 
 def _one_class_per_row(
@@ -186,7 +212,7 @@ def _one_class_per_row(
 ) -> Pairs:
     """Check predictions and labels, which must not have a column per label."""
     pairs = read_pairs(name, predicted, labels, weight, classes)
-    if pairs.several:
+    if pairs.multilabel:
         fix = "use multilabel_confusion_matrix, or this metric for each column"
         raise ShapeError(f"predicted must have shape (B,), got {predicted.shape}; {fix}", subject=name)
     return pairs

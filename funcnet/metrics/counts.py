@@ -14,7 +14,7 @@ from funcnet.metrics.rows import Counts
 class ClassCounts:
     """The correct predictions, the predictions and the labels of each class, label or row. Shapes: (O,), or (B,)."""
 
-    right: Counts
+    correct: Counts
     predicted: Counts
     actual: Counts
 
@@ -28,8 +28,8 @@ def counts_of_classes(pairs: Pairs, size: int) -> ClassCounts:
     """Count each of ``size`` classes."""
     predicted, labels = pairs.ids()
     both = np.where(predicted == labels, labels, size)
-    right = pairs.rows.count(both, size + 1)[:size]
-    return ClassCounts(right, pairs.rows.count(predicted, size), pairs.rows.count(labels, size))
+    correct = pairs.rows.count(both, size + 1)[:size]
+    return ClassCounts(correct, pairs.rows.count(predicted, size), pairs.rows.count(labels, size))
 
 
 def counts_of_labels(pairs: Pairs) -> ClassCounts:

@@ -44,7 +44,7 @@ class Pairs:
     binary: bool = False
 
     @property
-    def several(self) -> bool:
+    def multilabel(self) -> bool:
         """Whether each row may have several labels."""
         return self.labels.ndim == 2
 
@@ -133,7 +133,7 @@ def _check_kinds(name: str, predicted: AnyArray, labels: AnyArray) -> None:
         fix = in_order(name, "predicted")
         raise DTypeError(f"labels must be integer class ids, got {labels.dtype}; {fix}", subject=name)
     if kinds[0] == "f" and not fix_of_ids("predicted", predicted):
-        fix = "for probabilities of a 1, use predicted > 0.5"
+        fix = "for probabilities of the positive class, use predicted > 0.5"
         raise DTypeError(f"predicted must be integer class ids, got {predicted.dtype}; {fix}", subject=name)
 
 

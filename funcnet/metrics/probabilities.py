@@ -50,8 +50,8 @@ def log_loss(probabilities: Array, labels: Targets, *, weight: Array | None = No
     the value of ``softmax_cross_entropy`` or ``binary_cross_entropy``, which is exact.
 
     Args:
-        probabilities: Rows that sum to 1, shape (B, O) with two or more classes, or probabilities of a 1, shape (B,),
-            such as the results of ``predict_proba`` for ``Multiclass()`` and ``Binary()``.
+        probabilities: Rows that sum to 1, shape (B, O) with two or more classes, or the probability of the positive
+            class, shape (B,), such as the results of ``predict_proba`` for ``Multiclass()`` and ``Binary()``.
         labels: Class ids from 0 to O - 1, or zeros and ones of any dtype, shape (B,).
         weight: How much each row counts, shape (B,): scikit-learn's ``sample_weight``. None means 1.
 

@@ -30,12 +30,12 @@ Curve: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.fl
 
 
 def roc_curve(scores: Array, labels: Targets, *, weight: Array | None = None) -> Curve:
-    """Return the points of the ROC curve: the share of the zeros and that of the ones with at least a given score.
+    """Return the points of the ROC curve: the false and the true positive rate at each threshold.
 
     Rows of equal scores are one point. A point between two others on a line is left out, as in scikit-learn.
 
     Args:
-        scores: Logits or probabilities of a 1, shape (B,).
+        scores: Logits or probabilities of the positive class, shape (B,).
         labels: Zeros and ones of any dtype, shape (B,).
         weight: How much each row counts, shape (B,): scikit-learn's ``sample_weight``. None means 1.
 
@@ -56,11 +56,11 @@ def roc_curve(scores: Array, labels: Targets, *, weight: Array | None = None) ->
         (array([0. , 0. , 0.5, 0.5, 1. ]), array([0. , 0.5, 0.5, 1. , 1. ]), array([ inf, 0.8 , 0.4 , 0.35, 0.1 ]))
     """
     steps = _read_steps("roc_curve", scores, labels, weight)
-    false, true = cumulative_sum(steps.zeros), cumulative_sum(steps.ones)
-    corner = np.ones(len(false), bool)
-    corner[1:-1] = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
+    fps, tps = cumulative_sum(steps.negatives), cumulative_sum(steps.positives)
+    corner = np.ones(len(fps), bool)
+    corner[1:-1] = (np.diff(fps, 2) != 0) | (np.diff(tps, 2) != 0)
     start = np.zeros(1)
-    rates = [np.append(start, sums[corner] / sums[-1]) for sums in (false, true)]
+    rates = [np.append(start, sums[corner] / sums[-1]) for sums in (fps, tps)]
     return rates[0], rates[1], np.append(np.inf, steps.scores[corner])
 
 
@@ -81,8 +81,8 @@ def precision_recall_curve(scores: Array, labels: Targets, *, weight: Array | No
         (array([0.5  , 0.667, 0.5  , 1.   , 1.   ]), array([1. , 1. , 0.5, 0.5, 0. ]))
     """
     steps = _read_steps("precision_recall_curve", scores, labels, weight)
-    true = cumulative_sum(steps.ones)
-    shares = true / (cumulative_sum(steps.zeros) + true), true / true[-1]
+    tps = cumulative_sum(steps.positives)
+    shares = tps / (cumulative_sum(steps.negatives) + tps), tps / tps[-1]
     precision, recall = (np.append(share[::-1], end) for share, end in zip(shares, (1.0, 0.0), strict=True))
     return precision, recall, steps.scores[::-1].copy()
 
@@ -116,18 +116,21 @@ def roc_auc(
     multi_class: MultiClass = "ovr",
     weight: Array | None = None,
 ) -> float | Scores:
-    """Return the area under the ROC curve: the probability that a 1 has a larger score than a 0. Ties count half.
+    """Return the area under the ROC curve: the probability that a positive row outranks a negative row.
+
+    Equal scores count half.
 
     Args:
-        scores: Logits or probabilities of a 1, shape (B,), or of each label, shape (B, O); or, for class ids,
-            *probabilities* of the classes, shape (B, O).
+        scores: Logits or probabilities of the positive class, shape (B,), or of each label, shape (B, O); or, for class
+            ids, *probabilities* of the classes, shape (B, O).
         labels: Zeros and ones of any dtype in the shape of the scores, or class ids from 0 to O - 1, shape (B,).
         average: ``"macro"`` is the mean over the classes or labels. ``"weighted"`` weights that mean by the number of
             rows that have each class or label. ``"micro"`` counts the elements of all columns together. ``"samples"``
-            is the mean over the rows of the value of a row. None gives one value per class or label.
-        multi_class: For class ids. ``"ovr"`` compares one class with the rest, which depends on how frequent the
-            classes are. ``"ovo"`` compares each pair of classes, with each of the two as a 1; its averages are
-            ``"macro"`` and ``"weighted"``. scikit-learn demands a choice.
+            is the mean over the rows of the value of a row, for labels. None gives one value per class or label. For
+            scores of shape (B,), there is one value: ``"samples"`` and None are refused, and the others return it.
+        multi_class: For class ids; it has no effect on zeros and ones. ``"ovr"`` compares one class with the rest,
+            which depends on how frequent the classes are. ``"ovo"`` compares each pair of classes, with each of the two
+            as the positive one; its averages are ``"macro"`` and ``"weighted"``. scikit-learn demands a choice.
         weight: How much each row counts, shape (B,): scikit-learn's ``sample_weight``. None means 1.
 
     Returns:
@@ -168,12 +171,12 @@ def average_precision(scores: Array, labels: Targets, *, average: None, weight: 
 def average_precision(
     scores: Array, labels: Targets, *, average: RankingAverage | None = "macro", weight: Array | None = None
 ) -> float | Scores:
-    """Return the area under the steps of the precision-recall curve: the mean precision at the rank of each 1.
+    """Return the area under the steps of the precision-recall curve: the mean precision at each positive row.
 
     It is the sum of ``precision * (recall - previous recall)`` over the scores, without interpolation.
 
     Args:
-        scores: Logits or probabilities of a 1, shape (B,), or of each class or label, shape (B, O).
+        scores: Logits or probabilities of the positive class, shape (B,), or of each class or label, shape (B, O).
         labels: Zeros and ones of any dtype in the shape of the scores, or class ids from 0 to O - 1, shape (B,), each
             of which is compared with the rest.
         average: The same as in ``roc_auc``.
@@ -206,11 +209,11 @@ def average_precision(
 
 @frozen(eq=False)
 class _Steps:
-    """The scores that occur, in decreasing order, and the weight of the zeros and the ones that have each of them."""
+    """The scores that occur, in decreasing order, and the weight of the negatives and the positives that have each."""
 
     scores: NDArray[np.float64]
-    zeros: NDArray[np.float64]
-    ones: NDArray[np.float64]
+    negatives: NDArray[np.float64]
+    positives: NDArray[np.float64]
 
 
 def _steps(scores: Array, truth: Flags, weight: NDArray[np.float64] | None) -> _Steps:
@@ -232,15 +235,15 @@ def _read_steps(name: str, scores: Array, labels: Targets, weight: Array | None)
 
 
 def _area(steps: _Steps) -> float:
-    """Return the mean, over the zeros, of the share of the ones above it; of equal scores, one half is above."""
-    above = cumulative_sum(steps.ones)
-    return total(steps.zeros * ((above - 0.5 * steps.ones) / above[-1])) / total(steps.zeros)
+    """Return the mean, over the negatives, of the share of positives above; of equal scores, one half is above."""
+    above = cumulative_sum(steps.positives)
+    return total(steps.negatives * ((above - 0.5 * steps.positives) / above[-1])) / total(steps.negatives)
 
 
 def _mean_precision(steps: _Steps) -> float:
-    """Return the mean, over the ones, of the share of ones among the rows with at least the same score."""
-    true = cumulative_sum(steps.ones)
-    return total(steps.ones * (true / (true + cumulative_sum(steps.zeros)))) / float(true[-1])
+    """Return the mean, over the positives, of the precision at its score."""
+    tps = cumulative_sum(steps.positives)
+    return total(steps.positives * (tps / (tps + cumulative_sum(steps.negatives)))) / float(tps[-1])
 
 
 # -------------------------------------------------------------------------------------------------- averages
@@ -271,7 +274,7 @@ def _averaged(
 
 
 def _one_versus_one(scores: Array, truth: Flags, rows: Rows, average: RankingAverage | None) -> float:
-    """Average, over the pairs of classes, the mean of the areas with either class as the ones."""
+    """Average, over the pairs of classes, the mean of the areas with either class as the positive one."""
     if not isinstance(average, str) or average not in ("macro", "weighted"):
         wanted = "'macro' or 'weighted' with multi_class='ovo'"
         raise ConfigError(f"average must be {wanted}, got {average!r:.80}", subject="roc_auc")
@@ -311,12 +314,11 @@ def _one_hot(name: str, ids: Labels, scores: Array) -> Flags:
 
 def _check_average(name: str, average: RankingAverage | None, truth: Flags) -> None:
     choices = get_args(RankingAverage)
-    if average is None:
-        if truth.ndim == 1:
-            raise ConfigError(f"average=None is for scores of shape (B, O), got {truth.shape}", subject=name)
-    elif not isinstance(average, str) or average not in choices:
+    if average is not None and (not isinstance(average, str) or average not in choices):
         wanted = f"one of {', '.join(map(repr, choices))} or None"
         raise ConfigError(f"average must be {wanted}, got {average!r:.80}", subject=name)
+    if truth.ndim == 1 and average in (None, "samples"):
+        raise ConfigError(f"average={average!r} is for scores of shape (B, O), got {truth.shape}", subject=name)
 
 
 def _check_occurring(name: str, truth: Flags, where: str, positions: NDArray[np.intp] | None = None) -> None:

@@ -50,7 +50,8 @@ def r2(predicted: Array, target: Array, *, weight: Array | None = None) -> float
     """Return R squared: 1 - mean squared error / variance of the target.
 
     1 is a perfect prediction; 0 is as good as predicting the target's mean. For several outputs, the result is the mean
-    of their values. A constant target gives 1 if the prediction matches it exactly, or else 0.
+    of their values. A constant target gives 1 if the prediction matches it exactly, or else 0. A target whose
+    differences are below about 1e-160 counts as constant, because their squares are 0 in float64.
 
     Args:
         predicted: Shape (B, ...), float32 or float64.

@@ -32,7 +32,7 @@ def read_probabilities(
 ) -> tuple[Array, Labels, Rows]:
     """Check probabilities of each class and the class ids, and return the rows that count. Shapes: (B, O) and (B,)."""
     if type(probabilities) in ARRAY_TYPES and probabilities.ndim == 2 and probabilities.shape[1] == 1:
-        got = f"got {probabilities.shape}; for probabilities of a 1, use probabilities[:, 0]"
+        got = f"got {probabilities.shape}; for probabilities of the positive class, use probabilities[:, 0]"
         raise ShapeError(f"probabilities must have a column for each of two or more classes, {got}", subject=name)
     kept, ids, rows = read_scores(name, "probabilities", probabilities, labels, weight)
     with np.errstate(over="ignore"):  # an infinite sum is not 1, so it is refused below
@@ -51,7 +51,7 @@ def read_probabilities(
 def read_binary_probabilities(
     name: str, probabilities: Array, labels: Targets, weight: Array | None
 ) -> tuple[Array, Flags, Rows]:
-    """Check the probabilities of a 1 and the labels, and return the rows that count. Shapes: both (B,)."""
+    """Check probabilities of the positive class and the labels, and return the rows that count. Shapes: both (B,)."""
     kept, truth, rows = read_binary_scores(name, "probabilities", probabilities, labels, weight)
     bad = (probabilities < 0) | (probabilities > 1)
     if bad.any():
