@@ -43,7 +43,7 @@ def picture(path: Path, fitted: tuple[Any, ...]) -> None:
         spot.set(title=name, xlabel="epoch", yscale="log")
     last, more = axes[-1], fitted[-1]
     last.plot(range(1, more.n_iter_ + 1), more.validation_curve_, label="validation")
-    last.axvline(more.best_iter_, color="gray", linestyle=":", label="best epoch")
+    last.axvline(more.best_iter_ + 1, color="gray", linestyle=":", label="best epoch")
     last.legend()
     axes[0].set_ylabel("cross-entropy")
     path.parent.mkdir(parents=True, exist_ok=True)

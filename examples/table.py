@@ -58,7 +58,7 @@ def searches() -> dict[str, Any]:
 def picture(path: Path, truth: Any, shares: dict[str, Any]) -> None:
     """Draw the confusion matrix of Classifier and the ROC curves of all models."""
     left, right = (figure := Figure(figsize=(10, 4.5), layout="constrained")).subplots(1, 2, width_ratios=[4, 5])
-    counts = fn.metrics.confusion_matrix((shares["Classifier"] > 0.5).astype(int), truth)
+    counts = fn.metrics.confusion_matrix(shares["Classifier"] > 0.5, truth)
     ConfusionMatrixDisplay(counts, display_labels=["died", "survived"]).plot(ax=left, cmap="Blues", colorbar=False)
     left.set(title="Classifier: passengers in all folds", xlabel="predicted", ylabel="true")
     for name, share in shares.items():

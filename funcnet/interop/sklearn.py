@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 import funcnet as fn
 from funcnet.arithmetic import exp, log
 from funcnet.core.checks import check_flag, to_python
+from funcnet.core.names import register_name
 from funcnet.core.records import Settings
 from funcnet.interop.sklearn_parameters import (
     ACTIVATIONS,
@@ -43,9 +44,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets, type_of_target
     from sklearn.utils.validation import check_is_fitted
 
-    from funcnet.interop.sklearn_estimator import Estimator, Rows, counted, rescaled
+    from funcnet.interop.sklearn_estimator import Estimator, Rows, rescaled, without_zero_weights
 except ImportError as error:
-    raise ImportError("scikit-learn 1.6 or newer is needed; use pip install 'funcnet[sklearn]'") from error
+    raise ImportError("scikit-learn 1.6 or newer is needed; use pip install 'scikit-learn>=1.6'") from error
 
 
 @define(slots=False, eq=False, repr=False)
@@ -59,8 +60,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-le
         hidden_layer_sizes: The number of units of each hidden layer.
         activation: A name (``"relu"``, ``"tanh"``, ``"logistic"``, ``"identity"``, ``"leaky_relu"``, ``"elu"``,
             ``"gelu"``, ``"silu"``, ``"softplus"``) or a layer (``fn.LeakyReLU(0.1)``), or one for each hidden layer.
-        network: A function ``(key, in_size, out_size) -> network`` that replaces the two parameters above and
-            ``dropout``. The network returns a logit for each class. Its dtype is ``dtype``.
+        network: A function ``(key, in_size, out_size) -> network`` that replaces the two parameters above. The network
+            returns a logit for each class. Its dtype is ``dtype``. For dropout, add ``fn.Dropout`` in the function.
         dropout: The share of each hidden layer's outputs that is dropped in training, or one for each layer.
         standardize: Give each feature the mean 0 and the variance 1, by the statistics of the training rows.
         loss: ``"log_loss"``, or a loss of funcnet on logits, such as ``fn.SoftmaxCrossEntropy(label_smoothing=0.1)``.
@@ -73,7 +74,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-le
         max_iter: The maximum number of epochs of a fit. A fit that reaches it does not warn; compare ``n_iter_``.
         shuffle: Draw a new order of the rows for each epoch.
         early_stopping: Hold out rows, of each class its share, and keep the network of the epoch with the lowest loss
-            on them. Without it, the last network is kept.
+            on them. Without it and without ``X_val``, the last network is kept.
         validation_fraction: The share of the rows to hold out.
         n_iter_no_change: Stop after this number of epochs in which the loss did not improve: the validation loss, or
             without validation rows the mean training loss. ``np.inf`` never stops.
@@ -85,7 +86,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-le
             ``fn.mlp``, the order of epoch i from ``key.child("shuffle", i)``, held-out rows from
             ``key.child("validation")``, and dropout as in ``fn.TrainState`` with this key. A ``RandomState``, or None
             for NumPy's global one, draws such an int.
-        portable: Compute with the same bits on every machine.
+        portable: Compute with the same bits on every machine. False is native, also inside ``fn.portable()``.
         dtype: The dtype of the network. Inputs are standardized in float64 before they are rounded to it.
         verbose: Show the progress, with tqdm if it is installed.
 
@@ -220,13 +221,16 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-le
             return rows, held
         if isinstance(self.task_, fn.Multilabel):
             raise self._error("class_weight is for one class in each row; for labels, use sample_weight")
-        factors = rescaled(compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[rows.y]))
+        given = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[rows.y])
+        if not (np.isfinite(given).all() and (given >= 0).all()):
+            raise self._error(f"class_weight must have finite weights of 0 or more, got {self.class_weight!r:.80}")
+        factors = rescaled(given)
 
-        def weighted(rows: Rows) -> Rows:
+        def weighted(rows: Rows, what: str) -> Rows:
             weight = factors[rows.y] if rows.weight is None else factors[rows.y] * rows.weight
-            return counted(evolve(rows, weight=weight))
+            return without_zero_weights(type(self).__name__, what, evolve(rows, weight=weight))
 
-        return weighted(rows), None if held is None else weighted(held)
+        return weighted(rows, "class_weight"), None if held is None else weighted(held, "class_weight for y_val")
 
     def _split(self, rows: Rows, key: fn.Key) -> tuple[Rows, Rows]:
         single = np.flatnonzero(np.bincount(rows.y) == 1) if isinstance(self.task_, fn.Multiclass) else np.arange(0)
@@ -259,6 +263,9 @@ class Rates(Settings):
             return exp(fn.Regression().predictions(outputs))
 
 
+register_name(Rates, "funcnet.Rates")
+
+
 @define(slots=False, eq=False, repr=False)
 class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # scikit-learn has no types
     """A scikit-learn regressor whose model is a network: one or several numbers for each row.
@@ -269,7 +276,8 @@ class Regressor(RegressorMixin, Estimator):  # type: ignore[misc]  # scikit-lear
         loss: ``"squared_error"``, ``"absolute_error"``, ``"huber"``, ``"poisson"`` for counts, whose network returns
             the logarithm of the rate, or a loss of funcnet.
         scale_target: Train on targets with the mean 0 and the variance 1, and return predictions in the units of y. It
-            does not apply to ``"poisson"``.
+            does not apply to ``"poisson"``. The loss, its settings (such as Huber's delta) and the curves are in these
+            units.
 
     Attributes:
         target_scaler_: The layer that standardizes targets, or None.

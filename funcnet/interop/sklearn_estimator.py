@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import numpy as np
@@ -103,11 +103,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         self._check()
         if (X_val is None) != (y_val is None):
             raise self._error("X_val and y_val must be given together, got one of them")
+        if X_val is None and sample_weight_val is not None:
+            raise self._error("sample_weight_val has no effect without X_val; give X_val and y_val, or leave it out")
         with _all_or_nothing(self):
             run: Run | None = self.fit_ if self.warm_start and hasattr(self, "fit_") else None
             self._keep_or_compare("warm_start", run)
             rows = self._rows(X, y, sample_weight, is_first=run is None)
-            held = None if X_val is None else self._rows(X_val, y_val, sample_weight_val, is_first=False)
+            what = "sample_weight_val"
+            held = None if X_val is None else self._rows(X_val, y_val, sample_weight_val, is_first=False, what=what)
             given = to_python(self.n_iter_no_change)
             patience = None if given == INFINITY else cast("int", given)
             self._train(run, rows, held, epochs=self.max_iter, patience=patience)
@@ -192,6 +195,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _new_run(self, key: fn.Key, inputs: int) -> Run:
         name, outputs = type(self).__name__, self.n_outputs_
         if self.network is not None:
+            if canonical(self.dropout) != 0:
+                fix = "add fn.Dropout in the function"
+                raise self._error(f"dropout has no effect on network, got dropout={self.dropout!r:.80}; {fix}")
             net = made(name, self.network, key, (inputs, outputs), dtype=self.dtype)
         else:
             sizes = inputs, self.hidden_layer_sizes, outputs
@@ -211,6 +217,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         *,
         is_first: bool,
         classes: ArrayLike | None = None,
+        what: str = "sample_weight",
     ) -> Rows:
         """Check rows as scikit-learn does, and return those that count, with targets for the loss.
 
@@ -220,8 +227,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         numeric = is_regressor(self)
         x, given = _validated(self, X, y, dtype=dtype, multi_output=True, y_numeric=numeric, reset=is_first)
         given = given.toarray() if hasattr(given, "toarray") else given
-        weight = None if sample_weight is None else _checked_weight(sample_weight, x)
-        rows = counted(fn.Batch(x, given, weight))
+        name = type(self).__name__
+        weight = None if sample_weight is None else _checked_weight(name, what, sample_weight, x)
+        rows = without_zero_weights(name, what, fn.Batch(x, given, weight))
         if is_first:
             self.n_outputs_ = self._learn_targets(rows.y, classes)
         positions = np.arange(len(x)) if weight is None else np.flatnonzero(weight)
@@ -273,9 +281,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
 
     def _train(self, run: Run | None, rows: Rows, held: Rows | None, *, epochs: int, patience: int | None) -> None:
         """Begin or continue a run, for ``epochs`` further epochs at most, and set the fitted attributes."""
-        key = _key(self.random_state) if run is None else run.state.key
+        key = _key(type(self).__name__, self.random_state) if run is None else run.state.key
         rows, held = self._weighted(rows, held)
-        with fn.portable() if self.portable else nullcontext():
+        with using("portable" if self.portable else "native"):
             if self.early_stopping and held is None:
                 rows, held = self._split(rows, key.child("validation"))
             if run is None:
@@ -359,22 +367,23 @@ def _validated(estimator: object, X: ArrayLike, *y: ArrayLike | None, **options:
     return validate(estimator, X, *y, **options)
 
 
-def _key(random_state: int | np.random.RandomState | None) -> fn.Key:
+def _key(subject: str, random_state: int | np.random.RandomState | None) -> fn.Key:
     """Return ``fn.Key(random_state)``, or a key with a seed that is drawn as elsewhere in scikit-learn."""
     seed: object = to_python(random_state)
     if isinstance(seed, fn.Key | np.random.Generator):
-        raise fn.ConfigError(f"random_state must be an int, a RandomState or None, got {seed!r:.80}")
+        reason = f"random_state must be an int, a RandomState or None, got {seed!r:.80}"
+        raise fn.ConfigError(reason, subject=subject)
     return fn.Key(seed if isinstance(seed, int) else int(check_random_state(seed).randint(2**31 - 1)))
 
 
-def _checked_weight(sample_weight: ArrayLike, x: fn.Array) -> NDArray[np.float64]:
+def _checked_weight(subject: str, what: str, sample_weight: ArrayLike, x: fn.Array) -> NDArray[np.float64]:
     check: Any = check_array
-    given = check(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    given = check(sample_weight, ensure_2d=False, dtype=np.float64, input_name=what)
     weight: NDArray[np.float64] = column_or_1d(given)
     check_consistent_length(x, weight)
     lowest = int(weight.argmin())
     if weight[lowest] < 0:
-        raise fn.ConfigError(f"sample_weight must be 0 or more, got sample_weight[{lowest}] = {weight[lowest]}")
+        raise fn.ConfigError(f"{what} must be 0 or more, got {what}[{lowest}] = {weight[lowest]}", subject=subject)
     return rescaled(weight)
 
 
@@ -387,8 +396,13 @@ def rescaled(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ldexp(weight, 1 - exponent)
 
 
-def counted(rows: Rows) -> Rows:
+def without_zero_weights(subject: str, what: str, rows: Rows) -> Rows:
     """Return the rows whose weight is not 0.
+
+    Args:
+        subject: The estimator, for messages.
+        what: The parameter that gives the weights, for messages.
+        rows: The rows.
 
     Raises:
         ConfigError: If no row has one.
@@ -398,7 +412,7 @@ def counted(rows: Rows) -> Rows:
         return rows
     counts = weight > 0
     if not counts.any():
-        raise fn.ConfigError("sample_weight must be above 0 for at least one row, got only zeros")
+        raise fn.ConfigError(f"{what} must be above 0 for at least one row, got only zeros", subject=subject)
     return fn.Batch(rows.x[counts], rows.y[counts], weight[counts])
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 import numpy as np
 
 import funcnet as fn
-from funcnet.core.checks import check_count, check_iterable, to_python
+from funcnet.core.checks import check_count, to_python
 from funcnet.core.errors import plural
+from funcnet.core.trees import same_values
 from funcnet.network.loss import Loss
 
 V = TypeVar("V")
@@ -71,14 +72,14 @@ def canonical(value: object) -> object:
     given: Any = value
     if isinstance(given, np.ndarray):
         given = given.tolist()
-    if isinstance(given, list | tuple):
+    if isinstance(given, list | tuple | range):
         return tuple(canonical(each) for each in cast("Sequence[object]", given))
     return np.dtype(given) if any(given is each for each in (np.float32, np.float64)) else to_python(value)
 
 
 def is_same(first: object, second: object) -> bool:
-    """Return whether two canonical values mean the same; layers are compared by their repr."""
-    return first is second or repr(first) == repr(second) or first == second
+    """Return whether two canonical values mean the same; arrays in layers are compared bit by bit."""
+    return bool(first is second or same_values(first, second) or first == second)
 
 
 def named(subject: str, name: str, value: object, table: Mapping[str, V]) -> V:
@@ -132,15 +133,17 @@ def multilayer_perceptron(
 
 
 def _hidden_sizes(subject: str, given: object) -> tuple[int, ...]:
-    value = to_python(given)
-    sizes: Any = (value,) if isinstance(value, int) else value
-    check_iterable(subject, "hidden_layer_sizes", sizes)
+    value = canonical(given)
+    if not isinstance(value, int | tuple):  # an iterator would be empty in the next fit
+        raise fn.ConfigError(f"hidden_layer_sizes must be an int or a list of ints, got {value!r:.80}", subject=subject)
+    sizes = cast("tuple[object, ...]", value if isinstance(value, tuple) else (value,))
     return tuple(check_count(subject, "a size in hidden_layer_sizes", size) for size in sizes)
 
 
 def _for_each(subject: str, name: str, value: object, count: int) -> Sequence[Any]:
     """Return the value of each hidden layer."""
-    values = cast("Sequence[object]", value if isinstance(value, list | tuple) else [value] * count)
+    given = canonical(value)
+    values = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,) * count)
     if len(values) != count:
         wanted = f"one value, or one for each of the {count} hidden layers"
         raise fn.ConfigError(f"{name} must be {wanted}, got {plural(len(values), 'value')}", subject=subject)

@@ -69,7 +69,8 @@ def standardize(x: Array, *, weight: Array | None = None) -> Standardize:
     """Create the layer that gives each feature of x the mean 0 and the (biased) variance 1.
 
     The statistics are computed in float64. A feature that is the same in every row gets the scale 1 and becomes 0, as
-    in scikit-learn's ``StandardScaler``.
+    in scikit-learn's ``StandardScaler``. A feature whose differences are below about 1e-160 also gets the scale 1,
+    because their squares are 0 in float64.
 
     Args:
         x: Rows, shape (N, ...). In images, every pixel is a feature.

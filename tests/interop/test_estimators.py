@@ -15,6 +15,7 @@ import pytest
 from networks import inputs
 
 import funcnet as fn
+from funcnet.core.names import named
 
 
 def imported(name: str) -> Any:
@@ -93,10 +94,10 @@ def pickled(estimator: Any) -> Any:
     return pickle.loads(pickle.dumps(estimator))  # noqa: S301  # its own bytes
 
 
-def mapped(estimator: Any, folder: Path) -> Any:
+def mapped(estimator: Any, path: Path) -> Any:
     """The estimator after joblib, with its arrays as memory maps of a file."""
-    joblib.dump(estimator, folder / "estimator")
-    return joblib.load(folder / "estimator", mmap_mode="r")
+    joblib.dump(estimator, path)
+    return joblib.load(path, mmap_mode="r")
 
 
 @BOTH
@@ -105,9 +106,9 @@ def test_one_run_in_every_way(make: Any, y: Any, portable: bool, tmp_path: Path)
     """One fit, three warm fits with files between them, single epochs, and the plain loop are one run."""
     whole = make(portable=portable).fit(x, y)
     part = pickled(make(portable=portable, max_iter=2, warm_start=True).fit(x, y)).fit(x, y)
-    parts = mapped(part, tmp_path).fit(x, y)
-    single = make(portable=portable)
-    for _ in range(EPOCHS):
+    parts = mapped(part, tmp_path / "part").fit(x, y)
+    single = mapped(make(portable=portable).partial_fit(x, y), tmp_path / "single")
+    for _ in range(EPOCHS - 1):
         single.partial_fit(x, y)
     with fn.portable() if portable else fn.arithmetic.using("native"):
         wanted = fn.fingerprint(plain_run(y))
@@ -139,6 +140,20 @@ def test_early_stopping_is_fit_with_validation(make: Any, y: Any) -> None:
     assert held.validation_curve_ == list(wanted.values)
     assert held.best_iter_ == np.argmin(wanted.values)
     assert fn.equal(held.network_, wanted.best.params)
+
+
+@BOTH
+def test_held_out_rows_keep_their_weights(make: Any, y: Any) -> None:
+    """``early_stopping`` with weights is ``X_val`` and ``sample_weight_val`` of the same split."""
+    weight = 1.0 + np.arange(ROWS) % 3
+    held = make(early_stopping=True, validation_fraction=0.3).fit(x, y, weight)
+    classes = np.unique(y, return_inverse=True)[1] if y is labels else False
+    key, rows = fn.Key(3).child("validation"), np.arange(ROWS)
+    train, out = fn.split(x, rows, 0.3, key=key, stratify=classes, weight=weight)
+    validation = {"X_val": out.x, "y_val": y[out.y], "sample_weight_val": out.weight}
+    given = make().fit(train.x, y[train.y], train.weight, **validation)
+    assert run_of(held) == run_of(given)
+    assert held.validation_curve_ != make(early_stopping=True, validation_fraction=0.3).fit(x, y).validation_curve_
 
 
 def test_a_run_can_be_saved(tmp_path: Path) -> None:
@@ -412,14 +427,19 @@ def image_net(key: fn.Key, inputs: int, outputs: int) -> Any:
 
 
 @BOTH
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_a_factory_makes_the_network(make: Any, y: Any, early_stopping: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_factory_makes_the_network(make: Any, y: Any, validated: bool) -> None:  # noqa: FBT001
     """Batch norm is calibrated on the training rows, at the end and for each validation."""
-    fitted = make(network=scaled_net, early_stopping=early_stopping).fit(x, y)
-    assert fitted.network_[1].mean is not None
-    by_hand = fn.calibrate(fitted.fit_.state.params, scaled(fitted))
-    assert early_stopping or fn.equal(fitted.network_, by_hand)
-    images = make(network=image_net, early_stopping=early_stopping).fit(x, y)
+    validation = {"X_val": x, "y_val": y} if validated else {}
+    fitted = make(network=scaled_net, learning_rate=0.1).fit(x, y, **validation)
+    state = fitted.fit_.best if validated else fitted.fit_.state
+    assert fn.equal(fitted.network_, fn.calibrate(state.params, scaled(fitted)))
+    if validated:
+        last: Any = fn.calibrate(fitted.fit_.state.params, scaled(fitted))
+        target = ids if make is classifier else fn.forward(fitted.target_scaler_, y).astype(np.float32)
+        loss: Any = fn.softmax_cross_entropy if make is classifier else fn.mean_squared_error
+        assert fitted.validation_curve_[-1] == fn.evaluate(last, scaled(fitted), target, loss)
+    images = make(network=image_net).fit(x, y, **validation)
     assert images.predict(x).shape == y.shape
 
 
@@ -518,7 +538,12 @@ BAD: list[Bad] = [
     (
         regressor,
         {"hidden_layer_sizes": 2.5},
-        "Regressor: hidden_layer_sizes must be a sequence or an iterator, got 2.5",
+        "Regressor: hidden_layer_sizes must be an int or a list of ints, got 2.5",
+    ),
+    (
+        classifier,
+        {"hidden_layer_sizes": iter([5, 4])},
+        "hidden_layer_sizes must be an int or a list of ints, got <list_it",
     ),
     (classifier, {"activation": "rleu"}, "activation must be 'identity' or .* got 'rleu'"),
     (classifier, {"activation": "sigmoid"}, "got 'sigmoid'; the name is 'logistic'"),
@@ -526,6 +551,12 @@ BAD: list[Bad] = [
     (classifier, {"activation": fn.ReLU}, r"use ReLU\(\)"),
     (classifier, {"dropout": 1.0}, "rate must be a number in"),
     (classifier, {"dropout": (0.1, 0.1)}, "dropout must be one value, .* got 2 values"),
+    (classifier, {"dropout": np.array([0.1, 0.1])}, "dropout must be one value, .* got 2 values"),
+    (
+        classifier,
+        {"dropout": 0.5, "network": fn.dense},
+        "dropout has no effect on network, got dropout=0.5; add fn.Drop",
+    ),
     (
         classifier,
         {"network": wide_net},
@@ -568,7 +599,11 @@ BAD: list[Bad] = [
     (classifier, {"warm_start": "no"}, "warm_start must be True or False"),
     (classifier, {"random_state": -1}, "seed must be an int from 0"),
     (classifier, {"random_state": "a"}, "'a' cannot be used to seed"),
-    (classifier, {"random_state": fn.Key(0)}, r"an int, a RandomState or None, got Key\("),
+    (
+        classifier,
+        {"random_state": fn.Key(0)},
+        r"Classifier: random_state must be an int, a RandomState or None, got Key\(",
+    ),
     (classifier, {"random_state": np.random.default_rng(0)}, "an int, a RandomState or None, got Generator"),
     (classifier, {"portable": 1}, "portable must be True or False"),
     (
@@ -578,6 +613,18 @@ BAD: list[Bad] = [
     ),
     (classifier, {"dtype": np.float16}, "dtype must be np.float32 or np.float64"),
     (classifier, {"class_weight": {"fir": 1.0}}, "not in class_weight"),
+    (
+        classifier,
+        {"class_weight": {"ash": 0.0, "elm": -1.0}},
+        "class_weight must have finite weights of 0 or more, got {",
+    ),
+    (classifier, {"class_weight": {"ash": np.nan}}, "class_weight must have finite weights of 0 or more, got {"),
+    (classifier, {"class_weight": {"ash": np.inf}}, "class_weight must have finite weights of 0 or more, got {"),
+    (
+        classifier,
+        {"class_weight": dict.fromkeys(["ash", "elm", "oak"], 0.0)},
+        "Classifier: class_weight must be above 0 for at least one row, got only zeros",
+    ),
     (regressor, {"scale_target": 0}, "scale_target must be True or False"),
 ]
 
@@ -603,6 +650,16 @@ def test_invalid_parameters(make: Any, settings: dict[str, Any], message: str) -
         assert learned(estimator) == before
 
 
+def test_a_failed_fit_changes_nothing() -> None:
+    """The parameters of the earlier run are kept as well, so a warm start can continue it."""
+    fitted = classifier(warm_start=True).fit(x, labels)
+    before = cast("dict[str, Any]", vars(fitted)).copy()
+    fitted.set_params(warm_start=False, hidden_layer_sizes=(5, 0))
+    with pytest.raises(ValueError, match="a size in hidden_layer_sizes"):
+        fitted.fit(x, labels)
+    assert vars(fitted.set_params(warm_start=True, hidden_layer_sizes=(5,))) == before
+
+
 def test_invalid_calls() -> None:
     """Each message says what a call lacks, or what it has too much of."""
     warm = classifier(warm_start=True).fit(x, labels)
@@ -610,10 +667,27 @@ def test_invalid_calls() -> None:
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: classifier().predict(x), "not fitted"),
         (lambda: classifier().fit(x, labels, X_val=x), "X_val and y_val must be given together"),
-        (lambda: classifier().fit(x, labels, np.zeros(ROWS)), "above 0 for at least one row"),
+        (
+            lambda: classifier().fit(x, labels, sample_weight_val=np.ones(ROWS)),
+            "sample_weight_val has no effect without X_val",
+        ),
+        (
+            lambda: classifier().fit(x, labels, np.zeros(ROWS)),
+            "Classifier: sample_weight must be above 0 for at least one row",
+        ),
+        (
+            lambda: classifier().fit(x, labels, X_val=x, y_val=labels, sample_weight_val=np.zeros(ROWS)),
+            "Classifier: sample_weight_val must be above 0 for at least one row",
+        ),
+        (
+            lambda: classifier(class_weight={"ash": 0.0}).fit(
+                x, labels, X_val=x[labels == "ash"], y_val=labels[labels == "ash"]
+            ),
+            "Classifier: class_weight for y_val must be above 0 for at least one row",
+        ),
         (
             lambda: classifier().fit(x, labels, -np.ones(ROWS)),
-            r"sample_weight must be 0 or more, got sample_weight\[0\] = -1.0",
+            r"Classifier: sample_weight must be 0 or more, got sample_weight\[0\] = -1.0",
         ),
         (lambda: classifier().fit(x, labels, np.ones(3)), "inconsistent numbers of samples"),
         (lambda: classifier().fit(x, np.zeros(ROWS)), "at least 2 classes, got 1 class: 0.0"),
@@ -680,6 +754,46 @@ def test_equal_parameters_are_no_change() -> None:
     one.set_params(hidden_layer_sizes=np.array([5]), activation=(fn.GELU(),), dtype=np.dtype(np.float32))
     one.set_params(learning_rate=np.float64(0.01), weight_decay=0, batch_size=7, shuffle=False, tol=1.0)
     assert one.fit(x, labels).n_iter_ == 2 * EPOCHS
+    layer = fn.Standardize(mean=np.zeros(5, np.float32), scale=np.ones(5, np.float32))
+    given: dict[str, Any] = {"activation": layer, "dropout": np.array([0.5]), "loss": fn.SoftmaxCrossEntropy()}
+    one = pickled(
+        classifier(warm_start=True, optimizer=fn.AdamW(0.1), **SMALL | {"learning_rate": 0.001} | given).fit(x, labels)
+    )
+    again = {
+        "activation": pickled(layer),
+        "dropout": [0.5],
+        "loss": fn.SoftmaxCrossEntropy(),
+        "optimizer": fn.AdamW(0.1),
+    }
+    assert one.set_params(**again).fit(x, labels).n_iter_ == 2 * EPOCHS
+
+
+def test_arrays_in_parameters_are_compared() -> None:
+    """A layer or a factory with other arrays, which has the same repr, is another parameter."""
+    one, scale = classifier(warm_start=True), np.ones(5, np.float32)
+    one.set_params(activation=fn.Standardize(mean=0 * scale, scale=scale)).fit(x, labels)
+    with pytest.raises(fn.ConfigError, match="warm_start continues a run with activation="):
+        one.set_params(activation=fn.Standardize(mean=scale, scale=scale)).fit(x, labels)
+    first, second = (partial(scaled_net, net=fn.mlp(fn.Key(seed), (4, 5))) for seed in (0, 1))
+    one = classifier(warm_start=True, network=first).fit(x, labels)
+    with pytest.raises(fn.ConfigError, match="warm_start continues a run with network="):
+        one.set_params(network=second).fit(x, labels)
+    assert pickled(one.set_params(network=first)).fit(x, labels).n_iter_ == 2 * EPOCHS
+
+
+def test_the_arithmetic_is_a_parameter() -> None:
+    """Without ``portable``, a fit is native in every place, such as in the main process and in those of a search."""
+    wanted = run_of(classifier().fit(x, labels))
+    with fn.portable():
+        assert run_of(classifier().fit(x, labels)) == wanted
+        assert run_of(classifier(dtype=np.float64).fit(x, labels)) != wanted
+
+
+def test_the_task_of_counts_has_a_name() -> None:
+    """A fingerprint and a file can hold it, as any task."""
+    task: Any = regressor(loss="poisson").fit(x, np.abs(numbers)).task_
+    assert fn.fingerprint(task) != fn.fingerprint(fn.Regression())
+    assert named("funcnet.Rates") is type(task)
 
 
 def test_patience_without_end() -> None:
@@ -767,5 +881,5 @@ def test_without_scikit_learn(monkeypatch: Any) -> None:
     """The module says what to install."""
     monkeypatch.setitem(sys.modules, "sklearn.utils.validation", None)
     monkeypatch.delitem(sys.modules, "funcnet.interop.sklearn")
-    with pytest.raises(ImportError, match=r"scikit-learn 1.6 or newer is needed; use pip install 'funcnet\[sklearn\]'"):
+    with pytest.raises(ImportError, match=r"scikit-learn 1.6 or newer is needed; use pip install 'scikit-learn>=1.6'"):
         import_module("funcnet.interop.sklearn")
