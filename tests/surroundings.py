@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Final
 
 import pytest
@@ -18,3 +20,9 @@ OTHER_LIBM: Final = "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX512F"
 """A value of ``GLIBC_TUNABLES`` that makes the C library compute as on an older processor."""
 
 x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="portable means x86-64")
+
+
+def meet(barrier: Barrier) -> None:
+    """Wait for the other threads, for 20 seconds at most: a thread that does not start must not stop the others."""
+    with suppress(BrokenBarrierError):
+        barrier.wait(timeout=20)

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
-from surroundings import SEARCHED
+from surroundings import SEARCHED, meet
 
 from funcnet import datasets
 from funcnet.core.errors import ConfigError, DatasetFormatError
@@ -844,7 +844,7 @@ def test_two_loads_at_once_both_succeed(cache: Path, mirrors: Callable[..., None
     start = Barrier(4)
 
     def load() -> datasets.MNIST:
-        start.wait()
+        meet(start)
         return datasets.load_mnist()
 
     with ThreadPoolExecutor(4) as pool:

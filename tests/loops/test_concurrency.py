@@ -15,7 +15,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 from networks import CASES, inputs
-from surroundings import SEARCHED
+from surroundings import SEARCHED, meet
 
 import funcnet as fn
 from funcnet.arithmetic import Name, using
@@ -54,7 +54,7 @@ def at_once(every: int = 1) -> list[str]:
     begin, interval = Barrier(THREADS), sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        with ThreadPoolExecutor(THREADS, initializer=begin.wait) as executor:
+        with ThreadPoolExecutor(THREADS, initializer=meet, initargs=(begin,)) as executor:
             return list(executor.map(job, JOBS[::every]))
     finally:
         sys.setswitchinterval(interval)

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CASES, Case, inputs, networks, width
 from optimizer_table import OPTIMIZERS
+from surroundings import meet
 
 import funcnet as fn
 from funcnet.arithmetic import Name, sum_rows, using
@@ -692,7 +693,7 @@ def at_once(job: Callable[[int], Any]) -> list[Any]:
     begin, interval = Barrier(THREADS), sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        with ThreadPoolExecutor(THREADS, initializer=begin.wait) as executor:
+        with ThreadPoolExecutor(THREADS, initializer=meet, initargs=(begin,)) as executor:
             return list(executor.map(job, range(THREADS)))
     finally:
         sys.setswitchinterval(interval)
