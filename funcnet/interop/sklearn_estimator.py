@@ -183,6 +183,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         given = {name: canonical(getattr(self, name)) for name in KEPT if hasattr(self, name)}
         if run is None:
             self._kept: dict[str, Any] = given
+            return
         for name, value in given.items():
             if not is_same(value, self._kept[name]):
                 was, fix = f"{name}={self._kept[name]!r:.80}", "fit with warm_start=False begins a new one"

@@ -186,10 +186,7 @@ def _count(  # noqa: PLR0917
 ) -> tuple[Pairs, ClassCounts]:
     pairs = read_pairs(name, predicted, labels, weight, classes)
     averages = LABEL_AVERAGES if pairs.multilabel else CLASS_AVERAGES
-    if average is not None and not (isinstance(average, str) and average in averages):
-        wanted = f"one of {', '.join(map(repr, averages))} or None"
-        given = f" for predictions of shape {predicted.shape}"
-        raise ConfigError(f"average must be {wanted}{given}, got {average!r}", subject=name)
+    check_average(name, average, averages, f" for predictions of shape {predicted.shape}")
     if pairs.multilabel:
         return pairs, counts_of_rows(pairs) if average == "samples" else counts_of_labels(pairs)
     size = pairs.size(name)
@@ -199,6 +196,17 @@ def _count(  # noqa: PLR0917
             raise ConfigError(f"average='binary' is for classes 0 and 1, got {size} classes; {fix}", subject=name)
         size = 2
     return pairs, counts_of_classes(pairs, size)
+
+
+def check_average(name: str, average: object, averages: tuple[str, ...], where: str = "") -> None:
+    """Check that an average is one of the given ones, or None.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if average is not None and not (isinstance(average, str) and average in averages):
+        wanted = f"one of {', '.join(map(repr, averages))} or None"
+        raise ConfigError(f"average must be {wanted}{where}, got {average!r:.80}", subject=name)
 
 
 def _averaged(  # noqa: PLR0917

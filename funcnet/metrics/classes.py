@@ -136,7 +136,7 @@ def multilabel_confusion_matrix(
     if not pairs.multilabel:
         got = f"got {predicted.dtype} {predicted.shape}; for one class per row, use confusion_matrix"
         raise ShapeError(f"predicted must be bool of shape (B, O), {got}", subject=name)
-    yes, true = pairs.predicted.astype(bool), pairs.labels.astype(bool)
+    yes, true = pairs.flags()
     cells = [pairs.rows.count_columns(cell) for cell in (~yes & ~true, yes & ~true, ~yes & true, yes & true)]
     return pairs.rows.whole(name, np.stack(cells, axis=1)).reshape(-1, 2, 2)
 

@@ -34,12 +34,12 @@ def counts_of_classes(pairs: Pairs, size: int) -> ClassCounts:
 
 def counts_of_labels(pairs: Pairs) -> ClassCounts:
     """Count each label, over all rows."""
-    predicted, labels = pairs.predicted.astype(bool), pairs.labels.astype(bool)
+    predicted, labels = pairs.flags()
     return ClassCounts(*map(pairs.rows.count_columns, (predicted & labels, predicted, labels)))
 
 
 def counts_of_rows(pairs: Pairs) -> ClassCounts:
     """Count the labels of each row, without its weight."""
-    predicted, labels = pairs.predicted.astype(bool), pairs.labels.astype(bool)
+    predicted, labels = pairs.flags()
     marks = predicted & labels, predicted, labels
     return ClassCounts(*(np.count_nonzero(each, axis=1).astype(np.float64) for each in marks))

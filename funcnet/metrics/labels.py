@@ -66,6 +66,10 @@ class Pairs:
         """Return the predicted class ids and the true ones."""
         return self.predicted.astype(np.intp), self.labels.astype(np.intp)
 
+    def flags(self) -> tuple[Flags, Flags]:
+        """Return whether each row is predicted to have each label, and whether it has it. Shapes: both (B, O)."""
+        return cast("Flags", self.predicted), cast("Flags", self.labels)
+
 
 def read_pairs(
     name: str, predicted: Predicted, labels: Targets, weight: Array | None, classes: int | None = None

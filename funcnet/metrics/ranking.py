@@ -14,7 +14,7 @@ from funcnet.arithmetic import cumulative_sum, mean, sum_all
 from funcnet.core.arrays import ARRAY_TYPES, Array, Labels
 from funcnet.core.checks import check_array, check_choice
 from funcnet.core.errors import ConfigError
-from funcnet.metrics.averages import Scores
+from funcnet.metrics.averages import LABEL_AVERAGES, Scores, check_average
 from funcnet.metrics.labels import Flags, Targets
 from funcnet.metrics.rows import Rows, total
 from funcnet.metrics.scores import check_order, read_binary_scores, read_probabilities, read_scores
@@ -313,10 +313,7 @@ def _one_hot(name: str, ids: Labels, scores: Array) -> Flags:
 
 
 def _check_average(name: str, average: RankingAverage | None, truth: Flags) -> None:
-    choices = get_args(RankingAverage)
-    if average is not None and (not isinstance(average, str) or average not in choices):
-        wanted = f"one of {', '.join(map(repr, choices))} or None"
-        raise ConfigError(f"average must be {wanted}, got {average!r:.80}", subject=name)
+    check_average(name, average, LABEL_AVERAGES)
     if truth.ndim == 1 and average in (None, "samples"):
         raise ConfigError(f"average={average!r} is for scores of shape (B, O), got {truth.shape}", subject=name)
 

@@ -19,6 +19,16 @@ from funcnet.optimizers.protocol import Descent, rate_of
 from funcnet.tracing import whole
 
 
+def _mean_of(mean: N, grads: N, beta: float) -> N:
+    """Return the moving mean of the gradients after one more gradient: ``m + (1 - beta) * (g - m)``."""
+    return map_parameters(lambda m, g: m + (g - m) * (1.0 - beta), mean, grads)
+
+
+def _mean_square_of(square: N, grads: N, beta: float) -> N:
+    """Return the moving mean of the squared gradients after one more gradient: ``b s + (1 - b) g²``."""
+    return map_parameters(lambda s, g: s * beta + g * g * (1.0 - beta), square, grads)
+
+
 @frozen
 class Adagrad(Descent):
     """``s' = s + g²``, ``p - rate * g / (sqrt(s') + eps)``, where ``rate = learning_rate / (1 + step * lr_decay)``.
@@ -129,12 +139,12 @@ class RMSprop(Descent):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step, with the mean square that includes these gradients."""
         self.check_moments(moments)
-        rate, alpha, fresh = rate_of(self, step), float(self.alpha), float(1.0 - self.alpha)
+        rate, alpha = rate_of(self, step), float(self.alpha)
         eps, decay = float(self.eps), float(self.momentum)
-        square = map_parameters(lambda s, g: s * alpha + g * g * fresh, moments["square"], grads)
+        square = _mean_square_of(moments["square"], grads, alpha)
         made = {"square": square}
         if self.centered:
-            made["mean"] = map_parameters(lambda m, g: m + (g - m) * fresh, moments["mean"], grads)
+            made["mean"] = _mean_of(moments["mean"], grads, alpha)
             square = map_parameters(lambda s, m: np.maximum(s - m * m, 0.0), square, made["mean"])  # not below 0
         direction = map_parameters(lambda g, s: g / (np.sqrt(s) + eps), grads, square)
         if self.momentum > 0:
@@ -153,11 +163,6 @@ def _check_betas(subject: str, betas: object) -> None:
         raise ConfigError(f"betas must be a tuple of two numbers, got {betas!r}", subject=subject)
     for beta in cast("tuple[object, ...]", betas):
         check_number(subject, "each of betas", beta, low=0, high=1, closed=True)
-
-
-def _mean_of(mean: N, grads: N, beta: float) -> N:
-    """Return the moving mean of the gradients after one more gradient: ``m + (1 - beta) * (g - m)``."""
-    return map_parameters(lambda m, g: m + (g - m) * (1.0 - beta), mean, grads)
 
 
 @frozen
@@ -183,8 +188,7 @@ class _Means(Descent):
     def means(self, moments: Moments[N], grads: N) -> tuple[N, N]:
         """Return the mean gradient and the mean square that include these gradients."""
         a, b = map(float, self.betas)
-        square = map_parameters(lambda s, g: s * b + g * g * (1.0 - b), moments["square"], grads)
-        return _mean_of(moments["mean"], grads, a), square
+        return _mean_of(moments["mean"], grads, a), _mean_square_of(moments["square"], grads, b)
 
 
 def _correction(beta: float, step: int) -> float:
