@@ -340,7 +340,7 @@ ROWS: Final[dict[str, Row]] = {
     "Batch": row(fn.Batch, a.INPUTS, a.LABELS, a.VECTORS),
     "BatchNorm": row(made(fn.BatchNorm),
         a.INPUTS, *[a.VECTORS] * 2, *[st.none() | a.VECTORS] * 2, EPSILONS, a.mostly(a.BOOLEANS)),
-    "Binary": row(then(fn.Binary, 1, predicted), THRESHOLDS, a.INPUTS),
+    "Binary": row(then(fn.Binary, 1, predicted), THRESHOLDS, st.one_of(a.VECTORS, a.VECTORS, a.INPUTS)),
     "ClipByGlobalNorm": row(descended(fn.ClipByGlobalNorm), *DESCENT, a.OPTIMIZERS, a.RATES),
     "ClipByValue": row(descended(fn.ClipByValue), *DESCENT, a.OPTIMIZERS, a.RATES),
     "Conv2D": row(made(fn.Conv2D), a.IMAGES, a.KERNELS, a.BIASES, a.PAIRS, a.PADDINGS, a.PAIRS),
