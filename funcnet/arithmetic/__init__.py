@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from math import prod
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,13 @@ __all__ = [
     "exp",
     "expm1",
     "in_force",
+    "inner_each",
     "log",
     "log1p",
     "matmul",
     "matmul_columns",
+    "matmul_each",
+    "matmul_last",
     "matmul_parts",
     "mean",
     "mean_and_variance",
@@ -45,6 +48,7 @@ __all__ = [
     "sigmoid",
     "softmax",
     "sum_all",
+    "sum_by_id",
     "sum_last",
     "sum_outer",
     "sum_rows",
@@ -164,6 +168,55 @@ def matmul_parts(a: Array, b: Array, size: int) -> Array:
     return lock(product).reshape(len(a), b.shape[1])
 
 
+def matmul_last(x: Array, weight: Array) -> Array:
+    """Compute the matrix product over the last axis of ``x``. Shapes: x (B, ..., I), weight (I, O), result (B, ..., O).
+
+    The result is locked. For more than two axes, native arithmetic multiplies each row of the batch independently, as
+    ``matmul_parts`` does, so that the bits of a row do not depend on the rows around it.
+
+    Example:
+        >>> matmul_last(np.array([[[1.0, 2.0], [0.0, 1.0]]]), np.array([[3.0], [4.0]]))
+        array([[[11.],
+                [ 4.]]])
+    """
+    if x.ndim == 2:
+        return matmul(x, weight)
+    positions = prod(x.shape[1:-1])
+    flat = x.reshape(len(x) * positions, x.shape[-1])
+    return matmul_parts(flat, weight, max(positions, 1)).reshape(*x.shape[:-1], weight.shape[1])
+
+
+def matmul_each(a: Array, b: Array) -> Array:
+    """Compute a matrix product for each pair of matrices. Shapes: a (..., I, J), b (..., J, K), result (..., I, K).
+
+    The operands may be views with any strides, such as transposes. The result is locked. Each product has the bits that
+    it has alone. Its row i depends on no other row of ``a``. If ``b`` is finite, row i depends on no row j of ``b`` for
+    which a[..., i, j] is 0.
+
+    Example:
+        >>> matmul_each(np.array([[[1.0, 2.0]], [[0.0, 1.0]]]), np.array([[[3.0], [4.0]], [[5.0], [6.0]]]))
+        array([[[11.]],
+        <BLANKLINE>
+               [[ 6.]]])
+    """
+    if _portable.get():
+        return portable.matmul_each(a, b)
+    return lock(np.matmul(a, b))
+
+
+def inner_each(a: Array, b: Array) -> Array:
+    """Compute the inner products of rows: ``matmul_each(a, b)`` with the transposes of ``b``, as ``np.inner`` does.
+
+    Shapes: a (..., I, J), b (..., K, J), result (..., I, K), locked. Each element depends on one row of ``a`` and one
+    row of ``b``.
+
+    Example:
+        >>> inner_each(np.array([[[1.0, 2.0]]]), np.array([[[3.0, 4.0], [5.0, 6.0]]]))
+        array([[[11., 17.]]])
+    """
+    return portable.inner_each(a, b) if _portable.get() else lock(np.matmul(a, np.swapaxes(b, -1, -2)))
+
+
 # ----------------------------------------------------------------------------------------------------- sums
 
 
@@ -184,6 +237,37 @@ def sum_rows(a: Array) -> Array:
 def _ones(count: int, dtype: np.dtype[np.floating]) -> Array:
     """Return a vector of ones. A sum over the batch is a product with it, which takes half the time of a reduction."""
     return lock(np.ones(count, dtype))
+
+
+def sum_by_id(a: Array, ids: NDArray[np.integer], count: int) -> Array:
+    """Sum the rows of each id: row v of the result is the sum of the rows ``a[n]`` with ``ids[n] = v``.
+
+    Each sum is computed in float64, one row after the other, so both arithmetics have the same bits. Shapes: a (N, C),
+    ids (N,) from 0 to count - 1, result (count, C), locked.
+
+    Example:
+        >>> sum_by_id(np.array([[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]]), np.array([1, 0, 1]), 3)
+        array([[ 3.,  4.],
+               [11., 22.],
+               [ 0.,  0.]])
+    """
+    if count <= 2 * len(a):
+        return lock(_sum_by_id(a, ids, count).astype(a.dtype))
+    # At most N of many ids occur. Their sums need N rows of float64, not as many as there are ids.
+    rows = np.zeros_like(ids, np.intp, shape=(count,))
+    rows[ids] = np.arange(len(a))
+    places = rows[ids]
+    total = np.zeros_like(a, shape=(count, a.shape[1]))
+    total[ids] = _sum_by_id(a, places, len(a))[places]
+    return lock(total)
+
+
+def _sum_by_id(a: Array, ids: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    size = a.shape[1]
+    places = ids.astype(np.intp, copy=False).reshape(-1, 1) * size + np.arange(size, dtype=np.intp)
+    totals: Any = np.bincount(places.reshape(-1), a.reshape(-1), count * size)  # NumPy's types know only counts
+    sums: NDArray[np.float64] = totals.reshape(count, size)
+    return sums
 
 
 def sum_last(a: Array) -> Array:
@@ -419,12 +503,19 @@ def softmax(logits: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """Compute the logistic function, element by element, from the exponential of ``-|x|``, which cannot overflow.
+    """Compute the logistic function ``1 / (1 + exp(-x))``, element by element.
+
+    In native arithmetic, the result is 0 where the exponential overflows, although a subnormal number would be nearer,
+    such as 2.2e-39 for x = -89 in float32.
 
     Example:
         >>> sigmoid(np.array([0.0, -1e4, 1e4]))
         array([0.5, 0. , 1. ])
+        >>> sigmoid(np.array([-89.0], np.float32))
+        array([0.], dtype=float32)
     """
-    small = exp(-np.abs(x))
-    y: Array = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
+    if _portable.get():
+        return portable.sigmoid(x)
+    with np.errstate(over="ignore"):
+        y: Array = 1 / (1 + np.exp(-x))
     return y

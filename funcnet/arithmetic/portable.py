@@ -163,16 +163,64 @@ def sum_outer(x: Array, g: Array) -> Array:
     return _product(left.values.T, values)
 
 
+def inner_each(a: Array, b: Array) -> Array:
+    """Compute the inner products of rows, for each pair of matrices: ``a @ b.T``.
+
+    Shapes: a (..., I, J), b (..., K, J), result (..., I, K), locked. ``rows`` rounds both arrays, so each element
+    depends on one row of ``a`` and one row of ``b``.
+
+    Raises:
+        DTypeError: If an array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> inner_each(np.array([[[1.0, 2.0]]], np.float32), np.array([[[3.0, 4.0], [5.0, 6.0]]], np.float32))
+        array([[[11., 17.]]], dtype=float32)
+    """
+    left, right = _rows("inner_each", "a", a), _rows("inner_each", "b", b)
+    return _product(left.values, np.swapaxes(right.values, -1, -2))
+
+
+def matmul_each(a: Array, b: Array) -> Array:
+    """Compute a matrix product for each pair of matrices. Shapes: a (..., I, J), b (..., J, K), result (..., I, K).
+
+    The result is locked. ``rows`` rounds ``b``, with a power of two per row. Its powers move into the columns of ``a``,
+    which changes no product, and the rows of ``a`` are rounded then. All summands of a row of the result are therefore
+    multiples of one unit, which depends on the row of ``a`` and, where ``a`` is 0, on nothing else. The errors are
+    relative to the largest element of any outer product of the row.
+
+    Raises:
+        DTypeError: If an array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> a, b = np.array([[[1.0, 2.0]]], np.float32), np.array([[[3.0], [4.0]]], np.float32)
+        >>> matmul_each(a, b)
+        array([[[11.]]], dtype=float32)
+    """
+    _check_float32("matmul_each", "a", a)
+    right = _rows("matmul_each", "b", b)
+    powers = right.powers.astype(np.float64)
+    left = a * np.swapaxes(powers, -1, -2)
+    largest = np.maximum.reduce(np.abs(left), axis=-1, keepdims=True, initial=0.0)
+    if not (largest < math.inf).all():
+        raise _non_finite("matmul_each", "a", a)
+    rounder = np.ldexp(0.5 * ROUNDER64, np.frexp(largest)[1])
+    left += rounder
+    left -= rounder
+    return _product(left, right.values / powers)
+
+
 def _rows(subject: str, name: str, a: Array) -> Rounded:
     _check_float32(subject, name, a)
-    powers, top = _powers(subject, name, a, 1)
+    powers, top = _powers(subject, name, a, -1)
     return Rounded(_rounded(a, powers, top), powers)
 
 
 def _product(a: Double, b: Double) -> Array:
-    total: Double = np.matmul(a[:, :BLOCK], b[:BLOCK])
-    for start in range(BLOCK, len(b), BLOCK):
-        total += np.matmul(a[:, start : start + BLOCK], b[start : start + BLOCK])
+    total: Double = np.matmul(a[..., :BLOCK], b[..., :BLOCK, :])
+    for start in range(BLOCK, b.shape[-2], BLOCK):
+        total += np.matmul(a[..., start : start + BLOCK], b[..., start : start + BLOCK, :])
     product = total.astype(np.float32)
     product += _ZERO  # some kernels return -0.0 for a sum of zeros
     return lock(product)
@@ -373,6 +421,22 @@ def tanh(x: Array) -> Array:
         array([-0.7615942,  0.       ,  0.7615942], dtype=float32)
     """
     return _apply("tanh", elementary.tanh, x)
+
+
+def sigmoid(x: Array) -> Array:
+    """Compute the logistic function, element by element, from the exponential of ``-|x|``, which cannot overflow.
+
+    Raises:
+        DTypeError: If the array is not float32.
+        NonFiniteError: If an element is NaN or infinite.
+
+    Example:
+        >>> sigmoid(np.array([0.0, -1e4, 1e4], np.float32))
+        array([0.5, 0. , 1. ], dtype=float32)
+    """
+    small = exp(-np.abs(x))
+    y: Array = np.where(x >= 0, x.dtype.type(1), small) / (1 + small)
+    return y
 
 
 def erf(x: Array) -> Array:

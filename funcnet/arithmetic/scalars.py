@@ -16,22 +16,6 @@ from funcnet.tracing import whole
 
 _EXP_RANGE: Final = 708.0  # the range of elementary.exp
 _PI: Final = 3.14159265358979323846
-_SIN_TERMS: Final = (
-    -1.66666666666666324348e-01,
-    8.33333333332248946124e-03,
-    -1.98412698298579493134e-04,
-    2.75573137070700676789e-06,
-    -2.50507602534068634195e-08,
-    1.58969099521155010221e-10,
-)
-_COS_TERMS: Final = (
-    4.16666666666666019037e-02,
-    -1.38888888888741095749e-03,
-    2.48015872894767294178e-05,
-    -2.75573143513906633035e-07,
-    2.08757232129817482790e-09,
-    -1.13596475577881948265e-11,
-)
 
 
 @whole
@@ -94,12 +78,12 @@ def cos_pi(x: float) -> float:
 
 def _cos(angle: float) -> float:
     square = angle * angle
-    return 1.0 - (0.5 * square - square * square * _horner(_COS_TERMS, square))
+    return 1.0 - (0.5 * square - square * square * _horner(elementary.COS_TERMS, square))
 
 
 def _sin(angle: float) -> float:
     square = angle * angle
-    return angle + angle * square * _horner(_SIN_TERMS, square)
+    return angle + angle * square * _horner(elementary.SIN_TERMS, square)
 
 
 def _horner(coefficients: tuple[float, ...], x: float) -> float:

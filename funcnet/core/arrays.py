@@ -16,6 +16,7 @@ V = TypeVar("V")
 
 DECAYED: Final = "decayed"
 FIXED: Final = "fixed"
+MASK: Final = "mask"
 
 Array: TypeAlias = NDArray[np.floating]
 """A float32 or float64 array. As the type of a record's field, it marks a trained parameter."""
@@ -26,8 +27,20 @@ Weight: TypeAlias = Annotated[Array, DECAYED]
 Statistic: TypeAlias = Annotated[Array, FIXED]
 """The field type of an array that is never differentiated or updated, and that structure checks ignore."""
 
+Mask: TypeAlias = Annotated[Array, MASK]
+"""The field type of the mask that ``masked`` and ``Masked`` set, ``Mask | None``: a statistic of one batch.
+
+Shape (B, T): 1.0 for a valid step of a sequence, 0.0 for a padded one. None means that all steps are valid.
+"""
+
 Labels: TypeAlias = NDArray[np.integer]
-"""Class ids, shape (B,), of any integer dtype."""
+"""Class ids, shape (B, ...), of any integer dtype: one for each row or position."""
+
+Input: TypeAlias = "NDArray[np.floating] | NDArray[np.integer]"
+"""What a network takes, shape (B, ...): float32 or float64 numbers, or ids of any integer dtype for an ``Embedding``.
+
+The functions of a layer have x of type ``Array``; in a layer of ids, x holds the ids.
+"""
 
 FloatDType: TypeAlias = type[np.float32] | type[np.float64]
 """The dtypes that a network can have."""
@@ -120,11 +133,16 @@ def counted(target: NDArray[G], weight: Array | None, good: NDArray[np.bool_]) -
     return target if weight is None else np.where(good | (beside(weight, target) != 0), target, target.dtype.type(1))
 
 
-def contiguous(x: Array) -> Array:
-    """Return ``x`` in C order. BLAS results depend on the memory order, so arrays are made C-contiguous on entry.
+def is_ids(x: AnyArray) -> bool:
+    """Whether an array holds integers. A network takes them as ids, which are not differentiated."""
+    return x.dtype.kind in "iu"
+
+
+def contiguous(given: Input) -> Array:
+    """Return an array in C order. BLAS results depend on the memory order, so arrays are made C-contiguous on entry.
 
     A memory map becomes an ``np.ndarray`` over the same memory. A value that is not an array passes unchanged; the
-    layer that receives it raises the error.
+    layer that receives it raises the error, as it does for an array of a dtype that it does not take.
     """
-    x = unmapped(x)
+    x = cast("Array", unmapped(given))
     return x.copy("C") if type(x) in ARRAY_TYPES and not x.flags.c_contiguous else x

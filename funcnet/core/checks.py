@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import ARRAY_TYPES, FLOATS, AnyArray, Array, Labels, counted
+from funcnet.core.arrays import ARRAY_TYPES, FLOATS, AnyArray, Array, Labels, counted, is_ids
 from funcnet.core.errors import ConfigError, DTypeError, LabelError, NonFiniteError, ShapeError
 
 S = TypeVar("S")
@@ -239,26 +239,43 @@ def check_array(
         raise _not_an_array(subject, name, value, dtype)
     array = cast("AnyArray", value)
     if not _fits(array.shape, pattern):
-        raise _wrong_shape(subject, name, array.shape, pattern, match)
+        raise _wrong_shape(subject, name, array.shape, pattern, match, ids=is_ids(array))
     if array.dtype not in FLOATS or (dtype is not None and array.dtype != dtype):
         raise _wrong_dtype(subject, name, array.dtype, dtype, match)
 
 
-def check_batch(subject: str, x: Array, weight: Array | None = None) -> None:
-    """Check a layer's input. Shapes: x (B, I) in the weight's dtype if a weight (I, ...) is given, else x (B, ...).
+def check_input(subject: str, name: str, value: object, rows: int | str = "B") -> None:
+    """Check that a value can be the input of a network: an array (B, ...) of float32, float64 or integers.
+
+    The layers check the rest, because only a layer knows whether it takes floats or ids.
+
+    Raises:
+        DTypeError, ShapeError: Raised by ``check_array``.
+
+    Example:
+        >>> check_input("predict", "x", np.zeros((2, 3), bool))
+        Traceback (most recent call last):
+        funcnet.DTypeError: predict: x must be float32 or float64, got bool; use x.astype(np.float32)
+    """
+    array, pattern = cast("AnyArray", value), (rows, "...")
+    if not (type(value) in ARRAY_TYPES and is_ids(array) and _fits(array.shape, pattern)):
+        check_array(subject, name, value, pattern)
+
+
+def check_batch(subject: str, x: Array) -> None:
+    """Check the input of a layer that takes any batch. Shape: x (B, ...).
 
     Raises:
         DTypeError, ShapeError: Raised by ``check_array``.
     """
-    if weight is None:
-        if type(x) not in ARRAY_TYPES or x.ndim == 0 or x.dtype not in FLOATS:
-            check_array(subject, "x", x, ("B", "..."))
-    elif type(x) not in ARRAY_TYPES or x.ndim != 2 or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype:
-        check_array(subject, "x", x, ("B", weight.shape[0]), dtype=weight.dtype, match=("weight", weight))
+    if type(x) not in ARRAY_TYPES or x.ndim == 0 or x.dtype not in FLOATS:
+        check_array(subject, "x", x, ("B", "..."))
 
 
 def check_channels(subject: str, x: Array, name: str, per_channel: Array) -> None:
-    """Check a layer's input against the array ``per_channel``. Shapes: x (B, ..., C), per_channel (C,), of equal dtype.
+    """Check a layer's input against the array ``per_channel``, such as a scale (C,) or a weight (C, O) of equal dtype.
+
+    Shape: x (B, ..., C).
 
     Raises:
         DTypeError, ShapeError: Raised by ``check_array``.
@@ -280,7 +297,7 @@ def check_row_shape(
         raise _wrong_shape(subject, "x", ("B", *shape), ("B", *pattern), match)
 
 
-def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
+def _fits(shape: Pattern, pattern: Pattern) -> bool:
     if "..." in pattern:
         before = pattern.index("...")
         after = len(pattern) - before - 1
@@ -296,27 +313,51 @@ def _fits(shape: tuple[int, ...], pattern: Pattern) -> bool:
 
 
 def _wrong_shape(
-    subject: str, name: str, shape: Pattern, pattern: Pattern, match: tuple[str, Array] | None
+    subject: str, name: str, shape: Pattern, pattern: Pattern, match: tuple[str, Array] | None, *, ids: bool = False
 ) -> ShapeError:
     wanted = _in_letters(pattern)
     reason = f" to match {match[0]} {match[1].shape}" if match else ""
-    fix = _shape_fix(name, shape, pattern)
+    fix = _shape_fix(name, shape, pattern, ids=ids)
     return ShapeError(f"{name} must have shape {wanted}{reason}, got {_in_letters(shape)}{fix}", subject=subject)
 
 
-def _shape_fix(name: str, shape: Pattern, pattern: Pattern) -> str:
-    """Return the advice for the usual mistakes: one row without a batch, and images in another layout."""
+def _shape_fix(name: str, shape: Pattern, pattern: Pattern, *, ids: bool) -> str:
+    """Return the advice for the usual mistakes: one row without a batch, rows in another layout or not flattened."""
     channels, images = pattern[-1], tuple(pattern[:3]) == ("B", "H", "W")
+    sequences = len(pattern) == 3 and tuple(pattern[:2]) == ("B", "T")
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    if len(sizes) > 1 and "..." in pattern and math.prod(sizes) == channels != sizes[-1]:
+        return "; to make each row a vector, put Flatten() before the layer"
     first = isinstance(channels, int) and len(shape) > 2 and shape[1] == channels != shape[-1]
-    if first and (images or "..." in pattern):
+    if first and (images or "..." in pattern or (sequences and len(shape) == 3)):
         return f"; for channels first, use np.moveaxis({name}, 1, -1)"
-    if images and isinstance(channels, int) and len(shape) == 2:
-        return f"; for flat images, put Reshape((H, W, {channels})) before the layer"
-    if len(shape) != len(pattern) - 1 - ("..." in pattern) or pattern[0] != "B":
+    if sequences and len(shape) == 2:
+        return _sequence_fix(name, shape, channels, ids=ids)
+    fix = _image_fix(name, shape, channels) if images else ""
+    lacks_one = pattern[0] == "B" and len(shape) == len(pattern) - 1 - ("..." in pattern)
+    return f"; for a batch of one, use {name}[None]" if not fix and lacks_one and _fits((1, *shape), pattern) else fix
+
+
+def _sequence_fix(name: str, shape: Pattern, channels: int | str, *, ids: bool) -> str:
+    """Return the advice for an array of two axes where sequences (B, T, C) are required."""
+    if ids:
+        return "; for ids, put an Embedding before the layer"
+    if channels == 1 != shape[-1]:
+        return f"; for sequences of one channel, use {name}[..., None]"
+    if channels not in (shape[-1], "C"):
         return ""
-    if images and shape[-1] != channels and (channels == 1 or (channels == "C" and shape[-1] not in _CHANNELS)):
-        return f"; for images of one channel, use {name}[..., None]"
-    return f"; for a batch of one, use {name}[None]"
+    one = "" if shape[0] == "B" else f"; for one sequence, use {name}[None]"
+    return f"{one}; for the outputs of a recurrent layer, set its outputs='all'"
+
+
+def _image_fix(name: str, shape: Pattern, channels: int | str) -> str:
+    """Return the advice for flat images, and for images and sequences that lack an axis."""
+    if isinstance(channels, int) and len(shape) == 2:
+        return f"; for flat images, put Reshape((H, W, {channels})) before the layer"
+    if len(shape) != 3 or (channels == "C" and shape[-1] in _CHANNELS) or channels not in (1, "C") or shape[-1] == 1:
+        return ""
+    row = f"; for sequences, put Reshape((1, {shape[1]}, {shape[2]})) before the layer" if channels == "C" else ""
+    return f"; for images of one channel, use {name}[..., None]{row}"
 
 
 _CHANNELS: Final = (1, 2, 3, 4)
@@ -336,11 +377,18 @@ def _not_an_array(subject: str, name: str, value: object, dtype: np.dtype[np.flo
 
 def _fix_of_type(name: str, value: object, settings: str = "") -> str:
     """Return an expression for an array from a value that is not one."""
+    if type(value).__name__ in _EXAMPLES:  # classes of later folders
+        examples = _EXAMPLES[type(value).__name__]
+        return f"{examples}.x and {examples}.y"
     if hasattr(value, "filled"):  # np.asarray would lose the mask
         return f"{name}.filled(...)"
     if isinstance(value, tuple) and any(isinstance(each, np.ndarray) for each in cast("tuple[object, ...]", value)):
         return f"{name}[0] or another of its arrays"
     return f"np.asarray({name}{settings})"
+
+
+_EXAMPLES: Final = {"Batch": "batch", "Minibatches": "batches"}
+"""The classes that hold inputs and targets, and the usual names of their objects."""
 
 
 def _wrong_dtype(
@@ -356,44 +404,106 @@ def _wrong_dtype(
     if got == np.uint8:
         fix = f"; for images divide by 255: {name}.astype({cast}) / 255"
     elif np.can_cast(got, np.float64, "same_kind"):
-        fix = f"; use {name}.astype({cast})"
+        may_be_ids = got.kind in "iu" and name == "x" and subject[:1].isupper()  # the subject is a layer
+        fix = f"; use {name}.astype({cast})" + ("; for ids, put an Embedding first" if may_be_ids else "")
     else:
         fix = ""
     return DTypeError(f"{name} must be {target}{reason}, got {got}{fix}", subject=subject)
 
 
 def check_labels(
-    subject: str, name: str, labels: object, count: int, classes: int | None = None, *, weight: Array | None = None
+    subject: str,
+    name: str,
+    labels: object,
+    shape: int | tuple[int, ...],
+    classes: int | None = None,
+    *,
+    weight: Array | None = None,
+    dtype: np.dtype[np.floating] | None = None,
 ) -> Labels:
-    """Check that labels are ``count`` class ids from 0 to ``classes`` - 1 (None allows any number of classes).
+    """Check that labels of a shape are class ids from 0 to ``classes`` - 1 (None allows any number of classes).
+
+    Args:
+        subject: The function that checks.
+        name: The argument's name, such as ``"labels"``.
+        labels: The argument.
+        shape: The required shape, (B, ...). A number is the number of rows: one label per row.
+        classes: The number of classes, or None.
+        weight: Shape (B,), or the shape of the labels or its first axes, or None. A label of weight 0 may be any
+            integer.
+        dtype: The dtype of weights that can leave a negative label out, for the message. None adds no such advice.
 
     Returns:
         The labels, with 1 for each label that is out of range but has the weight 0.
 
     Raises:
         DTypeError: If they are not a plain array of integers.
-        ShapeError: If there is not one label per row.
+        ShapeError: If there is not one label per row, or per position.
         LabelError: If a label is out of range. The message names it.
+
+    Example:
+        >>> check_labels("Embedding", "x", np.array([[0, 1, 2], [3, 4, 5]]), (2, 3), 5)
+        Traceback (most recent call last):
+        funcnet.LabelError: Embedding: x must be in 0..4, got x[1, 2] = 5
     """
     check_plain(subject, name, labels, " of class ids")
     ids = cast("Labels", labels)
-    if ids.shape != (count,):
-        wanted, fix = f"({count},), one class id per row", _fix_of_rows(name, ids)
+    shape = shape if isinstance(shape, tuple) else (shape,)
+    if ids.shape != shape:
+        wanted = f"{shape}, one class id per {'row' if len(shape) == 1 else 'position'}"
+        fix = _fix_of_rows(name, ids, shape)
         raise ShapeError(f"{name} must have shape {wanted}, got {ids.shape}{fix}", subject=subject)
     if ids.dtype.kind not in "iu":
         fix = fix_of_ids(name, ids)
         raise DTypeError(f"{name} must be integer class ids, got {ids.dtype}{fix}", subject=subject)
-    dtype, limit = _as_unsigned(ids.dtype, classes)
-    if limit is None or not count:
+    unsigned, limit = _as_unsigned(ids.dtype, classes)
+    if limit is None or not ids.size:
         return ids
     if weight is not None:
-        ids = counted(ids, weight, ids.view(dtype) < limit)
-        dtype = dtype.newbyteorder("=")  # the byte order that ``counted`` returns
-    if np.maximum.reduce(ids.view(dtype)) >= limit:
-        first, where = first_true(ids.view(dtype) >= limit)
+        ids = counted(ids, weight, ids.view(unsigned) < limit)
+        unsigned = unsigned.newbyteorder("=")  # the byte order that ``counted`` returns
+    if np.maximum.reduce(ids.view(unsigned), axis=None) >= limit:
+        first, where = first_true(ids.view(unsigned) >= limit)
         span = f"in 0..{classes - 1}" if classes is not None else "0 or more"
-        raise LabelError(f"{name} must be {span}, got {name}[{where}] = {ids[first]}", subject=subject)
+        got = f"got {name}[{where}] = {ids[first]}{_fix_of_negative(name, int(ids[first]), dtype)}"
+        raise LabelError(f"{name} must be {span}, {got}", subject=subject)
     return ids
+
+
+def _fix_of_negative(name: str, label: int, dtype: np.dtype[np.floating] | None) -> str:
+    """Return the advice for a negative label, which often marks a row or a position without a label."""
+    if label >= 0 or dtype is None:
+        return ""
+    return f"; to leave a label out, use weight=({name} != {label}).astype(np.{dtype})"
+
+
+def check_ids(subject: str, name: str, value: object, count: int) -> NDArray[np.intp]:
+    """Check that a layer's input (B, ...) holds ids from 0 to ``count`` - 1, and return it as the dtype of an index.
+
+    Raises:
+        DTypeError: If it is not a plain array of integers.
+        ShapeError: If it has no axis.
+        LabelError: If an id is out of range. The message names it.
+
+    Example:
+        >>> check_ids("Embedding", "x", np.array([[0, 1, 2], [3, 4, 5]]), 5)
+        Traceback (most recent call last):
+        funcnet.LabelError: Embedding: x must be in 0..4, got x[1, 2] = 5
+    """
+    check_plain(subject, name, value, " of ids")
+    ids = cast("Labels", value)
+    if ids.ndim == 0:
+        raise ShapeError(f"{name} must have shape (B, ...), got ()", subject=subject)
+    if ids.dtype.kind not in "iu":
+        layers = f"; put the {subject} before the layers of floats" if ids.dtype.kind == "f" else ""
+        fix = layers + fix_of_ids(name, ids).replace("; use", ", or use" if layers else "; use")
+        raise DTypeError(f"{name} must be integer ids from 0 to {count - 1}, got {ids.dtype}{fix}", subject=subject)
+    try:
+        return check_labels(subject, name, ids, ids.shape, count).astype(np.intp, copy=False)
+    except LabelError as error:
+        if (ids >= 0).all():
+            raise
+        raise LabelError(f"{error.message}; an id for padding needs a row, too, such as 0", subject=subject) from None
 
 
 @lru_cache(maxsize=64)
@@ -451,9 +561,11 @@ def fix_of_ids(name: str, array: NDArray[Any]) -> str:
     return ""
 
 
-def _fix_of_rows(name: str, rows: NDArray[np.number]) -> str:
+def _fix_of_rows(name: str, rows: NDArray[np.number], shape: tuple[int, ...]) -> str:
     """Return the advice for an array that should hold one class id per row but has a row per example."""
-    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+    if len(shape) > 1 and rows.shape == (*shape, 1):
+        return f"; use {name}[..., 0]"
+    if len(shape) > 1 or rows.ndim != 2 or rows.dtype.kind not in "biuf":
         return ""
     if rows.shape[1] == 1:
         return f"; use {name}[:, 0]" if rows.dtype.kind in "iu" else ""
@@ -468,21 +580,23 @@ def _fix_of_rows(name: str, rows: NDArray[np.number]) -> str:
 def check_weight(
     subject: str, weight: Array, count: int, shape: tuple[int, ...] | None = None, *, zeros: bool = False
 ) -> None:
-    """Check that weights are finite floats that are 0 or more, with shape (count,) or exactly ``shape``.
+    """Check that weights are finite floats that are 0 or more, one for each row, position or element.
 
     Args:
         subject: The function that checks.
         weight: The weights.
         count: The number of rows.
-        shape: A second shape that the weights may have, such as that of the target. None allows one weight per row.
+        shape: A shape (count, ...), such as that of the target: the weights may have this shape, or its first axes.
+            None allows one weight per row.
         zeros: Allow weights that are all 0.
 
     Raises:
         ShapeError, DTypeError, NonFiniteError, ConfigError: If they are not.
     """
-    if type(weight) not in ARRAY_TYPES or weight.shape != shape or weight.ndim == 0:
-        if type(weight) in ARRAY_TYPES and weight.ndim != 1 and shape is not None and len(shape) > 1:
-            raise ShapeError(f"weight must have shape ({count},) or {shape}, got {weight.shape}", subject=subject)
+    if type(weight) not in ARRAY_TYPES or shape is None or weight.shape != shape[: weight.ndim] or weight.ndim == 0:
+        if type(weight) in ARRAY_TYPES and weight.shape != (count,) and shape is not None and len(shape) > 1:
+            wanted = ", ".join(str((count, *shape[1:end])) for end in range(1, len(shape))) + f" or {shape}"
+            raise ShapeError(f"weight must have shape {wanted}, got {weight.shape}", subject=subject)
         check_array(subject, "weight", weight, (count,))
     check_array(subject, "weight", weight, weight.shape)
     check_finite(subject, "weight", weight)

@@ -1,14 +1,15 @@
 """Records: frozen attrs classes whose fields have roles. Every layer is one: locked arrays, a short repr, pickling.
 
 The annotation of a field states its role. An ``Array`` is trained, a ``Weight`` is trained and decayed, and a
-``Statistic`` is neither. A type variable or a layer type holds a network, and ``Annotated[..., "fixed"]`` around it
-excludes that network from training. Every other field is structure.
+``Statistic`` is neither. A ``Mask`` is the statistic that ``masked`` sets. A type variable or a layer type holds a
+network, and ``Annotated[..., "fixed"]`` around it excludes that network from training. Every other field is structure.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from types import FunctionType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -28,7 +29,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from funcnet.core.arrays import ARRAY_TYPES, DECAYED, FIXED, AnyArray, Array, adopt, describe, is_canonical
+from funcnet.core.arrays import ARRAY_TYPES, DECAYED, FIXED, MASK, AnyArray, Array, adopt, describe, is_canonical
 from funcnet.core.checks import check_array, to_python
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError, StructureError, quoted
 
@@ -69,6 +70,8 @@ class Record(Settings):
 
         if "__repr__" not in cls.__dict__:  # the repr that attrs would generate prints whole arrays
             type.__setattr__(cls, "__repr__", short)
+        if "__attrs_attrs__" in cls.__dict__:  # attrs makes the class a second time, with slots and a constructor
+            type.__setattr__(cls, "__init__", _refusing_sizes(cls, cls.__dict__["__init__"]))
 
     def __attrs_post_init__(self) -> None:
         fields = fields_of(type(self))
@@ -77,11 +80,7 @@ class Record(Settings):
             value = cast("Array", getattr(self, name))
             if value is None and name in fields.optional:
                 continue
-            try:
-                check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
-            except DTypeError:
-                _check_is_no_size(self, name, fields.arrays)
-                raise
+            check_array(type(self).__name__, name, value, ("...",), dtype=dtype, match=(fields.arrays[0], value))
             if value.ndim == 0:
                 fix = "got a 0-d array; use shape (1,)"
                 raise ShapeError(f"{name} must have at least one axis, {fix}", subject=type(self).__name__)
@@ -105,22 +104,36 @@ class Record(Settings):
         return _record_repr(self)
 
 
-def _check_is_no_size(record: Record, name: str, arrays: tuple[str, ...]) -> None:
-    """Check that a field for an array does not hold a size.
+def _refusing_sizes(kind: type[Record], init: Callable[..., None]) -> Callable[..., None]:
+    """Return the constructor with advice for sizes in place of arrays: ``Dense(64, 10)`` is ``dense(key, 64, 10)``."""
+
+    @wraps(init)
+    def checked(self: Record, *args: object, **fields: object) -> None:
+        try:
+            init(self, *args, **fields)
+        except (TypeError, DTypeError):  # a TypeError if there are more or fewer sizes than arrays
+            _check_are_no_sizes(kind, [*args, *fields.values()])
+            raise
+
+    return checked
+
+
+def _check_are_no_sizes(kind: type[Record], given: list[object]) -> None:
+    """Check that the first argument of a constructor is not a size where an array must be.
 
     Raises:
-        DTypeError: If it does. The message names the function that creates such a record: ``dense`` for ``Dense``.
+        DTypeError: If it is. The message names the function that creates such a record: ``dense`` for ``Dense``.
     """
-    kind, given = type(record), [to_python(cast("object", getattr(record, array))) for array in arrays]
-    make = _creator(kind)
-    if make is None or not isinstance(given[arrays.index(name)], int):
+    make, fields, values = _creator(kind), fields_of(kind), [to_python(value) for value in given]
+    if make is None or fields.names[:1] != fields.arrays[:1] or not values or not isinstance(values[0], int):
         return
     names = required(make)
-    sizes = [str(size) for size in given if isinstance(size, int)]
-    if len(sizes) == len(given) == len(names) - names.count("key"):
+    sizes = [str(size) for size in values if isinstance(size, int)]
+    if len(sizes) == len(values) == len(names) - names.count("key"):
         names = [name for name in names if name == "key"] + sizes
-    got, fix = given[arrays.index(name)], f"to create the layer, use {public_name(make)}({', '.join(names)})"
-    raise DTypeError(f"{name} must be a plain NumPy array, got {got}; {fix}", subject=kind.__name__)
+    fix = f"to create the layer, use {public_name(make)}({', '.join(names)})"
+    wanted = f"{fields.arrays[0]} must be a plain NumPy array, got {values[0]}"
+    raise DTypeError(f"{wanted}; {fix}", subject=kind.__name__) from None
 
 
 def _creator(kind: type[Record]) -> Callable[..., object] | None:
@@ -157,13 +170,16 @@ else:
         """Do the same as ``attrs.evolve``, but faster if only arrays are replaced by arrays.
 
         The constructor checks types, ranks, shapes and dtypes. A canonical array with the shape and dtype of the array
-        that it replaces needs no check, and the unchanged fields have been checked before.
+        that it replaces needs no check, nor does a None that replaces None, and the unchanged fields have been checked
+        before.
         """
         if not isinstance(record, Record):
             return attrs.evolve(record, **changes)
         fields = fields_of(type(record))
         for name, new in changes.items():
             old = getattr(record, name, None)
+            if name in fields.optional and new is old is None:
+                continue
             if name not in fields.arrays or type(new) not in ARRAY_TYPES or old is None:
                 return attrs.evolve(record, **changes)
             if new.shape != old.shape or new.dtype != old.dtype or not is_canonical(new):
@@ -276,6 +292,7 @@ class Fields:
     trained: tuple[str, ...]
     decayed: frozenset[str]
     statistics: tuple[str, ...]
+    masks: tuple[str, ...]
     networks: tuple[str, ...]
     fixed_networks: tuple[str, ...]
     every_network: tuple[str, ...]
@@ -291,7 +308,8 @@ def fields_of(record: type[Record]) -> Fields:
     """Read the roles of a record's fields from their annotations, once per record type.
 
     Raises:
-        ConfigError: If an annotation cannot be read at run time, or is ``np.ndarray``, which does not state a role.
+        ConfigError: If an annotation cannot be read at run time, is ``np.ndarray``, which does not state a role, or is
+            a ``Mask`` that cannot be None.
     """
     fields = _FIELDS.get(record)
     if fields is None:
@@ -306,6 +324,10 @@ def _read_fields(record: type[Record]) -> Fields:
             fix = "annotate it as fn.Array (trained), fn.Weight (trained, decayed) or fn.Statistic (not trained)"
             raise ConfigError(f"{a.name} is a np.ndarray, which does not state a role; {fix}", subject=record.__name__)
     kinds = {a.name: _kind(hints[a.name]) for a in attrs.fields(record)}
+    for name, kind in kinds.items():
+        if kind == ("array", MASK) and not _may_be_none(hints[name]):
+            fix = "annotate it as fn.Mask | None, since a network without masks has None there"
+            raise ConfigError(f"{name} is a fn.Mask that must not be None; {fix}", subject=record.__name__)
 
     def names(*wanted: tuple[str, str]) -> tuple[str, ...]:
         return tuple(name for name, kind in kinds.items() if kind in wanted)
@@ -314,7 +336,8 @@ def _read_fields(record: type[Record]) -> Fields:
         names=tuple(kinds),
         trained=names(("array", ""), ("array", DECAYED)),
         decayed=frozenset(names(("array", DECAYED))),
-        statistics=names(("array", FIXED)),
+        statistics=names(("array", FIXED), ("array", MASK)),
+        masks=names(("array", MASK)),
         networks=names(("network", "")),
         fixed_networks=names(("network", FIXED)),
         every_network=names(("network", ""), ("network", FIXED)),
@@ -348,11 +371,11 @@ def _may_be_none(hint: Any) -> bool:
 
 
 def _kind(hint: Any) -> tuple[str, str]:
-    """Return what a field holds ("array", "network" or "structure") and its role ("", "decayed" or "fixed")."""
+    """Return what a field holds ("array", "network" or "structure") and its role ("" or one of the marks)."""
     role = ""
     if get_origin(hint) is Annotated:
         hint, *marks = get_args(hint)
-        role = next((mark for mark in marks if mark in (DECAYED, FIXED)), "")
+        role = next((mark for mark in marks if mark in (DECAYED, FIXED, MASK)), "")
     hint = getattr(
         get_origin(hint) or hint, "__value__", hint
     )  # since NumPy 2.5, NDArray is an alias made by a "type" statement

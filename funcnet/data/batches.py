@@ -9,12 +9,13 @@ import numpy as np
 from attrs import field, frozen
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import ARRAY_TYPES, Array, contiguous, counted, lock, unmapped
+from funcnet.core.arrays import ARRAY_TYPES, Array, Input, contiguous, counted, is_ids, lock, unmapped
 from funcnet.core.checks import (
     check_array,
     check_callable,
     check_count,
     check_finite,
+    check_input,
     check_labels,
     check_plain,
     check_weight,
@@ -40,7 +41,9 @@ else:
 class Minibatches(Sequence[Batch[Y, X]]):
     """A sequence of batches that has a length, can be sliced, and is the same in every iteration.
 
-    ``batches[k:]`` resumes an epoch at batch k. See ``minibatches``.
+    ``batches[k:]`` resumes an epoch at batch k. A slice shares ``x``, ``y``, ``order`` and ``weight``, which hold all
+    examples; only its ``rows`` differ. The examples of a batch are ``batches[k].x`` and ``batches[k].y``. See
+    ``minibatches``.
     """
 
     x: X = field(repr=False)
@@ -86,7 +89,7 @@ class Minibatches(Sequence[Batch[Y, X]]):
 
 @overload
 def minibatches(
-    x: NDArray[np.floating] | NDArray[np.integer],
+    x: Input,
     y: Y,
     batch_size: int,
     *,
@@ -122,8 +125,9 @@ def minibatches(
     """Cut examples into batches, in a random order if there is a key, and check the examples once for all steps.
 
     Args:
-        x: Inputs, shape (N, ...), float32 or float64, or any number type if a transform converts them to floats. For
-            your own step with several inputs, a tuple of arrays of any number type, each of shape (N, ...).
+        x: Inputs, shape (N, ...), float32 or float64, or any number type if a transform converts them to floats. For a
+            network that begins with an ``Embedding``, ids of any integer dtype, shape (N,) or (N, T). For your own step
+            with several inputs, a tuple of arrays of any number type, each of shape (N, ...).
         y: Targets, shape (N,) or (N, ...): class ids of any integer dtype, or floats. For your own step or loss with
             several targets, a tuple of such arrays.
         batch_size: From 1 to N.
@@ -132,14 +136,15 @@ def minibatches(
         transform: A pure function of a batch, such as ``scale_images``.
         augment: A pure function of a key and a batch, such as ``RandomShift(2)``. Each batch gets a different child of
             ``key``.
-        weight: How much each example counts, shape (N,), or how much each number of y counts, the shape of y, for a
-            loss that takes weights. The mean of a batch is then sum(w l) / sum(w). Where the weight is 0, y may be any
-            number, also NaN. If y is a tuple, shape (N,).
+        weight: How much each example counts, shape (N,), or how much each number of y counts, the shape of y or its
+            first axes, for a loss that takes weights. The mean of a batch is then sum(w l) / sum(w). Where the weight
+            is 0, y may be any number, also NaN. If y is a tuple, shape (N,).
 
     Raises:
         ShapeError: If x, y and weight differ in length, or x has no rows or no features.
-        DTypeError: If x does not contain floats and there is no transform, or y does not contain numbers.
-        NonFiniteError, LabelError: If a value is NaN or infinite, or a label is negative; the message says which one.
+        DTypeError: If x contains neither floats nor integers and there is no transform, or y does not contain numbers.
+        NonFiniteError, LabelError: If a value is NaN or infinite, or a label is negative and y has shape (N,); the
+            message says which one. The loss checks labels of other shapes.
         ConfigError: If batch_size is not from 1 to N, a weight is negative, all weights are 0, or there is an
             augmentation without a key.
 
@@ -180,7 +185,7 @@ def _check_examples(name: str, x: Rows, y: Rows, weight: Array | None, *, raw: b
     for what, array in targets.items():
         check_plain(name, what, array, " of class ids")
     for what, array in inputs.items():
-        if array.ndim == 0 or array.size == 0 or (array.ndim == 1 and not raw):
+        if array.ndim == 0 or array.size == 0 or (array.ndim == 1 and not raw and not is_ids(array)):
             wanted = "(N, ...) with at least one row and one feature"
             raise ShapeError(f"{what} must have shape {wanted}, got {array.shape}", subject=name)
     count = check_one_length(name, inputs | targets)
@@ -189,26 +194,28 @@ def _check_examples(name: str, x: Rows, y: Rows, weight: Array | None, *, raw: b
     for what, array in inputs.items():
         _check_inputs(name, what, array, raw=raw)
     for what, array in targets.items():
-        _check_targets(name, what, array, None if isinstance(y, tuple) else weight)
+        _check_targets(name, what, array, weight, alone=not isinstance(y, tuple))
     return count
 
 
 def _check_inputs(name: str, what: str, x: NDArray[Any], *, raw: bool) -> None:
     if not raw:
-        check_array(name, what, x, ("N", "..."))
+        check_input(name, what, x, "N")
     elif x.dtype.kind not in "biuf":
         raise DTypeError(f"{what} must hold numbers, got {x.dtype}", subject=name)
     if x.dtype.kind == "f":
         check_finite(name, what, x)
 
 
-def _check_targets(name: str, what: str, y: NDArray[Any], weight: Array | None) -> None:
+def _check_targets(name: str, what: str, y: NDArray[Any], weight: Array | None, *, alone: bool) -> None:
+    """Check targets; the weights of several do not tell which of them count."""
+    weight = weight if alone else None
     if y.dtype.kind not in "iuf":
         raise DTypeError(f"{what} must hold class ids or floats, got {y.dtype}{fix_of_ids(what, y)}", subject=name)
     if y.dtype.kind == "f":
         check_finite(name, what, y if weight is None else counted(y, weight, np.isfinite(y)))
     elif y.ndim == 1:
-        check_labels(name, what, y, len(y), weight=weight)
+        check_labels(name, what, y, len(y), weight=weight, dtype=np.dtype(np.float32) if alone else None)
 
 
 def named_rows(subject: str, name: str, rows: object) -> dict[str, NDArray[Any]]:

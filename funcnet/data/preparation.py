@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, Labels, lock
+from funcnet.core.arrays import ARRAY_TYPES, AnyArray, Array, FloatDType, Input, Labels, lock
 from funcnet.core.checks import (
     check_array,
     check_labels,
@@ -34,7 +34,7 @@ Classes: TypeAlias = NDArray[np.integer] | NDArray[np.bool_]
 
 @overload
 def split(
-    x: Array, y: Y, held_out: float, *, key: Key, stratify: bool | Classes = False, weight: Array | None = None
+    x: Input, y: Y, held_out: float, *, key: Key, stratify: bool | Classes = False, weight: Array | None = None
 ) -> tuple[Batch[Y], Batch[Y]]: ...
 @overload
 def split(
@@ -165,9 +165,18 @@ def _check_rows(subject: str, name: str, array: NDArray[Any]) -> None:
 
 
 def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> Array:
-    """Return a row for each label, with 1 at the label's position and 0 elsewhere. Shapes: labels (B,), result (B, O).
+    """Return a row for each label, with 1 at the label's position and 0 elsewhere.
+
+    Args:
+        labels: The class ids, shape (B,), or (B, ...) for the labels of positions.
+        classes: O, the number of classes.
+        dtype: np.float32 or np.float64.
+
+    Returns:
+        The rows, shape (B, O), or (B, ..., O).
 
     Raises:
+        ShapeError: If the labels are a column (B, 1).
         LabelError: If a label is not from 0 to ``classes - 1``; the message says which one.
 
     Example:
@@ -176,11 +185,11 @@ def one_hot(labels: Labels, classes: int, *, dtype: FloatDType = np.float32) -> 
                [1., 0., 0.]], dtype=float32)
     """
     classes = check_size("one_hot", "classes", classes)
-    count = len(labels) if isinstance(labels, np.ndarray) and labels.ndim else 0
-    check_labels("one_hot", "labels", labels, count, classes)
-    rows: Array = np.zeros((len(labels), classes), float_dtype(dtype))
-    rows[np.arange(len(labels)), labels] = 1
-    return lock(rows)
+    given = labels.shape if isinstance(labels, np.ndarray) and labels.ndim else (0,)
+    check_labels("one_hot", "labels", labels, given[:1] if given[1:] == (1,) else given, classes)
+    rows: Array = np.zeros((labels.size, classes), float_dtype(dtype))
+    rows[np.arange(labels.size), labels.ravel()] = 1
+    return lock(rows.reshape(*labels.shape, classes))
 
 
 @overload

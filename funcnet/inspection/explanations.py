@@ -9,9 +9,9 @@ from typing import Final, TypeVar, cast
 import numpy as np
 from attrs import frozen
 
-from funcnet.core.arrays import AnyArray, Array, lock
+from funcnet.core.arrays import AnyArray, Array, Input, contiguous, lock
 from funcnet.core.checks import check_callable
-from funcnet.core.records import check_tree
+from funcnet.core.records import check_tree, fields_of
 from funcnet.core.trees import leaves
 from funcnet.inspection.hints import mode_hints
 from funcnet.network.layer import Layer, Network, Pullback, rule_of
@@ -85,13 +85,13 @@ class Explanation:
         return "\n".join(rows)
 
 
-def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
+def explain(params: Network, x: Input, y: T, loss: Loss[T]) -> Explanation:
     """Show each array of the forward and the backward pass, as training computes it, bit for bit.
 
     This function is for networks small enough to recompute on paper. A combinator is one stage. The formulas come from
     docstrings: a layer's formula is the first that begins with ``y =``; its backward formulas, in its class or its
-    backward function, begin with ``grad_``, and a loss's with ``loss =`` or ``g =``. In the backward pass, the
-    ``grad_x`` of a stage is the ``g`` of the next one.
+    backward function, begin with ``grad_``, and a loss's with ``loss =`` or ``g =``. They omit an array that is None.
+    In the backward pass, the ``grad_x`` of a stage is the ``g`` of the next one.
 
     Shapes: x (B, ...), y as the loss expects it.
 
@@ -115,7 +115,7 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
         <BLANKLINE>
         loss, softmax_cross_entropy
           loss = mean(log(sum(exp(logits))) - logits[label])
-          g = (softmax(logits) - onehot(label)) / B
+          g = (softmax(logits) - onehot(label)) / (number of labels)
             target (1,) =
             [1]
             loss () =
@@ -140,21 +140,23 @@ def explain(params: Network, x: Array, y: T, loss: Loss[T]) -> Explanation:
     check_callable("explain", "loss", loss)
     stages: list[Stage] = []
     pulls: list[tuple[Layer, str, Pullback[Layer]]] = []
+    before = contiguous(x)
     for path, layer in layers_of(params):
-        output, pull = vjp(layer, x)
+        output, pull = vjp(layer, before)
         title = f"layer {path} {type(layer).__name__}" if path else type(layer).__name__
-        terms = [Term("x", x), *(Term(leaf.path, leaf.array) for leaf in leaves(layer)), Term("y", output)]
-        formulas = _formulas("y", type(layer), rule_of(layer).forward)[:1]
+        terms = [Term("x", before), *(Term(leaf.path, leaf.array) for leaf in leaves(layer)), Term("y", output)]
+        formulas = _of_the_layer("y", layer, type(layer), rule_of(layer).forward)[:1]
         stages.append(Stage(f"forward, {title}", formulas, tuple(terms)))
         pulls.append((layer, title, pull))
-        x = output
-    value, g = loss(x, y)
+        before = output
+    value, g = loss(before, y)
     stages.append(_of_the_loss(loss, y, value, g))
     for layer, title, pull in reversed(pulls):
-        before, (g, grads) = g, pull(g)
+        above, (g, grads) = g, pull(g)
         by_field = (Term(f"grad_{leaf.path}", leaf.array) for leaf in leaves(grads) if leaf.trained)
-        formulas = tuple(sorted(_formulas("grad_[a-z_]+", type(layer), rule_of(layer).backward), key=_last))
-        stages.append(Stage(f"backward, {title}", formulas, (Term("g", before), *by_field, Term("grad_x", g))))
+        formulas = _of_the_layer("grad_[a-z_]+", layer, type(layer), rule_of(layer).backward)
+        formulas = tuple(sorted(formulas, key=_last))
+        stages.append(Stage(f"backward, {title}", formulas, (Term("g", above), *by_field, Term("grad_x", g))))
     return Explanation(value, tuple(stages), tuple(mode_hints(params)))
 
 
@@ -168,6 +170,16 @@ def _of_the_loss(loss: Loss[T], y: T, value: float, g: Array) -> Stage:
     formulas = _formulas("(?:loss|g)", loss) or _formulas("(?:loss|g)", type(loss))
     name = getattr(loss, "__name__", repr(loss))
     return Stage(f"loss, {name}", formulas, (*target, Term("loss", lock(np.array(value))), Term("g", g)))
+
+
+def _of_the_layer(left: str, layer: Layer, *documented: object) -> tuple[str, ...]:
+    """The formulas of a layer, without the arrays that are None in this layer: ``y = x @ weight`` without a bias."""
+    formulas = _formulas(left, *documented)
+    for name in fields_of(type(layer)).trained:
+        if getattr(layer, name) is None:
+            kept = [formula for formula in formulas if not formula.startswith(f"grad_{name} =")]
+            formulas = tuple(re.sub(rf" [+*] {name}\b", "", formula) for formula in kept)
+    return formulas
 
 
 def _formulas(left: str, *documented: object) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
-from funcnet.core.arrays import Array
+from funcnet.core.arrays import Input, contiguous
 from funcnet.core.checks import INFINITY, check_number
 from funcnet.core.trees import leaves
 from funcnet.inspection.hints import UPDATE, Passed, hints_of, mode_hints
@@ -83,7 +83,7 @@ def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[
 
 
 def gradient_statistics(
-    params: Network, x: Array, y: T, loss: Loss[T], *, learning_rate: float | None = None
+    params: Network, x: Input, y: T, loss: Loss[T], *, learning_rate: float | None = None
 ) -> GradientStatistics:
     """Measure the norms of parameters and gradients, update-to-weight ratios, and shares of dead units, on one batch.
 
@@ -125,8 +125,8 @@ def gradient_statistics(
     value, grads = value_and_grad(params, x, y, loss)
     passed: list[Passed] = []
     for path, layer in layers_of(params):
-        passed.append(Passed(path, layer, x, forward(layer, x)))
-        x = passed[-1].y
+        before = passed[-1].y if passed else contiguous(x)
+        passed.append(Passed(path, layer, before, forward(layer, before)))
     parameters = _of_parameters(params, grads, 1.0 if learning_rate is None else learning_rate)
     updates = () if learning_rate is None else _update_hints(params, parameters, learning_rate)
     hints = (*hints_of(passed, y, loss, value), *updates, *mode_hints(params))

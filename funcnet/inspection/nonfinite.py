@@ -8,8 +8,8 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import using
-from funcnet.core.arrays import Array
-from funcnet.core.checks import check_array, check_callable
+from funcnet.core.arrays import Array, Input, contiguous
+from funcnet.core.checks import check_callable, check_input
 from funcnet.core.errors import NonFiniteError
 from funcnet.core.records import check_tree
 from funcnet.core.trees import leaves
@@ -45,14 +45,14 @@ class NonFinite:
         return f"{self.where}{place} is {self.value}, computed from numbers {span}"
 
 
-def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> NonFinite | None:
+def first_nonfinite(params: Network, x: Input, y: T, loss: Loss[T], weight: Array | None = None) -> NonFinite | None:
     """Find the first number of a step, forward and backward, that is NaN or infinite; None if all are finite.
 
     The function checks the input, the parameters and output of each layer, the loss and its gradient, and the
     gradients of each layer from the last to the first. It uses native arithmetic, because portable arithmetic refuses
     such numbers.
 
-    Shapes: x (B, ...), y as the loss expects it, weight (B,) or None.
+    Shapes: x (B, ...), y as the loss expects it, weight (B,), or the shape of y or its first axes, or None.
 
     Raises:
         FuncnetError: If the network, x, y, the loss and the weights do not fit each other.
@@ -64,21 +64,22 @@ def first_nonfinite(params: Network, x: Array, y: T, loss: Loss[T], weight: Arra
         the output of layer 0 (Dense)[0, 0] is inf, computed from numbers between 1e+200 and 1e+200
     """
     check_tree("first_nonfinite", params)
-    check_array("first_nonfinite", "x", x, ("B", "..."))
+    check_input("first_nonfinite", "x", x)
     check_callable("first_nonfinite", "loss", loss)
     with using("native"), np.errstate(all="ignore"):
         pulls: list[tuple[str, Layer, Pullback[Layer]]] = []
-        found = _first("x", x, x)
+        before = contiguous(x)
+        found = _first("x", before, before)
         for path, layer in layers_of(params):
             for leaf in leaves(layer):
                 found = found or _first(_within(path, leaf.path), leaf.array, leaf.array)
-            output, pull = vjp(layer, x)
-            found = found or _first(f"the output of {_named(path, layer)}", output, x)
+            output, pull = vjp(layer, before)
+            found = found or _first(f"the output of {_named(path, layer)}", output, before)
             if found:
                 return found
             pulls.append((path, layer, pull))
-            x = output
-        return _of_the_loss(x, y, loss, weight) or _backward(pulls, weighted_loss(loss, x, y, weight)[1])
+            before = output
+        return _of_the_loss(before, y, loss, weight) or _backward(pulls, weighted_loss(loss, before, y, weight)[1])
 
 
 def _of_the_loss(prediction: Array, y: T, loss: Loss[T], weight: Array | None) -> NonFinite | None:
@@ -124,7 +125,7 @@ def _first(where: str, array: Array, before: Array) -> NonFinite | None:
 
 
 def diagnosed(
-    error: NonFiniteError, params: Network, x: Array, y: T, loss: Loss[T], *, weight: Array | None
+    error: NonFiniteError, params: Network, x: Input, y: T, loss: Loss[T], *, weight: Array | None
 ) -> NonFiniteError:
     """Return the error of a step, with the first number in that step that is not finite added to its message."""
     found = first_nonfinite(params, x, y, loss, weight)

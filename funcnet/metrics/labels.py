@@ -84,7 +84,7 @@ def read_pairs(
         classes = check_size(name, "classes", classes)
     plain = type(predicted) in ARRAY_TYPES and type(labels) in ARRAY_TYPES
     if plain and predicted.ndim == labels.ndim == 2 and predicted.dtype != np.bool_:
-        raise _not_bool(name, predicted, labels)
+        raise _not_bool(name, predicted, labels, weight)
     if plain and predicted.ndim in (1, 2) and predicted.dtype == np.bool_:
         return _read_flags(name, cast("Flags", predicted), labels, weight, classes)
     if plain and predicted.ndim == 1 and predicted.shape == labels.shape:
@@ -114,12 +114,15 @@ def _read_flags(name: str, predicted: Flags, labels: Targets, weight: Array | No
     return Pairs(rows.of(ids), rows.of(true), rows, classes, binary=True)
 
 
-def _not_bool(name: str, predicted: AnyArray, labels: AnyArray) -> DTypeError:
+def _not_bool(name: str, predicted: AnyArray, labels: AnyArray, weight: Array | None) -> DTypeError:
     fix = "predicted > 0.5" if predicted.dtype.kind == "f" else "predicted.astype(bool)"
     if labels.dtype == np.bool_ and predicted.dtype.kind != "f":
         advice = f"{in_order(name, 'predicted')}; if they do, use {fix}"
     else:
         advice = f"use {fix}; for one class per row, use the class ids, such as predicted.argmax(axis=1)"
+        if predicted.dtype.kind in "iu" and labels.dtype.kind in "iu":
+            flat = " and labels.ravel()" if weight is None else ", labels.ravel() and weight.ravel()"
+            advice += f"; for the class ids of positions, use predicted.ravel(){flat}"
     got = f"got {predicted.dtype} {predicted.shape}; {advice}"
     return DTypeError(f"predicted must be bool if each row may have several labels, {got}", subject=name)
 

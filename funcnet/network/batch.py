@@ -8,11 +8,11 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.core.arrays import AnyArray, Array, unmapped
+from funcnet.core.arrays import AnyArray, Array, Input, unmapped
 from funcnet.core.errors import ConfigError, DTypeError
 from funcnet.core.names import register_name
 
-Inputs: TypeAlias = "Array | tuple[AnyArray, ...]"
+Inputs: TypeAlias = "Input | tuple[AnyArray, ...]"
 """The inputs of a batch: one array, or a tuple of arrays of one length for a step that takes several inputs."""
 
 Rows: TypeAlias = "NDArray[Any] | tuple[NDArray[Any], ...]"
@@ -30,12 +30,12 @@ else:
 
 @frozen(eq=False)
 class Batch(Generic[T_co, X_co]):
-    """The examples of one training step. Shapes: x (B, ...), y (B, ...), weight (B,) or None.
+    """The examples of one training step. Shapes: x and y (B, ...); weight (B,), or y's shape or first axes, or None.
 
-    As a type, ``Batch[T]`` has targets of type T and one array of inputs; ``Batch[T, X]`` has inputs of type X. For a
-    step with several inputs or several targets, x or y is a tuple of arrays. ``minibatches`` makes such batches, and
-    ``train_epoch``, ``train`` and ``fit`` pass them to the step. The steps of ``sgd_step`` and ``train_step`` take one
-    array of inputs; their losses determine the targets.
+    As a type, ``Batch[T]`` has targets of type T and one array of inputs, which are floats; ``Batch[T, X]`` has inputs
+    of type X, such as ids. For a step with several inputs or several targets, x or y is a tuple of arrays.
+    ``minibatches`` and ``windows`` make batches, and ``train_epoch``, ``train`` and ``fit`` pass them to the step. The
+    steps of ``sgd_step`` and ``train_step`` take one array of inputs; their losses determine the targets.
 
     Example:
         >>> import numpy as np

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import in_force
-from funcnet.core.arrays import Array, lock
-from funcnet.core.checks import check_array, check_callable, check_rows
+from funcnet.core.arrays import Array, Input, lock
+from funcnet.core.checks import check_callable, check_input, check_rows
 from funcnet.core.errors import DTypeError, ShapeError, StructureError
 from funcnet.core.records import evolve
 from funcnet.network.batch import Batch, Rows, check_is_batch, take_rows
-from funcnet.network.layer import Network
+from funcnet.network.layer import N, Network
 from funcnet.network.loss import Loss, weighted_loss
+from funcnet.network.masks import map_masks, masks_of
 from funcnet.network.modes import check_plain_form
 from funcnet.network.passes import forward
 from funcnet.network.tasks import ProbabilityTask, Task, check_task, wrong_task
@@ -32,7 +33,7 @@ TILE: Final = 8
 
 def outputs(
     params: Network,
-    x: NDArray[np.floating] | NDArray[np.integer],
+    x: Input,
     *,
     rowwise: bool = False,
     transform: Callable[[Batch[None]], Batch[None]] | None = None,
@@ -40,10 +41,12 @@ def outputs(
     """The plain network's output for every row, computed 256 rows at a time. Shapes: x (N, ...), result (N, ...).
 
     Args:
-        params: The network in its plain form. (``forward`` computes a training form, too.)
-        x: The inputs, float32 or float64, or any number type if a transform converts them to floats.
-        rowwise: Compute 8 rows at a time, and pad the last ones with zeros. BLAS then rounds a row independently of the
-            rows around it, which it does not do in larger batches. Portable arithmetic always does.
+        params: The network in its plain form. (``forward`` computes a training form, too.) A mask of ``masked`` has the
+            N rows of x, and is cut with them.
+        x: The inputs, float32 or float64, or ids of any integer dtype; with a transform, any number type.
+        rowwise: Compute 8 rows at a time, and pad the last ones with zeros, or with the id 0. BLAS then rounds a row
+            independently of the rows around it, which it does not do in larger batches. Portable arithmetic always
+            does.
         transform: A pure function of a batch, such as ``scale_images``. It gets 256 rows at a time, with None as y, and
             must treat each row independently of the others. Only these rows are floats at the same time.
 
@@ -71,11 +74,38 @@ def _outputs(
     rowwise: bool = False,
 ) -> Array:
     batches = (batch.x for batch in _batches(subject, x, None, None, transform))
+    tiled = rowwise and in_force() == "native"
+    nets = _in_parts(subject, params, len(x), tiled=tiled)
     with np.errstate(all="ignore"):  # Overflow gives inf here, as in forward.
-        if rowwise and in_force() == "native":
-            tiles = (_tile(rows[start : start + TILE]) for rows in batches for start in range(0, len(rows) or 1, TILE))
-            return _joined(replayed_map(forward, params, tiles, context=in_force()), len(x))
-        return _joined((forward(params, rows) for rows in batches), len(x))
+        if not tiled:
+            return _joined(map(forward, nets, batches), len(x))
+        tiles = (_tile(rows[start : start + TILE]) for rows in batches for start in range(0, len(rows) or 1, TILE))
+        if _masks_of(params):
+            return _joined(map(forward, nets, tiles), len(x))
+        return _joined(replayed_map(forward, params, tiles, context=in_force()), len(x))
+
+
+def _in_parts(subject: str, params: N, count: int, *, tiled: bool = False) -> Iterator[N]:
+    """The network for each part of ``count`` rows: 256 of them, or a tile. Its masks have the rows of the part."""
+    size, masks = TILE if tiled else CHUNK, _masks_of(params)
+    is_whole = not masks or (count <= size and not tiled)
+    for mask in masks:
+        if len(mask) != count and not is_whole:
+            wanted = f"mask must have a row for each of the {count} of x, got {mask.shape}"
+            raise ShapeError(f"{wanted}; use fn.masked(net, mask) with the mask of x", subject=subject)
+
+    def cut(mask: Array | None, start: int) -> Array | None:
+        if mask is None:
+            return None
+        rows = mask[start : start + size]
+        return lock(_tile(rows)) if tiled else rows
+
+    for start in range(0, count or 1, size):
+        yield params if is_whole else map_masks(partial(cut, start=start), params)
+
+
+def _masks_of(params: Network) -> list[Array]:
+    return [mask for mask in masks_of(params) if mask is not None]
 
 
 def _check_inputs(subject: str, params: Network, x: NDArray[Any], transform: object) -> None:
@@ -84,7 +114,7 @@ def _check_inputs(subject: str, params: Network, x: NDArray[Any], transform: obj
         raise StructureError(f"params must be a network, got a {type(params).__name__}; {fix}", subject=subject)
     check_plain_form(params, subject)
     if transform is None:
-        check_array(subject, "x", x, ("N", "..."))
+        check_input(subject, "x", x, "N")
         return
     check_callable(subject, "transform", transform)
     check_rows(subject, "x", x)
@@ -106,7 +136,7 @@ def _batches(
         made = batch if transform is None else transform(batch)
         check_is_batch(subject, made)
         if transform is not None:
-            check_array(subject, "x of the transform's batch", made.x, (len(batch.x), "..."))
+            check_input(subject, "x of the transform's batch", made.x, len(batch.x))
         yield made
 
 
@@ -148,7 +178,7 @@ def _with_a_task(function: F) -> F:
 @_with_a_task
 def predict(
     params: Network,
-    x: NDArray[np.floating] | NDArray[np.integer],
+    x: Input,
     task: Task[P],
     *,
     rowwise: bool = False,
@@ -161,7 +191,7 @@ def predict(
         x: The inputs, as in ``outputs``.
         task: What the outputs mean, which the loss in training decides. ``Multiclass()`` gives a class id for each row,
             (N,); ``Binary()`` a bool for each row, (N,); ``Multilabel()`` a bool for each row and label, (N, O);
-            ``Regression()`` the outputs.
+            ``Regression()`` the outputs. Outputs with positions, (N, ..., O), have an answer for each position.
         rowwise: As in ``outputs``.
         transform: As in ``outputs``.
 
@@ -187,7 +217,7 @@ def predict(
 @_with_a_task
 def predict_proba(
     params: Network,
-    x: NDArray[np.floating] | NDArray[np.integer],
+    x: Input,
     task: ProbabilityTask,
     *,
     rowwise: bool = False,
@@ -200,7 +230,7 @@ def predict_proba(
         x: The inputs, as in ``outputs``.
         task: What the outputs mean, which the loss in training decides. ``Multiclass()`` gives the softmax of each row,
             (N, O); ``Binary()`` the probability of being positive, (N,); ``Multilabel()`` that of each label, (N, O).
-            ``Regression()`` has no probabilities.
+            Outputs with positions, (N, ..., O), have probabilities for each position. ``Regression()`` has none.
         rowwise: As in ``outputs``.
         transform: As in ``outputs``.
 
@@ -224,7 +254,7 @@ def predict_proba(
 
 def evaluate(
     params: Network,
-    x: NDArray[np.floating] | NDArray[np.integer],
+    x: Input,
     y: T,
     loss: Loss[T],
     weight: Array | None = None,
@@ -233,11 +263,11 @@ def evaluate(
 ) -> float:
     """The loss of the plain network over all rows. The outputs are computed 256 rows at a time.
 
-    Shapes: x (N, ...), weight (N,) or None.
+    Shapes: x (N, ...), y (N, ...), weight (N,), or the shape of y or its first axes, or None.
 
     Args:
         params: The network in its plain form.
-        x: The inputs, float32 or float64, or any number type if a transform converts them to floats.
+        x: The inputs, float32 or float64, or ids of any integer dtype; with a transform, any number type.
         y: The targets, as the loss expects them.
         loss: The loss.
         weight: How much each example counts, for a loss that takes weights.
@@ -261,7 +291,8 @@ def evaluate(
         _check_length("evaluate", name, value, len(x))
     with np.errstate(all="ignore"):
         batches = _batches("evaluate", x, y, weight, transform)
-        done = [evolve(batch, x=forward(params, batch.x)) for batch in batches]
+        nets = _in_parts("evaluate", params, len(x))
+        done = [evolve(batch, x=forward(net, batch.x)) for net, batch in zip(nets, batches, strict=True)]
     targets, weights = _put_together([batch.y for batch in done]), _put_together([batch.weight for batch in done])
     return weighted_loss(loss, _joined([batch.x for batch in done], len(x)), targets, weights)[0]
 

@@ -107,7 +107,8 @@ def register_layer(
             trained.
         forward: ``(params, x) -> y``; y must be C-contiguous.
         backward: ``(params, x, g) -> (grad_x, grad_params)``, the gradients of ``<g, y>``; ``grad_params`` is the
-            record with its trained fields replaced, ``evolve(params, ...)``.
+            record with its trained fields replaced, ``evolve(params, ...)``. If x holds ids, ``grad_x`` is
+            ``np.zeros(x.shape, g.dtype)``.
         training: ``(params, key) -> params`` returns the layer in its training form, for example with the key. It is
             for layers that behave differently in training. Store the key in a separate field: ``Repeat`` replaces it.
         is_training: ``params -> bool`` returns whether the layer is in its training form; required with ``training``.
@@ -117,7 +118,7 @@ def register_layer(
         calibrated: ``(params, x) -> params`` returns the layer in its plain form with the statistics of x. It is for
             layers with statistics of their inputs. For combinators: ``evolve(params, net=calibrate(params.net, x))``.
         output_shape: ``(params, shape of x's rows) -> shape of y's rows``, or a ShapeError. Optional; without it, the
-            layer is run on an empty batch.
+            layer is run on an empty batch of floats, so a layer of ids needs it.
         name: The name in files. The default is the module and the qualified name.
         removed: The keywords of earlier versions, ``vjp`` and ``plan``. They are refused with the advice to delete
             them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from inspect import signature
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -29,7 +30,7 @@ class Loss(Protocol[T_contra]):
 class WeightedLoss(Protocol[T_contra]):
     """A loss that takes weights as its third argument ``weight``; its mean is ``sum(w l) / sum(w)``.
 
-    Shapes: weight (B,), or the shape of the target if the loss takes weights of elements.
+    Shapes: weight (B,); or the shape of the target, or its first axes, if the loss takes weights of positions.
     """
 
     def __call__(self, prediction: Array, target: T_contra, weight: Array | None = None, /) -> tuple[float, Array]:
@@ -39,7 +40,7 @@ class WeightedLoss(Protocol[T_contra]):
 
 @runtime_checkable
 class Totalled(Protocol):
-    """A loss whose mean over a batch divides by something other than the number of rows or the sum of their weights."""
+    """A loss whose mean divides by something other than the number of positions or the sum of the weights."""
 
     def total(self, target: Any, weight: Array | None, /) -> float:
         """Return the number that the mean divides by."""
@@ -80,14 +81,20 @@ def is_loss(value: Callable[..., object]) -> bool:
 def total_of(loss: Loss[T], rows: int, target: T, weight: Array | None) -> float:
     """Return the total of a part of the examples: the number that the loss's mean over it divides by.
 
-    The mean over several parts is ``sum(total * mean) / sum(total)``. A part whose total is 0 counts for nothing; a
-    loss refuses such a part, so leave it out before the loss is called. Weight all parts or none of them.
+    The mean over several parts is ``sum(total * mean) / sum(total)``, also for sequences of different lengths. A part
+    whose total is 0 counts for nothing; a loss refuses such a part, so leave it out before the loss is called. All
+    parts must have weights of the same axes, or none.
+
+    **The rule.** Class ids (B, ...) have one position for each id. Other targets (B, ..., O) have one position for the
+    O numbers of the last axis, so a target (B,) or (B, O) has one position for each row. The total is the number of
+    positions, or the sum of their weights: the weight of a row is the weight of each of its positions. The total of
+    weights of elements is the sum of these weights.
 
     Args:
         loss: The loss. Its method ``total(target, weight)`` gives the total, if it has one.
         rows: The number of rows in the part, B.
-        target: The part's targets. Class ids of shape (B, T) count one by one; other targets count by rows.
-        weight: Shape (B,), or the shape of the target, or None. The total is the sum of the weights.
+        target: The part's targets. Targets that are not an array have one position for each row.
+        weight: Shape (B,), or the shape of the target, or its first axes, or None.
 
     Raises:
         ShapeError, DTypeError, NonFiniteError, ConfigError: If a weight is invalid. All weights may be 0.
@@ -99,14 +106,19 @@ def total_of(loss: Loss[T], rows: int, target: T, weight: Array | None) -> float
         2.0
         >>> total_of(loss, 2, target, np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
         3.0
+        >>> sequences = np.zeros((2, 3, 1))  # two sequences of three steps
+        >>> total_of(loss, 2, sequences, None), total_of(loss, 2, sequences, np.array([1.0, 0.5]))
+        (6.0, 4.5)
     """
-    ids = cast("AnyArray", target) if isinstance(target, tuple(ARRAY_TYPES)) else None
+    array = cast("AnyArray", target) if isinstance(target, tuple(ARRAY_TYPES)) else None
     if weight is not None:
         subject = getattr(loss, "__name__", type(loss).__name__)
-        check_weight(subject, weight, rows, None if ids is None else ids.shape, zeros=True)
+        check_weight(subject, weight, rows, None if array is None else array.shape, zeros=True)
     if isinstance(loss, Totalled):
         return loss.total(target, weight)
     total = float(rows) if weight is None else sum_all(weight.astype(np.float64))
-    if ids is not None and ids.size and ids.dtype.kind in "iu" and (weight is None or weight.ndim == 1):
-        total *= ids.size // len(ids)
-    return total
+    if array is None:
+        return total
+    positions = array.shape if array.dtype.kind in "iu" or array.ndim == 1 else array.shape[:-1]
+    each = math.prod(positions[1 if weight is None else weight.ndim :])
+    return total * each if each > 1 else total  # a loss refuses rows without positions

@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 import attrs
 import numpy as np
 
-from funcnet.core.arrays import Array, contiguous
-from funcnet.core.checks import check_array
+from funcnet.core.arrays import Array, Input, contiguous
+from funcnet.core.checks import check_input
 from funcnet.core.errors import ConfigError, FuncnetError, ShapeError
 from funcnet.core.records import check_nesting, check_tree, evolve, fields_of, replace_unchecked
 from funcnet.core.trees import equal
@@ -157,7 +157,7 @@ def check_evaluation(params: Network, subject: str) -> None:
     """
     check_plain_form(params, subject)
     for path, layer, rule in _layers(params):
-        missing = [name for name in fields_of(type(layer)).statistics if getattr(layer, name) is None]
+        missing = [name for name in _measured(layer) if getattr(layer, name) is None]
         if rule.calibrated is not None and missing:
             raise _at(path, layer, f"{subject} needs the layer's {missing[0]}, got {layer!r}; pass calibrate(net, x)")
 
@@ -193,7 +193,7 @@ def not_in_training(params: Network) -> Iterator[tuple[tuple[int, ...], Layer]]:
             yield path, layer
 
 
-def calibrate(params: N, x: Array) -> N:
+def calibrate(params: N, x: Input) -> N:
     """The network with the statistics of each layer's input, which ``BatchNorm`` uses in evaluation.
 
     The network's input is x, and the input of a layer is the output of the calibrated layers before it. All rows are
@@ -217,7 +217,7 @@ def calibrate(params: N, x: Array) -> N:
         (array([ 2., 20.], dtype=float32), array([  1., 100.], dtype=float32))
     """
     check_tree("calibrate", params)
-    check_array("calibrate", "x", x, ("N", "..."))
+    check_input("calibrate", "x", x, "N")
     if not len(x):
         raise ShapeError(f"x must have at least one row, got {x.shape}", subject="calibrate")
     for path, layer, rule in _layers(params):
@@ -248,7 +248,13 @@ def _calibrated(params: Network, x: Array) -> tuple[Network, Array]:
 
 def calibrates(params: Network) -> bool:
     """Whether a layer of the network has statistics of its input."""
-    return any(rule.calibrated is not None and fields_of(type(layer)).statistics for _, layer, rule in _layers(params))
+    return any(rule.calibrated is not None and _measured(layer) for _, layer, rule in _layers(params))
+
+
+def _measured(layer: Layer) -> list[str]:
+    """The statistics of a layer that calibration sets: all but its masks."""
+    fields = fields_of(type(layer))
+    return [name for name in fields.statistics if name not in fields.masks]
 
 
 def _layers(params: Network, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Layer, Rule[Any]]]:

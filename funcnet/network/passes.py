@@ -11,9 +11,9 @@ from typing import TypeAlias, TypeVar, cast
 import numpy as np
 
 from funcnet.arithmetic import in_force, using
-from funcnet.core.arrays import ARRAY_TYPES, Array, contiguous
+from funcnet.core.arrays import ARRAY_TYPES, Array, Input, contiguous
 from funcnet.core.checks import INFINITY, check_array, check_callable, check_count, to_python
-from funcnet.core.errors import ConfigError, NonFiniteError, StructureError, quoted
+from funcnet.core.errors import ConfigError, DTypeError, NonFiniteError, StructureError, quoted
 from funcnet.core.records import check_nesting
 from funcnet.core.trees import first_trained, leaves
 from funcnet.network.layer import Layer, N, Network, Pullback, Shape, checked_pair, entering, rule_of
@@ -24,8 +24,10 @@ from funcnet.tracing.replay import replayed_call
 T = TypeVar("T")
 
 
-def forward(params: Network, x: Array) -> Array:
+def forward(params: Network, x: Input) -> Array:
     """The network's output. Shapes: x (B, ...), result (B, ...).
+
+    x holds float32 or float64 numbers, or integers if the first layer takes ids, as ``Embedding`` does.
 
     ``forward(a + b, x)`` equals ``forward(b, forward(a, x))`` bit for bit, and ``forward((), x)`` is ``x``.
 
@@ -52,7 +54,7 @@ def _forward(params: Network, x: Array) -> Array:
     return x
 
 
-def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
+def activations(params: tuple[Network, ...], x: Input) -> list[Array]:
     """The output of every top-level element, in order; the last one is the network's output.
 
     Example:
@@ -66,12 +68,11 @@ def activations(params: tuple[Network, ...], x: Array) -> list[Array]:
     outputs: list[Array] = []
     for position, layer in enumerate(params):
         with entering(position):
-            x = forward(layer, x)
-        outputs.append(x)
+            outputs.append(forward(layer, outputs[-1] if outputs else x))
     return outputs
 
 
-def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
+def vjp(params: N, x: Input) -> tuple[Array, Pullback[N]]:
     """Run the network and return its output and its pullback (vector-Jacobian product).
 
     ``y, pull = vjp(params, x)``; ``grad_x, grad_params = pull(g)``.
@@ -79,7 +80,7 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
     The pullback is pure. It uses the arithmetic that was in force for the forward pass, and each layer's input, which
     the forward pass stored. ``params_only(g)`` stops at the first layer with trained parameters.
 
-    Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params.
+    Shapes: x (B, ...), y and g (B, ...), grad_x like x, grad_params like params. If x holds ids, grad_x is 0.
 
     Example:
         >>> from funcnet.layers.activations import Tanh
@@ -89,12 +90,14 @@ def vjp(params: N, x: Array) -> tuple[Array, Pullback[N]]:
     """
     if isinstance(params, tuple):
         check_nesting("vjp", params)
-    x = contiguous(x)
     with np.errstate(all="ignore"):
-        y, inputs = _remembering(params, x)
+        y, inputs = _remembering(params, contiguous(x))
     arithmetic = in_force()
 
     def checked(g: Array) -> Array:
+        if y.dtype.kind != "f":  # without a layer, the output is x
+            reason = f"the output must be float32 or float64 to have a gradient, got {y.dtype}"
+            raise DTypeError(f"{reason}; for ids, put an Embedding first", subject="backward")
         check_array("backward", "g", g, y.shape, dtype=y.dtype, match=("the output", y))
         # BLAS uses a different kernel for the product of an array with itself; with a copy, g is never x.
         return g.copy()
@@ -203,11 +206,12 @@ def row_shape(params: Network, shape: Shape) -> Shape:
     return rule.forward(params, np.zeros((0, *shape), dtype)).shape[1:]  # The batch is empty.
 
 
-def backward(params: N, x: Array, g: Array) -> tuple[Array, N]:
+def backward(params: N, x: Input, g: Array) -> tuple[Array, N]:
     """The gradients of ``<g, forward(params, x)>`` by x and by every parameter.
 
     It is the chain rule: each layer's backward maps g, the gradient by its output, to the gradient by its input, which
     is the g of the layer before. Shapes: x (B, ...), g like the output, grad_x like x; grad_params has params' type.
+    Ids are not differentiated: if x holds ids, grad_x is 0 in the dtype of the layer.
 
     A layer that behaves differently in training, such as Dropout, is differentiated in the form that it has: for the
     gradient of a training step, pass ``training(net, key)``.
@@ -247,10 +251,10 @@ def layers_of(params: Network, path: str = "") -> Iterator[tuple[str, Layer]]:
         yield path, params
 
 
-def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
+def value_and_grad(params: N, x: Input, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """The loss of the network on one batch, and its gradient by every parameter, a network of the type of params.
 
-    Shapes: x (B, ...), y (B, ...) as the loss requires, weight (B,) or None.
+    Shapes: x (B, ...), y (B, ...) as the loss requires, weight (B,), or the shape of y or its first axes, or None.
 
     The loss is that of the network in the form that it has. With a plain network, Dropout is off and BatchNorm uses its
     calibrated statistics, as in evaluation. In your own training step, pass ``training(net, key)`` with a
@@ -287,7 +291,7 @@ def value_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | Non
     return replayed_call(loss_and_grad, params, x, y, loss, weight, context=in_force())
 
 
-def loss_and_grad(params: N, x: Array, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
+def loss_and_grad(params: N, x: Input, y: T, loss: Loss[T], weight: Array | None = None) -> tuple[float, N]:
     """``value_and_grad`` for callers that have already silenced floating-point warnings, such as a step in a fold."""
     prediction, inputs = _remembering(params, contiguous(x))
     value, g = weighted_loss(loss, prediction, y, weight)

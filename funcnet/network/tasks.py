@@ -45,28 +45,33 @@ class ProbabilityTask(Protocol):
 class Multiclass(Settings):
     """Each row belongs to one of several classes: a logit for each class, trained with ``softmax_cross_entropy``.
 
+    In outputs (N, ..., O), each position of a row, such as a step of a sequence, belongs to one of the classes. The
+    metrics take the class ids of positions as ``predicted.ravel(), labels.ravel()``.
+
     Example:
         >>> task, logits = Multiclass(), np.array([[0.0, 0.0], [0.0, np.log(3.0)]])
-        >>> task.predictions(logits)
-        array([0, 1])
+        >>> task.predictions(logits), task.predictions(logits[None])  # two rows, and one row of two positions
+        (array([0, 1]), array([[0, 1]]))
         >>> task.probabilities(logits)
         array([[0.5 , 0.5 ],
                [0.25, 0.75]])
     """
 
     def predictions(self, outputs: Array, /) -> NDArray[np.intp]:
-        """Return each row's class: the position of its (first) largest logit. Shapes: outputs (N, O), result (N,).
+        """Return the class of each row or position: the index of its (first) largest logit.
+
+        Shapes: outputs (N, ..., O), result (N, ...).
 
         Raises:
             ShapeError, DTypeError: If the outputs do not have two columns or more.
             NonFiniteError: If a logit is NaN or infinite; the message says which one.
         """
         self._check(outputs)
-        ids: NDArray[np.intp] = outputs.argmax(axis=1)
+        ids: NDArray[np.intp] = outputs.argmax(axis=-1)
         return ids
 
     def probabilities(self, outputs: Array, /) -> Array:
-        """Return the probability of each class: the softmax of the logits. Shapes: outputs and result (N, O).
+        """Return the probability of each class: the softmax of the logits. Shapes: outputs and result (N, ..., O).
 
         Raises:
             ShapeError, DTypeError: If the outputs do not have two columns or more.
@@ -78,15 +83,17 @@ class Multiclass(Settings):
 
     def _check(self, outputs: Array) -> None:
         check_array("Multiclass", "the output", outputs, ("N", "..."))
-        if outputs.ndim != 2 or outputs.shape[1] < 2:
+        if outputs.ndim < 2 or outputs.shape[-1] < 2:
             fix = "for one logit, use Binary(); for numbers, Regression()"
-            raise _wrong_columns("Multiclass", "(N, O) with a column for each class, at least 2", outputs, fix)
+            raise _wrong_columns("Multiclass", "(N, ..., O) with a column for each class, at least 2", outputs, fix)
         check_finite("Multiclass", "the output", outputs)
 
 
 @frozen
 class Binary(Settings):
     """Each row is positive or negative: one logit, trained with ``binary_cross_entropy``.
+
+    In outputs (N, ..., 1), each position of a row is positive or negative.
 
     A row is positive if its probability is above the threshold. At 0.5, its logit is then above 0. A probability that
     is equal to the threshold, also because it was rounded, is negative.
@@ -108,7 +115,7 @@ class Binary(Settings):
         check_number("Binary", "threshold", self.threshold, low=0, high=1)
 
     def predictions(self, outputs: Array, /) -> NDArray[np.bool_]:
-        """Return whether each row is positive. Shapes: outputs (N, 1) or (N,), result (N,).
+        """Return whether each row or position is positive. Shapes: outputs (N, ..., 1) or (N,), result (N, ...).
 
         Raises:
             ShapeError, DTypeError: If the outputs do not have one column.
@@ -117,25 +124,27 @@ class Binary(Settings):
         return _above(self.probabilities(outputs), self.threshold)
 
     def probabilities(self, outputs: Array, /) -> Array:
-        """Return each row's probability of being positive: the logistic function of its logit.
+        """Return the probability of each row or position of being positive: the logistic function of its logit.
 
-        Shapes: outputs (N, 1) or (N,), result (N,).
+        Shapes: outputs (N, ..., 1) or (N,), result (N, ...).
 
         Raises:
             ShapeError, DTypeError: If the outputs do not have one column.
             NonFiniteError: If a logit is NaN or infinite; the message says which one.
         """
         check_array("Binary", "the output", outputs, ("N", "..."))
-        if outputs.shape not in ((len(outputs),), (len(outputs), 1)):
+        if outputs.ndim > 1 and outputs.shape[-1] != 1:
             fix = "for classes, use Multiclass(); for independent labels, Multilabel()"
-            raise _wrong_columns("Binary", "(N, 1) or (N,)", outputs, fix)
+            raise _wrong_columns("Binary", "(N, ..., 1) or (N,)", outputs, fix)
         check_finite("Binary", "the output", outputs)
-        return _logistic(outputs.reshape(len(outputs)))
+        return _logistic(outputs if outputs.ndim == 1 else outputs.reshape(outputs.shape[:-1]))
 
 
 @frozen
 class Multilabel(Settings):
     """Each row has any number of labels: a logit for each label, trained with ``binary_cross_entropy``.
+
+    In outputs (N, ..., O), each position of a row has any number of labels.
 
     A row has a label if the label's probability is above the threshold, as in ``Binary``.
 
@@ -163,7 +172,7 @@ class Multilabel(Settings):
             check_number("Multilabel", "threshold", each, low=0, high=1)
 
     def predictions(self, outputs: Array, /) -> NDArray[np.bool_]:
-        """Return whether each row has each label. Shapes: outputs and result (N, O).
+        """Return whether each row or position has each label. Shapes: outputs and result (N, ..., O).
 
         Raises:
             ShapeError, DTypeError: If the outputs do not have one column for each label.
@@ -171,22 +180,24 @@ class Multilabel(Settings):
             ConfigError: If there are several thresholds, but not one for each label.
         """
         probabilities, threshold = self.probabilities(outputs), self.threshold
-        if isinstance(threshold, tuple) and len(threshold) != outputs.shape[1]:
-            wanted = f"one number for each of the {outputs.shape[1]} columns of the output {outputs.shape}"
+        if isinstance(threshold, tuple) and len(threshold) != outputs.shape[-1]:
+            wanted = f"one number for each of the {outputs.shape[-1]} columns of the output {outputs.shape}"
             raise ConfigError(f"threshold must have {wanted}, got {threshold}", subject="Multilabel")
         return _above(probabilities, threshold)
 
     def probabilities(self, outputs: Array, /) -> Array:
-        """Return the probability of each label: the logistic function of its logit. Shapes: outputs and result (N, O).
+        """Return the probability of each label: the logistic function of its logit.
+
+        Shapes: outputs and result (N, ..., O).
 
         Raises:
             ShapeError, DTypeError: If the outputs do not have one column for each label.
             NonFiniteError: If a logit is NaN or infinite; the message says which one.
         """
         check_array("Multilabel", "the output", outputs, ("N", "..."))
-        if outputs.ndim != 2 or not outputs.shape[1]:
+        if outputs.ndim < 2 or not outputs.shape[-1]:
             fix = "for one logit, use Binary(); for numbers, Regression()"
-            raise _wrong_columns("Multilabel", "(N, O) with a column for each label", outputs, fix)
+            raise _wrong_columns("Multilabel", "(N, ..., O) with a column for each label", outputs, fix)
         check_finite("Multilabel", "the output", outputs)
         return _logistic(outputs)
 

@@ -34,7 +34,7 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import FLOATS, Array, lock
-from funcnet.core.checks import check_array, check_count, check_number, check_size, to_python
+from funcnet.core.checks import check_array, check_count, check_flag, check_number, check_size, to_python
 from funcnet.core.errors import ConfigError, ShapeError
 from funcnet.core.records import Settings
 from funcnet.random.draws import normal, uniform
@@ -53,6 +53,7 @@ __all__ = [
     "lecun_uniform",
     "orthogonal",
     "pytorch_default",
+    "random_normal",
     "zeros",
 ]
 
@@ -85,9 +86,15 @@ def check_initializer(subject: str, name: str, init: object) -> None:
 
 
 def first_bias(
-    subject: str, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating], init: Initializer | None
-) -> Array:
-    """Return the bias of a new layer: zeros, or the first row of a second draw of the weight's shape.
+    subject: str,
+    key: Key,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.floating],
+    init: Initializer | None,
+    *,
+    bias: bool = True,
+) -> Array | None:
+    """Return the bias of a new layer: zeros, or the first row of a second draw of the weight's shape, or None.
 
     Such a row has one number per output, and an initializer that is scaled by the fans scales it by the weight's fans.
     Shapes: the weight (..., I, O), result (O,).
@@ -98,14 +105,20 @@ def first_bias(
         shape: The weight's shape.
         dtype: The dtype of the layer.
         init: The initializer. None means zeros.
+        bias: Whether the layer has a bias.
 
     Raises:
-        FuncnetError: If init is not a function, or returns an array of another shape or dtype.
+        ConfigError: If ``bias`` is not a bool, or init is not a function, or is given although there is no bias.
+        FuncnetError: If init returns an array of another shape or dtype.
 
     Example:
         >>> first_bias("dense", Key(0), (784, 2), np.dtype(np.float32), pytorch_default)
         array([-0.03016091,  0.00606578], dtype=float32)
     """
+    if not check_flag(subject, "bias", bias):
+        if init is not None:
+            raise ConfigError("bias_init must be None if bias is False; delete one of the two", subject=subject)
+        return None
     if init is None:
         return lock(np.zeros(shape[-1], dtype))
     check_initializer(subject, "bias_init", init)
@@ -290,6 +303,42 @@ def _total(a: NDArray[np.float64]) -> NDArray[np.float64]:
         count -= half
     total: NDArray[np.float64] = a[0]
     return total
+
+
+# ---------------------------------------------------------------------------------------------- any deviation
+
+
+@frozen
+class RandomNormal(Settings):
+    """An initializer that draws normal numbers with a given deviation. Use ``random_normal`` to make one."""
+
+    deviation: float
+
+    def check(self) -> None:
+        """Check that the deviation is above 0 and finite."""
+        check_number("random_normal", "deviation", self.deviation, low=0, high=math.inf)
+
+    def __call__(self, key: Key, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
+        """Draw an array of any shape."""
+        _check("random_normal", key, shape, dtype, axes=1)
+        largest = float(np.finfo(dtype).max) / 10  # no draw is above 9
+        check_number("random_normal", f"deviation in {np.dtype(dtype)}", self.deviation, low=0, high=largest)
+        return lock((normal(key, shape) * self.deviation).astype(dtype))
+
+
+def random_normal(deviation: float) -> RandomNormal:
+    """Make an initializer that draws from N(deviation**2), whatever the shape: for the rows of an ``Embedding``.
+
+    PyTorch's ``Embedding`` has the deviation 1. GPT-2 has 0.02 for all weights.
+
+    Raises:
+        ConfigError: If the deviation is not above 0 and finite.
+
+    Example:
+        >>> random_normal(0.02)(Key(0), (2,), np.dtype(np.float64)).round(4)
+        array([-0.0439, -0.013 ])
+    """
+    return RandomNormal(deviation)
 
 
 # --------------------------------------------------------------------------------------------------- constant

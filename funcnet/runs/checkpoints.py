@@ -24,7 +24,7 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import Name
-from funcnet.core.arrays import AnyArray, Array, lock
+from funcnet.core.arrays import AnyArray, Array, describe, lock
 from funcnet.core.checks import check_choice, check_count, check_finite
 from funcnet.core.errors import CheckpointError, ConfigError, StructureError, printable, quoted
 from funcnet.core.files import (
@@ -73,7 +73,7 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9_.]{{1,{MAX_NAME}}}")
 _DTYPES: Final[dict[str, np.dtype[np.floating]]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _CODES: Final = {"float32": "F32", "float64": "F64"}
 _TEMPORARY: Final = re.compile(r"\.funcnet-[0-9a-f]{16}\.tmp")
-_LONGEST_VALUE: Final = 4000
+_LONGEST_SHOWN: Final = 320
 _CHUNK: Final = 2**20
 _SAVED: Final = Record | TrainState[Any] | Fit[Any]
 V = TypeVar("V")
@@ -249,7 +249,7 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
         CheckpointError: If the file is not a checkpoint, is damaged or newer than this funcnet, is larger than this
             machine's memory, or holds unregistered names or numbers that are not finite; the message has the path and
             the reason. No content of a file raises another class.
-        StructureError: If the structure differs from that of ``like``.
+        StructureError: If the structure differs from that of ``like``; the message has the first difference.
         OSError: If the file cannot be read.
 
     Example:
@@ -267,9 +267,10 @@ def load(path: Filename, *, like: object = None, allow_nonfinite: bool = False) 
             _check_finite("", content.arrays)
         made = put_together(content.structure, content.arrays, _SAVED)
         value = _check_value(_with_names(made), "load")
-    if like is not None and not _alike(like, value):
-        got = quoted(value, _LONGEST_VALUE)
-        raise StructureError(f"it must have the structure of\n  {like!r}\ngot\n  {got}", subject=str(file_path))
+    difference = "" if like is None else _difference(like, value)
+    if difference:
+        both = f"like is\n  {quoted(like, _LONGEST_SHOWN)}\nthe file has\n  {quoted(value, _LONGEST_SHOWN)}"
+        raise StructureError(f"{difference}; {both}", subject=str(file_path))
     return value
 
 
@@ -474,18 +475,26 @@ def _is_metric(metric: object) -> bool:
     return len(parts) == 2 and isinstance(parts[0], str)
 
 
-def _alike(a: object, b: object) -> bool:
-    """Whether two values have the same record types, tuple lengths, shapes and dtypes."""
-    kind = type(a)
-    if kind is not type(b):
-        return False
-    if kind is tuple:
-        first, second = cast("tuple[object, ...]", a), cast("tuple[object, ...]", b)
-        return len(first) == len(second) and all(_alike(x, y) for x, y in zip(first, second, strict=True))
-    if kind is np.ndarray:
-        array, other = cast("AnyArray", a), cast("AnyArray", b)
-        return array.dtype == other.dtype and array.shape == other.shape
-    return all(_alike(getattr(a, name), getattr(b, name)) for name in _compared(kind))
+def _difference(like: object, value: object, path: str = "") -> str:
+    """The first place at which record types, tuple lengths, shapes or dtypes differ, as text; "" if none do."""
+    if type(like) is not type(value) or _shown(like) != _shown(value):
+        return f"the value{' at ' * bool(path)}{path} must be {_shown(like)} as in like, got {_shown(value)}"
+    if isinstance(like, tuple):
+        parts = cast("tuple[object, ...]", like), cast("tuple[object, ...]", value)
+        pairs = [(str(i), *pair) for i, pair in enumerate(zip(*parts, strict=True))]
+    else:
+        pairs = [(name, getattr(like, name), getattr(value, name)) for name in _compared(type(like))]
+    found = (_difference(first, second, f"{path}.{name}" if path else name) for name, first, second in pairs)
+    return next(filter(None, found), "")
+
+
+def _shown(value: object) -> str:
+    """What is compared of one value: the length of a tuple, the dtype and shape of an array, or the type."""
+    if type(value) is tuple:
+        return f"a tuple of {len(cast('tuple[object, ...]', value))}"
+    if value is None:
+        return "None"
+    return describe(cast("AnyArray", value)) if type(value) is np.ndarray else type(value).__name__
 
 
 def _compared(kind: type) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 from attrs import frozen
 
-from funcnet.core.arrays import Array, lock
-from funcnet.core.checks import INFINITY, check_array, check_number
+from funcnet.core.arrays import Array, Input, is_ids, lock
+from funcnet.core.checks import INFINITY, check_array, check_input, check_number, first_true
 from funcnet.core.errors import GradientError
 from funcnet.core.records import Tree, evolve
 from funcnet.core.trees import Leaf, astype, leaves
@@ -91,22 +91,30 @@ class GradientCheck:
 
 @frozen
 class GradientReport:
-    """One comparison for the input and one for each trained array; prints as a table."""
+    """One comparison for the input and one for each trained array; prints as a table.
+
+    Ids are not differentiated: if x holds ids, there is no comparison for the input.
+    """
 
     checks: tuple[GradientCheck, ...]
+    of_ids: bool = False
 
     def __str__(self) -> str:
-        width = max(len(check.where) for check in self.checks)
+        width = max((len(check.where) for check in self.checks), default=0)
         lines = [f"{'gradient':{width}}  elements  largest error  tolerance  kinks  skipped"]
         for c in self.checks:
             kinks = f"{c.kinks or '':5}  {c.skipped or '':7}"
             lines.append(f"{c.where:{width}}  {c.elements:8}  {c.error:13.1e}  {c.tolerance:9.1e}  {kinks}".rstrip())
-        return "\n".join(lines)
+        return "\n".join([*lines, *([NOT_DIFFERENTIATED] if self.of_ids else [])])
+
+
+NOT_DIFFERENTIATED: Final = "x is not differentiated"
+"""What a report says about ids."""
 
 
 def check_gradients(
     params: Network,
-    x: Array,
+    x: Input,
     *,
     key: Key = Key(0),  # noqa: B008  # a value
     h: float = 1e-5,
@@ -121,7 +129,8 @@ def check_gradients(
 
     Args:
         params: The network; it is cast to float64.
-        x: Inputs, shape (B, ...); cast to float64.
+        x: Inputs, shape (B, ...); floats are cast to float64. Ids are not differentiated: their gradient must be 0, and
+            the report says so.
         key: Names the draw of g.
         h: The step of the differences, as a share of the element's size or, if that is larger, of the median size of
             the array's elements that are not 0.
@@ -142,36 +151,60 @@ def check_gradients(
         >>> [(check.where, check.elements, check.passed) for check in report.checks]
         [('x', 2, True), ('0.weight', 6, True), ('0.bias', 3, True)]
     """
-    check_array("check_gradients", "x", x, ("B", "..."))
+    check_input("check_gradients", "x", x)
     h = check_number("check_gradients", "h", h, low=_SMALLEST_STEP, high=1)
     rtol = check_number("check_gradients", "rtol", rtol, low=0, high=INFINITY, closed=True)
     atol = check_number("check_gradients", "atol", atol, low=0, high=INFINITY, closed=True)
     settings = Settings(float(h), float(rtol), float(atol))
-    net, point = astype(params, np.float64), lock(x.astype(np.float64))
+    net, point = astype(params, np.float64), point_of(x)
     g = lock(normal(key, forward(net, point).shape))
     with np.errstate(all="ignore"):  # a quotient that is not finite counts as the worst
         targets = targets_of(net, point, g, forward, backward)
         nearby = targets_nearby(net, point, g, forward, backward)
         checks = [_compare(target, settings, nearby(number)) for number, target in enumerate(targets)]
-    report = GradientReport(tuple(checks))
+    report = GradientReport(tuple(checks), is_ids(point))
     wrong = [check for check in report.checks if not check.passed]
     if wrong:
         raise GradientError(_complaint(wrong[0], len(wrong)))
     return report
 
 
+def point_of(x: Input) -> Array:
+    """A locked copy of the input: floats in float64, or the ids."""
+    return lock(cast("Array", np.array(x, x.dtype if is_ids(x) else np.float64, order="C")))
+
+
 def targets_of(net: Network, x: Array, g: Array, forward: Forward, backward: Backward) -> list[Target]:
-    """The input and every trained array of a network, with its gradient and ``g * y`` as a function of it."""
+    """The input and every trained array of a network, with its gradient and ``g * y`` as a function of it.
+
+    Ids are no target: their gradient must be 0.
+    """
     grad_x, grads = backward(net, x, g)
 
     def by_parameter(path: str) -> Callable[[Array], Array]:
         return lambda moved: g * forward(replaced(net, path, moved), x)
 
-    targets = [Target("x", x, grad_x, lambda moved: g * forward(net, moved))]
+    targets = [] if is_ids(x) else [Target("x", x, grad_x, lambda moved: g * forward(net, moved))]
+    if is_ids(x):
+        check_gradient_of_ids(x, grad_x, g.dtype)
     for leaf, grad in zip(_trained(net), _trained(grads), strict=True):
         layer = type(leaf.record).__name__
         targets.append(Target(leaf.path, leaf.array, grad.array, by_parameter(leaf.path), layer))
     return targets
+
+
+def check_gradient_of_ids(x: Array, grad_x: Array, dtype: np.dtype[np.floating]) -> None:
+    """Check that the gradient by ids is 0, in their shape and in the network's dtype.
+
+    Raises:
+        ShapeError, DTypeError: If it has another shape or dtype.
+        GradientError: If an element is not 0. The message names it.
+    """
+    check_array("backward", "the gradient with respect to x", grad_x, x.shape, dtype=dtype)
+    if grad_x.any():
+        first, where = first_true(grad_x != 0)
+        reason = f"the gradient with respect to x[{where}] must be 0, got {grad_x[first]:.8g}: ids have no gradient"
+        raise GradientError(f"{reason}; for a layer of floats, use x.astype(np.float64)")
 
 
 def targets_nearby(
@@ -188,7 +221,7 @@ def targets_nearby(
         moved = net
         for leaf in _trained(net):
             moved = replaced(moved, leaf.path, nudged(leaf.array, normal(key.child(leaf.path), leaf.array.shape)))
-        place = nudged(x, normal(key.child("x"), x.shape))
+        place = x if is_ids(x) else nudged(x, normal(key.child("x"), x.shape))
         finite = np.isfinite(forward(moved, place)).all()
         return targets_of(moved, place, g, forward, backward) if finite else None
 

@@ -12,15 +12,15 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import sum_all
-from funcnet.core.arrays import AnyArray, Array, describe, lock
-from funcnet.core.checks import check_array, check_count
-from funcnet.core.errors import LawError, StructureError
+from funcnet.core.arrays import AnyArray, Array, Input, describe, is_ids, lock
+from funcnet.core.checks import check_count, check_input
+from funcnet.core.errors import GradientError, LawError, StructureError
 from funcnet.core.trees import Leaf, astype, check_alike, equal, leaves, same_bits
 from funcnet.network.layer import Layer, checked_pair, rule_of
 from funcnet.random.draws import normal
 from funcnet.random.keys import Key
 from funcnet.testing.arithmetic_lint import advice, past_the_door
-from funcnet.testing.gradients import targets_nearby, targets_of
+from funcnet.testing.gradients import NOT_DIFFERENTIATED, point_of, targets_nearby, targets_of
 from funcnet.testing.slopes import ATOL, RTOL, Settings, Slope, Target, element_slopes, looks_like, scales, slope
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class LayerReport:
         return "\n".join((heading, *map(str, self.checks)))
 
 
-def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> LayerReport:
+def check_layer(layer: Layer, x: Input, *, own_arithmetic: bool = False) -> LayerReport:
     """Check that a layer obeys the laws, in float64: one line in a test of your own layer.
 
     The laws are: correct shapes, for several batch sizes, and in float32, too, where every result keeps the dtype;
@@ -74,7 +74,8 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
 
     Args:
         layer: One layer, in a form that obeys every law: a Dropout needs its key, for example.
-        x: Inputs, shape (B, ...), at least one row.
+        x: Inputs, shape (B, ...), at least one row. Ids are not differentiated: their gradient must be 0, and the laws
+            about gradients are checked for the parameters alone.
         own_arithmetic: Allow the layer to compute products, sums and exponentials itself. Portable arithmetic and
             row-wise prediction then promise nothing for this layer.
 
@@ -99,15 +100,16 @@ def check_layer(layer: Layer, x: Array, *, own_arithmetic: bool = False) -> Laye
     """
     if isinstance(layer, tuple):
         raise StructureError("takes one layer; for a network use check_gradients", subject="check_layer")
-    check_array("check_layer", "x", x, ("B", "..."))
+    check_input("check_layer", "x", x)
     check_count("check_layer", "the number of elements of x", x.size)
     net = astype(layer, np.float64)
-    point = lock(x.astype(np.float64))
+    point = point_of(x)
     with np.errstate(all="ignore"):  # an overflow breaks the law that it occurs in
         g = lock(normal(_KEY.child("g"), _guarded("shapes", "forward", _forward, net, point).shape))
-        checks = [_shapes(net, point), _purity(net, point, g), _determinism(net, point, g)]
+        checks = [_shapes(net, point, g.dtype), _purity(net, point, g), _determinism(net, point, g)]
         checks += [*_linearity(net, point, g), *_gradients(net, point, g)]
-        _shapes(astype(layer, np.float32), lock(x.astype(np.float32)))  # a float64 constant promotes here
+        single = point if is_ids(point) else lock(point.astype(np.float32))
+        _shapes(astype(layer, np.float32), single, np.dtype(np.float32))  # a float64 constant promotes here
     return LayerReport((*checks, _source(net, own_arithmetic=own_arithmetic)))
 
 
@@ -139,25 +141,27 @@ def _breach(law: str, reason: str) -> LawError:
     return LawError(f"{law}: {reason}", subject="check_layer")
 
 
-def _shapes(layer: Layer, x: Array) -> Check:
+def _shapes(layer: Layer, x: Array, dtype: np.dtype[np.floating]) -> Check:
     sizes = (len(x), 2 * len(x), 0)
     for size in sizes:
         batch = lock(np.concatenate([x, x])[:size])
         y = _guarded("shapes", f"forward of a batch of {size}", _forward, layer, batch)
-        if type(y) is not np.ndarray or y.shape[:1] != (size,) or y.dtype != x.dtype or not y.flags.c_contiguous:
-            got = f"{_shown(y)}{_promoted(y, x)}"
-            raise _breach("shapes", f"y must be a C-contiguous {x.dtype} array of {size} rows, got {got}")
+        if type(y) is not np.ndarray or y.shape[:1] != (size,) or y.dtype != dtype or not y.flags.c_contiguous:
+            got = f"{_shown(y)}{_promoted(y, dtype)}"
+            raise _breach("shapes", f"y must be a C-contiguous {dtype} array of {size} rows, got {got}")
         _said_shape(layer, x, y)
         grad_x, grads = _guarded("shapes", f"backward of a batch of {size}", _backward, layer, batch, np.ones_like(y))
-        if type(grad_x) is not np.ndarray or grad_x.shape != batch.shape or grad_x.dtype != batch.dtype:
-            got = f"{_shown(grad_x)}{_promoted(grad_x, x)}"
-            raise _breach("shapes", f"grad_x must be {_shown(batch)}, like x, got {got}")
+        if type(grad_x) is not np.ndarray or grad_x.shape != batch.shape or grad_x.dtype != dtype:
+            wanted = f"{dtype} {batch.shape}, {'zeros for ids' if is_ids(x) else 'like x'}"
+            raise _breach("shapes", f"grad_x must be {wanted}, got {_shown(grad_x)}{_promoted(grad_x, dtype)}")
         _one_structure(layer, grads)
     return Check("shapes", f"batches of {', '.join(map(str, sizes))}")
 
 
-def _promoted(got: object, x: Array) -> str:
-    wider = isinstance(got, np.ndarray) and cast("AnyArray", got).dtype == np.float64 != x.dtype
+def _promoted(got: object, dtype: np.dtype[np.floating]) -> str:
+    if isinstance(got, np.ndarray) and is_ids(cast("AnyArray", got)):
+        return "; x holds ids: for a layer of floats, use x.astype(np.float64)"
+    wider = isinstance(got, np.ndarray) and cast("AnyArray", got).dtype == np.float64 != dtype
     return "; a constant of float64 promotes: give it x.dtype" if wider else ""
 
 
@@ -180,7 +184,7 @@ def _one_structure(layer: Layer, grads: Layer) -> None:
                 got = f"{_shown(leaf.array)}{': it is transposed' if turned else ''}"
                 raise _breach("shapes", f"{_of(leaf)} must be {_shown(other.array)}, got {got}")
             if leaf.trained and leaf.array.dtype != other.array.dtype:
-                got = f"{_shown(leaf.array)}{_promoted(leaf.array, other.array)}"
+                got = f"{_shown(leaf.array)}{_promoted(leaf.array, other.array.dtype)}"
                 raise _breach("shapes", f"{_of(leaf)} must be {_shown(other.array)}, got {got}")
     _guarded("shapes", "walking over params and gradient", check_alike, layer, grads)
 
@@ -213,7 +217,7 @@ def _determinism(layer: Layer, x: Array, g: Array) -> Check:
     again_x, again = _backward(layer, x, g)
     if not (same_bits(grad_x, again_x) and equal(grads, again)):
         raise _breach("determinism", f"backward {_TWO_RESULTS}")
-    _forward(layer, lock(1 - 2 * x))
+    _forward(layer, lock(0 * x if is_ids(x) else 1 - 2 * x))
     after_x, after = _backward(layer, x, g)
     if not (same_bits(grad_x, after_x) and equal(grads, after)):
         raise _breach("determinism", "backward depends on an earlier call, not only on x: it caches an input")
@@ -249,16 +253,20 @@ def _compared(where: str, wanted: Array, got: Array) -> Check:
 def _gradients(layer: Layer, x: Array, g: Array) -> Iterator[Check]:
     """Compare every gradient with differences, and then all of them along random directions."""
     targets = _targets(layer, x, g)
+    if is_ids(x):
+        yield Check("gradient", NOT_DIFFERENTIATED)
     settings = Settings(strict=_elementwise(layer, x))
     nearby = targets_nearby(layer, x, g, _forward, _backward)
     for number, target in enumerate(targets):
         found = element_slopes(target, nearby(number), settings)
         yield _gradient(target, found, targets, len(x))
-    yield _adjoint(targets)
+    yield _adjoint(targets, "parameters" if is_ids(x) else "x and parameters")
 
 
 def _elementwise(layer: Layer, x: Array) -> bool:
     """Whether another order of a row's elements gives the same order of y's."""
+    if is_ids(x):
+        return False
     draw = lock(normal(_KEY.child("draw"), x.shape))
     y, turned = (_forward(layer, lock(each)).ravel() for each in (draw, draw.ravel()[::-1].reshape(x.shape)))
     return y.shape == turned.shape == (x.size,) and same_bits(y, turned[::-1].copy())
@@ -270,10 +278,13 @@ def _targets(layer: Layer, x: Array, g: Array) -> list[Target]:
         index = np.unravel_index(int(finite.argmin()), y.shape)
         at = ", ".join(map(str, index))
         raise _breach("gradient", f"y[{at}] is {y[index]}: choose an x at which the layer's output is finite")
-    return targets_of(layer, x, g, _forward, _backward)
+    try:
+        return targets_of(layer, x, g, _forward, _backward)
+    except GradientError as error:
+        raise _breach("gradient", error.message) from error
 
 
-def _adjoint(targets: list[Target]) -> Check:
+def _adjoint(targets: list[Target], where: str) -> Check:
     """Compare ``<g, J v>`` with ``<J' g, v>`` along a random direction v of each array."""
     worst, kinks = Slope(0.0, 0.0, 0.0, ATOL), 0
     for target in targets:
@@ -291,7 +302,7 @@ def _adjoint(targets: list[Target]) -> Check:
     if worst.share > 1:
         numbers = f"{worst.error:.1e}, where {worst.tolerance:.1e} is allowed"
         raise _breach("adjoint", f"<g, J v> and <J' g, v> differ by {numbers}")
-    return Check("adjoint", "x and parameters", worst.error, worst.tolerance, kinks=kinks)
+    return Check("adjoint", where, worst.error, worst.tolerance, kinks=kinks)
 
 
 def _gradient(target: Target, found: dict[tuple[int, ...], Slope], targets: list[Target], rows: int) -> Check:

@@ -78,6 +78,20 @@ def test_products(name: Name, dtype: fn.FloatDType, batch: int, inputs: int, out
 
 
 @every_arithmetic
+@pytest.mark.parametrize("shape", [(6, 3), (0, 3), (5, 7, 3), (4, 1, 3), (2, 3, 4, 5), (0, 4, 3), (4, 0, 3), (4, 2, 0)])
+def test_products_over_the_last_axis(name: Name, dtype: fn.FloatDType, shape: tuple[int, ...]) -> None:
+    """They are exact for any number of positions; the bits of a row do not depend on the rows around it."""
+    x, weight = whole("x", *shape, dtype=dtype), whole("w", shape[-1], 2, dtype=dtype)
+    with using(name):
+        check_locked(arithmetic.matmul_last(x, weight), integers(x) @ integers(weight), dtype)
+        check_locked(arithmetic.matmul_last(x, weight[:, ::-1]), integers(x) @ integers(weight)[:, ::-1], dtype)
+        x, weight = draw("x", *shape, dtype=dtype), draw("w", shape[-1], 21, dtype=dtype)
+        products = arithmetic.matmul_last(x, weight)
+        for row in range(len(x) if x.ndim > 2 else 0):
+            assert same_bits(products[row : row + 1], arithmetic.matmul_last(x[row : row + 1], weight))
+
+
+@every_arithmetic
 def test_parts_have_the_bits_that_they_have_alone(name: Name, dtype: fn.FloatDType) -> None:
     """The position of a part in a larger product does not change its bits."""
     x, weight = draw("x", 40, 33, dtype=dtype), draw("w", 33, 21, dtype=dtype)
@@ -85,6 +99,24 @@ def test_parts_have_the_bits_that_they_have_alone(name: Name, dtype: fn.FloatDTy
         parts = arithmetic.matmul_parts(x, weight, 5)
         for start in range(0, 40, 5):
             assert same_bits(parts[start : start + 5], arithmetic.matmul_parts(x[start : start + 5], weight, 5))
+
+
+@every_arithmetic
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 6), (1, 1, 1, 1, 1), (2, 3, 1, 5, 1), (0, 3, 4, 5, 6), (2, 3, 4, 0, 6)])
+def test_each_product(name: Name, dtype: fn.FloatDType, shape: tuple[int, ...]) -> None:
+    """Products of stacked matrices are exact for views in any memory order, and have the bits that they have alone."""
+    *stack, rows, inner, columns = shape
+    shapes = {"a": (rows, *stack, inner), "b": (inner, *stack, columns)}
+    a, b = (np.moveaxis(whole(each, *sizes, dtype=dtype), 0, -2) for each, sizes in shapes.items())
+    turned = np.swapaxes(b, -1, -2)
+    with using(name):
+        check_locked(arithmetic.matmul_each(a, b), integers(a) @ integers(b), dtype)
+        check_locked(arithmetic.inner_each(a, turned), integers(a) @ integers(b), dtype)
+        a, b = (np.moveaxis(draw(each, *sizes, dtype=dtype), 0, -2) for each, sizes in shapes.items())
+        for f, other in ((arithmetic.matmul_each, b), (arithmetic.inner_each, np.swapaxes(b, -1, -2))):
+            products = f(a, other)
+            for place in np.ndindex(*stack):
+                assert same_bits(products[place], f(a[place], other[place]))
 
 
 # ----------------------------------------------------------------------------------------------------- sums

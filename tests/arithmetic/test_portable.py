@@ -117,6 +117,63 @@ def test_no_partial_sum_rounds() -> None:
     assert 2**52 < exact <= 2**53
 
 
+EACH: Final = {
+    "small": (draw("a", 2, 3, 5), draw("b", 2, 5, 2)),
+    "spread": (spread("a", 2, 2, 3, 7), spread("b", 2, 2, 7, 2)),
+    "one for all": (spread("a", 1, 1, 7), spread("b", 3, 7, 2)),
+    "sizes": (spread("a", 2, 3, 4), draw("b", 2, 4, 2) * np.array([[0.0], [1e-30], [1.0], [1e30]], np.float32)),
+    "huge": (draw("a", 1, 2, 4, scale=1e38), draw("b", 1, 4, 2, scale=1e-38)),
+    "two blocks": (spread("a", 2, 1, 700), spread("b", 2, 700, 2)),
+    "no columns": (draw("a", 2, 3, 0), draw("b", 2, 0, 2)),
+}
+
+
+def product_of_rounded(a: Array, b: Array) -> Array:
+    """The product of two matrices whose operands are rounded as ``matmul_each`` says."""
+    units = [power(row) for row in b]
+    right = [[v / unit for v in rounded(row)] for row, unit in zip(b, units, strict=True)]
+    rows = [[Fraction(float(v)) * unit for v, unit in zip(row, units, strict=True)] for row in a]
+    wanted: list[list[np.float32]] = []
+    for row in rows:
+        top = max(map(abs, row), default=Fraction(0))
+        unit = Fraction(2) ** (math.frexp(float(top))[1] - 1) / 2**21
+        terms = [multiple(v, unit) for v in row]
+        pairs = ([v * line[k] for v, line in zip(terms, right, strict=True)] for k in range(b.shape[1]))
+        wanted.append([added(pair) for pair in pairs])
+    return np.array(wanted, np.float32).reshape(len(a), b.shape[1])
+
+
+@pytest.mark.parametrize(("a", "b"), EACH.values(), ids=EACH)
+def test_each_product_is_the_exact_product_of_the_rounded(a: Array, b: Array) -> None:
+    """``matmul_each`` equals the products in fractions exactly. Both functions are as accurate as their rounding."""
+    full = np.broadcast_to(a, b.shape[:-2] + a.shape[-2:])
+    got = portable.matmul_each(a, b)
+    for place in np.ndindex(*b.shape[:-2]):
+        assert same(got[place], product_of_rounded(full[place], b[place]))
+    wide, sizes = full.astype(np.float64) @ b, (np.abs(a).astype(np.float64), np.abs(b).astype(np.float64))
+    products = (sizes[0][..., :, :, None] * sizes[1][..., None, :, :]).max(axis=(-2, -1), initial=0)[..., None]
+    largest = sizes[0].max(axis=-1, keepdims=True, initial=0) * sizes[1].max(axis=-2, keepdims=True, initial=0)
+    unit = b.shape[-2] * 2.0**-19
+    assert (np.abs(got - wide) <= unit * products + 1e-44).all()
+    assert (np.abs(portable.inner_each(a, np.swapaxes(b, -1, -2)) - wide) <= unit * largest + 1e-44).all()
+
+
+def test_each_product_depends_on_what_it_reads_only() -> None:
+    """Neither other matrices, nor other rows, nor rows of b whose factors are 0, nor the order of a sum matter."""
+    a, b = spread("a", 3, 4, 6), spread("b", 3, 6, 5)
+    whole, inner = portable.matmul_each(a, b), portable.inner_each(a, np.swapaxes(b, -1, -2).copy())
+    for i in range(3):
+        assert same(portable.matmul_each(a[i : i + 1, 1:3], b[i : i + 1]), whole[i : i + 1, 1:3])
+        part = portable.inner_each(a[i : i + 1, 1:3], np.swapaxes(b, -1, -2)[i : i + 1, 2:])
+        assert same(part, inner[i : i + 1, 1:3, 2:])
+    order = permutation(KEY.child("each"), 6)
+    assert same(portable.matmul_each(a[..., order], b[:, order]), whole)
+    a, other = a.copy(), b.copy()
+    a[:, :, 4:] = 0
+    other[:, 4:] *= np.float32(1e30)
+    assert same(portable.matmul_each(a, other), portable.matmul_each(a, b))
+
+
 SIZES: Final = np.array([[0.0], [1e-30], [1.0], [1e4]], np.float32)
 OUTER: Final = {
     "small": (draw("x", 4, 3), draw("g", 4, 2)),
@@ -432,6 +489,10 @@ CALLS: Final[list[tuple[str, str, Callable[[Array], object]]]] = [
     *((name, "a" if name.startswith(("sum", "mean")) else "x", getattr(portable, name)) for name in NAMES),
     ("matmul", "x", lambda a: portable.matmul(a, GOOD)),
     ("matmul", "weight", lambda a: portable.matmul(GOOD, a)),
+    ("inner_each", "a", lambda a: portable.inner_each(a, GOOD)),
+    ("inner_each", "b", lambda a: portable.inner_each(GOOD, a)),
+    ("matmul_each", "a", lambda a: portable.matmul_each(a, GOOD)),
+    ("matmul_each", "b", lambda a: portable.matmul_each(GOOD, a)),
     ("sum_outer", "x", lambda a: portable.sum_outer(a, GOOD)),
     ("sum_outer", "g", lambda a: portable.sum_outer(GOOD, a)),
 ]

@@ -18,6 +18,7 @@ import funcnet as fn
 from funcnet.core.arrays import AnyArray
 from funcnet.core.trees import leaves, same_bits
 from funcnet.data.batches import Minibatches
+from funcnet.optimizers.scaling import ScaledSchedule
 from funcnet.runs.selftest import Level, SelfTest
 from funcnet.testing.gradients import GradientReport
 
@@ -58,6 +59,10 @@ VALUES: dict[str, Callable[[], object]] = {
     **{case.name: case.layer for case in CASES},
     "a network": lambda: (NET, (fn.ReLU(), ()), fn.Residual(NET)),
     "an empty network": lambda: (),
+    "a transformer block": lambda: fn.transformer_block(KEY, 4, 2, dropout=0.5),
+    "ReduceOnPlateau": lambda: fn.ReduceOnPlateau(factor=0.5, patience=3, lowest=0.01),
+    "a reduced Fit": lambda: attrs.evolve(cast("fn.Fit[Any]", a_fit()), multiplier=0.5, multipliers=(1.0, 0.5)),
+    "ScaledSchedule": lambda: ScaledSchedule(fn.step_decay(0.1, step_size=2), factor=0.5),
     "a gradient": lambda: fn.value_and_grad(NET, X, LABELS, fn.softmax_cross_entropy),
     "signed zeros and not numbers": lambda: fn.RMSNorm(np.array([0.0, -0.0, np.nan, np.inf, 5e-324])),
     "Key": lambda: KEY,

@@ -10,6 +10,7 @@ import pytest
 
 import funcnet as fn
 from funcnet import metrics
+from funcnet.core.checks import check_labels
 from funcnet.loops.shards import sharded_value_and_grad
 
 Place: TypeAlias = Callable[[Any, int], object]
@@ -79,8 +80,27 @@ def test_a_label_is_a_class_or_refused(place: str, dtype: str) -> None:
             if 0 <= number < classes:
                 assert PLACES[place](labels, classes) == number
             else:
-                with pytest.raises(fn.LabelError, match=rf"must be .*, got \w+\[0\] = {number}$"):
+                with pytest.raises(fn.LabelError, match=rf"must be .*, got \w+\[0\] = {number}(;|$)"):
                     PLACES[place](labels, classes)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_label_of_a_position_is_a_class_or_refused(dtype: str) -> None:
+    """The message has the place; a label of weight 0, for its row or its position, may be any number."""
+    for classes in (2, 200):
+        for number in values(dtype, classes):
+            labels = np.zeros((2, 3), dtype)
+            labels[1, 2] = number
+            if 0 <= number < classes:
+                assert check_labels("test", "x", labels, (2, 3), classes) is labels
+                continue
+            with pytest.raises(
+                fn.LabelError, match=rf"^test: x must be in 0\.\.{classes - 1}, got x\[1, 2\] = {number}$"
+            ):
+                check_labels("test", "x", labels, (2, 3), classes)
+            for weight in (np.array([1.0, 0.0]), np.array([[1.0, 1, 1], [1, 1, 0]])):
+                assert check_labels("test", "x", labels, (2, 3), classes, weight=weight)[1, 2] == 1
+    assert check_labels("test", "x", np.zeros((0, 3), dtype), (0, 3), 2).shape == (0, 3)
 
 
 WITHOUT_CLASSES: Final[dict[str, Callable[[Any], object]]] = {
@@ -99,7 +119,7 @@ def test_without_a_number_of_classes_a_label_is_not_negative(dtype: str) -> None
             if number >= 0 or place == "split":
                 assert call(labels) == 1, place
             else:
-                with pytest.raises(fn.LabelError, match=rf"must be 0 or more, got \w+\[0\] = {number}$"):
+                with pytest.raises(fn.LabelError, match=rf"must be 0 or more, got \w+\[0\] = {number}(;|$)"):
                     call(labels)
 
 

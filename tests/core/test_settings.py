@@ -113,6 +113,7 @@ FUNCTIONS: Final[dict[str, tuple[Callable[[Any], object], object]]] = {
     "orthogonal": (lambda shape: orthogonal(KEY, shape, np.dtype(np.float32)), (2, 3)),
     "zeros": (lambda shape: zeros(KEY, shape, np.dtype(np.float32)), (100, 100)),
     "Constant": (lambda value: Constant(value)(KEY, (2,), np.dtype(np.float32)), 0.5),
+    "RandomNormal": (lambda value: fn.initializers.random_normal(value)(KEY, (2,), np.dtype(np.float32)), 0.5),
     "dense in_size": (lambda size: fn.dense(KEY, size, 100), 100),
     "dense out_size": (lambda size: fn.dense(KEY, 2, size), 3),
     "conv2d channels": (lambda size: fn.conv2d(KEY, size, size, 2), 100),

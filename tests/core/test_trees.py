@@ -27,6 +27,7 @@ class Everything(fn.Layer, Generic[N]):
     bias: fn.Array
     slope: fn.Array | None
     mean: fn.Statistic
+    valid: fn.Mask | None
     net: N
     any_net: fn.Network
     pair: tuple[fn.Layer, fn.Layer]
@@ -40,7 +41,7 @@ def everything(seed: int = 0) -> Everything[fn.Dense]:
     first, second, third, fourth = (fn.dense(fn.Key(seed).child(i), 2, 2) for i in range(4))
     ones = np.ones(2, np.float32)
     weight = inputs(fn.Key(seed), 2, 2, dtype=np.float32)
-    return Everything(weight, ones, None, ones, first, (fn.ReLU(), second), (fn.ReLU(), third), (fourth,))
+    return Everything(weight, ones, None, ones, None, first, (fn.ReLU(), second), (fn.ReLU(), third), (fourth,))
 
 
 def test_roles_are_annotations() -> None:
@@ -48,7 +49,8 @@ def test_roles_are_annotations() -> None:
     fields = fields_of(Everything)
     assert fields.trained == ("weight", "bias", "slope")
     assert fields.decayed == {"weight"}
-    assert fields.statistics == ("mean",)
+    assert fields.statistics == ("mean", "valid")
+    assert fields.masks == ("valid",)
     assert fields.networks == ("net", "any_net", "pair")
     assert fields.fixed_networks == ("frozen_net",)
     assert fields.structure == ("rate", "window")
@@ -71,8 +73,7 @@ def test_a_new_array_is_locked_and_not_copied() -> None:
     buffer: fn.Array = np.ones((5, 3), np.float32)
     viewed = fn.map_parameters(lambda array: buffer[: len(array)] if array.ndim == 2 else buffer[4], layer)
     buffer[...] = 0
-    assert viewed.weight.all()
-    assert viewed.bias.all()
+    assert all(array.all() for array in fn.trained_arrays(viewed))
     turned = fn.map_parameters(lambda array: np.asfortranarray(array * 2), layer)
     assert turned.weight.flags.c_contiguous
     assert not turned.weight.flags.writeable
@@ -119,7 +120,8 @@ def test_statistics_are_not_compared() -> None:
     """Structures agree if only the shape of a statistic differs, but ``equal`` detects the difference."""
     one, other = everything(), everything()
     other = type(other)(
-        other.weight, other.bias, None, np.zeros(7, np.float32), other.net, other.any_net, other.pair, other.frozen_net
+        *(other.weight, other.bias, None, np.zeros(7, np.float32), np.ones((2, 3), np.float32)),
+        *(other.net, other.any_net, other.pair, other.frozen_net),
     )
     assert fn.map_parameters(lambda a, b: a + b, one, other).mean.shape == (2,)
     assert not fn.equal(one, other)
@@ -195,11 +197,24 @@ def test_an_annotation_without_a_role_is_refused() -> None:
         fn.register_layer(Bare, forward=lambda _, x: x, backward=lambda params, _, g: (g, params))
 
 
+@frozen(eq=False)
+class AlwaysMasked(fn.Layer):
+    """A record with a mask that a network without masks cannot have."""
+
+    mask: fn.Mask
+
+
+def test_a_mask_may_be_none() -> None:
+    """``masked(net, None)`` removes every mask."""
+    with pytest.raises(fn.ConfigError, match=r"AlwaysMasked: mask is a fn\.Mask .*; annotate it as fn\.Mask \| None"):
+        fields_of(AlwaysMasked)
+
+
 def test_none_stands_only_where_the_annotation_allows_it() -> None:
     """None is refused for a required array, but allowed for statistics that are not yet known."""
     nothing: Any = None
     vector = np.ones(2)
-    for layer in (fn.LayerNorm, fn.BatchNorm, fn.Standardize):
+    for make in (lambda: fn.Dense(nothing), lambda: fn.Standardize(vector, nothing), lambda: fn.PReLU(nothing)):
         with pytest.raises(fn.DTypeError, match="must be a plain NumPy array, got NoneType"):
-            layer(vector, nothing)
+            make()
     assert fn.BatchNorm(vector, vector).mean is None

@@ -179,7 +179,10 @@ def test_one_hot_rows_have_one_one(dtype: fn.FloatDType) -> None:
     assert (rows.sum(axis=1) == 1).all()
     with pytest.raises(fn.LabelError, match=r"labels must be in 0..1, got labels\[1\] = 2"):
         fn.one_hot(labels, 2)
-    with pytest.raises(fn.ShapeError):
+    of_positions = fn.one_hot(labels.reshape(2, 2), 3, dtype=dtype)
+    assert same_bits(of_positions, rows.reshape(2, 2, 3))
+    assert not of_positions.flags.writeable
+    with pytest.raises(fn.ShapeError, match=r"labels must have shape \(4,\), .* got \(4, 1\); use labels\[:, 0\]$"):
         fn.one_hot(labels[:, None], 3)
 
 

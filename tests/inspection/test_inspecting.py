@@ -182,6 +182,30 @@ def test_an_explanation_names_formulas_and_prints_as_a_table() -> None:
     assert all(line.count("|") == 6 for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("layer", "forward", "backward"),
+    [
+        (fn.dense(KEY, 4, 3, bias=False), "x @ weight", ["weight = x.T @ g", "x = g @ weight.T"]),
+        (fn.layer_norm(4, scale=False), "(x - mean) / sqrt(variance + epsilon) + offset", ["offset = g.sum(axis=0)"]),
+        (
+            fn.layer_norm(4, offset=False),
+            "(x - mean) / sqrt(variance + epsilon) * scale",
+            ["scale = (g * normal).sum(axis=0)", "x = d - mean(d)"],
+        ),
+        (fn.RMSNorm(None), "x / sqrt(mean(x * x) + epsilon)", ["x = (g - normal * mean(g * normal)) / root"]),
+    ],
+    ids=repr,
+)
+def test_a_formula_omits_an_array_that_the_layer_does_not_have(
+    layer: fn.Layer, forward: str, backward: list[str]
+) -> None:
+    """The formulas are those of the layer's arrays."""
+    told = fn.explain(layer, inputs(KEY, 3, 4, dtype=np.float32), LABELS[:3], CE)
+    assert told.stages[0].formulas == (f"y = {forward}",)
+    assert set(told.stages[-1].formulas) >= {f"grad_{formula}" for formula in backward}
+    assert "None" not in str(told)
+
+
 def small() -> tuple[tuple[fn.Layer, ...], fn.Array]:
     """Return a 2-3-2 network and two rows in float32, as in training."""
     return (*fn.mlp(KEY, (2, 3, 2)), fn.Softplus(), fn.Tanh()), inputs(KEY, 2, 2, dtype=np.float32)

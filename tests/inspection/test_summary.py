@@ -155,11 +155,11 @@ def test_the_first_layer_that_does_not_fit_is_named() -> None:
     """The error is the same as that of ``output_shape`` and, apart from the batch axis, that of forward."""
     wrong = fn.dense(KEY, 7, 2)
     net = (fn.ReLU(), fn.Residual((fn.ReLU(), fn.Parallel((fn.ReLU(), (wrong, wrong))))), wrong)
-    message = r"^Dense \(layer 1\.1\.1\.0\): x must have shape \(B, 7\) to match weight \(7, 2\), got \(B, 4\)$"
+    message = r"^Dense \(layer 1\.1\.1\.0\): x must have shape \(B, \.\.\., 7\) to match weight \(7, 2\), got \(B, 4\)$"
     for call in (fn.output_shape, fn.summary):
         with pytest.raises(fn.ShapeError, match=message):
             call(net, (4,))
-    with pytest.raises(fn.ShapeError, match=r"^Dense \(layer 1\.1\.1\.0\): x must have shape \(B, 7\)"):
+    with pytest.raises(fn.ShapeError, match=r"^Dense \(layer 1\.1\.1\.0\): x must have shape \(B, \.\.\., 7\)"):
         fn.forward(net, np.zeros((5, 4), np.float32))
 
 

@@ -30,9 +30,9 @@ def check_normal(numbers: NDArray[Any], variance: float) -> None:
 
 def test_ours() -> None:
     """This is the first row of the table."""
-    layer = fn.dense(fn.Key(0), I, O)
-    check_normal(layer.weight, 2 / (I + O))
-    assert not layer.bias.any()
+    weight, bias = fn.trained_arrays(fn.dense(fn.Key(0), I, O))
+    check_normal(weight, 2 / (I + O))
+    assert not bias.any()
 
 
 def test_pytorchs() -> None:
@@ -49,7 +49,7 @@ def test_pytorchs() -> None:
 def test_drawn_biases() -> None:
     """``bias_init`` gives the biases of the second and of the fourth row."""
     for init, limit in ((initializers.pytorch_default, 1 / math.sqrt(I)), (initializers.glorot_uniform, GLOROT)):
-        check_uniform(fn.dense(fn.Key(0), I, O, init=init, bias_init=init).bias, limit)
+        check_uniform(fn.trained_arrays(fn.dense(fn.Key(0), I, O, init=init, bias_init=init))[1], limit)
 
 
 @pytest.mark.parametrize(("activation", "factor"), [("relu", 6), ("tanh", 6), ("identity", 6), ("logistic", 2)])

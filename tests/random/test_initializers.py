@@ -31,7 +31,11 @@ SCALED: dict[str, Initializer] = {
     "pytorch_default": initializers.pytorch_default,
 }
 DRAWN = SCALED | {"orthogonal": initializers.orthogonal}
-EVERY = DRAWN | {"zeros": initializers.zeros, "constant": initializers.constant(0.1)}
+EVERY = DRAWN | {
+    "zeros": initializers.zeros,
+    "constant": initializers.constant(0.1),
+    "random_normal": initializers.random_normal(0.1),
+}
 VARIANCES: dict[str, Callable[[int, int], float]] = {
     "glorot_normal": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
@@ -157,18 +161,18 @@ def test_a_dense_layer_takes_it(name: str) -> None:
 def test_a_bias_is_a_row_of_a_second_draw(name: str, dtype: fn.FloatDType) -> None:
     """Dense, Conv2D and ``mlp`` draw it with the weight's fans from a key of its own; the weight keeps its bits."""
     init, kind = EVERY[name], float_dtype(dtype)
-    layer = fn.dense(KEY, 7, 3, init=init, bias_init=init, dtype=dtype)
-    assert layer.bias.tobytes() == init(KEY.child("bias"), (7, 3), kind)[0].tobytes()
-    assert is_canonical(layer.bias)
-    assert layer.bias.base is None
-    kernel = fn.conv2d(KEY, 2, 3, (4, 5), init=init, bias_init=init, dtype=dtype)
-    assert kernel.bias.tobytes() == init(KEY.child("bias"), (4, 5, 2, 3), kind)[0, 0, 0].tobytes()
+    weight, bias = fn.trained_arrays(fn.dense(KEY, 7, 3, init=init, bias_init=init, dtype=dtype))
+    assert bias.tobytes() == init(KEY.child("bias"), (7, 3), kind)[0].tobytes()
+    assert is_canonical(bias)
+    assert bias.base is None
+    kernel, bias = fn.trained_arrays(fn.conv2d(KEY, 2, 3, (4, 5), init=init, bias_init=init, dtype=dtype))
+    assert bias.tobytes() == init(KEY.child("bias"), (4, 5, 2, 3), kind)[0, 0, 0].tobytes()
     net = fn.mlp(KEY, (5, 4, 2), init=init, bias_init=init, dtype=dtype)
     for number, sizes in ((0, (5, 4)), (1, (4, 2))):
         place = KEY.child("init", number)
         assert fn.equal(net[2 * number], fn.dense(place, *sizes, init=init, bias_init=init, dtype=dtype))
-    assert fn.equal(fn.Dense(layer.weight, np.zeros(3, dtype)), fn.dense(KEY, 7, 3, init=init, dtype=dtype))
-    assert fn.conv2d(KEY, 2, 3, (4, 5), init=init, dtype=dtype).weight.tobytes() == kernel.weight.tobytes()
+    assert fn.equal(fn.Dense(weight, np.zeros(3, dtype)), fn.dense(KEY, 7, 3, init=init, dtype=dtype))
+    assert fn.conv2d(KEY, 2, 3, (4, 5), init=init, dtype=dtype).weight.tobytes() == kernel.tobytes()
 
 
 BIASED: dict[str, Callable[[Any], object]] = {
@@ -247,6 +251,25 @@ def test_a_drawn_weight_needs_two_axes(name: str) -> None:
     """A vector does not have inputs and outputs."""
     with pytest.raises(fn.ConfigError, match=rf"{name}: shape must be a tuple \(\.\.\., I, O\), got \(3,\)"):
         DRAWN[name](KEY, (3,), SINGLE)
+
+
+@pytest.mark.parametrize("deviation", [0, -1, math.nan, math.inf, True, "1", None])
+def test_a_deviation_is_a_positive_number(deviation: float) -> None:
+    """Other values are refused at once. A value beyond float32 is refused when it is drawn in float32."""
+    with pytest.raises(fn.ConfigError, match=r"^random_normal: deviation must be a number in \(0, inf\), got "):
+        initializers.random_normal(deviation)
+    with pytest.raises(fn.ConfigError, match=r"random_normal: deviation in float32 must be a number in .*, got 1e\+38"):
+        initializers.random_normal(1e38)(KEY, (2,), SINGLE)
+
+
+def test_a_deviation_scales_the_draws_of_any_shape() -> None:
+    """The draws are those of the key, whatever the fans are. The initializer is a value."""
+    for shape in ((4,), (3, 5), (2, 3, 4)):
+        np.testing.assert_array_equal(initializers.random_normal(0.5)(KEY, shape, DOUBLE), normal(KEY, shape) * 0.5)
+    half: Any = np.float32(0.5)
+    made = initializers.random_normal(half)
+    assert repr(made) == "RandomNormal(deviation=0.5)"
+    assert made == pickle.loads(pickle.dumps(made)) != initializers.random_normal(0.25)  # noqa: S301  # made here
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])
