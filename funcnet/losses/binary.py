@@ -25,10 +25,13 @@ def binary_cross_entropy(logits: Array, target: Array, weight: Array | None = No
     Args:
         logits: Shape (B, ...).
         target: Numbers from 0 to 1, with the shape and dtype of the logits. Nothing is broadcast.
-        weight: Shape (B,), or exactly the shape of the target. The mean is then sum(w l) / sum(w). The weight of a row
-            is the weight of each of its elements. A target whose weight is 0 counts for nothing and may be any number,
-            also NaN. For rare positives, use ``np.where(target == 1, p, 1.0)``: PyTorch's ``pos_weight`` p, except that
-            PyTorch divides the sum by the number of elements.
+        weight: Shape (B,), or the shape of the target, or its first axes. The mean is then sum(w l) / sum(w). The
+            weight of a row or position is the weight of each of its elements. A target whose weight is 0 counts for
+            nothing and may be any number, also NaN. For unknown targets, use
+            ``(~np.isnan(target)).astype(np.float32)``; for rare positives, ``1 + (p - 1) * target``, where p, a number
+            or shape (O,), is PyTorch's ``pos_weight``. PyTorch divides the same sum by the number of elements: its loss
+            is ``weight.mean()`` times this one. (For targets between 0 and 1, also replace the target by
+            ``p * target / weight``.)
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or has no elements.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcnet.arithmetic import mean
-from funcnet.core.arrays import ARRAY_TYPES, Array, beside, lock
+from funcnet.core.arrays import ARRAY_TYPES, Array, beside, contiguous, lock
 from funcnet.core.checks import INFINITY, check_array, check_count, check_weight, first_true
 from funcnet.core.errors import ConfigError, LabelError, NonFiniteError, ShapeError
 
@@ -37,8 +37,8 @@ def reduced(
         name: The name of the loss, for messages.
         prediction: Shape (B, ...).
         target: An array with the shape and dtype of the prediction.
-        weight: Shape (B,), or the shape of the prediction. The mean is then sum(w l) / sum(w); all elements of a row
-            have the row's weight. A target whose weight is 0 may be any number, also NaN.
+        weight: Shape (B,), or the shape of the prediction, or its first axes. The mean is then sum(w l) / sum(w); all
+            elements of a row or position have its weight. A target whose weight is 0 may be any number, also NaN.
         elements: The function that computes each element's loss and slope.
         valid: The function that says which targets are valid, and what they must be. None allows any.
     """
@@ -47,7 +47,7 @@ def reduced(
     _check_target(name, target, prediction)
     if weight is not None:
         check_weight(name, weight, len(prediction), prediction.shape)
-        weight = weight if weight.ndim == 1 else _in_order(weight, prediction)
+        weight = _in_order(weight, prediction) if weight.ndim == prediction.ndim > 1 else contiguous(weight)
     nothing = None if weight is None else beside(weight, prediction) == 0
     if valid is not None:
         good = valid[0](target)
@@ -79,8 +79,8 @@ def averaged(
         name: The name of the loss, for messages.
         losses: Shape (B, ...).
         slopes: Shape (B, ...). The derivatives of each row's losses with respect to that row of the prediction.
-        factors: Shape (B,) or (B, ...). The factors by which the losses are multiplied, see ``factors_of``. None means
-            1.
+        factors: Shape (B, ...), the first axes of the losses. The factors by which the losses are multiplied, see
+            ``factors_of``. None means 1.
         reason: The reason why the mean may not be finite, for the message.
 
     Raises:
@@ -99,9 +99,10 @@ def factors_of(name: str, weight: Array | None, like: Array, share: Array | None
 
     Args:
         name: The name of the loss, for messages.
-        weight: Shape (B,), or (B, ...) without ``share``. None means 1.
+        weight: Shape (B, ...). None means 1.
         like: Shape (B, ...). The result has its dtype.
-        share: Shape (B,). How much each row counts in the mean, c. None means 1.
+        share: Shape (B, ...), at least the axes of the weight. How much each row or position counts in the mean, c.
+            None means 1.
 
     Raises:
         ConfigError: If ``mean(w c)`` is not above 0 and finite.
@@ -109,7 +110,7 @@ def factors_of(name: str, weight: Array | None, like: Array, share: Array | None
     if weight is None and share is None:
         return None
     wide = np.ones(len(like)) if weight is None else weight.astype(np.float64)
-    total = mean(wide if share is None else wide * share)
+    total = mean(wide if share is None else beside(wide, share) * share)
     if not 0 < total < INFINITY:
         raise ConfigError(f"the sum of the weights must be positive and finite, got a mean of {total}", subject=name)
     return (wide / total).astype(like.dtype)
@@ -127,7 +128,8 @@ def check_targets(name: str, what: str, target: Array, good: NDArray[np.bool_], 
 
 
 def _check_target(name: str, target: Array, prediction: Array) -> None:
-    if type(target) in ARRAY_TYPES and target.ndim == 1 and prediction.shape == (len(target), 1):
+    if type(target) in ARRAY_TYPES and target.ndim > 0 and prediction.shape == (*target.shape, 1):
         wanted = f"{prediction.shape} to match prediction {prediction.shape}"
-        raise ShapeError(f"target must have shape {wanted}, got {target.shape}; use target[:, None]", subject=name)
+        fix = f"use target[{':' if target.ndim == 1 else '...'}, None]"
+        raise ShapeError(f"target must have shape {wanted}, got {target.shape}; {fix}", subject=name)
     check_array(name, "target", target, prediction.shape, dtype=prediction.dtype, match=("prediction", prediction))

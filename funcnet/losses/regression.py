@@ -25,9 +25,10 @@ def mean_squared_error(prediction: Array, target: Array, weight: Array | None = 
     Args:
         prediction: Shape (B, ...).
         target: An array with the shape and dtype of the prediction. Nothing is broadcast.
-        weight: Shape (B,), or exactly the shape of the target. The mean is then sum(w l) / sum(w). The weight of a row
-            is the weight of each of its elements. A target whose weight is 0 counts for nothing and may be any number,
-            also NaN.
+        weight: Shape (B,), or the shape of the target, or its first axes. The mean is then sum(w l) / sum(w). The
+            weight of a row or position is the weight of each of its elements. A target whose weight is 0 counts for
+            nothing and may be any number, also NaN. For a mask of booleans, use ``mask.astype(np.float32)``; for
+            unknown targets, ``(~np.isnan(target)).astype(np.float32)``.
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or has no elements.

@@ -1,4 +1,7 @@
-"""Softmax cross-entropy for class ids or class shares, with label smoothing, class weights and example weights."""
+"""Softmax cross-entropy for class ids or class shares, with label smoothing, class weights and example weights.
+
+A loss has one label for each row, or one for each position of a row: for each step of a sequence or pixel of an image.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +9,44 @@ from typing import Final, TypeAlias, cast
 
 import numpy as np
 from attrs import frozen
-from numpy.typing import NDArray
 
-from funcnet.arithmetic import exp, log, sum_all, sum_last
-from funcnet.core.arrays import ARRAY_TYPES, Array, Labels, counted
+from funcnet.arithmetic import sum_all
+from funcnet.core.arrays import ARRAY_TYPES, Array, Labels, beside, counted
 from funcnet.core.checks import INFINITY, check_array, check_count, check_labels, check_number, check_weight
-from funcnet.core.errors import ConfigError
+from funcnet.core.errors import ConfigError, ShapeError
 from funcnet.core.names import register_name
 from funcnet.core.records import Settings
 from funcnet.losses.reduction import averaged, check_targets, factors_of
+from funcnet.losses.softmax_rows import flat_index, ids_rows, shares_rows
 from funcnet.tracing import whole
 
 Targets: TypeAlias = "Labels | Array"
-"""Class ids, shape (B,), or class shares (the probability of each class), shape (B, O)."""
+"""Class ids, shape (B, ...), or class shares (the probability of each class), shape (B, ..., O)."""
 
 _NAME: Final = "softmax_cross_entropy"
 _REASON: Final = "the logits are too large or not finite"
 
 
 def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = None) -> tuple[float, Array]:
-    """The mean over the batch of ``-log softmax(logits)[label]``, from *logits*, and its gradient.
+    """The mean over all labels of ``-log softmax(logits)[label]``, from *logits*, and its gradient.
 
-    ``loss = mean(log(sum(exp(logits))) - logits[label])``, with the sum over each row and the mean over the batch, and
-    ``g = (softmax(logits) - onehot(label)) / B``. The maximum of each row is subtracted first, so that large logits
-    such as 1e4 do not overflow.
+    ``loss = mean(log(sum(exp(logits))) - logits[label])``, with the sum over the classes and the mean over the labels,
+    and ``g = (softmax(logits) - onehot(label)) / (number of labels)``. The maximum over the classes is subtracted
+    first, so that large logits such as 1e4 do not overflow.
 
     Args:
-        logits: Shape (B, O).
-        labels: Class ids from 0 to O - 1, shape (B,), any integer dtype. Class shares with the logits' shape and dtype,
-            such as ``one_hot`` returns, also work. Type checkers accept them only in ``SoftmaxCrossEntropy()``.
-        weight: Shape (B,). The mean is then sum(w l) / sum(w). A label whose weight is 0 counts for nothing: it may be
-            any integer.
+        logits: Shape (B, O), or (B, ..., O) with a label for each position. The classes are the last axis; PyTorch has
+            them in the second.
+        labels: Class ids from 0 to O - 1, shape (B,) or (B, ...), any integer dtype. Class shares with the logits'
+            shape and dtype, such as ``one_hot`` returns, also work. Type checkers accept them only in
+            ``SoftmaxCrossEntropy()``.
+        weight: Shape (B,), or the labels' shape (for shares, without the axis of the classes), or its first axes. The
+            mean is then sum(w l) / sum(w). The weight of a row is the weight of each of its positions. A label whose
+            weight is 0 counts for nothing: it may be any integer. For PyTorch's ``ignore_index=-100``, use
+            ``(labels != -100).astype(np.float32)``; for a mask of booleans, ``mask.astype(np.float32)``.
 
     Returns:
-        The loss, summed in float64, and its gradient, shape (B, O).
+        The loss, summed in float64, and its gradient, in the shape of the logits.
 
     Raises:
         ShapeError, DTypeError, ConfigError: If an argument has the wrong type, shape or dtype, or the batch is empty.
@@ -55,6 +62,10 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
         >>> round(value, 6), grad.round(6)  # the mean of log 4 and log 2; (1/4 - 1) / 2, ...
         (1.039721, array([[-0.375,  0.375],
                [ 0.25 , -0.25 ]]))
+        >>> labels = np.array([[1, 0, -100]])  # a row of two steps and a padded one
+        >>> value, grad = softmax_cross_entropy(np.zeros((1, 3, 2)), labels, (labels != -100).astype(np.float64))
+        >>> round(value, 6), grad[0, :, 0].tolist()
+        (0.693147, [0.25, -0.25, 0.0])
     """
     _check_logits(logits)
     if _are_shares_of(labels, logits):
@@ -64,62 +75,44 @@ def softmax_cross_entropy(logits: Array, labels: Labels, weight: Array | None = 
 
 def _of_ids(logits: Array, labels: Labels, weight: Array | None) -> tuple[float, Array]:
     _check_weight(weight, logits)
-    ids = check_labels(_NAME, "labels", labels, *logits.shape, weight=weight)
+    ids = _checked_ids(logits, labels, weight)
     factors = factors_of(_NAME, weight, logits)
     with np.errstate(all="ignore"):
-        return averaged(_NAME, *_ids_rows(logits, ids), factors, _REASON)
+        return averaged(_NAME, *ids_rows(logits, ids), factors, _REASON)
 
 
 def _check_weight(weight: Array | None, logits: Array) -> None:
     if weight is not None:
-        check_weight(_NAME, weight, len(logits))
+        check_weight(_NAME, weight, len(logits), logits.shape[:-1])
 
 
-def _ids_rows(logits: Array, labels: Labels) -> tuple[Array, Array]:
-    """Return each row's loss and slopes for class ids. Shapes: logits (B, O), labels (B,) -> (B,), (B, O)."""
-    index = _flat_index(logits, labels)
-    shifted, shares, sums = _exponentials(logits)
-    slopes = shares / sums
-    slopes.put(index, slopes.take(index, mode="clip") - 1, mode="clip")
-    return log(sums[:, 0]) - shifted.take(index, mode="clip"), slopes
-
-
-def _shares_rows(logits: Array, targets: Array) -> tuple[Array, Array]:
-    """Return each row's loss and slopes for class shares. Shapes: (B, O), (B, O) -> (B, 1), (B, O)."""
-    shifted, shares, sums = _exponentials(logits)
-    terms = np.where(targets == 0, targets, targets * (log(sums) - shifted))  # a share of 0 times infinity is 0
-    return sum_last(terms), shares / sums * sum_last(targets) - targets
-
-
-def _flat_index(logits: Array, labels: Labels) -> NDArray[np.intp]:
-    """Return the index of each row's class in the flattened logits. Shapes: (B, O), (B,) -> (B,)."""
-    count, classes = logits.shape
-    starts = np.arange(0, count * classes, classes, dtype=np.intp)
-    return np.add(starts, labels, dtype=np.intp, casting="unsafe")
-
-
-def _exponentials(logits: Array) -> tuple[Array, Array, Array]:
-    """Return the logits minus each row's maximum, their exponentials, and the sums. Shapes: (B, O), (B, O), (B, 1)."""
-    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
-    shares = exp(shifted)
-    return shifted, shares, sum_last(shares)
+def _checked_ids(logits: Array, labels: Targets, weight: Array | None) -> Labels:
+    """Check class ids, one for each position. Shapes: logits (B, ..., O), labels and result (B, ...)."""
+    *positions, classes = logits.shape
+    second = (positions[0], *positions[2:], classes)  # the positions of logits whose classes are the second axis
+    if len(positions) > 1 and type(labels) in ARRAY_TYPES and labels.shape == second != tuple(positions):
+        wanted = f"{tuple(positions)} to match logits {logits.shape}"
+        fix = "if the classes are the second axis, use np.moveaxis(logits, 1, -1)"
+        raise ShapeError(f"labels must have shape {wanted}, got {labels.shape}; {fix}", subject=_NAME)
+    return check_labels(_NAME, "labels", labels, tuple(positions), classes, weight=weight, dtype=logits.dtype)
 
 
 def _check_logits(logits: Array) -> None:
-    check_array(_NAME, "logits", logits, ("B", "O"))
+    check_array(_NAME, "logits", logits, ("B", "...", "O"))
     check_count(_NAME, "the batch size", len(logits))
-    check_count(_NAME, "the number of classes", logits.shape[1])
-    if logits.shape[1] == 1:
+    check_count(_NAME, "the number of classes", logits.shape[-1])
+    check_count(_NAME, "the number of positions", logits.size // logits.shape[-1])
+    if logits.shape[-1] == 1:
         fix = "a softmax over one class is always 1; use binary_cross_entropy"
         raise ConfigError(f"the number of classes must be at least 2, got logits {logits.shape}; {fix}", subject=_NAME)
 
 
 @frozen
 class SoftmaxCrossEntropy(Settings):
-    """``softmax_cross_entropy`` with options: a row's loss is ``-sum_c w_c t_c log p_c``, with smoothed shares t.
+    """``softmax_cross_entropy`` with options: a label's loss is ``-sum_c w_c t_c log p_c``, with smoothed shares t.
 
     This is PyTorch's ``CrossEntropyLoss``. A mean with class weights divides by the sum of the labels' class weights
-    for class ids, and by the number of rows for class shares. Example weights apply in both cases.
+    for class ids, and by the number of labels for class shares. Weights of rows and positions apply in both cases.
 
     Args:
         label_smoothing: The share s that is spread equally over all classes: ``t = (1 - s) onehot + s / O``.
@@ -149,21 +142,28 @@ class SoftmaxCrossEntropy(Settings):
     def __call__(self, logits: Array, labels: Targets, weight: Array | None = None) -> tuple[float, Array]:
         """Return the loss and its gradient."""
         _check_logits(logits)
-        if not self.label_smoothing and self.class_weight is None and not _are_shares(labels):
+        if not self.label_smoothing and self.class_weight is None and not _are_shares(labels, logits.ndim):
             return _of_ids(logits, cast("Labels", labels), weight)
         _check_weight(weight, logits)
         with np.errstate(all="ignore"):  # class weights may overflow; ``averaged`` refuses the loss
             targets, share = self._targets(logits, labels, weight)
         factors = factors_of(_NAME, weight, logits, share)
         with np.errstate(all="ignore"):
-            return averaged(_NAME, *_shares_rows(logits, targets), factors, _REASON)
+            return averaged(_NAME, *shares_rows(logits, targets), factors, _REASON)
 
     def total(self, labels: Targets, weight: Array | None) -> float:
         """Return the divisor of the mean over a batch: how much the batch counts in the mean over several."""
-        count = labels.shape[0] if type(labels) in ARRAY_TYPES and labels.ndim else 0
-        totals: Array = np.ones(count) if weight is None else weight.astype(np.float64)
-        if self.class_weight is not None and not _are_shares(labels):
-            ids = check_labels(_NAME, "labels", labels, count, weight=weight)
+        shape: tuple[int, ...] = labels.shape if type(labels) in ARRAY_TYPES and labels.ndim else (0,)
+        shares = len(shape) > 1 and labels.dtype.kind == "f"
+        shape = shape[:-1] if shares else shape
+        totals: Array = np.ones(shape)
+        if weight is not None and weight.shape == shape:
+            totals = weight.astype(np.float64)
+        elif weight is not None:
+            check_weight(_NAME, weight, len(totals), shape, zeros=True)
+            totals = totals * beside(weight, totals)
+        if self.class_weight is not None and not shares:
+            ids = check_labels(_NAME, "labels", labels, shape, weight=weight, dtype=np.dtype(np.float32))
             totals = totals * _of_classes(np.array(self.class_weight, np.float64), ids)
         total = sum_all(totals)
         if self.label_smoothing and not total and (weight is None or weight.any()):
@@ -172,21 +172,21 @@ class SoftmaxCrossEntropy(Settings):
         return total
 
     def _targets(self, logits: Array, labels: Targets, weight: Array | None) -> tuple[Array, Array | None]:
-        """Return each row's shares, smoothed and weighted by class, and how much each row counts (None means 1)."""
-        count, classes = logits.shape
+        """Return each label's shares, smoothed and weighted by class, and how much it counts (None means 1)."""
+        classes = logits.shape[-1]
         weights = np.array([1.0] * classes if self.class_weight is None else self.class_weight, np.float64)
         if weights.shape != (classes,):
             check_array(_NAME, "class_weight", weights, (classes,), match=("logits", logits))
         counts = None
-        if _are_shares(labels):
+        if _are_shares(labels, logits.ndim):
             check_array(_NAME, "labels", labels, logits.shape, dtype=logits.dtype, match=("logits", logits))
             shares = cast("Array", labels)
             shares = counted(shares, weight, (shares >= 0) & (shares < INFINITY))
             check_targets(_NAME, "labels", shares, shares >= 0, "shares, 0 or more")
         else:
-            ids = check_labels(_NAME, "labels", labels, count, classes, weight=weight)
+            ids = _checked_ids(logits, labels, weight)
             shares = np.zeros_like(logits)
-            shares.put(_flat_index(logits, ids), 1, mode="clip")
+            shares.put(flat_index(logits, ids), 1, mode="clip")
             counts = _of_classes(weights, ids)
         smoothing = logits.dtype.type(self.label_smoothing)
         shares = shares * (1 - smoothing) + smoothing / logits.dtype.type(classes)
@@ -202,13 +202,13 @@ def _of_classes(weights: Array, labels: Labels) -> Array:
     return np.append(weights, 1.0).take(index)
 
 
-def _are_shares(labels: Targets) -> bool:
-    return type(labels) in ARRAY_TYPES and labels.dtype.kind == "f" and labels.ndim == 2
+def _are_shares(labels: Targets, ndim: int) -> bool:
+    return type(labels) in ARRAY_TYPES and labels.dtype.kind == "f" and labels.ndim == ndim
 
 
 def _are_shares_of(labels: Targets, logits: Array) -> bool:
     """Return whether the labels are meant as class shares for these logits, even if the shape or dtype is wrong."""
-    return _are_shares(labels) and (labels.dtype == logits.dtype or labels.shape == logits.shape)
+    return _are_shares(labels, logits.ndim) and (labels.dtype == logits.dtype or labels.shape == logits.shape)
 
 
 _PLAIN: Final = SoftmaxCrossEntropy()
