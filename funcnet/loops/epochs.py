@@ -34,8 +34,8 @@ class EpochLog:
 
     Args:
         losses: The mean loss of each step's batch, before its update. A batch whose total is 0 has the loss 0.
-        totals: The number that each of these means divides by, such as the number of rows. It is 1 for your own step,
-            unless that has a method ``total(batch)``.
+        totals: The number that each of these means divides by, such as the number of rows, or of steps in sequences. It
+            is 1 for your own step, unless that has a method ``total(batch)``.
     """
 
     losses: NDArray[np.float64] = field(repr=lambda losses: f"{losses.dtype} {losses.shape}")

@@ -1,4 +1,7 @@
-"""Fitting: training with early stopping on a validation value or the training loss, as a lazy sequence of values."""
+"""Fitting: training that watches a validation value or the training loss, as a lazy sequence of values.
+
+It keeps the best state, stops early, and reduces the learning rate on a plateau.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from funcnet.arithmetic import Name, in_force, using
 from funcnet.core.checks import INFINITY, check_callable, check_choice, check_count, check_number, to_python
 from funcnet.core.errors import ConfigError, NonFiniteError, quoted
 from funcnet.core.names import LATER, register_name
-from funcnet.loops.epochs import check_data, train_epoch
+from funcnet.loops.epochs import EpochLog, check_data, train_epoch
+from funcnet.loops.plateau import ReduceOnPlateau, with_multiplier, with_optimizer_of
 from funcnet.loops.steps import check_step
 from funcnet.tracing.replay import Step
 
@@ -21,7 +25,7 @@ S = TypeVar("S")
 R = TypeVar("R")
 B = TypeVar("B")
 
-_COLUMNS: Final = ("epoch", "loss", "validation")
+_COLUMNS: Final = ("epoch", "loss", "validation", "multiplier")
 
 Goal: TypeAlias = Literal["lowest", "highest"]
 
@@ -38,6 +42,9 @@ class Fit(Generic[S]):
         losses: The mean training loss of each epoch.
         values: The validation value after each epoch; empty in a fit without validation, which compares ``losses``.
         metrics: The name of each further metric, and its value after each epoch.
+        multiplier: The number by which the next epoch multiplies the learning rate of the state's optimizer; see
+            ``ReduceOnPlateau``. The state keeps its own optimizer, with the rate that the run began with.
+        multipliers: The multiplier of each epoch; empty in a fit without a plateau.
     """
 
     state: S
@@ -47,6 +54,8 @@ class Fit(Generic[S]):
     losses: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
     metrics: tuple[tuple[str, tuple[float, ...]], ...] = field(default=(), metadata=LATER)
+    multiplier: float = field(default=1.0, metadata=LATER)
+    multipliers: tuple[float, ...] = field(default=(), metadata=LATER)
 
     @staticmethod
     def create(state: R) -> Fit[R]:
@@ -62,18 +71,21 @@ class Fit(Generic[S]):
     def history(self) -> dict[str, NDArray[Any]]:
         """One column per quantity, one row per epoch: ``pandas.DataFrame(fit.history)``.
 
-        A fit without validation has no column ``"validation"``.
+        A fit without validation has no column ``"validation"``, and one without a plateau no ``"multiplier"``.
         """
-        columns = {"loss": self.losses, "validation": self.values, **dict(self.metrics)}
+        columns = {"loss": self.losses, "validation": self.values, "multiplier": self.multipliers, **dict(self.metrics)}
         if len(self.values) < self.epoch:
             del columns["validation"]
+        if not self.multipliers:
+            del columns["multiplier"]
         return {
             "epoch": np.arange(self.epoch),
             **{name: np.array(values, np.float64) for name, values in columns.items()},
         }
 
     def __repr__(self) -> str:
-        return f"Fit(epoch={self.epoch}, best_epoch={self.best_epoch}, waited={self.waited})"
+        reduced = f", multiplier={self.multiplier:.6g}" if self.multiplier != 1.0 else ""
+        return f"Fit(epoch={self.epoch}, best_epoch={self.best_epoch}, waited={self.waited}{reduced})"
 
 
 register_name(Fit, "funcnet.Fit")
@@ -87,6 +99,7 @@ class _Settings:
     patience: int | None
     goal: Goal
     min_delta: float
+    plateau: ReduceOnPlateau | None
     arithmetic: Name
 
     def continues(self, fitted: Fit[Any]) -> bool:
@@ -104,9 +117,13 @@ def fit(
     patience: int | None = None,
     goal: Goal = "lowest",
     min_delta: float = 0.0,
+    plateau: ReduceOnPlateau | None = None,
     metrics: Mapping[str, Callable[[S], float]] | None = None,
 ) -> Iterator[Fit[S]]:
     """Train with validation after each epoch; stop early when the best value is ``patience`` epochs old.
+
+    With a ``plateau``, the learning rate is reduced when the best value is ``plateau.patience`` epochs old, and again
+    when it is twice as old. ``patience`` counts all epochs since the best one, also those before a reduction.
 
     Without ``validate``, the value of an epoch is its mean training loss. That is the mean over the epoch's steps, each
     before its update, so it belongs to the states during the epoch and not exactly to the state after it.
@@ -126,11 +143,14 @@ def fit(
         goal: Whether a lower or a higher value is better. For a value that should grow, such as accuracy, pass
             ``"highest"``; with ``"lowest"``, ``best`` would be the worst network.
         min_delta: The minimum improvement that counts as better.
+        plateau: When and how the learning rate is reduced, for a ``TrainState``. None keeps the multiplier of
+            ``start``, which is 1 in a new fit.
         metrics: Further pure functions of the state by name, such as ``{"accuracy": lambda state: ...}``. ``history``
             has a column for each. They do not affect training.
 
     Raises:
-        ConfigError: If a setting is invalid, or validation and metrics are not those of ``start``.
+        ConfigError: If a setting is invalid, validation and metrics are not those of ``start``, or ``patience`` is not
+            more than that of the plateau: training would stop before a reduced rate is used.
         NonFiniteError: If a validation value or a mean loss is NaN or infinite; the message has the epoch.
 
     Source: Prechelt, "Early stopping, but when?", in Neural Networks: Tricks of the Trade, 1998.
@@ -164,7 +184,8 @@ def fit(
         patience = check_count("fit", "patience", patience)
     check_choice("fit", "goal", goal, ("lowest", "highest"))
     min_delta = check_number("fit", "min_delta", min_delta, low=0, high=INFINITY, closed=True)
-    settings = _Settings(epochs, patience, goal, float(min_delta), in_force())
+    start = _with_plateau(start, plateau, patience)
+    settings = _Settings(epochs, patience, goal, float(min_delta), plateau, in_force())
     measures = functions.values() if validate is None else (validate, *functions.values())
     return _epochs(step, start, data, tuple(measures), settings)
 
@@ -191,6 +212,21 @@ def _check_validation(start: Fit[S], validate: Callable[[S], float] | None) -> N
         raise ConfigError(f"{reason}; {fix}", subject="fit")
 
 
+def _with_plateau(start: Fit[S], plateau: ReduceOnPlateau | None, patience: int | None) -> Fit[S]:
+    """Return the fit with a multiplier for each of its earlier epochs, if there is a plateau, which must fit."""
+    if plateau is None:
+        return start
+    if not isinstance(plateau, ReduceOnPlateau):
+        fix = "use ReduceOnPlateau(factor=0.1, patience=10)"
+        raise ConfigError(f"plateau must be a ReduceOnPlateau, got {quoted(plateau)}; {fix}", subject="fit")
+    if patience is not None and patience <= plateau.patience:
+        reason = "training would stop before a reduced rate is used"
+        wanted = f"more than the patience of plateau, {plateau.patience}"
+        raise ConfigError(f"patience must be {wanted}, got {patience}: {reason}", subject="fit")
+    with_multiplier(start.state, min(start.multiplier, plateau.lowest))  # refuses a state without a rate to reduce
+    return evolve(start, multipliers=start.multipliers or (1.0,) * start.epoch)
+
+
 def _epochs(
     step: Step[S, B],
     fitted: Fit[S],
@@ -200,14 +236,25 @@ def _epochs(
 ) -> Iterator[Fit[S]]:
     while settings.continues(fitted):
         with using(settings.arithmetic):
-            state, log = train_epoch(step, fitted.state, data(fitted.epoch))
+            state, log = _epoch(step, fitted, data)
             losses = (*fitted.losses, log.mean_loss)
             numbers = [_number(measure(state)) for measure in measures]
         count = len(measures) - len(fitted.metrics)  # 0 without validation
         values, others = (*fitted.values, *numbers[:count]), numbers[count:]
         columns = ((name, (*earlier, now)) for (name, earlier), now in zip(fitted.metrics, others, strict=True))
-        fitted = _after(evolve(fitted, losses=losses, values=values, metrics=tuple(columns)), state, settings)
+        fitted = evolve(fitted, losses=losses, values=values, metrics=tuple(columns))
+        if settings.plateau is not None or fitted.multipliers:
+            fitted = evolve(fitted, multipliers=(*fitted.multipliers, fitted.multiplier))
+        fitted = _after(fitted, state, settings)
         yield fitted
+
+
+def _epoch(step: Step[S, B], fitted: Fit[S], data: Callable[[int], Iterable[B]]) -> tuple[S, EpochLog]:
+    """Train for one epoch with the multiplied learning rate; the state after it has its own optimizer again."""
+    if fitted.multiplier == 1.0:
+        return train_epoch(step, fitted.state, data(fitted.epoch))
+    state, log = train_epoch(step, with_multiplier(fitted.state, fitted.multiplier), data(fitted.epoch))
+    return with_optimizer_of(state, fitted.state), log
 
 
 def _number(value: object) -> float:
@@ -226,4 +273,7 @@ def _after(fitted: Fit[S], state: S, settings: _Settings) -> Fit[S]:
     sign = -1 if settings.goal == "lowest" else 1
     if fitted.best_epoch is None or sign * (values[-1] - values[fitted.best_epoch]) > settings.min_delta:
         return evolve(fitted, state=state, best=state, best_epoch=epoch, waited=0)
-    return evolve(fitted, state=state, waited=fitted.waited + 1)
+    waited, multiplier = fitted.waited + 1, fitted.multiplier
+    if settings.plateau is not None:
+        multiplier = settings.plateau.reduced(multiplier, waited)
+    return evolve(fitted, state=state, waited=waited, multiplier=multiplier)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from funcnet.arithmetic import Name, in_force, using
-from funcnet.core.arrays import Array, lock
-from funcnet.core.checks import check_array, check_count, check_rows, check_weight
+from funcnet.core.arrays import Array, Input, lock
+from funcnet.core.checks import check_count, check_input, check_rows, check_weight
 from funcnet.core.errors import ConfigError, NonFiniteError, ShapeError
 from funcnet.core.trees import map_parameters
 from funcnet.inspection.nonfinite import diagnosed
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 def sharded_value_and_grad(
     params: N,
-    x: Array,
+    x: Input,
     y: T,
     loss: Loss[T],
     weight: Array | None = None,
@@ -46,11 +46,12 @@ def sharded_value_and_grad(
 
     Args:
         params: The network.
-        x: Inputs, shape (N, ...).
+        x: Inputs, shape (N, ...), floats or ids.
         y: Targets, an array of N rows.
         loss: A mean over the batch. For processes, it must be a function or record that pickles. If its mean divides by
-            something other than the number of rows or their weights, it needs a method ``total(target, weight)``.
-        weight: The weight of each row, shape (N,), or None.
+            something other than the number of positions or the sum of the weights, it needs a method
+            ``total(target, weight)``.
+        weight: The weight of each row, shape (N,), or of each position, the shape of y or its first axes, or None.
         shard_size: The number of rows in a shard; the last shard may have fewer.
         executor: Computes the shards, such as a ``ThreadPoolExecutor`` or a ``ProcessPoolExecutor``; None computes them
             in this thread, one after the other.
@@ -74,7 +75,7 @@ def sharded_value_and_grad(
     tape = recording()
     if tape is not None:  # an executor must get plain arrays; each shard has its own program
         tape.refuse("its shards are computed one by one")
-    check_array("sharded_value_and_grad", "x", x, ("N", "..."))
+    check_input("sharded_value_and_grad", "x", x, "N")
     check_targets("sharded_value_and_grad", y, len(x))
     shards, shares = _shards(params, x, y, loss, weight, shard_size, key)
     results = (executor.map if executor else map)(_shard, *zip(*shards, strict=True))
@@ -88,7 +89,7 @@ def sharded_value_and_grad(
 
 
 def _shards(  # noqa: PLR0917  # the parts of a batch
-    params: N, x: Array, y: T, loss: Loss[T], weight: Array | None, shard_size: int, key: Key | None
+    params: N, x: Input, y: T, loss: Loss[T], weight: Array | None, shard_size: int, key: Key | None
 ) -> tuple[list[tuple[N, Array, T, Loss[T], Array | None, Name]], list[float]]:
     """Return the arguments for each shard whose total is not 0, and its share of the batch's total."""
     if weight is not None:
@@ -98,7 +99,7 @@ def _shards(  # noqa: PLR0917  # the parts of a batch
     whole = 0.0
     for number, start in enumerate(range(0, max(len(x), 1), shard_size)):
         rows = slice(start, start + shard_size)
-        part, target = lock(x[rows].copy()), cast("T", cast("Array", y)[rows])
+        part, target = lock(cast("Array", x[rows].copy())), cast("T", cast("Array", y)[rows])
         weights = None if weight is None else lock(weight[rows].copy())
         total = total_of(loss, len(part), target, weights)
         if total or not len(x):

@@ -9,6 +9,7 @@ import numpy as np
 from attrs import field, frozen
 
 from funcnet.arithmetic import Name, in_force
+from funcnet.core.arrays import Input
 from funcnet.core.checks import INFINITY, check_callable, check_count, check_number
 from funcnet.core.errors import ConfigError, NonFiniteError, StructureError, quoted
 from funcnet.core.names import register_name
@@ -43,7 +44,7 @@ class SGDStep(Settings, Generic[T]):
     shard_size: int | None = None
     executor: Executor | None = field(default=None, eq=False, repr=False)
 
-    def __call__(self, params: N, batch: Batch[T], /) -> tuple[N, float]:
+    def __call__(self, params: N, batch: Batch[T, Input], /) -> tuple[N, float]:
         """Return the network after one update, and the loss before it."""
         if isinstance(params, TrainState):
             fix = "use train_step, or state.params"
@@ -55,7 +56,7 @@ class SGDStep(Settings, Generic[T]):
             loss, grads = _gradients(self, params, batch, None)
             return sgd_update(params, grads, learning_rate=self.learning_rate), loss
 
-    def total(self, batch: Batch[T], /) -> float:
+    def total(self, batch: Batch[T, Input], /) -> float:
         """Return the number that the batch's mean loss divides by; if it is 0, the batch counts for nothing."""
         return _total(self, batch)
 
@@ -243,7 +244,7 @@ class TrainStep(Settings, Generic[T]):
     shard_size: int | None = None
     executor: Executor | None = field(default=None, eq=False, repr=False)
 
-    def __call__(self, state: TrainState[N], batch: Batch[T], /) -> tuple[TrainState[N], float]:
+    def __call__(self, state: TrainState[N], batch: Batch[T, Input], /) -> tuple[TrainState[N], float]:
         """Return the state after one update by its own optimizer, and the loss before it."""
         _check_run(state)
         _check_arithmetic(state)  # before anything is computed in the wrong one
@@ -254,7 +255,7 @@ class TrainStep(Settings, Generic[T]):
             loss, grads = _gradients(self, state.params, batch, state.step_key() if has_modes(state.params) else None)
             return state.apply(grads, total), loss
 
-    def total(self, batch: Batch[T], /) -> float:
+    def total(self, batch: Batch[T, Input], /) -> float:
         """Return the number that the batch's mean loss divides by; if it is 0, the batch counts for nothing."""
         return _total(self, batch)
 
@@ -294,20 +295,20 @@ def _check_shards(subject: str, shard_size: int | None, executor: Executor | Non
         raise ConfigError("an executor computes shards; give shard_size, too", subject=subject)
 
 
-def _total(step: SGDStep[T] | TrainStep[T], batch: Batch[T]) -> float:
+def _total(step: SGDStep[T] | TrainStep[T], batch: Batch[T, Input]) -> float:
     check_is_batch(type(step).__name__, batch)
     return total_of(step.loss, _rows(batch), batch.y, batch.weight)
 
 
-def _counts_for_nothing(total: float, batch: Batch[T]) -> bool:
+def _counts_for_nothing(total: float, batch: Batch[T, Input]) -> bool:
     return not total and _rows(batch) > 0  # the loss refuses a batch without rows
 
 
-def _rows(batch: Batch[T]) -> int:
+def _rows(batch: Batch[T, Input]) -> int:
     return len(batch.x) if np.ndim(batch.x) else 0
 
 
-def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T], key: Key | None) -> tuple[float, N]:
+def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T, Input], key: Key | None) -> tuple[float, N]:
     if step.shard_size is None:
         net = params if key is None else training(params, key)
         try:

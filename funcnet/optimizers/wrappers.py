@@ -146,8 +146,9 @@ class WeightDecay(Wrapper):
 class Accumulation(Wrapper):
     """An optimizer that updates once every ``steps`` steps, with the mean of their gradients: a large batch in parts.
 
-    Each gradient counts by its total: the number of rows of its batch, or the sum of their weights. The update is
-    therefore that of the whole batch, even if its parts differ in size, and a part whose total is 0 counts for nothing.
+    Each gradient counts by its total: the number of rows of its batch, or of steps in sequences, or the sum of their
+    weights. The update is therefore that of the whole batch, even if its parts differ in size, and a part whose total
+    is 0 counts for nothing.
     The parameters do not change in the other steps. The inner optimizer and its schedule count only the updates.
 
     If the number of batches in an epoch is not a multiple of ``steps``, the last window continues in the next epoch. At

@@ -30,7 +30,7 @@ JOBS: list[tuple[int, Name]] = list(product(range(len(CASES)), ("native", "porta
 def computed(number: int, name: Name) -> str:
     """Return a hash of everything that a layer of the table, and training with it, computes in an arithmetic."""
     layer = fn.astype(CASES[number].layer(), np.float32)
-    x = inputs(KEY.child(number), 12, *CASES[number].shape, dtype=np.float32)
+    x = CASES[number].draw(KEY.child(number), 12, np.float32)
     digest = hashlib.sha256()
     with using(name):
         y = fn.forward(layer, x)
