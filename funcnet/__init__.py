@@ -13,6 +13,7 @@ from funcnet import random as random
 from funcnet.arithmetic import portable_bits as _portable_bits
 from funcnet.core.arrays import Array as Array
 from funcnet.core.arrays import FloatDType as FloatDType
+from funcnet.core.arrays import Mask as Mask
 from funcnet.core.arrays import Statistic as Statistic
 from funcnet.core.arrays import Weight as Weight
 from funcnet.core.errors import CheckpointError as CheckpointError
@@ -39,6 +40,7 @@ from funcnet.data.batches import minibatches as minibatches
 from funcnet.data.preparation import one_hot as one_hot
 from funcnet.data.preparation import scale_images as scale_images
 from funcnet.data.preparation import split as split
+from funcnet.data.windows import windows as windows
 from funcnet.layers.activations import ELU as ELU
 from funcnet.layers.activations import GELU as GELU
 from funcnet.layers.activations import SELU as SELU
@@ -53,37 +55,59 @@ from funcnet.layers.activations import SiLU as SiLU
 from funcnet.layers.activations import Softplus as Softplus
 from funcnet.layers.activations import Softsign as Softsign
 from funcnet.layers.activations import Tanh as Tanh
+from funcnet.layers.attention import MultiHeadAttention as MultiHeadAttention
+from funcnet.layers.attention import multi_head_attention as multi_head_attention
 from funcnet.layers.batch_norm import BatchNorm as BatchNorm
 from funcnet.layers.batch_norm import batch_norm as batch_norm
 from funcnet.layers.conv import Conv2D as Conv2D
 from funcnet.layers.conv import conv2d as conv2d
+from funcnet.layers.conv1d import Conv1D as Conv1D
+from funcnet.layers.conv1d import conv1d as conv1d
 from funcnet.layers.dense import Dense as Dense
 from funcnet.layers.dense import dense as dense
 from funcnet.layers.dropout import Dropout as Dropout
 from funcnet.layers.elementwise import register_elementwise as register_elementwise
+from funcnet.layers.embedding import Embedding as Embedding
+from funcnet.layers.embedding import embedding as embedding
 from funcnet.layers.frozen import Frozen as Frozen
+from funcnet.layers.global_pooling import GlobalAvgPool2D as GlobalAvgPool2D
+from funcnet.layers.global_pooling import GlobalMaxPool2D as GlobalMaxPool2D
+from funcnet.layers.gru import GRU as GRU
+from funcnet.layers.gru import gru as gru
+from funcnet.layers.lstm import LSTM as LSTM
+from funcnet.layers.lstm import lstm as lstm
+from funcnet.layers.masked import Masked as Masked
 from funcnet.layers.normalization import LayerNorm as LayerNorm
 from funcnet.layers.normalization import RMSNorm as RMSNorm
 from funcnet.layers.normalization import layer_norm as layer_norm
 from funcnet.layers.normalization import rms_norm as rms_norm
 from funcnet.layers.parallel import Parallel as Parallel
 from funcnet.layers.pooling import AvgPool2D as AvgPool2D
-from funcnet.layers.pooling import GlobalAvgPool2D as GlobalAvgPool2D
 from funcnet.layers.pooling import MaxPool2D as MaxPool2D
+from funcnet.layers.positions import LearnedPositions as LearnedPositions
+from funcnet.layers.positions import SinusoidalPositions as SinusoidalPositions
+from funcnet.layers.positions import learned_positions as learned_positions
 from funcnet.layers.prelu import PReLU as PReLU
 from funcnet.layers.prelu import prelu as prelu
 from funcnet.layers.repeat import Repeat as Repeat
 from funcnet.layers.residual import Residual as Residual
+from funcnet.layers.rnn import RNN as RNN
+from funcnet.layers.rnn import rnn as rnn
 from funcnet.layers.shapes import Flatten as Flatten
 from funcnet.layers.shapes import Reshape as Reshape
 from funcnet.layers.softmax import Softmax as Softmax
 from funcnet.layers.standardize import Standardize as Standardize
 from funcnet.layers.standardize import standardize as standardize
+from funcnet.layers.steps import LastStep as LastStep
+from funcnet.layers.steps import MeanOverTime as MeanOverTime
+from funcnet.layers.unrolling import bidirectional as bidirectional
+from funcnet.layers.unrolling import unroll as unroll
 from funcnet.loops.epochs import EpochLog as EpochLog
 from funcnet.loops.epochs import train as train
 from funcnet.loops.epochs import train_epoch as train_epoch
 from funcnet.loops.fitting import Fit as Fit
 from funcnet.loops.fitting import fit as fit
+from funcnet.loops.plateau import ReduceOnPlateau as ReduceOnPlateau
 from funcnet.loops.steps import TrainState as TrainState
 from funcnet.loops.steps import averaged as averaged
 from funcnet.loops.steps import flushed as flushed
@@ -100,6 +124,7 @@ from funcnet.losses import poisson as poisson
 from funcnet.losses import softmax_cross_entropy as softmax_cross_entropy
 from funcnet.metrics import accuracy as accuracy
 from funcnet.models import mlp as mlp
+from funcnet.models import transformer_block as transformer_block
 from funcnet.network.batch import Batch as Batch
 from funcnet.network.inference import evaluate as evaluate
 from funcnet.network.inference import outputs as outputs
@@ -110,6 +135,7 @@ from funcnet.network.layer import Network as Network
 from funcnet.network.layer import Pullback as Pullback
 from funcnet.network.layer import register_layer as register_layer
 from funcnet.network.loss import Loss as Loss
+from funcnet.network.masks import masked as masked
 from funcnet.network.modes import calibrate as calibrate
 from funcnet.network.modes import plain as plain
 from funcnet.network.modes import training as training
@@ -189,6 +215,7 @@ if TYPE_CHECKING:
     from funcnet.interop.onnx import OnnxGraph as OnnxGraph
     from funcnet.interop.onnx import register_onnx as register_onnx
     from funcnet.interop.onnx import to_onnx as to_onnx
+    from funcnet.interop.scipy import scipy_minimize as scipy_minimize
     from funcnet.interop.sklearn import from_sklearn as from_sklearn
     from funcnet.interop.torch import from_torch as from_torch
     from funcnet.interop.torch import reorder_flat as reorder_flat
@@ -263,6 +290,7 @@ else:  # imported on first use: these modules take longer to import than all the
         "estimators": "interop.sklearn",
         "from_sklearn": "interop.sklearn",
         "register_onnx": "interop.onnx",
+        "scipy_minimize": "interop.scipy",
         "to_onnx": "interop.onnx",
     }
     _MODULES = ("arithmetic", "initializers", "metrics", "random")

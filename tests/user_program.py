@@ -59,6 +59,8 @@ def gradients(net: Net, x: fn.Array, labels: NDArray[np.int64]) -> None:
     loss, grad = fn.value_and_grad(net, x, labels, fn.softmax_cross_entropy)
     assert_type(loss, float)
     assert_type(grad, Net)
+    assert_type(grad[0].bias, fn.Array | None)
+    assert_type(fn.layer_norm((2, 3), offset=False).scale, fn.Array | None)
     assert_type(fn.sgd_update(net, grad, learning_rate=0.1), Net)
     assert_type(fn.astype(fn.training(net, fn.Key(0)), np.float64), Net)
     assert_type(fn.plain(fn.training(net, fn.Key(0))), Net)
@@ -162,6 +164,22 @@ def several_inputs(x: fn.Array, labels: NDArray[np.int64]) -> None:
     assert_type(fn.split((x, labels), x, 8, key=fn.Key(0))[0].x, tuple[fn.Array, NDArray[np.int64]])
 
 
+def ids(text: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    """Ids have their own type in the batches of a text; the built-in steps take them as they take floats."""
+    net = (fn.embedding(fn.Key(7), 256, 4), fn.Flatten(), fn.dense(fn.Key(8), 12, 256))
+    step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
+    windows = fn.windows(text, 3, 2, key=fn.Key(9))
+    assert_type(windows[1:], fn.Minibatches[NDArray[np.uint8], NDArray[np.uint8]])
+    batches = [fn.Batch(batch.x, batch.y[:, -1]) for batch in windows]
+    assert_type(batches, list[fn.Batch[NDArray[np.uint8], NDArray[np.uint8]]])
+    net, _ = fn.train_epoch(step, net, batches)
+    state = fn.TrainState.create(net, fn.Adam(learning_rate=0.1), key=fn.Key(1))
+    state, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches)
+    net, _ = fn.train_epoch(step, state.params, fn.minibatches(text[:9].reshape(3, 3), labels[:3], 2))
+    assert_type(fn.value_and_grad(net, batches[0].x, labels[:2], fn.softmax_cross_entropy)[1][0], fn.Embedding)
+    assert_type(fn.evaluate(net, batches[0].x, labels[:2], fn.softmax_cross_entropy), float)
+
+
 def small(key: fn.Key, inputs: int, outputs: int) -> tuple[fn.Dense, fn.Tanh, fn.Dense]:
     """A factory of networks, for an estimator."""
     return fn.dense(key.child(0), inputs, 4), fn.Tanh(), fn.dense(key.child(1), 4, outputs)
@@ -203,6 +221,7 @@ def main() -> None:
     training(net, x, labels)
     more_training(net, x, labels)
     several_inputs(x, labels)
+    ids(np.frombuffer(b"a text that is long enough", np.uint8), labels)
     if find_spec("sklearn") is not None:
         estimators(x, labels)
     assert any_step(lambda total, word: (total + len(word), 0.0), ["ab", "cde"]) == 5
@@ -239,7 +258,7 @@ def refused(net: Net, x: fn.Array, labels: Labels, batches: fn.Minibatches[Label
     fn.Frozen(4)  # type: ignore[type-var]  # an int is not a network
     fn.Parallel(net[0])  # type: ignore[type-var]  # one layer is not a tuple of branches
     fn.Parallel((net[0], 4))  # type: ignore[type-var]  # an int is not a branch
-    fn.Parallel(net, "multiply")  # type: ignore[arg-type]  # invalid choice
+    fn.Parallel(net, "subtract")  # type: ignore[arg-type]  # invalid choice
     fn.Repeat(net, "2")  # type: ignore[arg-type]  # a string is not a number
     fn.Dense(weight="w", bias=x)  # type: ignore[arg-type]  # no converter accepts strings
     fn.mlp(4, (2, 3))  # type: ignore[arg-type]  # a seed is not a key

@@ -7,10 +7,20 @@ from attrs import frozen
 
 from funcnet.arithmetic import centered_rows, mean_and_variance, sum_rows
 from funcnet.core.arrays import Array, FloatDType, Statistic, lock
-from funcnet.core.checks import check_array, check_channels, check_finite, check_flag
+from funcnet.core.checks import check_finite, check_flag, check_size
 from funcnet.core.errors import ConfigError
 from funcnet.core.records import evolve
-from funcnet.layers.channels import check_affine, check_epsilon, kept_shape, per_channel, unit_affine
+from funcnet.layers.channels import (
+    Match,
+    affine,
+    check_affine,
+    check_epsilon,
+    check_last_axes,
+    first_array,
+    kept_shape,
+    per_channel,
+    unit_affine,
+)
 from funcnet.network.layer import Layer, register_layer
 from funcnet.random.keys import Key
 
@@ -22,7 +32,7 @@ class BatchNorm(Layer):
     In training form, the mean and the variance are those of the batch, over all axes except the last. In plain form,
     they are the fields, which ``calibrate(net, x)`` sets to the statistics of x. There are no running averages: the
     forward pass changes nothing. A training batch of one position gives the offset; PyTorch refuses such a batch.
-    Shapes: x, y (B, ..., C), all fields (C,).
+    Without scale or offset, y is not scaled or shifted. Shapes: x, y (B, ..., C), all fields (C,).
 
     Source: Ioffe and Szegedy, "Batch normalization", ICML 2015, with population statistics as in its algorithm 2. Scale
     and offset are PyTorch's weight and bias. Epsilon has PyTorch's default (Keras' is 1e-3). PyTorch's running variance
@@ -39,8 +49,8 @@ class BatchNorm(Layer):
         array([[3.]])
     """
 
-    scale: Array
-    offset: Array
+    scale: Array | None
+    offset: Array | None
     mean: Statistic | None = None
     variance: Statistic | None = None
     epsilon: float = 1e-5
@@ -48,14 +58,16 @@ class BatchNorm(Layer):
 
     def check(self) -> None:
         """Check that the vectors have one length, that both statistics or neither are given, and the settings."""
-        check_affine("BatchNorm", self.scale, self.offset)
+        statistics = {"mean": self.mean, "variance": self.variance}
+        check_affine("BatchNorm", 1, scale=self.scale, offset=self.offset, **statistics)
         if (self.mean is None) != (self.variance is None):
             raise ConfigError("mean and variance must both be given, or neither", subject="BatchNorm")
-        if self.mean is not None:
-            check_array("BatchNorm", "mean", self.mean, self.scale.shape, match=("scale", self.scale))
-            check_array("BatchNorm", "variance", self.variance, self.scale.shape, match=("scale", self.scale))
-        check_epsilon("BatchNorm", self.epsilon, self.scale)
+        check_epsilon("BatchNorm", self.epsilon, _match(self))
         check_flag("BatchNorm", "training", self.training)
+
+
+def _match(params: BatchNorm) -> Match:
+    return first_array(scale=params.scale, offset=params.offset, mean=params.mean)
 
 
 def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
@@ -72,8 +84,8 @@ def normal_and_root(params: BatchNorm, x: Array) -> tuple[Array, Array]:
 
 def batch_norm_forward(params: BatchNorm, x: Array) -> Array:
     """``y = normal * scale + offset``; see ``normal_and_root``. An empty batch gives an empty batch."""
-    check_channels("BatchNorm", x, "scale", params.scale)
-    return normal_and_root(params, x)[0] * params.scale + params.offset
+    check_last_axes("BatchNorm", x, _match(params))
+    return affine(normal_and_root(params, x)[0], params.scale, params.offset)
 
 
 def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, BatchNorm]:
@@ -85,10 +97,12 @@ def batch_norm_backward(params: BatchNorm, x: Array, g: Array) -> tuple[Array, B
     ``(g - mean(g) - normal * mean(g * normal)) * scale / root``. The second mean has the sum of grad_scale.
     """
     normal, root = normal_and_root(params, x)
-    grads = evolve(params, scale=sum_rows(per_channel(g * normal)), offset=sum_rows(per_channel(g)))
+    by_scale = sum_rows(per_channel(g * normal))
+    offset = None if params.offset is None else sum_rows(per_channel(g))
+    grads = evolve(params, scale=None if params.scale is None else by_scale, offset=offset)
     if params.training:
-        g = centered_rows(per_channel(g)).reshape(g.shape) - normal * (grads.scale / _positions(x))
-    return g * (params.scale / root), grads
+        g = centered_rows(per_channel(g)).reshape(g.shape) - normal * (by_scale / _positions(x))
+    return g * ((1 if params.scale is None else params.scale) / root), grads
 
 
 def _positions(x: Array) -> float:
@@ -110,7 +124,7 @@ def batch_norm_training(params: BatchNorm, _: Key) -> BatchNorm:
 
 def batch_norm_calibrated(params: BatchNorm, x: Array) -> BatchNorm:
     """The layer in its plain form, with the statistics of x, computed in float64."""
-    check_channels("BatchNorm", x, "scale", params.scale)
+    check_last_axes("BatchNorm", x, _match(params))
     mean, variance = mean_and_variance(per_channel(x))
     statistics = {"mean": mean.astype(x.dtype), "variance": variance.astype(x.dtype)}
     for name, statistic in statistics.items():
@@ -125,24 +139,30 @@ register_layer(
     training=batch_norm_training,
     is_training=lambda params: params.training,
     calibrated=batch_norm_calibrated,
-    output_shape=lambda params, shape: kept_shape("BatchNorm", params.scale, shape),
+    output_shape=lambda params, shape: kept_shape("BatchNorm", _match(params), shape),
     name="funcnet.BatchNorm",
 )
 
 
-def batch_norm(size: int, *, epsilon: float = 1e-5, dtype: FloatDType = np.float32) -> BatchNorm:
-    """Create a BatchNorm with scale 1 and offset 0, without statistics.
+def batch_norm(
+    size: int, *, scale: bool = True, offset: bool = True, epsilon: float = 1e-5, dtype: FloatDType = np.float32
+) -> BatchNorm:
+    """Create a BatchNorm with scale 1 and offset 0, or without them, and without statistics.
 
     Args:
         size: C, the size of the last axis.
+        scale: Whether the layer has a scale.
+        offset: Whether the layer has an offset.
         epsilon: The number that is added to the variance.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If the size is not a positive int, epsilon is not positive, or the dtype is invalid.
+        ConfigError: If the size is not a positive int, a flag is not a bool, epsilon is not positive, or the dtype is
+            invalid.
 
     Example:
         >>> batch_norm(10)
         BatchNorm(scale=float32 (10,), offset=float32 (10,), mean=None, variance=None, epsilon=1e-05, training=False)
     """
-    return BatchNorm(*unit_affine("batch_norm", size, dtype), epsilon=epsilon)
+    size = check_size("batch_norm", "size", size)
+    return BatchNorm(*unit_affine("batch_norm", size, dtype, scale=scale, offset=offset), epsilon=epsilon)

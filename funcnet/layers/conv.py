@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from typing import Final
+from collections.abc import Sequence
 
 import numpy as np
-from attrs import frozen
-from numpy.lib.stride_tricks import sliding_window_view
+from attrs import field, frozen
 
-from funcnet.arithmetic import matmul_columns, matmul_parts, sum_outer, sum_rows
+from funcnet.arithmetic import sum_rows
 from funcnet.core.arrays import Array, FloatDType, Weight
 from funcnet.core.checks import check_array, check_count, check_row_shape
+from funcnet.core.errors import ConfigError
+from funcnet.core.names import LATER
 from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
-from funcnet.layers.windows import (
-    Axes,
-    Padding,
-    Pair,
-    axes_of,
-    check_padding,
-    check_pair,
-    in_windows,
-    inside,
-    padded,
-    pair,
-)
+from funcnet.layers.depthwise import depthwise_backward, depthwise_forward
+from funcnet.layers.patches import product_backward, product_forward
+from funcnet.layers.windows import Axes, Padding, Pair, axes_of, check_padding, check_pair, pair
 from funcnet.network.layer import Layer, Shape, register_layer
 from funcnet.random.initializers import Initializer, check_initializer, first_bias, glorot_normal
 from funcnet.random.keys import Key, check_key, keyed
-
-PATCHES: Final = 2**24
-"""The largest count of patch numbers that forward holds at a time: 64 MB of float32."""
 
 
 @frozen(eq=False)
@@ -40,7 +28,11 @@ class Conv2D(Layer):
 
     ``y = patches @ weight + bias``: ``y[b, i, j, o]`` is bias[o] plus the sum over p, q and c of
     ``x[b, i * stride + p * dilation, j * stride + q * dilation, c] weight[p, q, c, o]``, with zeros around x.
-    Shapes: x (B, H, W, C), weight (KH, KW, C, O), bias (O,), y (B, OH, OW, O).
+    Shapes: x (B, H, W, C), weight (KH, KW, C // groups, O), bias (O,) or None, y (B, OH, OW, O).
+
+    The channels and the outputs are divided into ``groups`` of equal size, and an output reads only the channels of its
+    own group, which c counts. With ``groups=C``, the convolution is depthwise. Keras' ``DepthwiseConv2D`` stores such a
+    weight as (KH, KW, C, O // C), with the same order of numbers.
 
     Stride and dilation are an int or a pair (rows, columns). The padding is ``"valid"`` (no padding), ``"same"``, an
     int, a pair (rows, columns) or ``((top, bottom), (left, right))``. With ``"same"``, y has ceil(H / stride) rows, as
@@ -48,7 +40,8 @@ class Conv2D(Layer):
     PyTorch allows ``"same"`` only for stride 1, with the same result.
 
     Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", 1998; Dumoulin
-    and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, 2016.
+    and Visin, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285, 2016. For groups: Krizhevsky,
+    Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012.
 
     Example:
         >>> import funcnet as fn
@@ -58,98 +51,106 @@ class Conv2D(Layer):
     """
 
     weight: Weight
-    bias: Array
+    bias: Array | None = None
     stride: Pair = 1
     padding: Padding = "valid"
     dilation: Pair = 1
+    groups: int = field(default=1, metadata=LATER)
 
     def check(self) -> None:
-        """Check that weight has four nonempty axes, that bias fits weight, and that the settings are valid."""
+        """Check that weight has four nonempty axes, that a bias fits weight, and that the settings are valid."""
         check_array("Conv2D", "weight", self.weight, ("KH", "KW", "C", "O"))
-        for size in self.weight.shape:
-            check_count("Conv2D", "a size of weight", size)
-        check_array("Conv2D", "bias", self.bias, self.weight.shape[3:], match=("weight", self.weight))
+        check_kernels("Conv2D", self.weight, self.bias, self.groups)
         check_pair("Conv2D", "stride", self.stride)
         check_padding("Conv2D", self.padding)
         check_pair("Conv2D", "dilation", self.dilation)
 
 
-def _axes(params: Conv2D, shape: Shape) -> Axes:
-    kernel = params.weight.shape[0], params.weight.shape[1]
-    settings = {"stride": params.stride, "dilation": params.dilation}
-    return axes_of("Conv2D", shape, kernel, padding=params.padding, **settings)
+def check_kernels(subject: str, weight: Array, bias: Array | None, groups: int) -> None:
+    """Check that no axis of a weight (..., C // groups, O) is empty, that a bias fits it, and that groups divides O.
+
+    Raises:
+        ConfigError: If a size is 0, or groups is not a positive int that divides O.
+        ShapeError, DTypeError: If the bias does not fit the weight.
+    """
+    for size in weight.shape:
+        check_count(subject, "a size of weight", size)
+    if bias is not None:
+        check_array(subject, "bias", bias, weight.shape[-1:], match=("weight", weight))
+    check_groups(subject, groups, "weight's O", weight.shape[-1])
+
+
+def check_groups(subject: str, groups: int, name: str, count: int) -> None:
+    """Check that groups is a positive int that divides a number of channels.
+
+    Raises:
+        ConfigError: If it is not.
+
+    Example:
+        >>> check_groups("conv2d", 4, "in_channels", 6)
+        Traceback (most recent call last):
+        funcnet.ConfigError: conv2d: groups must divide in_channels = 6, got 4
+    """
+    check_count(subject, "groups", groups)
+    if count % groups:
+        raise ConfigError(f"groups must divide {name} = {count}, got {groups}", subject=subject)
+
+
+def conv2d_axes(params: Conv2D, shape: Shape) -> Axes:
+    """The layout of the kernel's places over images of the shape (H, W, ...).
+
+    Raises:
+        ShapeError: If there is no room for the kernel.
+
+    Example:
+        >>> [axis.count for axis in conv2d_axes(Conv2D(np.ones((3, 1, 1, 1)), stride=2), (7, 7))]
+        [3, 4]
+    """
+    kernel, stride, dilation = params.weight.shape[:2], params.stride, params.dilation
+    size = kernel[0], kernel[1]
+    return axes_of("Conv2D", shape, size, stride=stride, padding=params.padding, dilation=dilation)
 
 
 def _checked(params: Conv2D, x: Array) -> Axes:
-    weight = params.weight
-    check_array("Conv2D", "x", x, ("B", "H", "W", weight.shape[2]), dtype=weight.dtype, match=("weight", weight))
-    return _axes(params, x.shape[1:])
+    weight, channels = params.weight, params.weight.shape[2] * params.groups
+    check_array("Conv2D", "x", x, ("B", "H", "W", channels), dtype=weight.dtype, match=("weight", weight))
+    return conv2d_axes(params, x.shape[1:])
 
 
-def _matrix(weight: Array) -> Array:
-    """The weight as a matrix. Shapes: weight (KH, KW, C, O), result (I, O) with I = KH * KW * C."""
-    return weight.reshape(-1, weight.shape[3])
+def _is_depthwise(params: Conv2D) -> bool:
+    """Whether each output reads a single channel out of several."""
+    return params.groups > 1 and params.weight.shape[2] == 1
 
 
-def _places(axes: Axes) -> int:
-    """The number of places that a kernel takes in an image."""
-    return axes[0].count * axes[1].count
+def _by_group(array: Array, groups: int) -> list[Array]:
+    """The parts of the last axis: one for each group."""
+    if groups == 1:
+        return [array]
+    size = array.shape[3] // groups
+    return [array[..., start : start + size].copy() for start in range(0, groups * size, size)]
 
 
-def patches_of(x: Array, axes: Axes) -> Array:
-    """The patches of the images: the numbers under the kernel, one row for each place of the kernel.
-
-    Shapes: x (B, H, W, C), patches (B * OH * OW, KH * KW * C). NumPy copies contiguous runs, and short runs are slow;
-    therefore the memory order is whichever of two gives the longer runs.
-    """
-    image, channels = padded(x, axes), x.shape[3]
-    vertical, horizontal = axes
-    count, size = len(x) * _places(axes), vertical.size * horizontal.size * channels
-    if count * channels == image.size:  # There are as many places as pixels: the kernel has one pixel.
-        return image.reshape(count, size)
-    reach = tuple((axis.size - 1) * axis.dilation + 1 for axis in axes)
-    views = sliding_window_view(image, reach, axis=(1, 2))[:, :: vertical.stride, :: horizontal.stride]
-    views = views[..., :: vertical.dilation, :: horizontal.dilation].transpose(0, 1, 2, 4, 5, 3)
-    if channels * (horizontal.size if horizontal.dilation == 1 else 1) >= horizontal.count:
-        return views.copy().reshape(count, size)
-    return views.transpose(3, 4, 5, 0, 1, 2).copy().reshape(size, count).T
-
-
-def images_of(patches: Array, axes: Axes, x: Array) -> Array:
-    """The transpose of ``patches_of``: each number is added to the pixel that it came from.
-
-    Shapes: patches (KH * KW * C, OH * OW * B), result (B, H, W, C), like x. The batch is the innermost axis, which
-    makes the contiguous runs long.
-    """
-    batch, _, __, channels = x.shape
-    vertical, horizontal = axes
-    parts = patches.reshape(vertical.size * horizontal.size, channels, vertical.count, horizontal.count, batch)
-    image = np.zeros_like(x, shape=(channels, vertical.padded, horizontal.padded, batch))
-    for pixels, part in zip(in_windows(image, axes), parts, strict=True):
-        np.add(pixels, part, out=pixels)
-    return inside(image, axes).transpose(3, 1, 2, 0).copy()
-
-
-def _convolved(params: Conv2D, x: Array, axes: Axes) -> Array:
-    """``patches @ weight + bias``. The bias is repeated over a row of the image, as adding short runs is slower."""
-    vertical, horizontal = axes
-    outputs = params.bias.size
-    product = matmul_parts(patches_of(x, axes), _matrix(params.weight), _places(axes))
-    bias = np.broadcast_to(params.bias, (horizontal.count, outputs)).copy().reshape(-1)
-    y: Array = product.reshape(-1, horizontal.count * outputs) + bias
-    return y.reshape(len(x), vertical.count, horizontal.count, outputs)
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=3)
 
 
 def conv2d_forward(params: Conv2D, x: Array) -> Array:
     """``y = patches @ weight + bias``, with one row of patches for each place of the kernel.
 
-    A large batch is computed in groups to bound the memory. Each image has its own product, so groups change no bits.
+    The channels and the outputs of each group have their own product. The bias is repeated over a row of the image, as
+    adding short runs is slower.
     """
-    axes = _checked(params, x)
-    group = max(1, PATCHES // (_places(axes) * math.prod(params.weight.shape[:3])))
-    if len(x) <= group:
-        return _convolved(params, x, axes)
-    return np.concatenate([_convolved(params, x[start : start + group], axes) for start in range(0, len(x), group)])
+    axes, weight, groups = _checked(params, x), params.weight, params.groups
+    if _is_depthwise(params):
+        y = depthwise_forward(weight, x, axes)
+    else:
+        pairs = zip(_by_group(weight, groups), _by_group(x, groups), strict=True)
+        y = _joined([product_forward(weight, x, axes) for weight, x in pairs])
+    if params.bias is None:
+        return y
+    columns, outputs = y.shape[2:]
+    row = np.broadcast_to(params.bias, (columns, outputs)).copy().reshape(-1)
+    return (y.reshape(-1, columns * outputs) + row).reshape(y.shape)
 
 
 def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
@@ -158,18 +159,23 @@ def conv2d_backward(params: Conv2D, x: Array, g: Array) -> tuple[Array, Conv2D]:
     ``y = patches @ weight + bias`` gives ``dL/dweight = patches.T @ g``, ``dL/dbias = g.sum(axis=0)`` and
     ``dL/dpatches = g @ weight.T``. A pixel occurs in several patches; ``dL/dx`` is the sum of its entries there.
     """
-    axes = _checked(params, x)
-    flat, batch_last = (each.reshape(-1, params.bias.size) for each in (g, g.transpose(1, 2, 0, 3).copy()))
-    grad_x = images_of(matmul_columns(_matrix(params.weight), batch_last), axes, x)
-    grad_weight = sum_outer(patches_of(x, axes), flat).reshape(params.weight.shape)
-    return grad_x, evolve(params, weight=grad_weight, bias=sum_rows(flat))
+    axes, weight, groups = _checked(params, x), params.weight, params.groups
+    if _is_depthwise(params):
+        grad_x, grad_weight = depthwise_backward(weight, x, g, axes)
+    else:
+        parts = zip(*(_by_group(each, groups) for each in (weight, x, g)), strict=True)
+        pairs = [product_backward(weight, x, g, axes) for weight, x, g in parts]
+        grad_x, grad_weight = (_joined(parts) for parts in zip(*pairs, strict=True))
+    grad_bias = None if params.bias is None else sum_rows(g.reshape(-1, weight.shape[3]))
+    return grad_x, evolve(params, weight=grad_weight, bias=grad_bias)
 
 
 def conv2d_output_shape(params: Conv2D, shape: Shape) -> Shape:
     """Map the row shape (H, W, C) to (OH, OW, O)."""
-    check_row_shape("Conv2D", shape, ("H", "W", params.weight.shape[2]), ("weight", params.weight))
-    vertical, horizontal = _axes(params, shape)
-    return vertical.count, horizontal.count, params.bias.size
+    weight = params.weight
+    check_row_shape("Conv2D", shape, ("H", "W", weight.shape[2] * params.groups), ("weight", weight))
+    vertical, horizontal = conv2d_axes(params, shape)
+    return vertical.count, horizontal.count, weight.shape[3]
 
 
 register_layer(
@@ -187,11 +193,13 @@ def conv2d(
     stride: Pair = 1,
     padding: Padding = "valid",
     dilation: Pair = 1,
+    groups: int = 1,
+    bias: bool = True,
     init: Initializer = glorot_normal,
     bias_init: Initializer | None = None,
     dtype: FloatDType = np.float32,
 ) -> Conv2D:
-    """Create a Conv2D layer with a random weight, and a bias that is zero or random.
+    """Create a Conv2D layer with a random weight, and a bias that is zero or random, or no bias.
 
     Args:
         key: The key of the draw.
@@ -202,24 +210,40 @@ def conv2d(
         padding: ``"valid"`` (no padding), ``"same"`` (as in TensorFlow and JAX), an int, a pair (rows, columns), or
             ``((top, bottom), (left, right))``.
         dilation: The distance in pixels between neighboring kernel elements: an int, or a pair (rows, columns).
+        groups: The number of groups, which divides C and O. With ``groups=in_channels``, the layer is depthwise.
+        bias: Whether the layer has a bias. The weight is the same with and without it.
         init: The initializer of the weight. The default is Glorot's normal; its fans include the kernel's window.
         bias_init: The initializer of the bias. It draws an array of the weight's shape from ``key.child("bias")``, and
             the first O numbers are the bias. None makes the bias 0.
         dtype: np.float32 or np.float64.
 
     Raises:
-        ConfigError: If a number is not a positive int, an initializer is not a function, or the padding or the dtype is
-            invalid.
+        ConfigError: If a number is not a positive int, groups does not divide C and O, an initializer is not a
+            function, the padding or the dtype is invalid, or an initializer is given for a bias that the layer does
+            not have.
 
     Example:
         >>> conv2d(Key(0), 1, 6, 5, padding="same")
-        Conv2D(weight=float32 (5, 5, 1, 6), bias=float32 (6,), stride=1, padding='same', dilation=1)
+        Conv2D(weight=float32 (5, 5, 1, 6), bias=float32 (6,), stride=1, padding='same', dilation=1, groups=1)
     """
     check_key("conv2d", key)
-    channels = check_count("conv2d", "in_channels", in_channels), check_count("conv2d", "out_channels", out_channels)
+    channels = channels_of("conv2d", in_channels, out_channels, groups)
     check_pair("conv2d", "kernel_size", kernel_size)
     check_initializer("conv2d", "init", init)
-    kind = float_dtype(dtype)
-    shape = (*pair(kernel_size), *channels)
+    shape, kind = (*pair(kernel_size), *channels), float_dtype(dtype)
     weight = init(key, shape, kind)  # before the bias: it refuses sizes that are too large
-    return Conv2D(weight, first_bias("conv2d", key, shape, kind, bias_init), stride, padding, dilation)
+    drawn = first_bias("conv2d", key, shape, kind, bias_init, bias=bias)
+    return Conv2D(weight, drawn, stride, padding, dilation, groups)
+
+
+def channels_of(subject: str, in_channels: int, out_channels: int, groups: int) -> tuple[int, int]:
+    """The last two sizes of a new weight, C // groups and O.
+
+    Raises:
+        ConfigError: If a number is not a positive int, or groups does not divide C and O.
+    """
+    channels = check_count(subject, "in_channels", in_channels), check_count(subject, "out_channels", out_channels)
+    groups = check_count(subject, "groups", groups)
+    for name, count in zip(("in_channels", "out_channels"), channels, strict=True):
+        check_groups(subject, groups, name, count)
+    return channels[0] // groups, channels[1]

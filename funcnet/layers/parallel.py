@@ -21,17 +21,22 @@ from funcnet.network.passes import forward, output_shape, vjp
 M = TypeVar("M", bound="tuple[Network, ...]")
 A = TypeVar("A")
 T = TypeVar("T")
-Combine: TypeAlias = Literal["add", "concat"]
+Combine: TypeAlias = Literal["add", "concat", "multiply"]
 
 
 @frozen(eq=False)
 class Parallel(Layer, Generic[M]):
-    """``y = nets[0](x) + nets[1](x) + ...``, or their concatenation along the last axis with ``combine="concat"``.
+    """``y = nets[0](x) + nets[1](x) + ...``, or the outputs' product, or their concatenation along the last axis.
 
-    Every network gets x. The outputs and the gradients by x are added in the order of nets. Shapes: x (B, ...). With
-    "add", all outputs and y have one shape. With "concat", only the sizes of the last axis may differ; they add up.
+    Every network gets x. The outputs are added or multiplied, and the gradients by x are added, in the order of nets.
+    Shapes: x (B, ...). With "add" and "multiply", all outputs and y have one shape. With "concat", only the sizes of
+    the last axis may differ; they add up.
 
-    Source: Szegedy et al., "Going deeper with convolutions", CVPR 2015, for concatenated branches.
+    A gate is a product: ``Parallel((net, (fn.dense(key, 8, 4), fn.Sigmoid())), "multiply")`` lets through the share of
+    each output of net that the Dense layer chooses.
+
+    Source: Szegedy et al., "Going deeper with convolutions", CVPR 2015, for concatenated branches; Dauphin, Fan, Auli
+    and Grangier, "Language modeling with gated convolutional networks", ICML 2017, for gates.
 
     Example:
         >>> import funcnet as fn
@@ -40,13 +45,15 @@ class Parallel(Layer, Generic[M]):
         array([[-1.,  4.]])
         >>> fn.forward(Parallel((fn.ReLU(), fn.Identity()), "concat"), x)
         array([[ 0.,  2., -1.,  2.]])
+        >>> fn.forward(Parallel((fn.ReLU(), fn.Identity()), "multiply"), x)
+        array([[-0.,  4.]])
     """
 
     nets: M
     combine: Combine = "add"
 
     def check(self) -> None:
-        """Check that nets is a nonempty tuple and that combine is "add" or "concat"."""
+        """Check that nets is a nonempty tuple and that combine is "add", "concat" or "multiply"."""
         if not isinstance(self.nets, tuple) or not self.nets:
             fix = "; use (net,)" if not isinstance(self.nets, tuple) else ""
             raise ConfigError(f"nets must be a tuple of at least one network, got {self.nets!r}{fix}", subject=_NAME)
@@ -67,7 +74,7 @@ def _each(f: Callable[[A], T], networks: Iterable[A]) -> list[T]:
 
 def _pattern(first: Shape, combine: Combine) -> tuple[int | str, ...]:
     """The shape that the outputs of the other networks must match."""
-    return first if combine == "add" else (*first[:-1], "C")
+    return (*first[:-1], "C") if combine == "concat" else first
 
 
 def _check(params: Parallel[M], ys: list[Array]) -> None:
@@ -81,9 +88,13 @@ def _check(params: Parallel[M], ys: list[Array]) -> None:
 
 
 def _parts(params: Parallel[M], ys: list[Array], g: Array) -> list[Array]:
-    """The gradient by each output: g, or with "concat" the slice of g that corresponds to the output."""
+    """The gradient by each output: g, g times the product of the other outputs, or the output's slice of g."""
     if params.combine == "add":
         return [g] * len(ys)
+    if params.combine == "multiply":
+        before = list(accumulate(ys[:-1], np.multiply, initial=g))
+        after = list(accumulate(reversed(ys[1:]), np.multiply))[::-1]
+        return [*map(np.multiply, before, after), before[-1]]
     bounds = pairwise(accumulate((y.shape[-1] for y in ys), initial=0))
     return [g[..., start:stop] for start, stop in bounds]
 
@@ -93,22 +104,32 @@ def _sum(arrays: list[Array]) -> Array:
 
 
 def parallel_forward(params: Parallel[M], x: Array) -> Array:
-    """The sum or the concatenation of the outputs."""
+    """The sum, the product or the concatenation of the outputs."""
     ys = _each(lambda net: forward(net, x), params.nets)
     _check(params, ys)
-    return _sum(ys) if params.combine == "add" else np.concatenate(ys, axis=-1)
+    if params.combine == "concat":
+        return np.concatenate(ys, axis=-1)
+    return _sum(ys) if params.combine == "add" else reduce(np.multiply, ys)
 
 
 def parallel_backward(params: Parallel[M], x: Array, g: Array) -> tuple[Array, Parallel[M]]:
-    """Pull g, or its slice for the output, back through each network; ``grad_x`` is the sum of their ``grad_x``.
+    """Pull the gradient by each output back through its network; ``grad_x`` is the sum of their ``grad_x``.
 
-    ``<g, y>`` is the sum over k of ``<g_k, nets[k](x)>``, where g_k is g or its slice. x enters every term, so the
-    gradients by x add up. The parameters of nets[k] enter term k only.
+    With g_k for the gradient by output k, ``<g, dy>`` is the sum over k of ``<g_k, d nets[k](x)>``. For a sum, g_k is
+    g, and for a concatenation, its slice. For a product, g_k is g times the outputs before k and those after k; a
+    division of y by output k would fail at 0. x enters every term, so the gradients by x add up. The parameters of
+    nets[k] enter term k only.
     """
     passes = _each(lambda net: vjp(net, x), params.nets)
     parts = _parts(params, [y for y, _ in passes], g)
-    pulled = _each(lambda each: each[0][1](each[1]), zip(passes, parts, strict=True))
-    return _sum([grad_x for grad_x, _ in pulled]), evolve(params, nets=cast("M", tuple(grads for _, grads in pulled)))
+    grads_x: list[Array] = []
+    grads: list[Network] = []
+    for position, ((_, pull), part) in enumerate(zip(passes, parts, strict=True)):
+        with entering(position):
+            grad_x, grad = pull(part)
+        grads_x.append(grad_x)
+        grads.append(grad)
+    return _sum(grads_x), evolve(params, nets=cast("M", tuple(grads)))
 
 
 def parallel_calibrated(params: Parallel[M], x: Array) -> Parallel[M]:
@@ -119,14 +140,14 @@ def parallel_calibrated(params: Parallel[M], x: Array) -> Parallel[M]:
 def parallel_output_shape(params: Parallel[M], shape: Shape) -> Shape:
     """The shape of every output; with "concat", the sizes of the last axes add up."""
     shapes = _each(lambda net: output_shape(net, shape), params.nets)
-    first, add = shapes[0], params.combine == "add"
-    if not (add or first):
+    first, same = shapes[0], params.combine != "concat"
+    if not (same or first):
         raise ShapeError("nets[0](x) must have an axis to concatenate along, got rows of shape ()", subject=_NAME)
     for position, other in enumerate(shapes):
-        if other != first if add else (len(other) != len(first) or other[:-1] != first[:-1]):
-            wanted = f"rows of shape {first}, as nets[0](x) has" + ("" if add else ", except for the last axis")
+        if other != first if same else (len(other) != len(first) or other[:-1] != first[:-1]):
+            wanted = f"rows of shape {first}, as nets[0](x) has" + ("" if same else ", except for the last axis")
             raise ShapeError(f"nets[{position}](x) must have {wanted}, got {other}", subject=_NAME)
-    return first if add else (*first[:-1], sum(other[-1] for other in shapes))
+    return first if same else (*first[:-1], sum(other[-1] for other in shapes))
 
 
 register_layer(

@@ -16,7 +16,8 @@ from funcnet.network.layer import Layer, Shape, register_layer
 class Standardize(Layer):
     """``y = (x - mean) / scale`` with one mean and one scale per feature. The layer has no trained parameters.
 
-    Shapes: x, y (B, ...), mean and scale like a row of x. ``standardize(x)`` creates the layer from data.
+    Shapes: x, y (B, ...), mean and scale like a row of x, or like its last axes: (C,) for sequences x (B, T, C) whose
+    steps share the statistics. ``standardize(x)`` creates the layer from data.
 
     Example:
         >>> import funcnet as fn
@@ -35,7 +36,7 @@ class Standardize(Layer):
 def _check(params: Standardize, x: Array) -> None:
     mean = params.mean
     if type(x) not in ARRAY_TYPES or x.shape[1:] != mean.shape or x.dtype != mean.dtype:
-        check_array("Standardize", "x", x, ("B", *mean.shape), dtype=mean.dtype, match=("mean", mean))
+        check_array("Standardize", "x", x, ("B", "...", *mean.shape), dtype=mean.dtype, match=("mean", mean))
 
 
 def standardize_forward(params: Standardize, x: Array) -> Array:
@@ -51,8 +52,8 @@ def standardize_backward(params: Standardize, _: Array, g: Array) -> tuple[Array
 
 
 def standardize_output_shape(params: Standardize, shape: Shape) -> Shape:
-    """The row shape of x, which must be the shape of mean."""
-    check_row_shape("Standardize", shape, params.mean.shape, ("mean", params.mean))
+    """The row shape of x, whose last axes must have the shape of mean."""
+    check_row_shape("Standardize", shape, ("...", *params.mean.shape), ("mean", params.mean))
     return shape
 
 
@@ -73,7 +74,9 @@ def standardize(x: Array, *, weight: Array | None = None) -> Standardize:
     because their squares are 0 in float64.
 
     Args:
-        x: Rows, shape (N, ...). In images, every pixel is a feature.
+        x: Rows, shape (N, ...). In images, every pixel is a feature, and in sequences (N, T, C) every step has its own
+            features. ``standardize(x.reshape(-1, C))`` has one mean and scale for all steps, which the layer applies to
+            sequences, too; ``weight=mask.ravel()`` then leaves padded steps out.
         weight: How much each row counts, shape (N,): ``mean = sum(w x) / sum(w)``, and the variance likewise. A row of
             weight 0 counts for nothing and may hold NaN. None, as any equal weights, counts each row once.
 

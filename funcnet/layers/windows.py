@@ -28,7 +28,8 @@ class Axis:
     """The layout of windows along an image's rows or columns: ``count`` windows of ``size`` pixels each.
 
     The pixels of a window are ``dilation`` apart, and the windows begin ``stride`` pixels apart. The axis has
-    ``length`` pixels, with ``before`` and ``after`` pixels of padding.
+    ``length`` pixels, with ``before`` and ``after`` pixels of padding. With ``ceil_mode``, the last window may extend
+    past the padding by ``beyond`` pixels.
     """
 
     size: int
@@ -38,11 +39,17 @@ class Axis:
     before: int
     after: int
     count: int
+    beyond: int = 0
+
+    @property
+    def reach(self) -> int:
+        """The number of pixels that a window spans."""
+        return (self.size - 1) * self.dilation + 1
 
     @property
     def padded(self) -> int:
-        """The length of the axis with padding."""
-        return self.before + self.length + self.after
+        """The length of the axis with padding and the pixels beyond it."""
+        return self.before + self.length + self.after + self.beyond
 
     @property
     def inside(self) -> slice:
@@ -54,11 +61,12 @@ class Axis:
         first = position * self.dilation
         return slice(first, first + self.stride * (self.count - 1) + 1, self.stride)
 
-    def own(self) -> list[int]:
-        """The number of the image's own pixels in each window."""
+    def counts(self, *, padding: bool = False) -> list[int]:
+        """The number of the image's own pixels in each window, or with ``padding``, of those and the padding's."""
+        first, last = (-self.before, self.length + self.after) if padding else (0, self.length)
         starts = (window * self.stride - self.before for window in range(self.count))
-        reach = range(0, self.size * self.dilation, self.dilation)
-        return [sum(0 <= start + offset < self.length for offset in reach) for start in starts]
+        offsets = range(0, self.reach, self.dilation)
+        return [sum(first <= start + offset < last for offset in offsets) for start in starts]
 
 
 Axes: TypeAlias = tuple[Axis, Axis]
@@ -73,31 +81,63 @@ def axes_of(
     stride: Pair = 1,
     padding: Padding = "valid",
     dilation: Pair = 1,
+    ceil_mode: bool = False,
 ) -> Axes:
     """The layout of windows of the given size over images of the given shape, (H, W, ...).
 
     Raises:
-        ShapeError: If a window is larger than the padded image.
+        ShapeError: If there is no room for a window.
 
     Example:
         >>> rows, columns = axes_of("Conv2D", (28, 14), 5, stride=(1, 2), padding="same")
         >>> rows.count, rows.before, rows.after, columns.count, columns.before, columns.after
         (28, 2, 2, 7, 1, 2)
     """
-    axes: list[Axis] = []
-    for i, name in enumerate("HW"):
-        length, pixels, step, apart = shape[i], pair(size)[i], pair(stride)[i], pair(dilation)[i]
-        reach = (pixels - 1) * apart + 1
-        if padding == "same":
-            added = max((-(-length // step) - 1) * step + reach - length, 0)
-            before, after = added // 2, added - added // 2
-        else:
-            before, after = (0, 0) if padding == "valid" else _sides(padding)[i]
-        count = (before + length + after - reach) // step + 1
-        if length < 1 or count < 1:
-            raise _too_small(subject, f"{name} = {length}", before + after, reach)
-        axes.append(Axis(pixels, step, apart, length, before, after, count))
-    return axes[0], axes[1]
+    sides = (padding, padding) if isinstance(padding, str) else _sides(padding)
+    settings = zip(pair(size), pair(stride), sides, pair(dilation), strict=True)
+    rows, columns = (
+        axis_of(subject, name, shape[i], pixels, stride=step, padding=side, dilation=apart, ceil_mode=ceil_mode)
+        for i, (name, (pixels, step, side, apart)) in enumerate(zip("HW", settings, strict=True))
+    )
+    return rows, columns
+
+
+def axis_of(
+    subject: str,
+    name: str,
+    length: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: Literal["same", "valid"] | tuple[int, int] = "valid",
+    dilation: int = 1,
+    ceil_mode: bool = False,
+) -> Axis:
+    """The layout of windows along one axis. With ``ceil_mode``, the last window may extend past the padding.
+
+    As in PyTorch, such a window must begin inside the image or in the padding before it.
+
+    Raises:
+        ShapeError: If the axis is empty or has no room for a window; the message calls its length by this name.
+
+    Example:
+        >>> [axis_of("MaxPool2D", "H", 6, 3, stride=2, ceil_mode=mode).count for mode in (False, True)]
+        [2, 3]
+    """
+    if length < 1:
+        raise ShapeError(f"x must not be empty, got {name} = {length}", subject=subject)
+    reach = (size - 1) * dilation + 1
+    if padding == "same":
+        added = max((-(-length // stride) - 1) * stride + reach - length, 0)
+        padding = added // 2, added - added // 2
+    before, after = (0, 0) if padding == "valid" else padding
+    room = before + length + after - reach
+    last = room // stride
+    if ceil_mode and -(-room // stride) * stride < before + length:
+        last = -(-room // stride)
+    if last < 0:
+        raise _too_small(subject, f"{name} = {length}", before + after, reach)
+    return Axis(size, stride, dilation, length, before, after, last + 1, beyond=max(0, last * stride - room))
 
 
 def _too_small(subject: str, given: str, added: int, reach: int) -> ShapeError:
@@ -184,8 +224,8 @@ def _is_count(value: object, low: int) -> bool:
 
 
 def is_padded(axes: Axes) -> bool:
-    """Whether the images have any padding."""
-    return any(axis.before or axis.after for axis in axes)
+    """Whether the images have any padding or pixels beyond it."""
+    return any(axis.padded > axis.length for axis in axes)
 
 
 def padded(x: Array, axes: Axes, fill: float = 0.0) -> Array:

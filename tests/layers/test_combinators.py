@@ -100,7 +100,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, counts: Counter[str]) -> None:
 
         return counted
 
-    monkeypatch.setattr(dense, "matmul", count("matmul", arithmetic.matmul))
+    monkeypatch.setattr(dense, "matmul_last", count("matmul", arithmetic.matmul_last))
     monkeypatch.setattr(dense, "sum_outer", count("sum_outer", arithmetic.sum_outer))
 
 
@@ -183,6 +183,28 @@ def test_parallel_adds_or_concatenates(data: st.DataObject, seed: int, count: in
     check_parts(fn.backward(total, x, g), [fn.backward(net, x, g) for net in same_size])
 
 
+@given(data=st.data(), seed=seeds, count=st.integers(1, 4))
+def test_parallel_multiplies(data: st.DataObject, seed: int, count: int) -> None:
+    """An output's gradient is g times the product of the others, also where an output is 0."""
+    drawn = [data.draw(networks(depth=1)) for _ in range(count)]
+    nets: tuple[fn.Network, ...] = tuple(returning(fn.Key(seed).child(i), net, 4, 2) for i, net in enumerate(drawn))
+    zero = fn.Dense(np.zeros((4, 2)), np.array([0.0, 1.0]))
+    nets = (*nets, zero) if data.draw(st.booleans()) else nets
+    x, layer = inputs(fn.Key(seed), 3, 4), fn.Parallel(nets, "multiply")
+    outputs = [fn.forward(net, x) for net in nets]
+    g = g_of(layer, x)
+    grad_x, grads = fn.backward(layer, x, g)
+    assert same_bits(fn.forward(layer, x), np.multiply.reduce(outputs))
+    wanted = np.zeros_like(x)
+    for position, net in enumerate(nets):
+        others = np.multiply.reduce([g, *outputs[:position], *outputs[position + 1 :]])
+        by_x, by_net = fn.backward(net, x, others)
+        wanted += by_x
+        for got, leaf in zip(leaves(grads.nets[position]), leaves(by_net), strict=True):
+            np.testing.assert_allclose(got.array, leaf.array, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(grad_x, wanted, rtol=1e-9, atol=1e-12)
+
+
 def check_parts(got: tuple[fn.Array, fn.Parallel[Any]], parts: Sequence[tuple[fn.Array, fn.Network]]) -> None:
     """Check that ``grad_x`` is the sum of the networks' ``grad_x`` and that each network has its own gradient."""
     assert same_bits(got[0], in_order([grad_x for grad_x, _ in parts]))
@@ -242,11 +264,12 @@ ID, FLAT = fn.Identity(), fn.Flatten()
     [
         (fn.Parallel((square("a"), head())), (4,), ROWS, "(5, 3)"),
         (fn.Parallel(((), ID, head())), (4,), ROWS, "(5, 3)"),
+        (fn.Parallel((square("a"), head()), "multiply"), (4,), ROWS, "(5, 3)"),
         (fn.Parallel((ID, TURNED), "concat"), (3, 2, 4), IMAGES, "(5, 2, 3, 4)"),
         (fn.Parallel((ID, FLAT, FLAT), "concat"), (3, 2, 4), IMAGES, "(5, 24)"),
         (fn.Parallel((ID, fn.Reshape(())), "concat"), (1,), "shape (5, C) to match nets[0](x) (5, 1)", "(5,)"),
     ],
-    ids=["sum", "sum of three", "images", "ranks", "no axis"],
+    ids=["sum", "sum of three", "product", "images", "ranks", "no axis"],
 )
 def test_outputs_that_do_not_agree_are_refused(
     layer: fn.Parallel[Any], row: tuple[int, ...], wanted: str, got: str
@@ -264,7 +287,7 @@ def test_outputs_that_do_not_agree_are_refused(
 
 def test_outputs_of_two_dtypes_are_refused() -> None:
     """Adding or concatenating would widen the narrower dtype; each combinator reports the dtype that it got."""
-    for combine in ("add", "concat"):
+    for combine in ("add", "concat", "multiply"):
         for x, nets, wanted, got in (
             (X, (fn.Tanh(), Single()), "float64", "float32"),
             (X, (Single(), fn.Tanh()), "float32", "float64"),
@@ -291,10 +314,11 @@ def test_an_error_inside_names_its_place() -> None:
     """The path has the network's position, then the position inside the network."""
     net = (fn.Tanh(), fn.Parallel((fn.Tanh(), (fn.Tanh(), fn.dense(KEY, 3, 3, dtype=np.float64)))))
     for call in (lambda: fn.forward(net, X), lambda: fn.output_shape(net, (4,)), lambda: fn.vjp(net, X)):
-        with pytest.raises(fn.ShapeError, match=r"Dense \(layer 1\.1\.1\): x must have shape \(B, 3\)"):
+        with pytest.raises(fn.ShapeError, match=r"Dense \(layer 1\.1\.1\): x must have shape \(B, \.\.\., 3\)"):
             call()
 
 
+CHOICES = "Parallel: combine must be 'add' or 'concat' or 'multiply', got 'mul'"
 A_TUPLE = "Parallel: nets must be a tuple of at least one network"
 
 
@@ -303,7 +327,7 @@ A_TUPLE = "Parallel: nets must be a tuple of at least one network"
     [
         (lambda: fn.Parallel(()), f"{A_TUPLE}, got ()"),
         (lambda: fn.Parallel(fn.ReLU()), f"{A_TUPLE}, got ReLU(); use (net,)"),  # type: ignore[type-var]  # not a tuple
-        (lambda: fn.Parallel((fn.ReLU(),), "mul"), "Parallel: combine must be 'add' or 'concat', got 'mul'"),  # type: ignore[arg-type]  # invalid choice
+        (lambda: fn.Parallel((fn.ReLU(),), "mul"), CHOICES),  # type: ignore[arg-type]  # invalid choice
         (lambda: fn.Repeat(fn.ReLU(), 0), "Repeat: times must be an int of at least 1, got 0"),
         (lambda: fn.Repeat(fn.ReLU(), 2.0), "Repeat: times must be an int of at least 1, got 2.0"),  # type: ignore[arg-type]  # not an int
     ],

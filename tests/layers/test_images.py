@@ -9,6 +9,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from networks import inputs
 import funcnet as fn
 from funcnet import arithmetic
 from funcnet.core.trees import same_bits
-from funcnet.layers import conv
+from funcnet.layers import patches
 from funcnet.layers.windows import Axes, Padding, axes_of
 
 KEY = fn.Key(36)
@@ -56,7 +57,7 @@ def test_same_is_tensorflows(length: int, size: int, stride: int, dilation: int,
     for axis in axes_of("test", (length, length), size, stride=stride, padding="same", dilation=dilation):
         assert (axis.count, axis.before, axis.after) == wanted
         starts = range(-axis.before, -axis.before + axis.count * stride, stride)
-        assert axis.own() == [sum(0 <= start + dilation * k < length for k in range(size)) for start in starts]
+        assert axis.counts() == [sum(0 <= start + dilation * k < length for k in range(size)) for start in starts]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,66 @@ def test_of_equal_numbers_the_first_gets_the_gradient() -> None:
     assert grad_x[0, :, :, 0].tolist() == [[0, 11, 0], [100, 0, 1000], [0, 0, 0]]
 
 
+def test_count_padding_counts_the_padding_and_nothing_past_it() -> None:
+    """The windows of five ones begin at -1, 1 and 3, and the last one extends past the padding by one pixel."""
+    ones = np.ones((1, 5, 1, 1))
+    for count_padding, wanted in (False, [1, 1, 1]), (True, [3 / 4, 1, 2 / 3]):
+        layer = fn.AvgPool2D((4, 1), (2, 1), (1, 0), count_padding=count_padding, ceil_mode=True)
+        assert fn.forward(layer, ones).ravel().tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("length", "settings", "counts"),
+    [
+        *((6, (3, 2, 0, 1), (2, 3)), (7, (3, 2, 0, 1), (3, 3)), (5, (2, 3, 1, 1), (2, 2)), (4, (2, 3, 1, 1), (2, 2))),
+        *((2, (3, 2, 0, 1), (0, 1)), (3, (2, 4, 1, 1), (1, 1)), (6, (2, 2, 1, 3), (3, 3)), (7, (2, 2, 1, 3), (3, 4))),
+    ],
+)
+def test_a_last_window_must_begin_before_the_padding_at_the_end(
+    length: int, settings: tuple[int, int, int, int], counts: tuple[int, int]
+) -> None:
+    """The numbers of windows are those of PyTorch, without and with ``ceil_mode``."""
+    window, stride, padding, dilation = settings
+    for ceil_mode, count in zip((False, True), counts, strict=True):
+        layer = fn.MaxPool2D((window, 1), (stride, 1), (padding, 0), (dilation, 1), ceil_mode)
+        x = np.ones((1, length, 1, 1))
+        if count:
+            assert fn.forward(layer, x).shape == (1, count, 1, 1)
+            assert fn.output_shape(layer, (length, 1, 1)) == (count, 1, 1)
+        else:
+            with pytest.raises(fn.ShapeError, match="must have room"):
+                fn.forward(layer, x)
+
+
+def test_each_window_of_a_maximum_has_a_pixel() -> None:
+    """Exactly the settings with a window of padding alone are refused, whose maximum would be minus infinity."""
+    refused = 0
+    for length, size, dilation, stride, ceil_mode in product((1, 2, 3, 4), (1, 2, 3), (1, 2, 5), (1, 2), (False, True)):
+        for before, after in product(range((size - 1) * dilation + 1), repeat=2):
+            layer = fn.MaxPool2D((size, 1), stride, ((before, after), (0, 0)), dilation, ceil_mode)
+            settings: Any = {"stride": stride, "dilation": dilation, "ceil_mode": ceil_mode}
+            try:
+                axis = axes_of("test", (length, 1), (size, 1), padding=((before, after), (0, 0)), **settings)[0]
+            except fn.ShapeError:
+                continue
+            if 0 in axis.counts():
+                refused += 1
+                with pytest.raises(fn.ShapeError, match="must have a pixel in each window"):
+                    fn.output_shape(layer, (length, 1, 1))
+            else:
+                assert fn.output_shape(layer, (length, 1, 1)) == (axis.count, 1, 1)
+    assert refused > 100
+
+
+def test_a_global_maximum_is_the_maximum_of_one_window() -> None:
+    """The bits are those of MaxPool2D with a window as large as the image, also where numbers are equal."""
+    x = np.round(inputs(KEY, 3, 4, 5, 2))
+    y, pull = fn.vjp(fn.GlobalMaxPool2D(), x)
+    wanted, pull_wanted = fn.vjp(fn.MaxPool2D((4, 5)), x)
+    assert same_bits(y, wanted[:, 0, 0])
+    assert (pull(y)[0] == pull_wanted(wanted)[0]).all()
+
+
 def test_an_int_stands_for_a_pair() -> None:
     """This holds for every setting, and for NumPy's ints: ``conv2d`` converts them to Python's."""
     x, weight, bias = inputs(KEY, 2, 7, 7, 2), inputs(KEY.child(1), 2, 2, 2, 3), np.zeros(3)
@@ -105,6 +166,7 @@ def test_the_maker_draws_for_the_kernels_window() -> None:
     """The initializer gets the shape (KH, KW, C, O), the bias is zero, and the settings are kept."""
     layer = fn.conv2d(KEY, 2, 4, (3, 5), stride=2, padding="same", dilation=(1, 2), dtype=np.float64)
     assert same_bits(layer.weight, fn.initializers.glorot_normal(KEY, (3, 5, 2, 4), np.dtype(np.float64)))
+    assert layer.bias is not None
     assert not layer.bias.any()
     assert (layer.stride, layer.padding, layer.dilation) == (2, "same", (1, 2))
     constant = fn.conv2d(KEY, 1, 1, 2, init=fn.initializers.constant(0.5))
@@ -138,18 +200,18 @@ def test_an_image_alone_is_the_image_in_any_batch(
 def test_how_many_patches_there_are_at_a_time_is_not_seen(arithmetic_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One image at a time, as many as fit, and all at once give the same bits."""
     layer, x = fn.conv2d(KEY, 2, 4, 3, padding="same"), inputs(KEY, 7, 6, 5, 2, dtype=np.float32)
-    image, groups, patches_of = 30 * 18, list[int](), conv.patches_of
+    image, groups, patches_of = 30 * 18, list[int](), patches.patches_of
 
     def counted(x: fn.Array, axes: Axes) -> fn.Array:
         groups.append(len(x))
         return patches_of(x, axes)
 
-    monkeypatch.setattr(conv, "patches_of", counted)
+    monkeypatch.setattr(patches, "patches_of", counted)
     with arithmetic_of():
         whole = fn.vjp(layer, x)[0]
         for numbers, wanted in (1, [1] * 7), (3 * image - 1, [2, 2, 2, 1]), (3 * image, [3, 3, 1]), (9 * image, [7]):
             groups.clear()
-            monkeypatch.setattr(conv, "PATCHES", numbers)
+            monkeypatch.setattr(patches, "PATCHES", numbers)
             assert same_bits(fn.forward(layer, x), whole)
             assert groups == wanted
 
@@ -161,7 +223,7 @@ def test_forward_makes_few_patches_at_a_time() -> None:
     fn.forward(layer, x)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 4 * (conv.PATCHES + 4 * x.size)
+    assert peak < 4 * (patches.PATCHES + 4 * x.size)
 
 
 def test_a_plain_step_takes_six_products_of_patches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +240,7 @@ def test_a_plain_step_takes_six_products_of_patches(monkeypatch: pytest.MonkeyPa
         return count
 
     for name in ("matmul_parts", "sum_outer", "matmul_columns"):
-        monkeypatch.setattr(conv, name, counting(name))
+        monkeypatch.setattr(patches, name, counting(name))
     first = fn.conv2d(KEY.child(0), 1, 6, 5, padding="same"), fn.ReLU(), fn.MaxPool2D(2)
     second = fn.conv2d(KEY.child(1), 6, 16, 5), fn.ReLU(), fn.AvgPool2D(2), fn.Flatten(), fn.dense(KEY, 400, 10)
     batch = fn.Batch(inputs(KEY, 6, 28, 28, 1, dtype=np.float32), np.arange(6))
@@ -199,15 +261,16 @@ def test_patches_have_the_memory_order_with_long_runs(
     shape: tuple[int, int, int], dilation: int, order: Literal["C", "F"]
 ) -> None:
     """A run is either the adjacent pixels and channels under the kernel, or the places in a row of the image."""
-    patches = conv.patches_of(inputs(KEY, 2, *shape), axes_of("test", shape, 3, dilation=dilation))
-    assert (patches.flags.c_contiguous, patches.flags.f_contiguous) == (order == "C", order == "F")
+    rows = patches.patches_of(inputs(KEY, 2, *shape), axes_of("test", shape, 3, dilation=dilation))
+    assert (rows.flags.c_contiguous, rows.flags.f_contiguous) == (order == "C", order == "F")
 
 
 def test_an_image_is_the_patches_of_one_pixel() -> None:
     """The patches share the memory of the image if there is no padding and no pixel is skipped."""
     x = inputs(KEY, 2, 9, 9, 8)
-    for settings, shared in ({}, True), ({"padding": 1}, False), ({"stride": 2}, False):
-        assert np.shares_memory(conv.patches_of(x, axes_of("test", (9, 9), 1, **settings)), x) == shared
+    cases: list[tuple[dict[str, Any], bool]] = [({}, True), ({"padding": 1}, False), ({"stride": 2}, False)]
+    for settings, shared in cases:
+        assert np.shares_memory(patches.patches_of(x, axes_of("test", (9, 9), 1, **settings)), x) == shared
 
 
 # ----------------------------------------------------------------------------------------------- invalid input
@@ -218,6 +281,7 @@ FORMS = (
     "must be 'same', 'valid', an int of at least 0, a pair (rows, columns) or ((top, bottom), (left, right)), got VALUE"
 )
 LARGEST, SMALLER = f"must be at most {MOST}, got VALUE", "must be smaller than the window, got VALUE"
+FLAG = "must be True or False, got VALUE"
 # fmt: off
 BAD_SETTINGS: list[tuple[Callable[[Any], object], list[Any], str]] = [
     (lambda size: fn.Conv2D(WEIGHT[:size], BIAS), [0],
@@ -238,6 +302,11 @@ BAD_SETTINGS: list[tuple[Callable[[Any], object], list[Any], str]] = [
     (lambda stride: fn.MaxPool2D(2, stride), [(1, 0)], f"MaxPool2D: stride {COUNTS}"),
     (lambda padding: fn.MaxPool2D((3, 2), None, padding), [2], f"MaxPool2D: padding {SMALLER}"),
     (lambda padding: fn.AvgPool2D(2, None, padding), [((0, 2), (0, 0))], f"AvgPool2D: padding {SMALLER}"),
+    (lambda padding: fn.MaxPool2D(2, None, padding, 3), [4, (0, 4)], f"MaxPool2D: padding {SMALLER}"),
+    (lambda dilation: fn.MaxPool2D(2, None, 0, dilation), [0, (1, True)], f"MaxPool2D: dilation {COUNTS}"),
+    (lambda ceil_mode: fn.MaxPool2D(2, ceil_mode=ceil_mode), [1, None], f"MaxPool2D: ceil_mode {FLAG}"),
+    (lambda ceil_mode: fn.AvgPool2D(2, ceil_mode=ceil_mode), ["yes"], f"AvgPool2D: ceil_mode {FLAG}"),
+    (lambda count_padding: fn.AvgPool2D(2, count_padding=count_padding), [0], f"AvgPool2D: count_padding {FLAG}"),
     (lambda count: fn.conv2d(KEY, count, 4, 3), [0], "conv2d: in_channels must be an int of at least 1, got VALUE"),
     (lambda count: fn.conv2d(KEY, 1, count, 3), [-1], "conv2d: out_channels must be an int of at least 1, got VALUE"),
     (lambda size: fn.conv2d(KEY, 1, 1, size), [(3, 0)], f"conv2d: kernel_size {COUNTS}"),
@@ -251,7 +320,9 @@ BAD_SETTINGS: list[tuple[Callable[[Any], object], list[Any], str]] = [
 OF_WEIGHT = "to match weight (3, 3, 2, 4), got"
 OF_IMAGES = f"Conv2D: x must have shape (B, H, W, 2) {OF_WEIGHT}"
 ROOM, FIX = "x must have room for a window that spans", "; use a smaller window, or padding='same'"
-GRAY = "; for images of one channel, use x[..., None]"
+PIXEL, LESS = "x must have a pixel in each window", "use a smaller dilation or less padding"
+GRAY = "; for images of one channel, use x[..., None]; for sequences, put Reshape((1, 28, 28)) before the layer"
+IDS_FIRST = "; for ids, put an Embedding first"
 ONE, FLOATS = "; for a batch of one, use x[None]", "x must be float32 or float64, got"
 CONV = fn.Conv2D(WEIGHT, BIAS)
 BAD_SHAPES: list[tuple[Callable[[fn.Array], object], tuple[int, ...], str]] = [
@@ -271,16 +342,19 @@ BAD_IMAGES: list[tuple[fn.Layer, tuple[int, ...], str]] = [
     (fn.GlobalAvgPool2D(), (4, 5), "GlobalAvgPool2D: x must have shape (B, H, W, C), got (4, 5)"),
     (fn.Conv2D(WEIGHT, BIAS, dilation=2), (1, 4, 6, 2), f"Conv2D: {ROOM} 5, got H = 4{FIX}"),
     (fn.MaxPool2D(4, 1, 1), (1, 4, 1, 2), f"MaxPool2D: {ROOM} 4, got W = 1 and 2 of padding{FIX}"),
-    (fn.AvgPool2D(2, 1, "same"), (1, 0, 3, 2), f"AvgPool2D: {ROOM} 2, got H = 0 and 1 of padding{FIX}"),
+    (fn.AvgPool2D(2, 1, "same"), (1, 0, 3, 2), "AvgPool2D: x must not be empty, got H = 0"),
     (fn.GlobalAvgPool2D(), (1, 0, 3, 2), "GlobalAvgPool2D: x must have at least one pixel, got H, W = 0, 3"),
     (fn.GlobalAvgPool2D(), (1, 3, 0, 2), "GlobalAvgPool2D: x must have at least one pixel, got H, W = 3, 0"),
+    (fn.GlobalMaxPool2D(), (1, 3, 0, 2), "GlobalMaxPool2D: x must have at least one pixel, got H, W = 3, 0"),
+    (fn.MaxPool2D((1, 2), 1, (0, 1), 5), (1, 3, 4, 2),
+     f"MaxPool2D: {PIXEL}, got W = 4, dilation 5 and 1 of padding before; {LESS}"),
 ]
 """A layer, the shape of a batch that it refuses, and the message."""
 BAD_DTYPES: list[tuple[fn.Layer, Any, str]] = [
     (CONV, np.float32, "Conv2D: x must be float64 to match weight, got float32; use x.astype(np.float64)"),
     (fn.MaxPool2D(2), np.uint8, f"MaxPool2D: {FLOATS} uint8; for images divide by 255: x.astype(np.float32) / 255"),
-    (fn.AvgPool2D(2), np.int64, f"AvgPool2D: {FLOATS} int64; use x.astype(np.float32)"),
-    (fn.GlobalAvgPool2D(), np.int64, f"GlobalAvgPool2D: {FLOATS} int64; use x.astype(np.float32)"),
+    (fn.AvgPool2D(2), np.int64, f"AvgPool2D: {FLOATS} int64; use x.astype(np.float32){IDS_FIRST}"),
+    (fn.GlobalAvgPool2D(), np.int64, f"GlobalAvgPool2D: {FLOATS} int64; use x.astype(np.float32){IDS_FIRST}"),
 ]
 # fmt: on
 

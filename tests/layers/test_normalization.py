@@ -47,8 +47,9 @@ def normalized(x: fn.Array, axis: int | tuple[int, ...], epsilon: float) -> Any:
 def test_layer_norm_is_what_it_says() -> None:
     """The last axis is normalized by its mean and variance. Constant rows and rows of one number give the offset."""
     layer = layer_norm(KEY, (4,), 0.25)
-    close(fn.forward(layer, IMAGES), normalized(IMAGES, -1, 0.25) * layer.scale + layer.offset)
-    assert same_bits(fn.forward(layer, np.full((2, 4), 3.0)), np.stack([layer.offset] * 2))
+    scale, offset = fn.trained_arrays(layer)
+    close(fn.forward(layer, IMAGES), normalized(IMAGES, -1, 0.25) * scale + offset)
+    assert same_bits(fn.forward(layer, np.full((2, 4), 3.0)), np.stack([offset] * 2))
     single = fn.layer_norm(1, dtype=np.float64)
     assert not fn.forward(single, np.array([[5.0], [-7.0]])).any()
 
@@ -64,10 +65,11 @@ def test_rms_norm_is_what_it_says() -> None:
 def test_batch_norm_in_training_normalizes_by_the_batch(shape: tuple[int, ...]) -> None:
     """The mean is over all axes except the last. A batch of one position gives the offset, and ``grad_x`` is zero."""
     x, layer = inputs(KEY, *shape), batch_norm(KEY, (4,), 1e-5, training=True)
-    close(fn.forward(layer, x), normalized(x, tuple(range(x.ndim - 1)), 1e-5) * layer.scale + layer.offset)
+    scale, offset = fn.trained_arrays(layer)
+    close(fn.forward(layer, x), normalized(x, tuple(range(x.ndim - 1)), 1e-5) * scale + offset)
     one = x.reshape(-1, 4)[:1]
     y, pull = fn.vjp(layer, one)
-    assert same_bits(y, layer.offset[None])
+    assert same_bits(y, offset[None])
     assert not pull(inputs(KEY, 1, 4))[0].any()
 
 
@@ -76,9 +78,8 @@ def test_batch_norm_evaluates_by_its_statistics() -> None:
     layer = batch_norm(KEY, (4,), 1e-5)
     assert layer.mean is not None
     assert layer.variance is not None
-    close(
-        fn.forward(layer, IMAGES), (IMAGES - layer.mean) / np.sqrt(layer.variance + 1e-5) * layer.scale + layer.offset
-    )
+    scale, offset = fn.trained_arrays(layer)
+    close(fn.forward(layer, IMAGES), (IMAGES - layer.mean) / np.sqrt(layer.variance + 1e-5) * scale + offset)
 
 
 def test_large_numbers_are_normalized() -> None:
@@ -142,7 +143,7 @@ def test_makers_begin_with_the_identity_of_what_is_normal() -> None:
     """The scale is 1 and the offset 0, in the given dtype."""
     for dtype in (np.float32, np.float64):
         for layer in (fn.layer_norm(3, dtype=dtype), fn.rms_norm(3, dtype=dtype), fn.batch_norm(3, dtype=dtype)):
-            assert layer.scale.tolist() == [1, 1, 1]
+            assert fn.trained_arrays(layer)[0].tolist() == [1, 1, 1]
             assert {leaf.array.dtype for leaf in leaves(layer)} == {np.dtype(dtype)}
             assert all(leaf.role == "trained" for leaf in leaves(layer))  # They have no weight decay.
     assert fn.layer_norm(3, epsilon=0.5).epsilon == fn.rms_norm(3, epsilon=0.5).epsilon == 0.5
@@ -545,6 +546,20 @@ def test_standardizing_gives_mean_0_and_variance_1(dtype: fn.FloatDType, shape: 
     assert not any(leaf.trained for leaf in leaves(layer))
 
 
+def test_the_statistics_of_steps_standardize_sequences() -> None:
+    """Statistics of (N * T, C) apply to each step of (N, T, C); the weight 0 leaves padded steps out."""
+    x, mask = inputs(KEY, 6, 5, 3), np.ones((6, 5))
+    mask[1:3, 2:] = 0
+    layer = fn.standardize(x.reshape(-1, 3), weight=mask.ravel())
+    close(layer.mean, x[mask == 1].mean(axis=0), 1e-12)
+    y, pull = fn.vjp(layer, x)
+    assert same_bits(y.reshape(-1, 3), fn.forward(layer, x.reshape(-1, 3)))
+    assert same_bits(pull(x)[0], x / layer.scale)
+    assert fn.output_shape(layer, (5, 3)) == (5, 3)
+    with pytest.raises(fn.ShapeError, match=r"got \(B, 3, 5\); for channels first, use np\.moveaxis\(x, 1, -1\)$"):
+        fn.output_shape(layer, (3, 5))
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e30, 1e-40])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_constant_feature_becomes_zero(value: float, dtype: fn.FloatDType) -> None:
@@ -677,9 +692,10 @@ def test_standardizing_refuses_what_has_no_statistics() -> None:
     with pytest.raises(fn.NonFiniteError, match=r"^standardize: (mean|scale) must be finite, got "):
         fn.standardize(np.array([[1.7e308], [-1.7e308]] * 16))  # inf - inf is NaN
     layer = fn.standardize(X)
-    reason = r"Standardize: x must have shape \(B, 4\) to match mean \(4,\), got"
+    reason = r"Standardize: x must have shape \(B, \.\.\., 4\) to match mean \(4,\), got"
     one_row = r"\(4,\); for a batch of one, use x\[None\]"
-    for x, got in ((X[:, :3], r"\(40, 3\)"), (X[:, None], r"\(40, 1, 4\)"), (X[0], one_row), (X[0, 0, ...], r"\(\)")):
+    flat = r"\(40, 4, 1\); to make each row a vector, put Flatten\(\) before the layer"
+    for x, got in ((X[:, :3], r"\(40, 3\)"), (X[:, :, None], flat), (X[0], one_row), (X[0, 0, ...], r"\(\)")):
         with pytest.raises(fn.ShapeError, match=rf"^{reason} {got}$"):
             fn.forward(layer, x)
     with pytest.raises(

@@ -135,11 +135,11 @@ BAD: list[tuple[Any, Any, type[fn.FuncnetError], str]] = [
         fn.ShapeError,
         r"must have shape \(256, ...\), got \(9, 6\)",
     ),
-    (ROWS, unscaled, fn.DTypeError, "x of the transform's batch must be float32 or float64, got int64"),
+    (ROWS > 9, unscaled, fn.DTypeError, "x of the transform's batch must be float32 or float64, got bool"),
     (ROWS.astype(object), scaled, fn.DTypeError, ": x must hold numbers, got object"),
     (np.array(3), scaled, fn.ShapeError, r": x must have shape \(N, ...\), got \(\)"),
     (ROWS.tolist(), scaled, fn.DTypeError, ": x must be a plain NumPy array, got list"),
-    (ROWS, None, fn.DTypeError, ": x must be float32 or float64, got int64"),
+    (ROWS > 9, None, fn.DTypeError, ": x must be float32 or float64, got bool"),
 ]
 
 
@@ -150,6 +150,14 @@ def test_what_is_no_transform_is_refused(name: str, x: Any, transform: Any, erro
     function = FUNCTIONS[name] if name != "evaluate" else all_labels
     with pytest.raises(error, match=rf"^(outputs|predict|predict_proba|evaluate).*{message}"):
         function(NET, x, transform=transform)
+
+
+@every_function
+@pytest.mark.parametrize("transform", [None, unscaled], ids=["no transform", "integers"])
+def test_integers_are_refused_by_a_layer_of_floats(name: str, transform: Any) -> None:
+    """Only a layer knows whether it takes ids."""
+    with pytest.raises(fn.DTypeError, match=r"^Dense \(layer 0\): x must be float32 to match weight, got int64; use "):
+        FUNCTIONS[name](NET, ROWS, transform=transform)
 
 
 def test_targets_and_weights_have_a_row_for_each_input() -> None:

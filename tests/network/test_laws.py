@@ -34,7 +34,8 @@ def same(first: tuple[fn.Array, fn.Network], second: tuple[fn.Array, fn.Network]
 
 def random_g(net: fn.Network, x: fn.Array) -> fn.Array:
     """A random gradient with the shape of the network's output."""
-    return inputs(KEY.child("g"), *fn.forward(net, x).shape, dtype=x.dtype.type)
+    y = fn.forward(net, x)
+    return inputs(KEY.child("g"), *y.shape, dtype=y.dtype.type)
 
 
 def check_purity(net: fn.Network, x: fn.Array) -> None:
@@ -88,14 +89,18 @@ def check_linear(net: fn.Network, x: fn.Array) -> None:
 
 
 def check_adjoint(net: fn.Network, x: fn.Array) -> None:
-    """Check <g, J v> = <J' g, v>, with J v by central differences along a random v in input and parameters."""
-    g, v, h = random_g(net, x), inputs(KEY.child("v"), *x.shape), 1e-6
+    """Check <g, J v> = <J' g, v>, with J v by central differences along a random v in input and parameters.
+
+    Ids do not move.
+    """
+    g, h = random_g(net, x), 1e-6
+    v = inputs(KEY.child("v"), *x.shape) if x.dtype.kind == "f" else np.zeros_like(x)
     grad_x, grads = fn.backward(net, x, g)
     vs = iter(inputs(KEY.child("v", i), *leaf.array.shape) for i, leaf in enumerate(leaves(net)) if leaf.trained)
     direction = map_parameters(lambda _: next(vs), net)
 
     def along(t: float) -> fn.Array:
-        return fn.forward(map_parameters(lambda p, d: p + t * d, net, direction), x + t * v)
+        return fn.forward(map_parameters(lambda p, d: p + t * d, net, direction), (x + t * v).astype(x.dtype))
 
     def quotient(h: float) -> float:
         return float((g * (along(h) - along(-h)) / (2 * h)).sum())
@@ -130,7 +135,7 @@ def check_empty_batch(net: fn.Network, x: fn.Array) -> None:
 
 def check_dtype(net: fn.Network, x: fn.Array) -> None:
     """Check that a float32 network computes and learns in float32."""
-    small, x32 = fn.astype(net, np.float32), x.astype(np.float32)
+    small, x32 = fn.astype(net, np.float32), x.astype(np.float32) if x.dtype.kind == "f" else x
     y = fn.forward(small, x32)
     grad_x, grads = fn.backward(small, x32, y)
     updated = fn.sgd_update(small, grads, learning_rate=np.float64(0.1))

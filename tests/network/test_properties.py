@@ -89,7 +89,7 @@ def test_permuted_rows_give_permuted_outputs(net: tuple[fn.Network, ...], seed: 
 def test_portable_rows_are_permuted_bit_for_bit(case: Any, seed: int) -> None:
     """A row's output has the same bits at every position and in every batch."""
     order = draws.permutation(fn.Key(seed), 5)
-    layer, x = fn.astype(case.layer(), np.float32), inputs(fn.Key(seed), 5, *case.shape, dtype=np.float32)
+    layer, x = fn.astype(case.layer(), np.float32), case.draw(fn.Key(seed), 5, np.float32)
     with fn.portable():
         assert same_bits(fn.forward(layer, x[order]), fn.forward(layer, x)[order])
         assert same_bits(fn.forward(layer, x[order[:2]]), fn.forward(layer, x)[order[:2]])

@@ -114,6 +114,48 @@ def test_a_prediction_is_a_probability_above_the_threshold(arithmetic: Any) -> N
         assert (fn.Multilabel((0.2, 0.7)).predictions(logits) == above(shares, (0.2, 0.7))).all()
 
 
+POSITIONS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "Multiclass": (fn.Multiclass(), (3,)),
+    "Binary": (fn.Binary(threshold=0.3), (1,)),
+    "Multilabel": (fn.Multilabel(threshold=(0.2, 0.5, 0.9)), (3,)),
+    "Regression": (fn.Regression(), (2,)),
+}
+
+
+@both_arithmetics
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_position_is_answered_as_a_row(name: str, arithmetic: Any) -> None:
+    """The answers for outputs (N, T, O) and (N, H, W, O) are those for the outputs of all positions as rows."""
+    task, columns = POSITIONS[name]
+    for shape in ((300, 5), (20, 3, 4), (0, 5), (4, 0)):
+        logits = 4 * inputs(KEY, *shape, *columns, dtype=np.float32)
+        rows = logits.reshape(-1, *columns) if logits.size else logits[:0].reshape(0, *columns)
+        with using(arithmetic):
+            found, wanted = answers(fn.Identity(), logits, task), answers(fn.Identity(), rows, task)
+        for answer, flat in zip(found, wanted, strict=True):
+            assert answer.shape == (*shape, *flat.shape[1:])
+            assert same_bits(answer.reshape(flat.shape), flat)
+
+
+def test_ids_of_positions_are_scored_flat() -> None:
+    """A network learns to repeat the sign at each position; the metrics take the class ids of all positions."""
+    x = inputs(KEY, 40, 6, 1, dtype=np.float32)
+    y = (x[..., 0] > 0).astype(np.uint8)
+    state = fn.TrainState.create(fn.dense(KEY, 1, 2), fn.Adam(0.5), key=KEY)
+    for epoch in range(10):
+        batches = fn.minibatches(x, y, 8, key=KEY.child(epoch), weight=np.abs(x[..., 0]))
+        state, _ = fn.train_epoch(fn.train_step(fn.softmax_cross_entropy), state, batches)
+    predicted = fn.predict(state.params, x, fn.Multiclass())
+    assert predicted.shape == (40, 6)
+    assert fn.accuracy(predicted.ravel(), y.ravel()) > 0.95
+    assert fn.evaluate(state.params, x, y, fn.softmax_cross_entropy) < 0.2
+    start = r"for the class ids of positions, use predicted\.ravel\(\)"
+    with pytest.raises(fn.DTypeError, match=rf"{start} and labels\.ravel\(\)$"):
+        fn.accuracy(predicted, y)
+    with pytest.raises(fn.DTypeError, match=rf"{start}, labels\.ravel\(\) and weight\.ravel\(\)$"):
+        fn.metrics.confusion_matrix(predicted, y, weight=np.abs(x[..., 0]))
+
+
 def test_a_threshold_of_a_curve() -> None:
     """``np.nextafter`` makes a row at a curve's threshold positive, so that each point of the curve is reached."""
     logits, labels = inputs(KEY, 60, 1, dtype=np.float32), np.arange(60) % 3 == 0
