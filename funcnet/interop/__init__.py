@@ -1,1 +1,4 @@
-"""How funcnet meets other libraries: one library a file, none of which the rest of the package imports."""
+"""How funcnet meets other libraries. The rest of the package imports none of these files.
+
+The public functions for a library are in the file with its name; other files of the library begin with it.
+"""

@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 from funcnet.core.errors import ConfigError
 from funcnet.core.records import fields_of
 from funcnet.interop.layer_arrays import below, place
+from funcnet.layers.attention import MultiHeadAttention
 from funcnet.layers.batch_norm import BatchNorm
+from funcnet.layers.conv1d import Conv1D
 from funcnet.layers.dense import Dense
 from funcnet.layers.dropout import Dropout
 from funcnet.layers.frozen import Frozen
+from funcnet.layers.gru import GRU
+from funcnet.layers.lstm import LSTM
+from funcnet.layers.masked import Masked
 from funcnet.layers.normalization import LayerNorm, RMSNorm
 from funcnet.layers.parallel import Parallel
 from funcnet.layers.prelu import PReLU
 from funcnet.layers.repeat import Repeat
 from funcnet.layers.residual import Residual
+from funcnet.layers.rnn import RNN
 from funcnet.layers.shapes import Flatten, Reshape
 from funcnet.network.layer import Layer, Network, Shape
 from funcnet.network.passes import check_shape, forward, row_shape
@@ -35,16 +41,20 @@ _FIX: Final = "convert the layers before it and after it separately"
 
 @frozen(eq=False)
 class Row:
-    """A row between two layers: its shape, and the order of its numbers in PyTorch, or None if it is the same."""
+    """A row between two layers: its shape, and the order of its numbers in PyTorch, or None if it is the same.
+
+    ``convolved``: it is a sequence (T, C) after a Conv1D, which in PyTorch is (C, T), or (T, C) after a transposition.
+    """
 
     shape: Shape
     order: Order | None = None
+    convolved: bool = False
 
 
 def flat_order(shape: Shape) -> Order | None:
     """The order of a flattened image (H, W, C), which PyTorch flattens as (C, H, W); None if both orders are equal.
 
-    Vectors (I,) and sequences (T, C) have the same order in both.
+    Vectors (I,) and sequences (T, C) have the same order in both. A sequence (C, T) of PyTorch is an image (1, T, C).
 
     Example:
         >>> flat_order((1, 3, 2))  # r, g, r, g, r, g in funcnet; r, r, r, g, g, g in PyTorch
@@ -98,15 +108,21 @@ def _follow(params: Network, row: Row, subject: str, path: str, found: dict[str,
         return row
     shape, order, follows = row_shape(params, row.shape), row.order, True
     layer: Layer = params
+    convolved = len(shape) == 2 and not isinstance(layer, _CHANNELS_LAST) and (row.convolved or type(layer) is Conv1D)
     inside: list[Network] = [getattr(layer, name) for name in fields_of(type(layer)).every_network]
-    if isinstance(layer, Frozen | Residual | Repeat):
-        order = _follow(inside[0], row, subject, below(path, "net"), found).order
-        follows = isinstance(layer, Frozen) or _same(order, row.order)
+    if isinstance(layer, Frozen | Masked | Residual | Repeat):
+        after = _follow(inside[0], row, subject, below(path, "net"), found)
+        order, convolved = after.order, after.convolved
+        follows = isinstance(layer, Frozen | Masked) or _same(order, row.order)
     elif isinstance(layer, Parallel):
         nets = enumerate(cast("tuple[Network, ...]", inside[0]))
         rows = [_follow(net, row, subject, below(path, f"nets.{position}"), found) for position, net in nets]
-        order = _joined(rows) if layer.combine == "concat" else rows[0].order
+        order, convolved = _joined(rows) if layer.combine == "concat" else rows[0].order, any(r.convolved for r in rows)
         follows = layer.combine == "concat" or all(_same(each.order, order) for each in rows)
+    elif isinstance(layer, Flatten | Reshape) and row.convolved:
+        reason = "PyTorch flattens a sequence after a Conv1d as (C, T) or, after a transposition, as (T, C)"
+        fix = "convert the layers before it and after it separately; reorder_flat(dense, (1, T, C)) is for (C, T)"
+        raise ConfigError(f"{reason}; {fix}", subject=place(subject, path))
     elif isinstance(layer, Flatten | Reshape):
         order = flat_order(row.shape) if order is None else order
         if len(shape) != 1:
@@ -122,11 +138,14 @@ def _follow(params: Network, row: Row, subject: str, path: str, found: dict[str,
         kind = type(params).__name__
         reason = f"PyTorch's order of flattened images, (C, H, W), cannot be followed through {kind}"
         raise ConfigError(f"{reason}; {_FIX}", subject=place(subject, path))
-    return Row(shape, order)
+    return Row(shape, order, convolved)
 
 
 _FOLLOWING: Final = (Dense, BatchNorm, LayerNorm, RMSNorm, PReLU, Dropout)
 """The layers that compute the same in every order, if their arrays follow it."""
+
+_CHANNELS_LAST: Final = (Dense, LayerNorm, RMSNorm, RNN, GRU, LSTM, MultiHeadAttention)
+"""The layers whose sequences are (T, C) in PyTorch, too."""
 
 
 def _keeps_images(before: Shape, after: Shape) -> bool:

@@ -13,23 +13,19 @@ from numpy.typing import ArrayLike
 from funcnet.core.arrays import Array
 from funcnet.core.errors import ConfigError, StructureError, listed, plural
 from funcnet.core.records import check_tree, evolve
-from funcnet.interop.layer_arrays import Wanted, as_floats, check_kinds, described, layers_with_arrays, with_layers
-from funcnet.layers.batch_norm import BatchNorm
-from funcnet.layers.conv import Conv2D
-from funcnet.layers.dense import Dense
-from funcnet.layers.normalization import LayerNorm, RMSNorm
-from funcnet.layers.prelu import PReLU
-from funcnet.network.layer import Layer, N
-
-_FIELDS: Final[dict[type[Layer], tuple[str, ...]]] = {
-    Dense: ("weight", "bias"),
-    Conv2D: ("weight", "bias"),
-    BatchNorm: ("scale", "offset", "mean", "variance"),
-    LayerNorm: ("scale", "offset"),
-    RMSNorm: ("scale",),
-    PReLU: ("slope",),
-}
-"""The arrays of each layer in Keras' order: kernel and bias; gamma, beta, moving_mean and moving_variance."""
+from funcnet.interop.keras_layers import FORMS, Shapes, depthwise_shape
+from funcnet.interop.layer_arrays import (
+    Wanted,
+    as_floats,
+    check_kinds,
+    described,
+    dtype_of,
+    layers_with_arrays,
+    place,
+    shape_of,
+    with_layers,
+)
+from funcnet.network.layer import Layer, N, Shape
 
 _FROM: Final = "from_keras"
 
@@ -37,14 +33,23 @@ _FROM: Final = "from_keras"
 def from_keras(net: N, arrays: Sequence[ArrayLike]) -> N:
     """Return the network with the arrays of a Keras model, ``model.get_weights()``.
 
-    Layer by layer, in the order of both: Dense and Conv2D take kernel and bias, BatchNorm gamma, beta, moving_mean and
-    moving_variance, LayerNorm gamma and beta, RMSNorm its scale, PReLU its alpha. Keras has funcnet's layouts: kernels
-    (I, O) and (KH, KW, C, O), and images with the channels last, which Flatten flattens as (H, W, C). The alpha of
-    images with ``shared_axes=[1, 2]`` is (1, 1, C): pass ``alpha.ravel()``.
+    Layer by layer, in the order of both: Dense, Conv1D and Conv2D take kernel and bias, BatchNorm gamma, beta,
+    moving_mean and moving_variance, LayerNorm gamma and beta, RMSNorm its scale, PReLU its alpha, Embedding and
+    LearnedPositions their embeddings. Keras has funcnet's layouts: kernels (I, O) and (KH, KW, C, O), and images with
+    the channels last, which Flatten flattens as (H, W, C). The kernel of a ``DepthwiseConv2D`` or ``DepthwiseConv1D``
+    fits a convolution with ``groups=C``. The alpha of images with ``shared_axes=[1, 2]`` is (1, 1, C): pass
+    ``alpha.ravel()``.
+
+    RNN, GRU and LSTM take kernel, recurrent_kernel and bias of ``SimpleRNN``, ``GRU`` (with ``reset_after=True``, the
+    default) and ``LSTM``. A ``Bidirectional`` is two layers, ``bidirectional(a, b)``. A layer with
+    ``go_backwards=True`` is one with ``reverse=True``; with ``return_sequences=True``, Keras lists its outputs from the
+    last step to the first, and funcnet leaves each output at its step. MultiHeadAttention takes the kernels and biases
+    of query, key, value and output.
 
     The arrays have no names, so ``get_weights`` must list the layers in the order of the network: a model made of
-    branches may not. An array that Keras leaves out must be inserted: zeros for a bias with ``use_bias=False`` and for
-    a beta with ``center=False``, ones for a gamma with ``scale=False``.
+    branches may not. A layer without a bias, a scale or an offset takes none. For a layer that has one, an array that
+    Keras leaves out must be inserted: zeros for a bias with ``use_bias=False`` and for a beta with ``center=False``,
+    ones for a gamma with ``scale=False``.
 
     Strides, paddings, activations and epsilons are those of ``net``. Keras' default epsilon is 1e-3 for
     ``BatchNormalization`` and ``LayerNormalization``, and 1e-6 for ``RMSNormalization``; funcnet's is 1e-5. Two layers
@@ -75,16 +80,33 @@ def from_keras(net: N, arrays: Sequence[ArrayLike]) -> N:
     """
     check_tree(_FROM, net)
     layers = dict(layers_with_arrays(net))
-    check_kinds(_FROM, "Keras", layers, _FIELDS)
-    given = _checked(arrays)
-    needed = [(path, field) for path, layer in layers.items() for field in _FIELDS[type(layer)]]
-    wanted = [_wanted(path, layers[path], field) for path, field in needed]
+    check_kinds(_FROM, "Keras", layers, FORMS)
+    given, dtype = _checked(arrays), dtype_of(net)
+    needed = [(path, name, shape) for path, layer in layers.items() for name, shape in _shapes(path, layer).items()]
+    wanted: list[Wanted] = []
+    for i, (path, name, shape) in enumerate(needed):
+        there = _there(layers[path], name, shape, shape_of(given[i] if i < len(given) else None))
+        wanted.append(Wanted(f"the {name} of {described(path, layers[path])}", there, there, dtype))
     _check_count(given, wanted)
-    changes: dict[str, dict[str, Array]] = {path: {} for path in layers}
-    for position, ((path, field), want) in enumerate(zip(needed, wanted, strict=True)):
+    found: dict[str, dict[str, Array]] = {path: {} for path in layers}
+    for i, (path, name, _) in enumerate(needed):
         fix = "pass the list that model.get_weights() returns"
-        changes[path][field] = as_floats(_FROM, f"arrays[{position}]", given[position], want, fix)
-    return with_layers(net, {path: evolve(layer, **changes[path]) for path, layer in layers.items()})
+        found[path][name] = as_floats(_FROM, f"arrays[{i}]", given[i], wanted[i], fix)
+    made = {path: evolve(layer, **FORMS[type(layer)].here(layer, found[path])) for path, layer in layers.items()}
+    return with_layers(net, made)
+
+
+def _shapes(path: str, layer: Layer) -> Shapes:
+    try:
+        return FORMS[type(layer)].shapes(layer)
+    except ConfigError as error:
+        raise ConfigError(error.message, subject=place(_FROM, path)) from None
+
+
+def _there(layer: Layer, name: str, shape: Shape, given: Shape) -> Shape:
+    """The shape that the array must have, which may be that of a depthwise kernel, or not be known yet."""
+    depthwise = depthwise_shape(layer) if name == "weight" else None
+    return given if shape == () or given == depthwise else shape
 
 
 def _checked(arrays: object) -> list[object]:
@@ -93,12 +115,6 @@ def _checked(arrays: object) -> list[object]:
         fix = "; use model.get_weights()" if hasattr(arrays, "get_weights") else ""
         raise ConfigError(f"arrays must be a list of arrays, got {type(arrays).__name__}{fix}", subject=_FROM)
     return list(cast("Sequence[object]", arrays))
-
-
-def _wanted(path: str, layer: Layer, field: str) -> Wanted:
-    first: Array = getattr(layer, _FIELDS[type(layer)][0])
-    shape = first.shape if field == "weight" else first.shape[-1:]
-    return Wanted(f"the {field} of {described(path, layer)}", shape, shape, first.dtype)
 
 
 def _check_count(given: list[object], wanted: list[Wanted]) -> None:

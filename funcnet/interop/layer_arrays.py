@@ -11,8 +11,10 @@ from attrs import frozen
 from funcnet.core.arrays import AnyArray, Array
 from funcnet.core.checks import check_plain
 from funcnet.core.errors import ConfigError, DTypeError, ShapeError, printable
-from funcnet.core.named_arrays import with_named_arrays
+from funcnet.core.named_arrays import named_arrays, with_named_arrays
 from funcnet.core.records import fields_of
+from funcnet.core.trees import leaves
+from funcnet.layers.batch_norm import BatchNorm
 from funcnet.network.layer import Layer, N, Network, Shape
 
 
@@ -29,6 +31,8 @@ def below(path: str, step: int | str) -> str:
 def layers_with_arrays(params: Network, path: str = "") -> Iterator[tuple[str, Layer]]:
     """Yield every layer that has arrays, also inside combinators, with its path, in the order of the network.
 
+    A mask is data of a batch and does not count. A ``BatchNorm`` always has statistics in other libraries.
+
     Example:
         >>> import funcnet as fn
         >>> net = fn.dense(fn.Key(0), 2, 2), fn.Residual((fn.Tanh(), fn.dense(fn.Key(1), 2, 2)))
@@ -40,7 +44,8 @@ def layers_with_arrays(params: Network, path: str = "") -> Iterator[tuple[str, L
             yield from layers_with_arrays(inner, below(path, position))
         return
     fields = fields_of(type(params))
-    if any(getattr(params, name) is not None for name in fields.arrays):
+    own = [name for name in fields.arrays if name not in fields.masks]
+    if isinstance(params, BatchNorm) or any(getattr(params, name) is not None for name in own):
         yield path, params
     for name in fields.every_network:
         yield from layers_with_arrays(getattr(params, name), below(path, name))
@@ -62,10 +67,15 @@ def check_kinds(subject: str, library: str, layers: Mapping[str, Layer], known: 
 
 def with_layers(params: N, layers: Mapping[str, Layer]) -> N:
     """Return the network with the arrays of the layer at each path; ``layers`` has every layer with arrays."""
-    arrays: dict[str, Array | None] = {}
+    arrays: dict[str, Array | None] = dict(named_arrays(params))
     for path, layer in layers.items():
         arrays |= {below(path, name): getattr(layer, name) for name in fields_of(type(layer)).arrays}
     return with_named_arrays(params, {name: array for name, array in arrays.items() if array is not None})
+
+
+def dtype_of(params: Network) -> np.dtype[np.floating]:
+    """Return the dtype of the network's arrays; float32 for a network without arrays."""
+    return next((leaf.array.dtype for leaf in leaves(params)), np.dtype(np.float32))
 
 
 def described(path: str, layer: Layer) -> str:
@@ -77,6 +87,16 @@ def described(path: str, layer: Layer) -> str:
 def place(subject: str, path: str) -> str:
     """Return the subject of an error at a path: ``from_torch (layer 2.net.0)``."""
     return f"{subject} (layer {path})" if path else subject
+
+
+def shape_of(value: object) -> Shape:
+    """Return the shape of an array or a tensor, and () for any other value.
+
+    Example:
+        >>> shape_of(np.zeros((2, 3))), shape_of("kernel")
+        ((2, 3), ())
+    """
+    return tuple(getattr(value, "shape", ()))
 
 
 @frozen(eq=False)

@@ -61,7 +61,9 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]  # scikit-le
         activation: A name (``"relu"``, ``"tanh"``, ``"logistic"``, ``"identity"``, ``"leaky_relu"``, ``"elu"``,
             ``"gelu"``, ``"silu"``, ``"softplus"``) or a layer (``fn.LeakyReLU(0.1)``), or one for each hidden layer.
         network: A function ``(key, in_size, out_size) -> network`` that replaces the two parameters above. The network
-            returns a logit for each class. Its dtype is ``dtype``. For dropout, add ``fn.Dropout`` in the function.
+            returns a logit for each class. Its dtype is ``dtype``. For dropout, add ``fn.Dropout`` in the function. If
+            it begins with an ``fn.Embedding``, X holds ids, as integers or whole floats, and ``standardize`` must be
+            False.
         dropout: The share of each hidden layer's outputs that is dropped in training, or one for each layer.
         standardize: Give each feature the mean 0 and the variance 1, by the statistics of the training rows.
         loss: ``"log_loss"``, or a loss of funcnet on logits, such as ``fn.SoftmaxCrossEntropy(label_smoothing=0.1)``.

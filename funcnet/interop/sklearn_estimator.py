@@ -36,12 +36,14 @@ from funcnet.interop.sklearn_parameters import (
     multilayer_perceptron,
     optimizer_of,
 )
+from funcnet.layers.embedding import takes_ids
 from funcnet.network.loss import Loss
 
 Run: TypeAlias = fn.Fit[fn.TrainState[fn.Network]]
 Rows: TypeAlias = fn.Batch[NDArray[Any]]
 
 _BATCH: Final = 200
+_INTEGERS: Final = tuple(map(np.dtype, np.typecodes["AllInteger"]))
 
 
 @define(slots=False, eq=False, repr=False)
@@ -205,6 +207,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             net = multilayer_perceptron(
                 name, key, sizes, activation=self.activation, dropout=self.dropout, dtype=self.dtype
             )
+        self._takes_ids = takes_ids(net)
+        if self._takes_ids and self.standardize:
+            raise self._error("ids for an Embedding cannot be standardized; set standardize=False")
         optimizer = optimizer_of(name, self.optimizer, self.learning_rate, self.weight_decay)
         return fn.Fit.create(fn.TrainState.create(net, optimizer, key=key))
 
@@ -222,9 +227,10 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     ) -> Rows:
         """Check rows as scikit-learn does, and return those that count, with targets for the loss.
 
-        Inputs remain float64 until they are standardized: float32 would round large numbers, such as dates.
+        Inputs remain float64 until they are standardized: float32 would round large numbers, such as dates. Integers
+        remain integers if nothing standardizes them, because the network may take ids.
         """
-        dtype = np.float64 if self.standardize else self.dtype
+        dtype = np.float64 if self.standardize else (self.dtype, *_INTEGERS)
         numeric = is_regressor(self)
         x, given = _validated(self, X, y, dtype=dtype, multi_output=True, y_numeric=numeric, reset=is_first)
         given = given.toarray() if hasattr(given, "toarray") else given
@@ -266,7 +272,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _inputs(self, X: fn.Array) -> fn.Array:
         x = X if self.scaler_ is None else fn.forward(self.scaler_, X)
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(x, self._kept["dtype"])
+            return _as_ids(x) if self._takes_ids else np.ascontiguousarray(x, self._kept["dtype"])
 
     def _scaled(self, rows: Rows) -> Rows:
         weight: fn.Array | None = None if rows.weight is None else rows.weight.astype(self.dtype)
@@ -275,7 +281,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _new_inputs(self, X: ArrayLike) -> fn.Array:
         """Return the network's inputs for the rows of a prediction."""
         check_is_fitted(self)
-        dtype: object = self._kept["dtype"] if self.scaler_ is None else np.float64
+        dtype: object = (self._kept["dtype"], *_INTEGERS) if self.scaler_ is None else np.float64
         return self._inputs(_validated(self, X, dtype=dtype, reset=False))
 
     # ------------------------------------------------------------------------------------------------- the run
@@ -375,6 +381,13 @@ def _key(subject: str, random_state: int | np.random.RandomState | None) -> fn.K
         reason = f"random_state must be an int, a RandomState or None, got {seed!r:.80}"
         raise fn.ConfigError(reason, subject=subject)
     return fn.Key(seed if isinstance(seed, int) else int(check_random_state(seed).randint(2**31 - 1)))
+
+
+def _as_ids(x: NDArray[Any]) -> NDArray[Any]:
+    """Return whole numbers as integers, which an Embedding takes; scikit-learn's encoders return floats."""
+    if x.dtype.kind == "f" and ((x == np.trunc(x)) & (abs(x) < 2**53)).all():
+        return np.ascontiguousarray(x, np.int64)
+    return x
 
 
 def _checked_weight(subject: str, what: str, sample_weight: ArrayLike, x: fn.Array) -> NDArray[np.float64]:

@@ -6,56 +6,55 @@ A ``state_dict`` is a mapping of names to arrays; this file does not import PyTo
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Final, cast
 
 import numpy as np
-from attrs import frozen
 from numpy.typing import ArrayLike
 
-from funcnet.core.arrays import AnyArray, Array, lock
+from funcnet.core.arrays import AnyArray, Array
 from funcnet.core.checks import check_flag
 from funcnet.core.errors import LISTED, ConfigError, ShapeError, StructureError, listed, plural, quoted
-from funcnet.core.records import check_tree, evolve
+from funcnet.core.records import check_tree, evolve, fields_of
 from funcnet.interop.flattening import Order, flat_order, flat_orders
-from funcnet.interop.layer_arrays import Wanted, as_floats, check_kinds, described, layers_with_arrays, with_layers
+from funcnet.interop.layer_arrays import (
+    Wanted,
+    as_floats,
+    check_kinds,
+    described,
+    dtype_of,
+    layers_with_arrays,
+    place,
+    shape_of,
+    with_layers,
+)
+from funcnet.interop.torch_layers import FORMS, STATISTICS, Arrays
+from funcnet.interop.torch_state import (
+    COUNTER,
+    FROM,
+    Modules,
+    Part,
+    all_quoted,
+    array_names,
+    differ_in_numbers,
+    in_order,
+    joined,
+    modules_of,
+    parts_of,
+    texts,
+)
 from funcnet.layers.batch_norm import BatchNorm
-from funcnet.layers.conv import Conv2D
 from funcnet.layers.dense import Dense
-from funcnet.layers.normalization import LayerNorm, RMSNorm
+from funcnet.layers.gru import GRU
+from funcnet.layers.lstm import LSTM
+from funcnet.layers.positions import LearnedPositions
 from funcnet.layers.prelu import PReLU
+from funcnet.layers.rnn import RNN
 from funcnet.network.layer import Layer, N, Network, Shape
 from funcnet.network.passes import check_shape
 
-Modules: TypeAlias = dict[str, dict[str, object]]
-"""The arrays of each module by their own names, in the order of the ``state_dict``."""
-
-
-@frozen
-class Part:
-    """An array of a layer: the field here, the name in PyTorch, and its number if PyTorch leaves the array out."""
-
-    field: str
-    name: str
-    absent: float | None = None
-
-
-_AFFINE: Final = (Part("scale", "weight"), Part("offset", "bias", 0.0))
-_STATISTICS: Final = (Part("mean", "running_mean"), Part("variance", "running_var"))
-_PARTS: Final[dict[type[Layer], tuple[Part, ...]]] = {
-    Dense: (Part("weight", "weight"), Part("bias", "bias", 0.0)),
-    Conv2D: (Part("weight", "weight"), Part("bias", "bias", 0.0)),
-    BatchNorm: (Part("scale", "weight", 1.0), Part("offset", "bias", 0.0), *_STATISTICS),
-    LayerNorm: _AFFINE,
-    RMSNorm: _AFFINE[:1],
-    PReLU: (Part("slope", "weight"),),
-}
-_AXES: Final[dict[type[Layer], tuple[int, ...]]] = {Dense: (1, 0), Conv2D: (3, 2, 0, 1)}
-"""The axes of a weight in PyTorch's order: (I, O) is (O, I) there, and (KH, KW, C, O) is (O, C, KH, KW)."""
-
-_COUNTER: Final = "num_batches_tracked"
-_PARAMETRIZED: Final = re.compile(r"(^|\.)parametrizations\.|(^|\.)(weight|bias)_(g|v|orig|u|mask)$")
 _TO_NUMPY: Final = "use {name: tensor.detach().cpu() for name, tensor in state.items()}, with .float() for bfloat16"
 
 
@@ -64,10 +63,19 @@ def from_torch(
 ) -> N:
     """Return the network with the arrays of a PyTorch ``state_dict``.
 
-    Module by module, in order: Dense takes the arrays of ``Linear``, Conv2D those of ``Conv2d``, BatchNorm those of
-    ``BatchNorm1d`` or ``BatchNorm2d`` including the running statistics, LayerNorm, RMSNorm and PReLU those of the
-    modules of the same names. Other layers have no arrays and are passed over. A module without a bias gives the bias
-    0, and a ``BatchNorm`` without an affine map gives scale 1 and offset 0, which compute the same numbers.
+    Module by module, in order: Dense takes the arrays of ``Linear``, Conv1D and Conv2D those of ``Conv1d`` and
+    ``Conv2d``, BatchNorm those of ``BatchNorm1d`` or ``BatchNorm2d`` including the running statistics, and LayerNorm,
+    RMSNorm, PReLU, Embedding, RNN, GRU, LSTM and MultiHeadAttention those of the modules of the same names. Other
+    layers have no arrays and are passed over. A module without a bias gives the bias 0 to a layer that has one, and a
+    ``BatchNorm`` without an affine map gives scale 1 and offset 0, which compute the same numbers.
+
+    **A recurrent module** with several levels or both directions has the arrays of several layers, in the order of its
+    levels, each forward and then backward: ``(bidirectional(a, b), bidirectional(c, d))`` for two levels. The two
+    biases of PyTorch are added. LearnedPositions takes the weight of an ``Embedding``, or a bare parameter (L, C) or
+    (1, L, C), which is a module of its own here; PyTorch lists it before all modules, so pass ``names``.
+
+    PyTorch has no module that reads backward only. A layer with ``reverse=True`` takes the arrays whose names end in
+    ``_reverse``, or those of a module that the model applies to flipped steps: ``module(x.flip(1))[0].flip(1)``.
 
     **The order of the modules** is that of the numbers in their names if only numbers distinguish them, as in
     ``nn.Sequential`` ("2" comes before "10"). Otherwise it is that of ``state``, which is the order in which a model
@@ -87,19 +95,22 @@ def from_torch(
       ``fn.save``, use ``with_named_arrays``;
     * the weight of a ``ConvTranspose2d`` with as many input channels as output channels, in a Conv2D;
     * the kernel of a ``Conv2d`` whose ``padding_mode`` is not "zeros";
-    * the arrays of a ``GroupNorm`` in a LayerNorm, or of an ``Embedding`` in a Dense.
+    * the arrays of a ``GroupNorm`` in a LayerNorm, or of an ``Embedding`` in a Dense;
+    * the arrays of an ``RNN`` whose nonlinearity is another one.
 
     Therefore, compare the outputs on one batch::
 
         np.abs(fn.forward(net, x) - model.eval()(torch.tensor(x)).detach().numpy()).max()
 
-    Images are ``torch.tensor(x).permute(0, 3, 1, 2)`` in PyTorch.
+    Images are ``torch.tensor(x).permute(0, 3, 1, 2)`` in PyTorch, and so are the scales of a LayerNorm over images.
+    Sequences are (B, T, C) with ``batch_first=True``, and ``torch.tensor(x).mT`` for a ``Conv1d``.
 
     Args:
         net: The network with the layers of the model. It is not changed.
         state: ``model.state_dict()``, or ``fn.load_arrays("model.safetensors")``. The arrays are copied.
         names: The name of the module of each layer that has arrays, in the order of the network, such as
-            ``("conv1", "bn1", "fc")``.
+            ``("conv1", "bn1", "fc")``. The layers of one recurrent module have its name once, or once for each. An
+            encoder layer with its norms first is ``("norm1", "self_attn", "norm2", "linear1", "linear2")``.
         input_shape: The shape of a row of funcnet's x, such as (28, 28, 1).
 
     Raises:
@@ -117,178 +128,129 @@ def from_torch(
         >>> fn.forward(from_torch(net, linear), np.array([[10, 100]], np.float32))  # 10 * 2 + 100 * 3 + 1
         array([[321.]], dtype=float32)
     """
-    check_tree(_FROM, net)
+    check_tree(FROM, net)
     layers = dict(layers_with_arrays(net))
-    check_kinds(_FROM, "PyTorch", layers, _PARTS)
-    modules = _modules(state)
-    ordered = _in_order(modules) if names is None else _named(names, modules)
-    is_certain = names is not None or _differ_in_numbers(ordered)
-    order = f"; the modules are taken in the order {_listed(ordered)}{'' if is_certain else _ANOTHER}"
-    _check_fit(layers, modules, ordered, order)
-    orders = flat_orders(_FROM, net, input_shape)
-    pairs = zip(layers.items(), ordered, strict=True)
+    check_kinds(FROM, "PyTorch", layers, FORMS)
+    modules = modules_of(state)
+    ordered = in_order(modules) if names is None else _named(names, modules)
+    parts = [part for name in ordered for part in parts_of(name, modules[name])]
+    is_certain = names is not None or differ_in_numbers(ordered)
+    order = partial(_order, ordered, layers, [] if is_certain else parts)
+    _check_fit(layers, modules, parts, order)
+    orders, dtype = flat_orders(FROM, net, input_shape), dtype_of(net)
+    pairs = zip(layers.items(), parts, strict=True)
     try:
-        made = {path: _loaded(path, layer, name, modules[name], orders.get(path)) for (path, layer), name in pairs}
+        made = {path: _loaded(path, layer, part, orders.get(path), dtype) for (path, layer), part in pairs}
     except ShapeError as error:
-        raise error if is_certain else ShapeError(f"{error.message}{order}", subject=_FROM) from None
+        raise error if is_certain else ShapeError(f"{error.message}{order()}", subject=FROM) from None
     return with_layers(net, made)
 
 
-_FROM: Final = "from_torch"
-_ANOTHER: Final = "; if the model applies them in another order, pass names="
+def _order(ordered: list[str], layers: Mapping[str, Layer], uncertain: list[Part]) -> str:
+    """The order of the modules, for a message, with an order of the uncertain ones in which their arrays fit."""
+    taken = f"; the modules are taken in the order {all_quoted(ordered)}"
+    if not uncertain:
+        return taken
+    left, names = list(uncertain), list[str]()
+    for path, layer in layers.items():
+        wanted = _shapes(_arrays_of(FROM, path, layer))
+        first = next((part for part in left if _shapes(part.arrays) == wanted), None)
+        if first is not None:
+            left.remove(first)
+            names.append(first.module)
+    fits = not left and len({*names}) == len(layers)
+    example = f"; the arrays would fit names={tuple(names)!r}" if fits else ""
+    return f"{taken}; if the model applies them in another order, pass names={example}"
 
 
-def _modules(state: object) -> Modules:
-    """The arrays of each module, without the counters of ``BatchNorm``."""
-    if not isinstance(state, Mapping):
-        fix = "; use model.state_dict()" if hasattr(state, "state_dict") else ""
-        raise ConfigError(f"state must be a mapping of names to arrays, got {type(state).__name__}{fix}", subject=_FROM)
-    modules: Modules = {}
-    for name, value in cast("Mapping[object, object]", state).items():
-        if not isinstance(name, str):
-            raise ConfigError(f"state must map names to arrays, got the name {quoted(name)}", subject=_FROM)
-        if isinstance(value, Mapping):
-            fix = f"use state[{quoted(name)}] or another mapping in it"
-            raise ConfigError(f"state must map names to arrays, got a mapping at {quoted(name)}; {fix}", subject=_FROM)
-        module, _, own = name.rpartition(".")
-        if own != _COUNTER:
-            modules.setdefault(module, {})[own] = value
-    _check_plain_weights(modules)
-    return modules
-
-
-def _check_plain_weights(modules: Modules) -> None:
-    strange = [name for name in _array_names(modules) if _PARAMETRIZED.search(name)]
-    if strange:
-        reason = f"the weights of {_listed(strange)} are parametrized (weight or spectral normalization, pruning)"
-        fix = "make them plain in PyTorch, with torch.nn.utils.parametrize.remove_parametrizations for example"
-        raise ConfigError(f"{reason}; {fix}", subject=_FROM)
-
-
-def _array_names(modules: Modules, chosen: Iterable[str] | None = None) -> list[str]:
-    """The full names of the arrays of some modules."""
-    return [_joined(name, own) for name in (modules if chosen is None else chosen) for own in modules[name]]
-
-
-def _joined(module: str, own: str) -> str:
-    return f"{module}.{own}" if module else own
-
-
-def _listed(names: Iterable[str]) -> str:
-    return listed(map(quoted, names))
-
-
-# --------------------------------------------------------------------------------------------------- order
-
-
-def _in_order(modules: Modules) -> list[str]:
-    """The names of the modules in the order of numbers if only numbers distinguish them, or as they are listed."""
-    if _differ_in_numbers(modules):
-        return sorted(modules, key=_natural)
-    if _may_be_alphabetical(modules):
-        reason = "state lists its names by the alphabet, as a safetensors file does, and words do not show an order"
-        order = f"which may differ from {_listed(sorted(modules, key=_natural))}"
-        fix = f"pass names=, the modules in the order in which the model applies them, {order}"
-        raise ConfigError(f"{reason}; {fix}", subject=_FROM)
-    return list(modules)
-
-
-def _differ_in_numbers(names: Iterable[str]) -> bool:
-    """Whether the parts in which dotted names first differ are all numbers."""
-    inside: dict[tuple[str, ...], set[str]] = {}
-    for name in names:
-        parts = tuple(name.split("."))
-        for depth, part in enumerate(parts):
-            inside.setdefault(parts[:depth], set()).add(part)
-    return all(len(parts) == 1 or all(part.isdecimal() for part in parts) for parts in inside.values())
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts "fc10" behind "fc2": numbers by their length, then by their digits."""
-    parts: list[str] = re.findall(r"\d+|\D+", name)
-    return [(len(part) if part.isdecimal() else -1, part) for part in parts]
-
-
-def _may_be_alphabetical(modules: Modules) -> bool:
-    """Whether the names may have been sorted: PyTorch lists a weight before its bias, the alphabet after it."""
-    pairs = [list(own) for own in modules.values() if {"weight", "bias"} <= own.keys()]
-    if pairs:
-        return any(own.index("bias") < own.index("weight") for own in pairs)
-    return list(modules) == sorted(modules)
+def _shapes(arrays: Mapping[str, object]) -> dict[str, Shape]:
+    return {name: shape_of(array) for name, array in arrays.items() if name not in STATISTICS}
 
 
 def _named(names: object, modules: Modules) -> list[str]:
-    """The names that the caller gives, after a check that they are different names of modules."""
-    given = _texts(_FROM, names)
+    """The different names that the caller gives, after a check that they are names of modules."""
+    given = {name: len([*same]) for name, same in groupby(texts(FROM, names))}
     unknown = [name for name in given if name not in modules]
     if unknown:
-        raise ConfigError(f"names must be modules of state, {_listed(modules)}, got {_listed(unknown)}", subject=_FROM)
-    return given
-
-
-def _texts(subject: str, names: object) -> list[str]:
-    """The names that the caller gives, after a check that they are a sequence of different texts."""
-    shown, is_sequence = names, isinstance(names, Sequence) and not isinstance(names, str | bytes)
-    given = [*cast("Sequence[object]", names)] if is_sequence else []
-    texts = [name for name in given if isinstance(name, str)]
-    if not is_sequence or len(set(texts)) < len(given):
-        wanted = "a sequence of the names of modules, all different"
-        raise ConfigError(f"names must be {wanted}, got {quoted(shown)}", subject=subject)
-    return texts
+        reason = f"names must be modules of state, {all_quoted(modules)}, got {all_quoted(unknown)}"
+        raise ConfigError(reason, subject=FROM)
+    for name, count in given.items():
+        if count > 1 and count != len(parts_of(name, modules[name])):
+            wanted = "a sequence of the names of modules, all different"
+            raise ConfigError(f"names must be {wanted}, got {quoted(names)}", subject=FROM)
+    return list(given)
 
 
 # ---------------------------------------------------------------------------------------------------- load
 
 
-def _check_fit(layers: Mapping[str, Layer], modules: Modules, ordered: list[str], order: str) -> None:
-    """Check that there is one module per layer, and that each module has the arrays of its layer and no other."""
+def _arrays_of(subject: str, path: str, layer: Layer) -> Arrays:
+    """The arrays of the layer in PyTorch's layout."""
+    try:
+        return FORMS[type(layer)].there(layer)
+    except ConfigError as error:
+        raise ConfigError(error.message, subject=place(subject, path)) from None
+
+
+def _check_fit(layers: Mapping[str, Layer], modules: Modules, parts: list[Part], order: Callable[[], str]) -> None:
+    """Check that there is one module, or part of one, per layer, which has the arrays of its layer and no other."""
     faults: list[str] = []
-    for (path, layer), name in zip(layers.items(), ordered, strict=False):
-        parts, own = _PARTS[type(layer)], modules[name]
-        missing = [part.name for part in parts if part.absent is None and part.name not in own]
-        others = [each for each in own if each not in {part.name for part in parts}]
-        for what, found in (("missing", missing), ("left over", others)):
+    for (path, layer), part in zip(layers.items(), parts, strict=False):
+        wanted = {*_arrays_of(FROM, path, layer), *(STATISTICS if isinstance(layer, BatchNorm) else ())}
+        names = [name for name in FORMS[type(layer)].fields if name in wanted]
+        missing = [name for name in names if name not in part.arrays and name not in FORMS[type(layer)].absent]
+        others = [part.full[name] for name in part.arrays if name not in wanted]
+        full = [joined(part.module, name + part.suffix) for name in missing]
+        for what, found in (("missing", full), ("left over", others)):
             if found:
-                full = _listed(_joined(name, each) for each in found)
-                faults.append(f"{what} for {described(path, layer)}: {full}")
-    alone = [described(path, layer) for path, layer in list(layers.items())[len(ordered) :]]
-    unused = _array_names(modules, [name for name in modules if name not in ordered[: len(layers)]])
+                faults.append(f"{what} for {described(path, layer)}: {all_quoted(found)}")
+        if isinstance(layer, RNN | GRU | LSTM) and part.reverse and not layer.reverse:
+            faults.append(f"{described(path, layer)} must have reverse=True for {all_quoted(part.full.values())}")
+    alone = [described(path, layer) for path, layer in list(layers.items())[len(parts) :]]
+    unused = array_names(modules, [name for name in modules if name not in {part.module for part in parts}])
+    unused = [name for part in parts[len(layers) :] for name in part.full.values()] + unused
     faults[LISTED:] = [f"and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
     faults += [f"missing: the arrays of {listed(alone)}"] if alone else []
-    faults += [f"left over: {_listed(unused)}"] if unused else []
+    faults += [f"left over: {all_quoted(unused)}"] if unused else []
     if faults:
         counts = f"it has {plural(len(layers), 'layer')} with arrays, state has arrays of {len(modules)}"
-        reason = "\n  ".join([f"state must fit the network: {counts}{order if ordered else ''}", *faults])
-        raise StructureError(reason, subject=_FROM)
+        reason = "\n  ".join([f"state must fit the network: {counts}{order() if parts else ''}", *faults])
+        raise StructureError(reason, subject=FROM)
 
 
-def _loaded(path: str, layer: Layer, module: str, arrays: Mapping[str, object], order: Order | None) -> Layer:
+def _loaded(path: str, layer: Layer, part: Part, order: Order | None, dtype: np.dtype[np.floating]) -> Layer:
     """The layer with the arrays of a module."""
-    first: Array = getattr(layer, _PARTS[type(layer)][0].field)
-    changes: dict[str, Array] = {}
-    for part in _PARTS[type(layer)]:
-        here = first.shape if part.name == "weight" else first.shape[-1:]
-        if part.absent is not None and part.name not in arrays:
-            changes[part.field] = lock(np.full(here, part.absent, first.dtype))
+    form, there = FORMS[type(layer)], _arrays_of(FROM, path, layer)
+    arrays: Arrays = {}
+    for name, field in form.fields.items():
+        if name not in part.arrays:
+            if name in there:
+                arrays[name] = np.full(there[name].shape, form.absent[name], there[name].dtype)
             continue
-        axes = _axes(layer, part)
-        wanted = Wanted(described(path, layer), tuple(here[axis] for axis in axes), here, first.dtype)
-        array = as_floats(_FROM, quoted(_joined(module, part.name)), arrays[part.name], wanted, _TO_NUMPY)
-        array = array.transpose(np.argsort(axes))
-        changes[part.field] = array[order] if order is not None and _is_by_input(layer, part) else array
-    return evolve(layer, **changes)
+        value = part.arrays[name]
+        if isinstance(layer, LearnedPositions) and shape_of(value) == (1, *layer.weight.shape):  # for any batch
+            value = cast("AnyArray", value)[0]
+        own: Array | None = getattr(layer, field)
+        first = next(iter(there.values()), None)  # the layer does not have all statistics yet
+        shape = there[name].shape if name in there else shape_of(value)[:1] if first is None else first.shape
+        wanted = Wanted(described(path, layer), shape, shape if own is None else own.shape, dtype)
+        arrays[name] = as_floats(FROM, quoted(part.full[name]), value, wanted, _TO_NUMPY)
+    try:
+        changes = form.here(layer, arrays)
+    except ConfigError as error:
+        raise ConfigError(error.message, subject=place(FROM, path)) from None
+    return _reordered(evolve(layer, **changes), order)
 
 
-def _axes(layer: Layer, part: Part) -> tuple[int, ...]:
-    """The axes of an array in PyTorch's order."""
-    return _AXES.get(type(layer), (0,)) if part.name == "weight" else (0,)
-
-
-def _is_by_input(layer: Layer, part: Part) -> bool:
-    """Whether the first axis of an array is that of the layer's inputs."""
-    if isinstance(layer, PReLU):
-        return layer.slope.size > 1
-    return not isinstance(layer, Dense) or part.field == "weight"
+def _reordered(layer: Layer, order: Order | None) -> Layer:
+    """The layer with the arrays that have a number for each input in another order."""
+    if order is None:
+        return layer
+    names = ("weight",) if isinstance(layer, Dense) else fields_of(type(layer)).arrays
+    if isinstance(layer, PReLU) and layer.slope.size == 1:
+        return layer
+    arrays: dict[str, Array | None] = {name: getattr(layer, name) for name in names}
+    return evolve(layer, **{name: array[order] for name, array in arrays.items() if array is not None})
 
 
 # -------------------------------------------------------------------------------------------------- export
@@ -307,12 +269,17 @@ def to_torch(
     The model needs the strides, paddings, activations and epsilons of the network, ``padding_mode="zeros"``, and
     ``count_include_pad=False`` in its average pools.
 
+    A recurrent layer with ``reverse=True`` that follows a layer of the same name without it is the second direction of
+    that module, and the names of its arrays end in ``_reverse``. Under a name of its own, it is a module that reads
+    forward, as PyTorch has no other: apply this module to flipped steps, ``module(x.flip(1))[0].flip(1)``.
+
     Args:
-        net: The network, whose layers with arrays are Dense, Conv2D, BatchNorm, LayerNorm, RMSNorm and PReLU.
+        net: The network; its layers with arrays are those that ``from_torch`` lists.
         names: The name of the module of each layer that has arrays, in the order of the network. The default is
             funcnet's own path, which is the name in an ``nn.Sequential`` of the same layers: "0", or "2.net.0" in
             a Residual whose module keeps its network as ``net``. A Frozen adds ``.net``; pass ``names`` if the model
-            has no such module.
+            has no such module. Layers next to each other with the same name are the levels and directions of one
+            recurrent module.
         input_shape: The shape of a row of funcnet's x, such as (28, 28, 1). It is needed for a network with a Flatten
             or a Reshape: PyTorch flattens images as (C, H, W).
 
@@ -321,8 +288,8 @@ def to_torch(
         ``load_state_dict`` requires.
 
     Raises:
-        ConfigError: If a layer has no counterpart in PyTorch, if a BatchNorm has no statistics, if the order of
-            flattened images is unknown, or if an argument is invalid.
+        ConfigError: If a layer has no counterpart in PyTorch, if a recurrent layer has an initial state, if a BatchNorm
+            has no statistics, if the order of flattened images is unknown, or if an argument is invalid.
         ShapeError: If a row of input_shape does not fit the network.
 
     Example:
@@ -335,15 +302,20 @@ def to_torch(
     """
     check_tree(_TO, net)
     layers = dict(layers_with_arrays(net))
-    check_kinds(_TO, "PyTorch", layers, _PARTS)
+    check_kinds(_TO, "PyTorch", layers, FORMS)
     modules = list(layers) if names is None else _one_per_layer(names, layers)
     orders = flat_orders(_TO, net, input_shape)
+    suffixes = _suffixes(list(layers.values()), modules)
     state: dict[str, AnyArray] = {}
-    for (path, layer), module in zip(layers.items(), modules, strict=True):
-        for part in _PARTS[type(layer)]:
-            state[_joined(module, part.name)] = _exported(path, layer, part, orders.get(path))
+    for (path, layer), module, suffix in zip(layers.items(), modules, suffixes, strict=True):
+        if isinstance(layer, BatchNorm) and layer.mean is None:
+            fix = "use calibrate(net, x)"
+            raise ConfigError(f"{described(path, layer)} has no mean to export; {fix}", subject=_TO)
+        order = orders.get(path)
+        arrays = _arrays_of(_TO, path, _reordered(layer, None if order is None else np.argsort(order)))
+        state |= {joined(module, name + suffix): array.copy("C") for name, array in arrays.items()}
         if isinstance(layer, BatchNorm):
-            state[_joined(module, _COUNTER)] = np.zeros((), np.int64)
+            state[joined(module, COUNTER)] = np.zeros((), np.int64)
     return state
 
 
@@ -351,23 +323,35 @@ _TO: Final = "to_torch"
 
 
 def _one_per_layer(names: object, layers: Mapping[str, Layer]) -> list[str]:
-    given = _texts(_TO, names)
+    given, kinds = texts(_TO, names), [*layers.values()]
     if len(given) != len(layers):
         each = listed(described(*item) for item in layers.items())
         wanted = f"{plural(len(layers), 'module')}, one for each of {each}"
         raise ConfigError(f"names must be of {wanted}, got {len(given)}", subject=_TO)
+    for layer, name in zip(kinds, given, strict=True):
+        if given.count(name) > 1 and not isinstance(layer, RNN | GRU | LSTM):
+            wanted = "a sequence of the names of modules, all different"
+            raise ConfigError(f"names must be {wanted}, got {quoted(names)}", subject=_TO)
     return given
 
 
-def _exported(path: str, layer: Layer, part: Part, order: Order | None) -> Array:
-    """A copy of an array of a layer in PyTorch's layout."""
-    array: Array | None = getattr(layer, part.field)
-    if array is None:
-        fix = "use calibrate(net, x)"
-        raise ConfigError(f"{described(path, layer)} has no {part.field} to export; {fix}", subject=_TO)
-    if order is not None and _is_by_input(layer, part):
-        array = array[np.argsort(order)]
-    return array.transpose(_axes(layer, part)).copy("C")
+def _suffixes(layers: list[Layer], modules: list[str]) -> list[str]:
+    """The ends of the names of each layer's arrays: ``_l1_reverse`` for the second level of a recurrent module.
+
+    A layer of the same module as the one before is its other direction if it is the first with ``reverse``.
+    """
+    suffixes: list[str] = []
+    level, was_reversed = 0, False
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, RNN | GRU | LSTM):
+            suffixes.append("")
+            continue
+        follows = i > 0 and modules[i - 1] == modules[i]
+        is_other = follows and layer.reverse and not was_reversed
+        level = 0 if not follows else level if is_other else level + 1
+        was_reversed = layer.reverse
+        suffixes.append(f"_l{level}{'_reverse' if is_other else ''}")
+    return suffixes
 
 
 # ------------------------------------------------------------------------------------------------- flatten

@@ -16,6 +16,7 @@ from networks import inputs
 
 import funcnet as fn
 from funcnet.core.names import named
+from funcnet.random.draws import uniform
 
 
 def imported(name: str) -> Any:
@@ -441,6 +442,29 @@ def test_a_factory_makes_the_network(make: Any, y: Any, validated: bool) -> None
         assert fitted.validation_curve_[-1] == fn.evaluate(last, scaled(fitted), target, loss)
     images = make(network=image_net).fit(x, y, **validation)
     assert images.predict(x).shape == y.shape
+
+
+def ids_net(key: fn.Key, _: int, outputs: int) -> Any:
+    """A recurrent network for ids from 0 to 6, of which 0 is padding."""
+    layers = fn.embedding(key.child(0), 7, 4), fn.gru(key.child(1), 4, 6, outputs="last")
+    return fn.Masked((*layers, fn.dense(key.child(2), 6, outputs)))
+
+
+@BOTH
+def test_a_network_for_ids_gets_integers(make: Any, y: Any) -> None:
+    """Integers of any type, lists and whole floats are ids; other floats and standardized ids are refused."""
+    tokens = np.floor(7 * uniform(fn.Key(5), (len(x), 4))).astype(np.int64)
+    given: list[Any] = [tokens, tokens.astype(np.uint8), tokens.tolist(), tokens.astype(np.float64)]
+    settings: dict[str, Any] = {"network": ids_net, "standardize": False, "max_iter": 2}
+    fitted = [make(**settings).fit(each, y, X_val=each, y_val=y) for each in given]
+    assert len({fn.fingerprint(one.network_) for one in fitted}) == 1
+    for each in given:
+        assert (fitted[0].predict(each) == fitted[0].predict(tokens)).all()
+    for each in (tokens + 0.5, tokens + 1e30):
+        with pytest.raises(fn.ShapeError, match=r"^Masked: x must be integer ids \(B, T\)"):
+            fitted[0].predict(each)
+    with pytest.raises(fn.ConfigError, match=r"ids for an Embedding cannot be standardized; set standardize=False$"):
+        make(network=ids_net).fit(tokens, y)
 
 
 def test_parameters_become_layers_and_records() -> None:

@@ -63,6 +63,71 @@ def keras_prelu(x: Any, arrays: Arrays) -> Any:
     return np.maximum(x, 0) - arrays[0] * np.maximum(-x, 0)
 
 
+def keras_embedding(x: Any, arrays: Arrays) -> Any:
+    """The rows of the embeddings."""
+    return arrays[0][x]
+
+
+def keras_depthwise_conv2d(x: Any, arrays: Arrays) -> Any:
+    """A "valid" convolution with a kernel (KH, KW, C, M): each channel has M outputs, next to each other."""
+    kernel, bias = arrays
+    rows, columns = x.shape[1] - kernel.shape[0] + 1, x.shape[2] - kernel.shape[1] + 1
+    places = [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+    parts = [x[:, i : i + rows, j : j + columns, :, None] * kernel[i, j] for i, j in places]
+    return np.reshape(sum(parts), (len(x), rows, columns, -1)) + bias
+
+
+def logistic(x: Any) -> Any:
+    """``1 / (1 + exp(-x))``."""
+    return 1 / (1 + np.exp(-x))
+
+
+def keras_simple_rnn(x: Any, arrays: Arrays) -> Any:
+    """``tanh(x @ kernel + bias + h @ recurrent_kernel)``, all outputs."""
+    kernel, recurrent_kernel, bias = arrays
+    outputs: Arrays = []
+    h: Any = np.zeros((len(x), len(recurrent_kernel)))
+    for t in range(x.shape[1]):
+        h = np.tanh(x[:, t] @ kernel + bias + h @ recurrent_kernel)
+        outputs.append(h)
+    return np.stack(outputs, axis=1)
+
+
+def keras_gru(x: Any, arrays: Arrays) -> Any:
+    """``reset_after=True``: gates z, r, and the candidate, with a bias for the inputs and one for the state."""
+    kernel, recurrent_kernel, (bias, recurrent_bias) = arrays
+    outputs: Arrays = []
+    h: Any = np.zeros((len(x), len(recurrent_kernel)))
+    for t in range(x.shape[1]):
+        x_z, x_r, x_h = np.split(x[:, t] @ kernel + bias, 3, axis=1)
+        inner_z, inner_r, inner_h = np.split(h @ recurrent_kernel + recurrent_bias, 3, axis=1)
+        z, r = logistic(x_z + inner_z), logistic(x_r + inner_r)
+        h = z * h + (1 - z) * np.tanh(x_h + r * inner_h)
+        outputs.append(h)
+    return np.stack(outputs, axis=1)
+
+
+def keras_lstm(x: Any, arrays: Arrays) -> Any:
+    """Gates i, f, the candidate c, and the gate o."""
+    kernel, recurrent_kernel, bias = arrays
+    outputs: Arrays = []
+    h, c = np.zeros((2, len(x), len(recurrent_kernel)))
+    for t in range(x.shape[1]):
+        i, f, new, o = np.split(x[:, t] @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
+        c = logistic(f) * c + logistic(i) * np.tanh(new)
+        h = logistic(o) * np.tanh(c)
+        outputs.append(h)
+    return np.stack(outputs, axis=1)
+
+
+def keras_multi_head_attention(x: Any, arrays: Arrays) -> Any:
+    """Einsum with kernels (C, H, D) for query, key and value, and a kernel (H, D, C) for the output."""
+    q, k, v = (np.einsum("btc,chd->bthd", x, arrays[i]) + arrays[i + 1] for i in (0, 2, 4))
+    scores = np.exp(np.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(q.shape[-1]))
+    shares = scores / scores.sum(-1, keepdims=True)
+    return np.einsum("bhqk,bkhd,hdc->bqc", shares, v, arrays[6]) + arrays[7]
+
+
 def keras_flatten(x: Any, _: Arrays) -> Any:
     """Images with channels last, in C order."""
     return x.reshape(len(x), -1)
@@ -129,12 +194,55 @@ def test_loaded_networks_compute_keras_formulas(
     np.testing.assert_allclose(fn.forward(from_keras(net, weights), x), wanted, rtol=1e-9, atol=1e-12)
 
 
+F64 = np.float64
+SEQUENCES: Final[dict[str, tuple[Any, Stage, tuple[tuple[int, ...], ...]]]] = {
+    "Embedding": (fn.embedding(KEY, 5, 4, dtype=F64), keras_embedding, ((5, 4),)),
+    "SimpleRNN": (fn.rnn(KEY, 4, 3, dtype=F64), keras_simple_rnn, ((4, 3), (3, 3), (3,))),
+    "GRU": (fn.gru(KEY, 4, 3, dtype=F64), keras_gru, ((4, 9), (3, 9), (2, 9))),
+    "LSTM": (fn.lstm(KEY, 4, 3, dtype=F64), keras_lstm, ((4, 12), (3, 12), (12,))),
+    "MultiHeadAttention": (
+        fn.multi_head_attention(KEY, 4, 2, dtype=F64),
+        keras_multi_head_attention,
+        (*((4, 2, 2), (2, 2)) * 3, (2, 2, 4), (4,)),
+    ),
+    "DepthwiseConv2D": (
+        fn.conv2d(KEY, 4, 8, (3, 2), groups=4, dtype=F64),
+        keras_depthwise_conv2d,
+        ((3, 2, 4, 2), (8,)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("layer", "formula", "shapes"), SEQUENCES.values(), ids=SEQUENCES)
+def test_layers_of_sequences(layer: Any, formula: Stage, shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Gates, heads and channels are in funcnet's order after the load."""
+    arrays = [inputs(KEY.child(i), *shape) for i, shape in enumerate(shapes)]
+    shape = (3, 5, 6, 4) if isinstance(layer, fn.Conv2D) else (3, 5, 4)
+    x: Any = np.array([[0, 4, 2]]) if isinstance(layer, fn.Embedding) else inputs(KEY.child("x"), *shape)
+    found = fn.forward(from_keras((layer,), arrays), x)
+    np.testing.assert_allclose(found, formula(x, arrays), rtol=1e-9, atol=1e-12)
+
+
+def test_layers_without_arrays() -> None:
+    """A layer without a bias, a scale or an offset takes one array less, and a BatchNorm always its statistics."""
+    net = (
+        *(fn.conv1d(KEY, 4, 6, 3, groups=2, bias=False), fn.batch_norm(6, scale=False, offset=False), fn.Flatten()),
+        *(fn.dense(KEY, 24, 2, bias=False), fn.layer_norm(2, offset=False), fn.LayerNorm(None, None)),
+    )
+    shapes = (3, 2, 6), (6,), (6,), (24, 2), (2,)
+    arrays = [np.abs(inputs(KEY.child(i), *shape, dtype=np.float32)) for i, shape in enumerate(shapes)]
+    loaded: Any = from_keras(net, arrays)
+    found = loaded[0].weight, loaded[1].mean, loaded[1].variance, loaded[3].weight, loaded[4].scale
+    for array, wanted in zip(found, arrays, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
 def test_combinators_take_arrays_in_order() -> None:
     """The layers of a combinator are at its place."""
     first, second, third = (fn.dense(KEY.child(i), 2, 2) for i in range(3))
     net = first, fn.Frozen(fn.Residual((fn.ReLU(), second))), third
     other = tuple(fn.dense(KEY.child(9), 2, 2) for _ in range(3))
-    weights = [array for layer in (first, second, third) for array in (layer.weight, layer.bias)]
+    weights = fn.trained_arrays((first, second, third))
     assert fn.equal(from_keras((other[0], fn.Frozen(fn.Residual((fn.ReLU(), other[1]))), other[2]), weights), net)
 
 
@@ -192,6 +300,12 @@ trap("a mapping", NET, {"kernel": 1}, fn.ConfigError, "from_keras: arrays must b
 trap("a word", NET, "kernel", fn.ConfigError, "from_keras: arrays must be a list of arrays, got str")
 trap("Standardize", (fn.Standardize(np.ones(1), np.ones(1)),), [], fn.ConfigError,
     "from_keras (layer 0): Standardize has no counterpart in Keras; layers with arrays must be Dense, ...")
+trap("reset_after=False", fn.gru(KEY, 2, 1), [np.ones((2, 3), np.float32), np.ones((1, 3), np.float32), np.ones(3)],
+    fn.ShapeError, "from_keras: arrays[2] must have shape (2, 3) for the bias of GRU, got (3,)")
+trap("one bias", (fn.GRU(np.ones((2, 3)), np.ones((1, 3)), np.ones(3)),), [], fn.ConfigError,
+    "from_keras (layer 0): a GRU of Keras has a bias and a recurrent_bias, or neither; create the layer with both ...")
+trap("an initial state", fn.rnn(KEY, 2, 1, initial=True), [], fn.ConfigError,
+    "from_keras: RNN has an initial state, which Keras does not store; use None")
 trap("no network", list(NET), WEIGHTS, fn.StructureError, "from_keras: a network is ...; use a tuple")
 # fmt: on
 

@@ -158,17 +158,18 @@ def test_a_step_computed_by_hand(make: Any) -> None:
     model = make(network=network, standardize=False, random_state=0, **settings)
     model.partial_fit(x, y)
 
-    inner = 1 / (1 + np.exp(-(x @ hidden.weight + hidden.bias)))
-    output = inner @ outer.weight + outer.bias
+    (hidden_weight, hidden_bias), (outer_weight, outer_bias) = map(fn.trained_arrays, (hidden, outer))
+    inner = 1 / (1 + np.exp(-(x @ hidden_weight + hidden_bias)))
+    output = inner @ outer_weight + outer_bias
     if make is Classifier:
         likely = np.exp(output) / np.exp(output).sum(axis=1, keepdims=True)
         slope = (likely - target) / 2
     else:
         slope = 2 * (output - target) / 4
-    back = slope @ outer.weight.T * inner * (1 - inner)
+    back = slope @ outer_weight.T * inner * (1 - inner)
     expected = [
-        *(hidden.weight - 0.1 * x.T @ back, hidden.bias - 0.1 * back.sum(axis=0)),
-        *(outer.weight - 0.1 * inner.T @ slope, outer.bias - 0.1 * slope.sum(axis=0)),
+        *(hidden_weight - 0.1 * x.T @ back, hidden_bias - 0.1 * back.sum(axis=0)),
+        *(outer_weight - 0.1 * inner.T @ slope, outer_bias - 0.1 * slope.sum(axis=0)),
     ]
     for found, wanted in zip(weights(model), expected, strict=True):
         assert found == pytest.approx(wanted, rel=1e-12)

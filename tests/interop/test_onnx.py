@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import given, settings
 from networks import CASES, Case, inputs, networks
 
@@ -24,11 +24,20 @@ from funcnet.runs.environment import environment
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime: Any = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 interop: Any = import_module("funcnet.interop.onnx")
+FORMS: Any = import_module("funcnet.interop.onnx_graph").EMITTERS
 
 TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
 KEY = fn.Key(31)
-NO_FLOAT64 = (fn.GELU, fn.Conv2D, fn.AvgPool2D)
+NO_FLOAT64 = (fn.GELU, fn.Conv2D, fn.Conv1D, fn.AvgPool2D, fn.RNN, fn.GRU, fn.LSTM)
+RECURRENT = (fn.RNN, fn.GRU, fn.LSTM)
+"""Layers whose operators end the process of onnxruntime if the batch is empty."""
+
+HAS_REFERENCE = tuple(map(int, onnx.__version__.split(".")[:2])) >= (1, 23)
+"""Whether onnx's reference evaluator reads sequences backward; older ones do not. It knows no RNN of ReLU units."""
+
+ONE = (np.ones(1),)
+"""The size of gates and states, to which the errors of recurrent layers are relative."""
 
 
 def run(model: Any, x: fn.Array) -> fn.Array:
@@ -41,9 +50,17 @@ def run(model: Any, x: fn.Array) -> fn.Array:
     return np.asarray(y)
 
 
-def difference(model: Any, net: fn.Network, x: fn.Array, *inside: fn.Array) -> float:
+def run_reference(model: Any, x: fn.Array) -> fn.Array:
+    """The output of onnx's reference evaluator."""
+    (y,) = import_module("onnx.reference").ReferenceEvaluator(model).run(None, {"x": x})
+    return np.asarray(y)
+
+
+def difference(
+    model: Any, net: fn.Network, x: fn.Array, *inside: fn.Array, runtime: Callable[[Any, fn.Array], fn.Array] = run
+) -> float:
     """The largest difference between the outputs, relative to the largest output (or number inside of the network)."""
-    wanted, found = fn.forward(net, x), run(model, x)
+    wanted, found = fn.forward(net, x), runtime(model, x)
     assert found.shape == wanted.shape
     assert found.dtype == wanted.dtype
     return size(found - wanted) / max(size(wanted), *map(size, inside), 1e-30)
@@ -54,9 +71,16 @@ def size(array: fn.Array) -> float:
     return float(np.abs(array).max(initial=0))
 
 
-def with_dtype(layer: fn.Network, shape: tuple[int, ...], dtype: fn.FloatDType) -> tuple[fn.Network, ...]:
-    """The plain layer after one that changes no bit and whose arrays give the network its dtype."""
-    first = fn.Standardize(mean=np.zeros(shape, dtype), scale=np.ones(shape, dtype))
+def has(net: fn.Network, kinds: tuple[type[fn.Layer], ...]) -> bool:
+    """Whether a layer of one of these classes is in the network, also in a combinator."""
+    return any(re.search(rf"\b{kind.__name__}\(", repr(net)) for kind in kinds)
+
+
+def with_dtype(
+    layer: fn.Network, shape: tuple[int, ...], dtype: fn.FloatDType, *, ids: bool = False
+) -> tuple[fn.Network, ...]:
+    """The plain layer after one that changes no bit and whose arrays give the network its dtype; ids need none."""
+    first = () if ids else fn.Standardize(mean=np.zeros(shape, dtype), scale=np.ones(shape, dtype))
     return first, fn.astype(fn.plain(layer), dtype)
 
 
@@ -68,8 +92,10 @@ def with_dtype(layer: fn.Network, shape: tuple[int, ...], dtype: fn.FloatDType) 
 def test_every_layer(case: Case, dtype: fn.FloatDType) -> None:
     """Each layer has an ONNX form, which onnx accepts, and which onnxruntime computes for any batch."""
     layer = case.layer()
-    net = with_dtype(layer, case.shape, dtype)
-    if dtype is np.float64 and isinstance(layer, NO_FLOAT64):
+    if isinstance(layer, fn.BatchNorm) and layer.mean is None:
+        layer = fn.calibrate(fn.plain(layer), case.x(9))
+    net = with_dtype(layer, case.shape, dtype, ids=bool(case.ids))
+    if dtype is np.float64 and has(layer, NO_FLOAT64):
         with pytest.raises(fn.ConfigError, match=r"for float64; use to_onnx\(fn.astype\(net, np.float32\), ...\)"):
             interop.to_onnx(net, case.shape)
         return
@@ -78,8 +104,70 @@ def test_every_layer(case: Case, dtype: fn.FloatDType) -> None:
     described = [each.name for each in model.graph.value_info]
     assert len(set(described)) == len(described)
     assert set(described) <= {node.output[0] for node in model.graph.node} - {"y"}
-    for batch in (0, 1, 3, 33):
-        assert difference(model, net, case.x(batch, dtype)) < TOLERANCE[dtype]
+    for batch in (0, 1, 3, 33)[has(layer, RECURRENT) :]:
+        inside = ONE if has(layer, RECURRENT) else ()
+        assert difference(model, net, case.x(batch, dtype), *inside) < TOLERANCE[dtype]
+    if HAS_REFERENCE and "RNN of ReLU" not in case.name:
+        assert difference(model, net, case.x(3, dtype), *ONE, runtime=run_reference) < TOLERANCE[dtype]
+
+
+SEQUENCES = [case for case in CASES if len(case.shape) == (1 if case.ids else 2)]
+FIXED = "Conv1D of (6, 2), kernel 3, padding same, stride 2"
+"""The layer whose nodes depend on the number of steps, as its padding does."""
+
+
+@pytest.mark.parametrize("case", SEQUENCES, ids=lambda case: case.name)
+def test_sequences_of_any_length(case: Case) -> None:
+    """A name in place of the number of steps makes a model for sequences of any length, with one set of nodes."""
+    net, shape = fn.astype(fn.plain(case.layer()), np.float32), ("T", *case.shape[1:])
+    if case.name == FIXED:
+        with pytest.raises(
+            fn.ConfigError, match=r"to_onnx: the nodes .* depend on the size of an axis that has a name"
+        ):
+            interop.to_onnx(net, shape)
+        return
+    model = interop.to_onnx(net, shape)
+    assert shape_of(model.graph.input[0]) == ["B", *shape]
+    nodes = interop.to_onnx(net, case.shape).graph.node
+    assert model.graph.node == nodes
+    for steps in {1, 3, 5, case.shape[0]} if "Positions" in case.name else {3, 4, 5, 17}:
+        longer = evolve(case, shape=(steps, *case.shape[1:]))
+        assert difference(model, net, longer.x(3, np.float32), *ONE) < TOLERANCE[np.float32]
+
+
+LANGUAGE_MODELS = {
+    "attention": (
+        *(fn.embedding(KEY, 9, 8), fn.learned_positions(KEY, 12, 8)),
+        *(fn.transformer_block(KEY.child(0), 8, 2), fn.transformer_block(KEY.child(1), 8, 4)),
+        *(fn.layer_norm(8), fn.dense(KEY, 8, 9, bias=False)),
+    ),
+    "padded": fn.Masked((fn.embedding(KEY, 9, 8), fn.gru(KEY, 8, 16), fn.lstm(KEY, 16, 8), fn.dense(KEY, 8, 9)), 2),
+}
+
+
+@pytest.mark.parametrize("net", LANGUAGE_MODELS.values(), ids=LANGUAGE_MODELS)
+def test_a_language_model(net: fn.Network) -> None:
+    """One model gives the probabilities of the next ids for sequences of every length."""
+    model = interop.to_onnx(net, ("T",), probabilities=True)
+    assert shape_of(model.graph.output[0]) == ["B", "T", 9]
+    for steps in (1, 2, 7, 12):
+        ids = Case("ids", lambda _, __: fn.Identity(), (steps,), ids=9).x(5)
+        found, wanted = run(model, ids), fn.predict_proba(net, ids, Multiclass())
+        assert size(found - wanted) < TOLERANCE[np.float32]
+
+
+def test_the_axes_of_any_length_have_names() -> None:
+    """An output has the name of the input's axis if it has its size, and no name if it has another size."""
+    key = KEY.child("steps")
+    net = fn.embedding(key, 5, 4), fn.conv1d(key, 4, 4, 3, padding="same"), fn.conv1d(key, 4, 6, 3)
+    model = interop.to_onnx(net, ("time",))
+    assert shape_of(model.graph.input[0]) == ["B", "time"]
+    assert shape_of(model.graph.output[0]) == ["B", 0, 6]
+    assert [shape_of(each) for each in model.graph.value_info] == [["B", "time", 4]] * 2
+    images = interop.to_onnx((fn.conv2d(key, 2, 2, 3, padding=1), fn.GlobalMaxPool2D()), ("H", "W", 2))
+    assert shape_of(images.graph.input[0]) == ["B", "H", "W", 2]
+    x = inputs(key, 3, 7, 5, 2, dtype=np.float32)
+    assert run(images, x).shape == (3, 2)
 
 
 @pytest.mark.slow
@@ -149,14 +237,20 @@ def test_rows_far_from_zero(mean: float) -> None:
 
 DENSE = fn.dense(KEY, 2, 2)
 IMAGE = (3, 2, 1)
+GRU = fn.gru(KEY, 4, 2)
+ATTENTION = fn.multi_head_attention(KEY, 4, 2)
 FAULTS: dict[str, tuple[tuple[int, ...], fn.Layer, fn.Layer]] = {
     "epsilon": ((4,), fn.layer_norm(4), fn.layer_norm(4, epsilon=2e-5)),
     "slope": ((4,), fn.LeakyReLU(), fn.LeakyReLU(0.01001)),
     "alpha": ((4,), fn.ELU(), fn.ELU(1.0001)),
     "trained slope": ((4,), fn.prelu(), fn.prelu(slope=0.25001)),
     "approximation": ((4,), fn.GELU(), fn.GELUTanh()),
-    "bias": ((2,), DENSE, fn.Dense(weight=DENSE.weight, bias=DENSE.bias + np.float32(1e-5))),
+    "bias": ((2,), DENSE, fn.Dense(weight=DENSE.weight, bias=np.full(2, 1e-5, np.float32))),
     "transposed": ((2,), DENSE, fn.Dense(weight=DENSE.weight.T, bias=DENSE.bias)),
+    "recurrent bias": ((3, 4), GRU, evolve(GRU, recurrent_bias=np.full(2, 1e-5, np.float32))),
+    "direction": ((3, 4), GRU, evolve(GRU, reverse=True)),
+    "causal": ((3, 4), ATTENTION, evolve(ATTENTION, causal=True)),
+    "heads": ((3, 4), ATTENTION, evolve(ATTENTION, heads=1)),
     "padding": (IMAGE, fn.MaxPool2D(2, 1, ((1, 0), (0, 0))), fn.MaxPool2D(2, 1, ((0, 1), (0, 0)))),
 }
 
@@ -179,6 +273,8 @@ def test_the_comparison_sees(shape: tuple[int, ...], layer: fn.Layer, other: fn.
         (Binary(threshold=0.7), Binary(), (1,)),
         (Multilabel(), Multilabel(), (3,)),
         (Multilabel(), Multilabel(), (1,)),
+        (True, Multiclass(), (4, 3)),
+        (Binary(), Binary(), (4, 1)),
     ],
 )
 def test_probabilities(given: Any, task: Any, shape: tuple[int, ...], dtype: fn.FloatDType) -> None:
@@ -374,14 +470,14 @@ WRONG_FORMS: dict[str, tuple[Emit, str]] = {
 @pytest.mark.parametrize(("emit", "message"), WRONG_FORMS.values(), ids=WRONG_FORMS)
 def test_a_wrong_form(emit: Emit, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that emits no valid nodes is refused, and the message has the layer or the operator."""
-    monkeypatch.setitem(interop._EMITTERS, Wrong, emit)  # noqa: SLF001  # a class can be registered once
+    monkeypatch.setitem(FORMS, Wrong, emit)  # a class can be registered once
     with pytest.raises(fn.FuncnetError, match="(?s)" + literally(message)):
         interop.to_onnx((fn.ReLU(), (Wrong(), fn.Tanh())), (2,))
 
 
 def test_a_combinator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error after the inner network has the name of the combinator."""
-    monkeypatch.setitem(interop._EMITTERS, Twice, _emit_twice_wrongly)  # noqa: SLF001  # a class can be registered once
+    monkeypatch.setitem(FORMS, Twice, _emit_twice_wrongly)  # a class can be registered once
     with pytest.raises(fn.ConfigError, match=r"Twice \(layer 0\): the inputs of op are .* for Mul"):
         interop.to_onnx((Twice(fn.Tanh()),), (2,))
 
@@ -442,7 +538,7 @@ def test_registration_is_refused(arguments: tuple[Any, Any], message: str) -> No
 def test_a_notebook_registers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A class from ``__main__`` can be registered again, and the last function counts."""
     monkeypatch.setattr(Wrong, "__module__", "__main__")
-    monkeypatch.setitem(interop._EMITTERS, Wrong, None)  # noqa: SLF001  # removed after the test
+    monkeypatch.setitem(FORMS, Wrong, None)  # removed after the test
     for emit in (_emit_scale, _emit_abs):
         interop.register_onnx(Wrong, emit)
     assert [node.op_type for node in interop.to_onnx(Wrong(), (2,)).graph.node] == ["Abs"]
@@ -466,15 +562,20 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "NaN": ((BAD,), "to_onnx: 0.weight must be finite, got 0.weight[0, 1] = nan"),
     "two dtypes": ((DENSE64, NET), "to_onnx: the arrays of net must have one dtype, .*; use fn.astype"),
     "a state": (STATE, "to_onnx: a network is a layer or a tuple of networks, got TrainState.*; use state.params"),
+    "a mask": (fn.masked((fn.Reshape((2, 2)), fn.LastStep()), np.ones((1, 2), np.float32)),
+               "LastStep (layer 1): a mask is data of one batch, which a model cannot have; use fn.Masked(net), which"),
     "a list": ([fn.ReLU()], "to_onnx: a network is a layer or a tuple of networks, .*; use a tuple"),
 }
 REFUSED_SHAPES: dict[str, tuple[Any, str]] = {
+    "a name twice": (("H", "H", 1), "to_onnx: the names of axes must be different and not empty; .*, got .*'H', 'H'"),
+    "the batch": (("B", 4), "to_onnx: the names of axes must be different .*; 'B', 'x' and 'y' are taken, got .*'B'"),
+    "an axis of features": (("T",), "to_onnx: the network takes no sizes below 128 for ('T',): Dense (layer 0): .*"),
     "an int": (4, "shape must be a tuple of sizes without the batch, got 4; use (4,)"),
     "with the batch": ((None, 4), "a size in shape must be an int of at least 1, got None"),
 }
 REFUSED_TASKS: dict[str, tuple[Any, tuple[int, ...], str]] = {
     "one column": (True, (1,), "to_onnx: the output .* at least 2, .*, got .* (1,); for one logit, .*Binary()"),
-    "images": (True, (2, 2, 3), "to_onnx: the output must have .*, got rows of shape (2, 2, 3)"),
+    "images": (True, (2, 2, 1), "to_onnx: the output must have .*, got rows of shape (2, 2, 1)"),
     "one class": (Multiclass(), (1,), "Multiclass: the output must have .*; for one logit, use Binary()"),
     "two logits": (Binary(), (2,), "Binary: the output must have .*, got (1, 2); .* use Multiclass()"),
     "numbers": (Regression(), (2,), "to_onnx: .*, got Regression(), .*; to_onnx(net, input_shape) exports the outputs"),
@@ -499,7 +600,7 @@ def test_a_network_is_refused(net: Any, message: str) -> None:
 @pytest.mark.parametrize(("shape", "message"), REFUSED_SHAPES.values(), ids=REFUSED_SHAPES)
 def test_a_shape_is_refused(shape: Any, message: str) -> None:
     """The shape is that of a row."""
-    with pytest.raises(fn.ConfigError, match=literally(message)):
+    with pytest.raises(fn.FuncnetError, match=literally(message)):
         interop.to_onnx(NET, shape)
 
 
@@ -530,6 +631,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     """The import says how to install it."""
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "funcnet.interop.onnx")
+    for name in [name for name in sys.modules if name.startswith("funcnet.interop.onnx")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"funcnet.interop.onnx needs onnx; .*pip install 'onnx>=1.15'"):
         import_module("funcnet.interop.onnx")
