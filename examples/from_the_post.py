@@ -27,10 +27,10 @@ def check_elementwise() -> None:
 
 def check_initial_weights() -> None:
     """Initial weights have zero mean and small variance, initial biases have zero mean."""
-    layer = fn.dense(fn.Key(42), 128, 150)
-    assert -0.05 < layer.weight.mean() < 0.05
-    assert 1e-3 < layer.weight.std() < 1e-1
-    assert -0.05 < layer.bias.mean() < 0.05
+    weight, bias = fn.trained_arrays(fn.dense(fn.Key(42), 128, 150))
+    assert -0.05 < weight.mean() < 0.05
+    assert 1e-3 < weight.std() < 1e-1
+    assert -0.05 < bias.mean() < 0.05
 
 
 def check_dense_forward() -> None:
@@ -55,13 +55,12 @@ def check_dense_backward() -> None:
     weight, bias = np.asarray(layer.weight), np.linspace(-1, 1, 64)
     before = fn.Dense(weight=weight, bias=bias)
     grad = fn.backward(before, x, np.ones([10, 64]) / 10.0)[1]
-    assert grad.weight.shape == weight.shape
-    assert grad.bias.shape == bias.shape
-    after = fn.sgd_update(before, grad, learning_rate=1.0)
+    assert [array.shape for array in fn.trained_arrays(grad)] == [weight.shape, bias.shape]
+    after_weight, after_bias = fn.trained_arrays(fn.sgd_update(before, grad, learning_rate=1.0))
     numeric_dw = fn.numerical_gradient(lambda weight: output(weight, bias), weight)
     numeric_db = fn.numerical_gradient(lambda bias: output(weight, bias), bias)
-    assert np.allclose(numeric_dw, before.weight - after.weight, rtol=RTOL, atol=0), "the weight gradient is wrong"
-    assert np.allclose(numeric_db, before.bias - after.bias, rtol=RTOL, atol=0), "the bias gradient is wrong"
+    assert np.allclose(numeric_dw, weight - after_weight, rtol=RTOL, atol=0), "the weight gradient is wrong"
+    assert np.allclose(numeric_db, bias - after_bias, rtol=RTOL, atol=0), "the bias gradient is wrong"
 
 
 def check_loss() -> None:

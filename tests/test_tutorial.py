@@ -34,6 +34,8 @@ PICTURES = {
     "part_5_update": ("part_5_surface.png",),
     "part_6_bits": ("part_6_apart.png",),
     "part_7_own_layer": ("part_7_border.png",),
+    "part_8_recurrent": ("part_8_reach.png",),
+    "part_9_attention": ("part_9_weights.png",),
 }
 SEPARATOR = "\x1e"
 NUMBER = re.compile(r"(?<![\w.^])-?\d+(?:\.\d+)?(?:e-?\d+)?(?![\w^])")

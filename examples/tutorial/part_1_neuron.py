@@ -1,7 +1,7 @@
 # %% [markdown]
 """# Part 1. A neuron by hand.
 
-This tutorial has seven parts. Each part is a Python script that also opens as a notebook; run it from top to bottom.
+This tutorial has nine parts. Each part is a Python script that also opens as a notebook; run it from top to bottom.
 The output of each piece of code appears below the code. You need only school calculus: derivatives and the chain
 rule.
 

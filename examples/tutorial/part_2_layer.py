@@ -47,8 +47,9 @@ bias.
 """
 
 # %%
+weight, bias = fn.trained_arrays(first)
 for row in x.tolist():
-    for (w1, w2), b in zip(first.weight.T.tolist(), first.bias.tolist(), strict=True):
+    for (w1, w2), b in zip(weight.T.tolist(), bias.tolist(), strict=True):
         print(f"{row[0]} * {w1} + {row[1]} * {w2} + {b} = {row[0] * w1 + row[1] * w2 + b}")
 
 # %% [markdown]
@@ -276,10 +277,11 @@ One step of gradient descent with the learning rate 0.25 subtracts a quarter of 
 
 # %%
 better = fn.sgd_update(net, grad, learning_rate=0.25)
-print("second weight", better[2].weight.tolist())
-print("second bias", better[2].bias.tolist())
-print("first weight", better[0].weight.tolist())
-print("first bias", better[0].bias.tolist())
+first_weight, first_bias, second_weight, second_bias = fn.trained_arrays(better)
+print("second weight", second_weight.tolist())
+print("second bias", second_bias.tolist())
+print("first weight", first_weight.tolist())
+print("first bias", first_bias.tolist())
 print("prediction", fn.forward(better, x).tolist())
 print("loss", loss, "->", fn.value_and_grad(better, x, wanted, squared)[0])
 

@@ -234,6 +234,8 @@ saved and loaded, the same bits: True
 Bend(curve=float32 (4,))
 ```
 
-This is the end of the tutorial. `examples/own_layer.py` contains another layer, in twenty lines; `funcnet/layers`
-contains all built-in layers, each with its formulas.
+`examples/own_layer.py` contains another layer, in twenty lines; `funcnet/layers` contains all built-in layers, each
+with its formulas.
+
+Next, part 8: a recurrent network by hand.
 """

@@ -383,33 +383,55 @@ def test_a_file_leaves_defaults_out(path: Path) -> None:
 # ------------------------------------------------------------------------------------------- what is asked for
 
 
-OTHERS: dict[str, fn.Network] = {
-    "one layer less": NET[:3],
-    "another layer": (NET[0], fn.Tanh(), NET[2], NET[3]),
-    "another shape": (fn.dense(KEY, 5, 3), *NET[1:]),
-    "another dtype": fn.astype(NET, np.float64),
-    "another nesting": (NET[0], (NET[1],), NET[2], NET[3]),
-    "another network inside": (*NET[:2], fn.Residual(fn.Tanh()), NET[3]),
-    "a layer": fn.ReLU(),
+OTHERS: dict[str, tuple[fn.Network, str]] = {
+    "one layer less": (NET[:3], "the value must be a tuple of 3 as in like, got a tuple of 4"),
+    "another layer": ((NET[0], fn.Tanh(), *NET[2:]), "the value at 1 must be Tanh as in like, got ReLU"),
+    "another shape": (
+        (fn.dense(KEY, 5, 3), *NET[1:]),
+        "the value at 0.weight must be float32 (5, 3) as in like, got float32 (4, 3)",
+    ),
+    "another dtype": (
+        fn.astype(NET, np.float64),
+        "the value at 0.weight must be float64 (4, 3) as in like, got float32 (4, 3)",
+    ),
+    "another nesting": (
+        (NET[0], (NET[1],), *NET[2:]),
+        "the value at 1 must be a tuple of 1 as in like, got ReLU",
+    ),
+    "another network inside": (
+        (*NET[:2], fn.Residual(fn.Tanh()), NET[3]),
+        "the value at 2.net must be Tanh as in like, got a tuple of 2",
+    ),
+    "no bias": (
+        (fn.Dense(NET[0].weight), *NET[1:]),
+        "the value at 0.bias must be None as in like, got float32 (3,)",
+    ),
+    "a layer": (fn.ReLU(), "the value must be ReLU as in like, got a tuple of 4"),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_structure_is_refused(name: str, path: Path) -> None:
-    """The error has the path and both structures."""
+    """The error has the path, the first difference and both structures, which are cut if they are long."""
     fn.save(path, NET)
+    like, difference = OTHERS[name]
     with pytest.raises(fn.StructureError) as caught:
-        fn.load(path, like=OTHERS[name])
-    for fact in (str(path), repr(OTHERS[name]), repr(NET)):
-        assert fact in str(caught.value)
+        fn.load(path, like=like)
+    shown = [text if len(text) <= 320 else f"{text[:317]}..." for text in (repr(like), repr(NET))]
+    assert str(caught.value) == f"{path}: {difference}; like is\n  {shown[0]}\nthe file has\n  {shown[1]}"
 
 
 def test_another_optimizer_is_refused(path: Path) -> None:
     """A state is refused where a network is expected, and vice versa; different settings are read from the file."""
     other = fn.TrainState.create(NET, fn.SGD(0.1), key=KEY)
     fn.save(path, STATE)
-    for like in (other, NET, changed(moments=NO_MOMENTS), changed(params=NET[:2])):
-        with pytest.raises(fn.StructureError):
+    for like, difference in (
+        (other, "the value at optimizer must be SGD as in like, got Momentum"),
+        (NET, "the value must be a tuple of 4 as in like, got TrainState"),
+        (changed(moments=NO_MOMENTS), "the value at moments.networks must be a tuple of 0 as in like, got a tuple of"),
+        (changed(params=NET[:2]), "the value at params must be a tuple of 2 as in like, got a tuple of 4"),
+    ):
+        with pytest.raises(fn.StructureError, match=re.escape(f": {difference}")):
             fn.load(path, like=like)
     loaded = fn.load(path, like=fn.TrainState.create(NET, fn.Momentum(0.5), key=fn.Key(9)))
     assert loaded.optimizer == MOMENTUM

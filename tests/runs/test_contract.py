@@ -11,6 +11,7 @@ import attrs
 import mnist_run
 import numpy as np
 import pytest
+import text_run
 
 import funcnet as fn
 from funcnet.core.trees import leaves
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.slow
 def test_the_reference_run_is_golden() -> None:
     """The fingerprint after 300 portable steps with dropout and momentum never changes."""
     assert contract.reference_run() == contract.REFERENCE
+
+
+def test_a_run_on_a_text_is_golden() -> None:
+    """200 portable steps of a language model with attention, a GRU and an LSTM are golden, and it learns."""
+    fingerprint, loss = text_run.text_run()
+    assert fingerprint == text_run.REFERENCE
+    assert loss < 1
+    assert text_run.text_run("native", steps=5)[0] != text_run.text_run(steps=5)[0]
 
 
 def test_native_arithmetic_has_other_bits() -> None:

@@ -4,7 +4,8 @@ Run: python tests/tools/portable_matrix.py [--here]
 
 Each cell is a new process: a BLAS kernel family, a number of BLAS threads, a SIMD level of NumPy, the C library
 with or without its own choice of CPU features, and a Python with a NumPy. Each cell checks that its settings took
-effect. All must end with the committed fingerprints, of synthetic data and, where ``FUNCNET_DATA`` has it, of MNIST.
+effect. All must end with the committed fingerprints, of synthetic data, of a language model's text and, where
+``FUNCNET_DATA`` has it, of MNIST.
 Native runs must differ between the cells of each Python, which shows that the matrix can detect differences. A cell
 that cannot run here is reported with the reason. ``--here`` uses only this Python.
 """
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import mnist_run
+import text_run
 from attrs import frozen
 
 from funcnet.runs.selftest import REFERENCE
@@ -49,6 +51,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 from funcnet.runs.selftest import reference_run
 import mnist_run
+import text_run
 core = "numpy._core" if int(np.__version__.split(".")[0]) >= 2 else "numpy.core"
 features = import_module(core + "._multiarray_umath").__cpu_features__
 blas = next(each for each in threadpool_info() if each["user_api"] == "blas")
@@ -56,6 +59,7 @@ home = mnist_run.directory()
 libm = [f(i / 1000).hex() for f in (math.exp, math.cos, math.tanh) for i in range(1, 3000)]
 print(json.dumps({
     "portable": reference_run("portable", epochs=int(sys.argv[1])),
+    "text": text_run.text_run()[0],
     "mnist": home and mnist_run.mnist_run(home)[0],
     "native": reference_run("native", epochs=2),
     "kernel": blas["architecture"],
@@ -72,6 +76,7 @@ class Said(TypedDict):
     """The output of a cell's process: fingerprints, and the settings in force."""
 
     portable: str
+    text: str
     mnist: str | None
     native: str
     kernel: str
@@ -202,8 +207,8 @@ def check_bits(name: str, cell: Cell, said: Said) -> None:
     Raises:
         RuntimeError: If one of them differs.
     """
-    wanted = {"portable": REFERENCE, "mnist": mnist_run.REFERENCE}
-    got = {"portable": said["portable"], "mnist": said["mnist"] or wanted["mnist"]}
+    wanted = {"portable": REFERENCE, "text": text_run.REFERENCE, "mnist": mnist_run.REFERENCE}
+    got = {"portable": said["portable"], "text": said["text"], "mnist": said["mnist"] or wanted["mnist"]}
     if got != wanted:
         raise RuntimeError(f"{name}, {cell}: portable arithmetic differs: {got} instead of {wanted}")
 
@@ -254,6 +259,7 @@ def main() -> int:
             total, native, unrun = total + count, native | fingerprints, unrun + without
     print(f"{total} cells: portable arithmetic has one result, native arithmetic {len(native)}")
     print(f"synthetic data: {REFERENCE}")
+    print(f"text: {text_run.REFERENCE}")
     print(f"MNIST: {mnist_run.REFERENCE if mnist_run.directory() else 'not run, FUNCNET_DATA has none'}")
     for reason, cells_without in unrun.items():
         print(f"not run: {cells_without} cells, {reason}")

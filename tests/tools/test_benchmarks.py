@@ -101,6 +101,22 @@ def test_the_estimators_are_scored_and_timed() -> None:
     assert list(times) == ["funcnet", "funcnet, portable", "MLP"]
 
 
+def test_the_language_models_agree_with_pytorch() -> None:
+    """Three steps of each small model give the same bits per character in both libraries, and each step has a time."""
+    pytest.importorskip("torch")
+    paths = os.pathsep.join(map(str, (COMMAND.parent.parent, ROOT)))
+    options = ("--size", "8", "--steps", "3", "--rounds", "1")
+    result = ran(COMMAND.with_name("language_models.py"), *options, PYTHONPATH=paths)
+    assert result.returncode == 0, result.stderr
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines() if "|" in line]
+    found = {row[0]: [float(cell) for cell in row[1:]] for row in cells if row[0] in ("gru", "lstm", "attention")}
+    assert list(found) == ["gru", "lstm", "attention"]
+    for ours, theirs, difference, *times in found.values():
+        assert abs(difference) <= 0.001
+        assert 5 < min(ours, theirs) < 9
+        assert min(times) > 0
+
+
 def test_the_command_refuses_what_is_not_there() -> None:
     """An unknown workload, zero threads, and a release that cannot be imported are refused."""
     refused = {

@@ -12,6 +12,7 @@ from typing import cast
 import mnist_run
 import portable_matrix as matrix
 import pytest
+import text_run
 from portable_matrix import Cell, Said
 
 from funcnet.runs.selftest import REFERENCE
@@ -46,7 +47,7 @@ def runnable(*cells: Cell) -> None:
 
 @pytest.mark.parametrize("cell", SMALL, ids=str)
 def test_a_cell_ends_in_the_committed_fingerprints(cell: Cell) -> None:
-    """300 steps on synthetic data, and 300 on MNIST if present, under settings that are seen to be in effect."""
+    """300 steps on synthetic data, 200 on a text, and 300 on MNIST if present, with settings seen to be in effect."""
     runnable(PLAIN, cell)
     matrix.check_effect(cell, said(cell), said(PLAIN)["libm"])
     matrix.check_bits("here", cell, said(cell))
@@ -112,13 +113,13 @@ def test_a_setting_without_effect_is_seen(setting: str, other: Cell) -> None:
 
 
 def test_other_bits_are_seen() -> None:
-    """A difference in either run is detected."""
+    """A difference in any run is detected."""
     here = {"kernel": "Haswell", "threads": 1, "avx2": True, "avx512": True, "libm": "", "numpy": "", "native": ""}
-    whole = cast("Said", {**here, "portable": REFERENCE, "mnist": mnist_run.REFERENCE})
+    runs = {"portable": REFERENCE, "text": text_run.REFERENCE, "mnist": mnist_run.REFERENCE}
+    whole = cast("Said", {**here, **runs})
     matrix.check_bits("here", PLAIN, whole)
-    synthetic, digits = whole.copy(), whole.copy()
-    synthetic["portable"] = digits["mnist"] = "0" * 64
-    for other in (synthetic, digits):
+    for name in runs:
+        other = cast("Said", {**whole, name: "0" * 64})
         with pytest.raises(RuntimeError, match="portable arithmetic differs"):
             matrix.check_bits("here", PLAIN, other)
 

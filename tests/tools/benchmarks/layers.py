@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from attrs import evolve
 from networks import CASES, KEY, Case, inputs
 
 import funcnet as fn
@@ -19,7 +20,7 @@ from benchmarks.timing import Task, measure
 
 def shaped(case: Case, width: int) -> tuple[fn.Layer, tuple[int, ...]]:
     """Return the row's layer in float32 for vectors or image channels of this width; some have one fixed shape."""
-    shape = (*case.shape[:-1], width)
+    shape = case.shape if case.ids else (*case.shape[:-1], width)
     try:
         layer = fn.astype(case.make(KEY, shape), np.float32)
         fn.output_shape(layer, shape)
@@ -44,7 +45,7 @@ def theirs(layer: fn.Layer, x: fn.Array, g: fn.Array) -> Task:
 
     library: Any = torch
     library.set_num_threads(1)
-    given, wanted = library.tensor(x, requires_grad=True), library.tensor(g)
+    given, wanted = library.tensor(x, requires_grad=x.dtype.kind == "f"), library.tensor(g)
     twin = translated(layer)
 
     def run() -> object:
@@ -65,7 +66,7 @@ def main() -> None:
     print(f"{'layer':{longest}} {'rows of':16} {'funcnet µs':>10} {'PyTorch µs':>10} {'ratio':>6}")
     for case in CASES:
         layer, shape = shaped(case, options.width)
-        x = inputs(KEY.child("x"), options.batch, *shape, dtype=np.float32)
+        x = evolve(case, shape=shape).x(options.batch, np.float32)
         g = inputs(KEY.child("g"), *fn.forward(layer, x).shape, dtype=np.float32)
         tasks = [ours(layer, x, g)]
         if find_spec("torch") and "Dropout" not in repr(layer):  # PyTorch would draw a mask, funcnet's is an argument
