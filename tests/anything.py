@@ -138,6 +138,13 @@ WEIGHTS: Final = arrays_like(floats(st.tuples(st.just(FEATURES), st.integers(2, 
 VECTORS: Final = arrays_like(*[floats(st.just((FEATURES,)))] * 9, floats(st.sampled_from([(3,), (0,), (1,)])))
 BIASES: Final = arrays_like(*[floats(st.just((CLASSES,)))] * 3, floats(st.just((2,))))
 IMAGES: Final = arrays_like(floats(st.tuples(ROWS, st.just(3), st.just(2), st.just(1))))
+SIGNALS: Final = arrays_like(floats(st.tuples(ROWS, st.just(4), st.just(1))))
+SEQUENCES: Final = arrays_like(floats(st.tuples(ROWS, st.integers(0, 3), st.just(FEATURES))))
+IDS_OF_STEPS: Final = arrays_like(arrays(np.int64, st.tuples(ROWS, st.integers(0, 3)), elements=st.integers(0, 3)))
+MASKS: Final = st.none() | arrays_like(
+    arrays(np.float32, st.tuples(ROWS, st.integers(1, 3)), elements=st.sampled_from([0.0, 1.0])),
+    floats(st.tuples(ROWS, st.integers(1, 3))),
+)
 BYTES: Final = arrays_like(arrays(np.uint8, st.tuples(ROWS, st.just(FEATURES))), INPUTS)
 
 
@@ -167,16 +174,33 @@ PREDICTIONS: Final = seldom(
 
 
 def examples_of(shape: tuple[int, ...]) -> Anything:
-    """Predictions, targets of the same shape and dtype, and weights of the rows or none."""
+    """Predictions, targets of the same shape and dtype, and weights of rows, positions or elements, or none."""
     dtype = FLOATS[0]
     usual = st.sampled_from([(-1.0, 1.0), (0.0, 1.0, 0.5), (0.0, 2.0, 7.0), (-4.0, 2.0**127, math.inf)])
     targets = usual.flatmap(lambda some: arrays(dtype, shape, elements=st.sampled_from(some)))
-    weights = st.none() | arrays(dtype, shape[:1], elements=st.sampled_from([0.0, 1.0, 0.5, 2.0**127]))
+    weights = st.none() | st.integers(1, len(shape)).flatmap(lambda axes: weights_of(shape[:axes]))
     return st.tuples(arrays(dtype, shape, elements=numbers(dtype, finite=True)), targets, weights)
 
 
+def weights_of(shape: tuple[int, ...]) -> Anything:
+    """Weights of a shape."""
+    return arrays(FLOATS[0], shape, elements=st.sampled_from([0.0, 1.0, 0.5, 2.0**127]))
+
+
+def positions_of(rows: int) -> Anything:
+    """Logits of two positions per row, class ids or shares, and weights of rows or positions, or none."""
+    shape, dtype = (rows, 2, CLASSES), FLOATS[0]
+    ids = arrays(st.sampled_from([np.int64, np.uint8, np.int8]), shape[:2], elements=st.sampled_from([0, 1, 2, 3, 100]))
+    shares = arrays(dtype, shape, elements=st.sampled_from([0.0, 0.5, 1.0, 7.0, -1.0, math.inf]))
+    weights = st.none() | st.integers(1, 2).flatmap(lambda axes: weights_of(shape[:axes]))
+    return st.tuples(arrays(dtype, shape, elements=numbers(dtype, finite=True)), ids | shares, weights)
+
+
+POSITIONS: Final = st.integers(1, 3).flatmap(positions_of)
+
+
 TARGETS: Final = seldom(
-    st.tuples(st.integers(1, 4), st.sampled_from([(), (CLASSES,)])).flatmap(
+    st.tuples(st.integers(1, 4), st.sampled_from([(), (CLASSES,), (2, CLASSES)])).flatmap(
         lambda pair: examples_of((pair[0], *pair[1]))
     ),
     st.tuples(LOGITS, LOGITS, st.none() | VECTORS),
@@ -186,6 +210,7 @@ IDS: Final = seldom(
     st.integers(1, 4).flatmap(lambda rows: st.tuples(labels_of(rows), labels_of(rows))), st.tuples(LABELS, LABELS)
 )
 KERNELS: Final = arrays_like(floats(st.tuples(st.integers(1, 2), st.integers(1, 2), st.just(1), st.just(CLASSES))))
+STEP_KERNELS: Final = arrays_like(floats(st.tuples(st.integers(1, 3), st.just(1), st.just(CLASSES))))
 
 # ------------------------------------------------------------------------------------------------ settings
 
@@ -224,6 +249,8 @@ PAIRS: Final = mostly(st.sampled_from([1, 2, (1, 2), (2, 1), 3, 0, (1, -1), (1, 
 PADDINGS: Final = mostly(
     st.sampled_from(["valid", "same", 0, 1, (1, 0), ((0, 1), (1, 0)), "full", ((1, 2), 3), LARGE, ((0, LARGE), (0, 0))])
 )
+STEP_PADDINGS: Final = mostly(st.sampled_from(["valid", "same", "causal", 0, 1, (0, 2), (1, -1), "full", LARGE]))
+GROUPS: Final = mostly(st.sampled_from([1, 1, 1, 2]))
 SCHEDULES: Final = mostly(
     st.sampled_from([
         fn.constant(0.1),

@@ -127,27 +127,82 @@ OTHERS: Places = {
     "minibatches": lambda x: fn.minibatches(x, Y, 2),
 }
 FORWARD: Places = {"Dense (layer 0)": NETWORKS["forward"]}
-WANTED = "PLACE: x must have shape (B, 8) to match weight (8, 5), got "
+WANTED = "PLACE: x must have shape (B, ..., 8) to match weight (8, 5), got "
 
 refuse(FORWARD, {"one axis": X[0]}, fn.ShapeError, WANTED + "(8,); for a batch of one, use x[None]")
-refuse(FORWARD, {"three axes": X[None]}, fn.ShapeError, WANTED + "(1, 4, 8)")
+refuse(FORWARD, {"three axes": X.reshape(4, 2, 4)}, fn.ShapeError,
+       WANTED + "(4, 2, 4); to make each row a vector, put Flatten() before the layer")
 refuse(FORWARD, {"nine features": np.ones((4, 9), np.float32)}, fn.ShapeError, WANTED + "(4, 9)")
 refuse(NETWORKS, {"seven features": X[:, :7]}, fn.ShapeError, "...Dense" + WANTED.replace("PLACE", "...") + "(4, 7)")
+IDS_FIRST = "; for ids, put an Embedding first"
 NO_BATCHES: dict[str, tuple[Any, Error, str]] = {
     "no axes": (np.array(1, np.float32), fn.ShapeError, "must have shape (B, ...), got ()..."),
-    "ints": (X.astype(np.int32), fn.DTypeError, "must be float32 or float64, got int32; use x.astype(np.float32)"),
+    "ints": (
+        X.astype(np.int32),
+        fn.DTypeError,
+        f"must be float32 or float64, got int32; use x.astype(np.float32){IDS_FIRST}",
+    ),
     "list": (X.tolist(), fn.DTypeError, "must be a plain NumPy array, got list; use np.asarray(x, dtype=np.float32)"),
+}
+INTS: dict[str, tuple[Callable[[Any], object], Error, str]] = {
+    "check_gradients": (
+        NETWORKS["check_gradients"],
+        fn.DTypeError,
+        f"Dense (layer 0): x must be float64 to match weight, got int32; use x.astype(np.float64){IDS_FIRST}",
+    ),
+    "check_layer": (
+        OTHERS["check_layer"],
+        fn.LawError,
+        "PLACE: shapes: forward raised DTypeError: ReLU: x must be float32 or float64, got int32...",
+    ),
+    "minibatches": (
+        lambda x: fn.outputs(NET, fn.minibatches(x, Y, 2)[0].x),
+        fn.DTypeError,
+        f"Dense (layer 0): x must be float32 to match weight, got int32; use x.astype(np.float32){IDS_FIRST}",
+    ),
 }
 for what, (x, error, text) in NO_BATCHES.items():
     for layer in LAYERS:
         places: Places = {f"{layer!r}": partial(fn.forward, layer), f"{layer!r} vjp": partial(fn.vjp, layer)}
         refuse(places, {what: x}, error, f"{type(layer).__name__}: x {text}")
-    short = re.sub("shape .*, got| or float64, got", "... got", text, count=1)
-    refuse({**NETWORKS, **OTHERS}, {what: x}, error, f"...x {short}...")
+    short = re.sub("shape .*, got| or float64, got", "... got", text.removesuffix(IDS_FIRST), count=1)
+    every = {**NETWORKS, **OTHERS}
+    if what == "ints":  # taken as ids; float64 layers of check_gradients, and the laws, refuse them in other words
+        every = {name: call for name, call in every.items() if name not in INTS}
+    refuse(every, {what: x}, error, f"...x {short}...")
+for place, (call, error, text) in INTS.items():
+    one(place, call, X.astype(np.int32), error, text)
+one("standardize", fn.standardize, X.astype(np.int32), fn.DTypeError,
+    "PLACE: x must be float32 or float64, got int32; use x.astype(np.float32)")
+refuse({**NETWORKS, **OTHERS}, {"bools": X > 0, "complex": X * 1j}, fn.DTypeError, "...x must be float32... got ...")
+TEXT = np.arange(20)
+ROWS_OF_IDS = fn.embedding(KEY, 5, 3)
+one("windows", lambda ids: fn.windows(ids, 4, 2), "to be", fn.DTypeError,
+    "PLACE: ids must be an array of integers, got str; for its bytes, use np.frombuffer(ids.encode(), np.uint8)")
+one("windows", lambda ids: fn.windows(ids, 4, 2), TEXT / 2, fn.DTypeError, "PLACE: ids must be integers, got float64")
+one("windows", lambda ids: fn.windows(ids, 4, 2), TEXT[:4], fn.ShapeError,
+    "PLACE: ids must have more than length = 4 elements, got 4")
+one("windows", lambda size: fn.windows(TEXT, 4, size), 9, fn.ConfigError,
+    "PLACE: batch_size must be an int from 1 to 4, got 9")
+one("Embedding", lambda x: fn.forward(ROWS_OF_IDS, x), np.array([[0, 1], [2, 9]]), fn.LabelError,
+    "PLACE: x must be in 0..4, got x[1, 1] = 9")
+one("Embedding", lambda x: fn.forward(ROWS_OF_IDS, x), np.array([1.0, 2.0]), fn.DTypeError,
+    "PLACE: x must be integer ids from 0 to 4, got float64; put the Embedding before the layers of floats, "
+    "or use x.astype(np.int64)")
+one("Masked", lambda x: fn.forward(fn.Masked((ROWS_OF_IDS, fn.MeanOverTime()), padding=-1), x), np.array([[3, -1]]),
+    fn.LabelError,
+    "Embedding (layer 0): x must be in 0..4, got x[0, 1] = -1; an id for padding needs a row, too, such as 0")
+one("embedding", lambda count: fn.embedding(KEY, count, 3), 0, fn.ConfigError,
+    "PLACE: count must be an int of at least 1, got 0")
+one("embedding", lambda init: fn.embedding(KEY, 5, 3, init=init), 0.1, fn.ConfigError,
+    "PLACE: init must be a function, got 0.1; use fn.initializers.constant(0.1)")
+one("random_normal", fn.initializers.random_normal, 0, fn.ConfigError,
+    "PLACE: deviation must be a number in (0, inf), got 0")
 
 FLOAT = "; use x.astype(np.float32)"
 FIXES: dict[str, str] = {
-    **dict.fromkeys(("int64", "bool", "float16", "longdouble", ">f4", "float64"), FLOAT),
+    **dict.fromkeys(("int64", "int8"), FLOAT + IDS_FIRST),
+    **dict.fromkeys(("bool", "float16", "longdouble", ">f4", "float64"), FLOAT),
     "uint8": "; for images divide by 255: x.astype(np.float32) / 255",
     **dict.fromkeys(("complex64", "object", "U3", "S3"), ""),
 }
@@ -336,12 +391,12 @@ for name, method in (("predict", "predictions"), ("predict_proba", "probabilitie
 one("predict_proba", OF_TASK["predict_proba"], fn.Regression(), fn.ConfigError,
     "PLACE: task must be a task with probabilities, got Regression()" + TASKS)
 FITS: list[tuple[Any, str, str, tuple[tuple[int, ...], ...]]] = [
-    (fn.Multiclass(), "(N, O) with a column for each class, at least 2",
-     "for one logit, use Binary(); for numbers, Regression()", ((4,), (4, 0), (4, 1), (4, 2, 2))),
-    (fn.Binary(), "(N, 1) or (N,)",
-     "for classes, use Multiclass(); for independent labels, Multilabel()", ((4, 0), (4, 2), (4, 1, 1))),
-    (fn.Multilabel(), "(N, O) with a column for each label",
-     "for one logit, use Binary(); for numbers, Regression()", ((4,), (4, 0), (4, 2, 2))),
+    (fn.Multiclass(), "(N, ..., O) with a column for each class, at least 2",
+     "for one logit, use Binary(); for numbers, Regression()", ((4,), (4, 0), (4, 1), (4, 2, 1))),
+    (fn.Binary(), "(N, ..., 1) or (N,)",
+     "for classes, use Multiclass(); for independent labels, Multilabel()", ((4, 0), (4, 2), (4, 1, 2))),
+    (fn.Multilabel(), "(N, ..., O) with a column for each label",
+     "for one logit, use Binary(); for numbers, Regression()", ((4,), (4, 0), (4, 2, 0))),
 ]
 for task, wanted, fix, shapes in FITS:
     for shape in shapes:
@@ -401,8 +456,10 @@ refuse(LOSS, {"one-hot floats": np.eye(3)[Y]}, fn.DTypeError,
        "PLACE: labels must be float32 to match logits, got float64; use labels.astype(np.float32)")
 refuse(WITH_LABELS, {"bool": Y > 0}, fn.DTypeError, "...labels must be integer class ids, got bool...")
 for index, value in ((1, -1), (3, -100), (0, 2**40), (2, 3)):
-    refuse(LOSS, {str(value): changed(Y, index, value)}, fn.LabelError,
-           f"PLACE: labels must be in 0..2, got labels[{index}] = {value}")
+    fix = f"; to leave a label out, use weight=(labels != {value}).astype(np.float32)" if value < 0 else ""
+    refuse({**LOSS, "smoothed": lambda y: fn.SoftmaxCrossEntropy(0.1)(LOGITS, y)},
+           {str(value): changed(Y, index, value)}, fn.LabelError,
+           f"softmax_cross_entropy: labels must be in 0..2, got labels[{index}] = {value}{fix}")
 refuse(WITH_LABELS, {"3": changed(Y, 2, 3)}, fn.LabelError, "...labels must be in 0..2, got labels[2] = 3")
 refuse(LOSS, {"uint8": np.array([0, 200, 1, 1], np.uint8)}, fn.LabelError, "...in 0..2, got labels[1] = 200")
 LENGTHS: Places = {**LOSS, **{name: call for name, call in WITH_LABELS.items() if name not in ("one_hot", "shards")}}
@@ -415,7 +472,8 @@ BATCHES: Places = {"minibatches": TARGETS["minibatches"]}
 refuse(BATCHES, {"one": np.array(1)}, fn.ShapeError, "PLACE: x and y must have the same length, got (4, 8) and ()")
 for value in (-1, -100):
     refuse(BATCHES, {str(value): np.array([0, value, 1, value])}, fn.LabelError,
-           f"PLACE: y must be 0 or more, got y[1] = {value}")
+           f"PLACE: y must be 0 or more, got y[1] = {value}; to leave a label out, "
+           f"use weight=(y != {value}).astype(np.float32)")
 for dtype in ("bool", "object", "str", "complex64", "datetime64[s]"):
     refuse(BATCHES, {dtype: Y.astype(dtype)}, fn.DTypeError, "PLACE: y must hold class ids or floats, got ...")
 refuse(BATCHES, {"names": np.array(["cat", "dog", "cat", "cat"])}, fn.DTypeError,
@@ -424,15 +482,95 @@ for dtype in ("object", "str", "complex64", "datetime64[s]"):
     one(dtype, lambda x: fn.minibatches(x, Y, 2, transform=fn.scale_images), X.astype(np.int64).astype(dtype),
         fn.DTypeError, "minibatches: x must hold numbers, got ...")
 OF_LOGITS: Places = {"softmax_cross_entropy": lambda logits: CE(logits, Y)}
-SHAPE = "PLACE: logits must have shape (B, O), got "
+SHAPE = "PLACE: logits must have shape (B, ..., O), got "
 refuse(OF_LOGITS, {"one axis": LOGITS[0]}, fn.ShapeError, SHAPE + "(3,); for a batch of one, use logits[None]")
-refuse(OF_LOGITS, {"three axes": LOGITS[None]}, fn.ShapeError, SHAPE + "(1, 4, 3)")
+refuse(OF_LOGITS, {"three axes": LOGITS[None]}, fn.ShapeError,
+       "PLACE: labels must have shape (1, 4), one class id per position, got (4,)")
 refuse(OF_LOGITS, {"swapped": Y}, fn.ShapeError, SHAPE + "(4,)...")
 for dtype, fix in (("int64", "; use logits.astype(np.float32)"), ("float16", "..."), ("object", "")):
     refuse(OF_LOGITS, {dtype: LOGITS.astype(dtype)}, fn.DTypeError,
            f"PLACE: logits must be float32 or float64, got {dtype}{fix}")
 refuse(OF_LOGITS, {"list": LOGITS.tolist()}, fn.DTypeError, "...got list; use np.asarray(logits, dtype=np.float32)")
 refuse(OF_LOGITS, {"masked": np.ma.asarray(LOGITS)}, fn.DTypeError, "...use logits.filled(...)")
+OF_STEPS = np.zeros((4, 5, 3), np.float32)
+PER_STEP = np.zeros((4, 5), np.int64)
+one("softmax_cross_entropy", lambda logits: CE(logits, PER_STEP), OF_STEPS.transpose(0, 2, 1), fn.ShapeError,
+    "PLACE: labels must have shape (4, 3) to match logits (4, 3, 5), got (4, 5); if the classes are the second axis, "
+    "use np.moveaxis(logits, 1, -1)")
+one("softmax_cross_entropy", lambda labels: CE(OF_STEPS, labels), changed(PER_STEP, (2, 1), 99), fn.LabelError,
+    "PLACE: labels must be in 0..2, got labels[2, 1] = 99")
+one("softmax_cross_entropy", lambda weight: CE(OF_STEPS, PER_STEP, weight), OF_STEPS, fn.ShapeError,
+    "PLACE: weight must have shape (4,) or (4, 5), got (4, 5, 3)")
+one("softmax_cross_entropy", lambda weight: CE(OF_STEPS, PER_STEP, weight), np.ones(5, np.float32), fn.ShapeError,
+    "PLACE: weight must have shape (4,) or (4, 5), got (5,)")
+for target, fix in ((G[:, 0], "target[:, None]"), (G, "target[..., None]")):
+    one("mean_squared_error", lambda target: fn.mean_squared_error(target[..., None], target), target, fn.ShapeError,
+        f"PLACE: target must have shape ... to match prediction ..., got {target.shape}; use {fix}")
+GRUS = fn.gru(KEY, 8, 2)
+STEPS_OF_8 = X[:, None]
+one("GRU", lambda x: fn.forward(GRUS, x), STEPS_OF_8[:, :0], fn.ShapeError,
+    "PLACE: x must have at least one step, got (4, 0, 8)")
+one("GRU", lambda mask: fn.forward(fn.masked(GRUS, mask), STEPS_OF_8), np.ones((4, 2), np.float32), fn.ShapeError,
+    "PLACE: mask must have shape (4, 1) to match x (4, 1, 8), got (4, 2)...")
+one("GRU", lambda weight: attrs.evolve(GRUS, weight=weight), np.ones((8, 2), np.float32), fn.ShapeError,
+    "PLACE: weight must have shape (I, 6) to match recurrent (2, 6), got (8, 2)")
+one("GRU", lambda back: attrs.evolve(GRUS, recurrent=back), np.ones((3, 6), np.float32), fn.ShapeError,
+    "PLACE: recurrent must have shape (3, 9), got (3, 6)")
+one("GRU", lambda outputs: attrs.evolve(GRUS, outputs=outputs), "first", fn.ConfigError,
+    "PLACE: outputs must be 'all' or 'last', got 'first'")
+one("RNN", lambda name: fn.rnn(KEY, 3, 2, activation=name), "elu", fn.ConfigError,
+    "PLACE: activation must be 'tanh' or 'relu', got 'elu'")
+one("lstm", lambda bias: fn.lstm(KEY, 3, 2, forget_bias=bias), np.inf, fn.ConfigError, "PLACE: forget_bias must be ...")
+one("unroll", lambda state: fn.unroll(fn.lstm(KEY, 8, 2), STEPS_OF_8, state), np.ones((4, 2), np.float32),
+    fn.ConfigError,
+    "PLACE: the state of an LSTM must be a pair (h, c), got ndarray; use the state that unroll returned")
+one("unroll", lambda state: fn.unroll(GRUS, STEPS_OF_8, state), np.ones((3, 2), np.float32), fn.ShapeError,
+    "PLACE: state must have shape (4, 2) to match x (4, 1, 8), got (3, 2)")
+ONE_STEP = "; for one step, use x[:, None]; for one sequence, use x[None]"
+for state in (None, np.zeros((4, 2), np.float32)):
+    one("unroll", partial(fn.unroll, GRUS, state=state), X, fn.ShapeError,
+        f"PLACE: x must have shape (B, T, 8), got (4, 8){ONE_STEP}")
+A_CELL = "PLACE: the layer must be an RNN, a GRU or an LSTM, got a tuple of "
+UNROLL: Any = fn.unroll
+for layers, fix in (((GRUS,), "1 layer; unroll one recurrent layer: unroll(net[0], x)"), (NET, "3 layers"),
+                    ((ROWS_OF_IDS, GRUS), "2 layers; unroll one recurrent layer: unroll(net[1], forward(net[:1], x))")):
+    one("unroll", lambda net: UNROLL(net, STEPS_OF_8), layers, fn.StructureError, A_CELL + fix)
+OF_SEQUENCES: Places = {
+    "GRU": lambda x: fn.forward(GRUS, x),
+    "LSTM": lambda x: fn.forward(fn.lstm(KEY, 8, 2), x),
+    "Conv1D": lambda x: fn.forward(fn.conv1d(KEY, 8, 2, 3), x),
+    "MultiHeadAttention": lambda x: fn.forward(fn.multi_head_attention(KEY, 8, 2), x),
+    "LearnedPositions": lambda x: fn.forward(fn.learned_positions(KEY, 5, 8), x),
+}
+OF_ANY_CHANNELS: Places = {
+    type(layer).__name__: partial(fn.forward, layer)
+    for layer in (fn.SinusoidalPositions(), fn.LastStep(), fn.MeanOverTime())
+}
+NO_TIME = "got (4, 8); for one sequence, use x[None]; for the outputs of a recurrent layer, set its outputs='all'"
+for places in (OF_SEQUENCES, OF_ANY_CHANNELS):
+    refuse(places, {"no axis of time": X}, fn.ShapeError, "PLACE: x must have shape (B, T, ...)..., " + NO_TIME)
+    refuse(places, {"ids": PER_STEP}, fn.ShapeError,
+           "PLACE: x must have shape (B, T, ...)..., got (4, 5); for ids, put an Embedding before the layer")
+refuse(OF_SEQUENCES, {"other sizes": X[:, :7]}, fn.ShapeError, "PLACE: ...to match weight ..., got (4, 7)")
+refuse(OF_SEQUENCES, {"channels first": np.zeros((2, 8, 5), np.float32)}, fn.ShapeError,
+       "PLACE: ..., got (2, 8, 5); for channels first, use np.moveaxis(x, 1, -1)")
+OF_ROWS: Places = {"GRU": partial(fn.output_shape, GRUS), "LastStep": partial(fn.output_shape, fn.LastStep())}
+refuse(OF_ROWS, {"no axis of time": (8,)}, fn.ShapeError,
+       "PLACE: ..., got (B, 8); for the outputs of a recurrent layer, set its outputs='all'")
+one("Conv1D", lambda x: fn.forward(fn.conv1d(KEY, 1, 2, 3), x), X, fn.ShapeError,
+    "PLACE: x must have shape (B, T, 1)..., got (4, 8); for sequences of one channel, use x[..., None]")
+EXAMPLES: Any = fn.minibatches(X, Y, 2)
+OF_X: Places = {
+    "evaluate": lambda x: fn.evaluate(NET, x, Y, CE),
+    "outputs": lambda x: fn.outputs(NET, x),
+    "predict": lambda x: fn.predict(NET, x, fn.Multiclass()),
+}
+refuse(OF_X, {"batches": EXAMPLES}, fn.DTypeError,
+       "PLACE: x must be a plain NumPy array, got ...Minibatches; use batches.x and batches.y")
+refuse(OF_X, {"a batch": BATCH}, fn.DTypeError,
+       "PLACE: x must be a plain NumPy array, got ...Batch; use batch.x and batch.y")
+one("bidirectional", lambda layer: fn.bidirectional(GRUS, layer), fn.ReLU(), fn.StructureError,
+    "PLACE: the layer must be an RNN, a GRU or an LSTM, got ReLU")
 LOSSES: dict[str, tuple[Callable[[Any], tuple[Any, Any]], Error, str]] = {
     "inf": (lambda p: (INF, p), fn.NonFiniteError, "the loss is inf; the learning rate may be too high..."),
     "nan": (lambda p: (NAN, p), fn.NonFiniteError, "the loss is nan..."),
@@ -486,12 +624,18 @@ one("dense", lambda bias: fn.dense(KEY, 3, 2, bias_init=lambda _, __, ___: bias)
     "dense: the array that bias_init returns must have shape (3, 2), got (2,); its first row is the bias")
 refuse({"mlp": lambda sizes: fn.mlp(KEY, sizes)}, named((), (3,), 3, None, {3}), fn.ConfigError,
        "PLACE: sizes must have at least the input size and the output size, got VALUE")
-ACTIVATION: Places = {"mlp's activation": lambda layer: fn.mlp(KEY, (3, 2, 2), activation=layer)}
+ACTIVATION: Places = {
+    "mlp's activation": lambda layer: fn.mlp(KEY, (3, 2, 2), activation=layer),
+    "transformer_block's activation": lambda layer: fn.transformer_block(KEY, 4, 2, activation=layer),
+}
 A_NETWORK = "a network is a layer or a tuple of networks, got "
 refuse(ACTIVATION, {"class": fn.ReLU}, fn.StructureError, f"PLACE: {A_NETWORK}...; use ReLU()")
 refuse(ACTIVATION, named("relu", None, np.tanh), fn.StructureError, f"PLACE: {A_NETWORK}VALUE")
 OF_DTYPE: Places = {
     "dense": lambda dtype: fn.dense(KEY, 3, 2, dtype=dtype),
+    "lstm": lambda dtype: fn.lstm(KEY, 3, 2, dtype=dtype),
+    "learned_positions": lambda dtype: fn.learned_positions(KEY, 3, 2, dtype=dtype),
+    "multi_head_attention": lambda dtype: fn.multi_head_attention(KEY, 4, 2, dtype=dtype),
     "mlp": lambda dtype: fn.mlp(KEY, (3, 2), dtype=dtype),
     "astype": lambda dtype: fn.astype(NET, dtype),
 }
@@ -506,6 +650,12 @@ refuse({"Key": lambda path: fn.Key(0, path)}, named([1]), fn.ConfigError,
        "PLACE: path must be a tuple of ints, got VALUE")
 KEYED: Places = {
     "dense": lambda key: fn.dense(key, 3, 2),
+    "conv1d": lambda key: fn.conv1d(key, 1, 1, 3),
+    "embedding": lambda key: fn.embedding(key, 3, 2),
+    "gru": lambda key: fn.gru(key, 3, 2),
+    "learned_positions": lambda key: fn.learned_positions(key, 3, 2),
+    "multi_head_attention": lambda key: fn.multi_head_attention(key, 4, 2),
+    "transformer_block": lambda key: fn.transformer_block(key, 4, 2),
     "mlp": lambda key: fn.mlp(key, (3, 2)),
     "minibatches": lambda key: fn.minibatches(X, Y, 2, key=key),
     "training": lambda key: fn.training(NET, key),
@@ -518,7 +668,15 @@ KEYLESS: tuple[tuple[Any, Any, str], ...] = (
     (fn.dense, (64, 10), "64, 10"),
     (fn.mlp, ((784, 100, 10),), "(784, 100, 10)"),
     (fn.mlp, (784, 100, 10), "sizes"),
+    (fn.conv1d, (8, 16, 3), "8, 16, 3"),
     (fn.conv2d, (1, 6, 5), "1, 6, 5"),
+    (fn.embedding, (27, 8), "27, 8"),
+    (fn.gru, (8, 16), "8, 16"),
+    (fn.learned_positions, (64, 8), "64, 8"),
+    (fn.lstm, (8, 16), "8, 16"),
+    (fn.multi_head_attention, (8, 2), "8, 2"),
+    (fn.rnn, (8, 16), "8, 16"),
+    (fn.transformer_block, (8, 2), "8, 2"),
 )
 
 
@@ -533,7 +691,15 @@ for make, arguments, rest in KEYLESS:
         f"{name}: the first argument must be a Key; use {right} with key = fn.Key(seed)")
 SIZED: tuple[tuple[Any, Any, str, str], ...] = (
     (fn.Dense, (64, 10), "64", "fn.dense(key, 64, 10)"),
-    (fn.Conv2D, (1, 6, 5), "1", "fn.conv2d(key, in_channels, out_channels, kernel_size)"),
+    (fn.Dense, (64,), "64", "fn.dense(key, in_size, out_size)"),
+    (fn.Dense, (64, 10, 3), "64", "fn.dense(key, in_size, out_size)"),
+    (fn.Conv2D, (1, 6, 5), "1", "fn.conv2d(key, 1, 6, 5)"),
+    (fn.Embedding, (10, 8), "10", "fn.embedding(key, 10, 8)"),
+    (fn.LearnedPositions, (64, 8), "64", "fn.learned_positions(key, 64, 8)"),
+    (fn.MultiHeadAttention, (64, 4), "64", "fn.multi_head_attention(key, 64, 4)"),
+    (fn.BatchNorm, (3,), "3", "fn.batch_norm(3)"),
+    (fn.GRU, (8, 16), "8", "fn.gru(key, 8, 16)"),
+    (fn.Conv1D, (8, 16), "8", "fn.conv1d(key, in_channels, out_channels, kernel_size)"),
     (fn.RMSNorm, (np.int64(3),), "3", "fn.rms_norm(3)"),
     (fn.LayerNorm, (3, 3), "3", "fn.layer_norm(size)"),
     (fn.PReLU, (3,), "3", "fn.prelu()"),
@@ -682,7 +848,7 @@ PARAMETERS: list[tuple[Any, Any, Error, str]] = [
     (WEIGHT.astype(np.float16), ZEROS, fn.DTypeError, "weight must be float32 or float64, got float16..."),
     (WEIGHT.astype(">f4"), ZEROS, fn.DTypeError, "weight must be float32 or float64, got >f4..."),
     (WEIGHT.tolist(), ZEROS, fn.DTypeError, "weight must be a plain NumPy array, got list..."),
-    (WEIGHT, None, fn.DTypeError, "bias must be a plain NumPy array, got NoneType..."),
+    (None, ZEROS, fn.DTypeError, "weight must be a plain NumPy array, got NoneType..."),
     (np.ma.asarray(WEIGHT), ZEROS, fn.DTypeError, "weight must be...use weight.filled(...)"),
     (WEIGHT[:0], ZEROS, fn.ConfigError, "weight's in_size must be an int of at least 1, got 0"),
     (WEIGHT[:, :0], ZEROS[:0], fn.ConfigError, "weight's out_size must be an int of at least 1, got 0"),
