@@ -179,24 +179,24 @@ def of_mean_over_time(layer: Any, x: Any, _: Tensors) -> Any:
     return (x * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-def zeros_or(tensor: Any, *shape: int) -> Any:
-    """The tensor, or zeros for None."""
-    return torch.zeros(shape, dtype=torch.float64) if tensor is None else tensor
+def zeros_or(tensor: Any, like: Any, *shape: int) -> Any:
+    """The tensor, or for None zeros of the dtype of another tensor."""
+    return torch.zeros(shape, dtype=like.dtype) if tensor is None else tensor
 
 
 def of_recurrent(layer: Any, x: Any, at: Tensors) -> Any:
     """Read the valid steps of each sequence by PyTorch's loop; the outputs of its other steps are 0."""
     size, first, second = len(layer.recurrent), at(layer.weight).T, at(layer.recurrent).T
-    inner = zeros_or(at(getattr(layer, "recurrent_bias", None)), size)
-    biases = zeros_or(at(layer.bias), len(first)), torch.cat([zeros_or(None, len(first) - size), inner])
-    states = [zeros_or(at(getattr(layer, name, None)), size) for name in ("initial", "initial_cell")]
+    inner = zeros_or(at(getattr(layer, "recurrent_bias", None)), x, size)
+    biases = zeros_or(at(layer.bias), x, len(first)), torch.cat([zeros_or(None, x, len(first) - size), inner])
+    states = [zeros_or(at(getattr(layer, name, None)), x, size) for name in ("initial", "initial_cell")]
     before = tuple(state.expand(1, 1, size) for state in states)
     name = {fn.RNN: "rnn_" + getattr(layer, "activation", ""), fn.GRU: "gru", fn.LSTM: "lstm"}[type(layer)]
     given = before if name == "lstm" else before[0], [first, second, *biases], True, 1, 0.0, False, False, True
     found: list[Any] = []
     for row, mask in zip(x, np.ones(x.shape[:2]) if layer.mask is None else layer.mask, strict=True):
         steps = torch.tensor(np.flatnonzero(mask)[:: -1 if layer.reverse else 1].copy())
-        y, last = zeros_or(None, len(row), size), states[0]
+        y, last = zeros_or(None, x, len(row), size), states[0]
         if len(steps):
             outputs, last, *_ = getattr(torch, name)(row[steps][None], *given)
             y = y.index_put((steps,), outputs[0])
@@ -207,7 +207,8 @@ def of_recurrent(layer: Any, x: Any, at: Tensors) -> Any:
 def of_masked(layer: Any, x: Any, at: Tensors) -> Any:
     """Run the network with its mask."""
     valid = x != layer.padding if x.ndim == 2 else (x != layer.padding).any(dim=-1)
-    return run(fn.masked(layer.net, valid.double().numpy()), x, at)
+    dtype = next((array.dtype for array in fn.trained_arrays(layer.net)), np.dtype(np.float64))
+    return run(fn.masked(layer.net, valid.numpy().astype(dtype)), x, at)
 
 
 OPERATIONS: dict[type[fn.Layer], Callable[[Any, Any, Tensors], Any]] = {
