@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 from attrs import frozen
 
 from funcnet.arithmetic import exp, inner_each, matmul_each, matmul_last, sum_outer, sum_rows
-from funcnet.core.arrays import Array, FloatDType, Mask, Weight, contiguous, lock
+from funcnet.core.arrays import Array, FloatDType, Mask, Weight, contiguous
 from funcnet.core.checks import check_array, check_count, check_flag, check_row_shape
 from funcnet.core.errors import ConfigError, ShapeError
 from funcnet.core.records import evolve
 from funcnet.core.trees import float_dtype
 from funcnet.layers.channels import per_channel
+from funcnet.layers.hidden_keys import hidden_keys
 from funcnet.network.layer import Layer, Shape, register_layer
 from funcnet.network.masks import check_mask, check_mask_field, check_steps
 from funcnet.random.initializers import Initializer, check_initializer, first_bias, glorot_normal
@@ -109,7 +109,7 @@ def _heads(params: MultiHeadAttention, x: Array) -> _Heads:
     sides = _apart(params, projected, 3)
     q, k, v = sides[0] * _scale(params), sides[1], sides[2]
     scores = inner_each(q, k)
-    hidden = _hidden(params, x.shape[1])
+    hidden = hidden_keys(x.shape[1], x.dtype, causal=params.causal, mask=params.mask)
     if hidden is not None:
         scores = scores + hidden
     lowest = np.finfo(x.dtype).min  # of the dtype: NumPy 1.26 would take a float of this size for a float64
@@ -117,28 +117,6 @@ def _heads(params: MultiHeadAttention, x: Array) -> _Heads:
     exps = exp(np.maximum(scores - largest, lowest))
     total = np.maximum(_sums(exps), 1)
     return _Heads(q, k, v, exps, total, matmul_each(exps, v) / total)
-
-
-def _hidden(params: MultiHeadAttention, steps: int) -> Array | None:
-    """-inf where a key is hidden from a query, else 0. None if no key is hidden.
-
-    Shape: (T, T), (B, 1, 1, T) or (B, 1, T, T).
-    """
-    later = _later(steps, params.weight.dtype) if params.causal else None
-    if params.mask is None:
-        return later
-    number = params.mask.dtype.type
-    padded: Array = np.where(params.mask != 0, number(0), number(-np.inf))[:, None, None]
-    return padded if later is None else later + padded
-
-
-@lru_cache(maxsize=2)
-def _later(steps: int, dtype: np.dtype[np.floating]) -> Array:
-    """-inf where the key is later than the query, else 0. Shape: (T, T).
-
-    Forward and backward get the same object: a trace then computes what both have in common once.
-    """
-    return lock(np.triu(np.full((steps, steps), -np.inf, dtype), 1))
 
 
 def _sums(a: Array) -> Array:
