@@ -148,8 +148,8 @@ class Accumulation(Wrapper):
 
     Each gradient counts by its total: the number of rows of its batch, or of steps in sequences, or the sum of their
     weights. The update is therefore that of the whole batch, even if its parts differ in size, and a part whose total
-    is 0 counts for nothing.
-    The parameters do not change in the other steps. The inner optimizer and its schedule count only the updates.
+    is 0 counts for nothing. The parameters do not change in the other steps. The inner optimizer and its schedule count
+    only the updates.
 
     If the number of batches in an epoch is not a multiple of ``steps``, the last window continues in the next epoch. At
     the end of a run, ``flushed(state)`` applies the gradients that still wait for their update.
