@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
+from threading import Event, Lock, Thread, gettrace
 from typing import cast
 
 import numpy as np
@@ -55,3 +56,29 @@ def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_refuse_the_network)
+
+
+# Under coverage, CPython 3.11 refuses to start two threads at the same time: ``sys.settrace`` calls the audit hook
+# above, which may yield to a second thread that calls ``sys.settrace``. So each thread starts after the one before.
+_STARTING = Lock()
+_start = Thread.start
+
+
+def _start_alone(thread: Thread) -> None:
+    if gettrace() is None:
+        _start(thread)
+        return
+    running = Event()
+    run = thread.run
+
+    def signal_and_run() -> None:
+        running.set()
+        run()
+
+    thread.run = signal_and_run  # type: ignore[method-assign]  # of this thread only
+    with _STARTING:
+        _start(thread)
+        running.wait()
+
+
+Thread.start = _start_alone  # type: ignore[assignment, method-assign]  # in tests only
