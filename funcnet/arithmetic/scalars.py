@@ -39,6 +39,7 @@ def integer_power(base: float, exponent: int) -> float:
     return result
 
 
+@whole
 def power(base: float, exponent: float) -> float:
     """Raise a positive number to any power: ``exp(exponent * log(base))``.
 

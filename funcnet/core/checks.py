@@ -48,6 +48,16 @@ def to_python(value: S) -> S:
     return cast("S", made)
 
 
+def as_float(number: float) -> float:
+    """Return an int or a float as a float. Unlike ``float(number)``, a trace records it for a number that varies.
+
+    Example:
+        >>> as_float(1)
+        1.0
+    """
+    return 1.0 * to_python(number)
+
+
 def check_number(subject: str, name: str, value: object, *, low: float, high: float, closed: bool = False) -> float:
     """Check that a setting is a float or an int with ``low < value < high`` (``low <= value < high`` if ``closed``).
 
@@ -65,7 +75,7 @@ def check_number(subject: str, name: str, value: object, *, low: float, high: fl
     given = to_python(value)
     number = given if isinstance(given, int | float) and not isinstance(given, bool) else math.nan
     size = math.inf if isinstance(number, int) and number > LARGEST_FLOAT else number
-    if not (low < size < high or (closed and size == low)):
+    if not ((low <= size if closed else low < size) and size < high):
         span = f"{'[' if closed else '('}{low}, {high})"
         raise ConfigError(f"{name} must be a number in {span}, got {value!r}", subject=subject)
     return number

@@ -37,6 +37,7 @@ class FuncnetError(ValueError):
         self.subject = subject
         self.path: tuple[int, ...] = ()
         self.step: int | None = None
+        self.place = ""
 
     def enter(self, position: int) -> FuncnetError:
         """Prepend the position in the enclosing tuple to the path, and return this error."""
@@ -48,24 +49,29 @@ class FuncnetError(ValueError):
         self.step = step
         return self
 
+    def within(self, place: str) -> FuncnetError:
+        """Record the run of several in which the error occurred, such as ``"state 3, epoch 0"``; return this error."""
+        self.place = place
+        return self
+
     def __str__(self) -> str:
         where = f"layer {'.'.join(map(str, self.path))}" if self.path else ""
         subject = f"{self.subject} ({where})" if self.subject and where else self.subject or where
-        step = "" if self.step is None else f"step {self.step}: "
+        step = (f"{self.place}: " if self.place else "") + ("" if self.step is None else f"step {self.step}: ")
         return f"{step}{subject}: {self.message}" if subject else f"{step}{self.message}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Callable[..., FuncnetError], tuple[object, ...]]:
-        return _rebuild, (type(self), self.message, self.subject, self.path, self.step)
+        return _rebuild, (type(self), self.message, self.subject, self.path, self.step, self.place)
 
 
-def _rebuild(
-    kind: type[FuncnetError], message: str, subject: str, path: tuple[int, ...], step: int | None
+def _rebuild(  # noqa: PLR0917  # the attributes of an error
+    kind: type[FuncnetError], message: str, subject: str, path: tuple[int, ...], step: int | None, place: str
 ) -> FuncnetError:
     error = kind(message, subject=subject)
-    error.path, error.step = path, step
+    error.path, error.step, error.place = path, step, place
     return error
 
 
@@ -110,7 +116,10 @@ class DatasetFormatError(FuncnetError):
 
 
 class ReplayWarning(RuntimeWarning):
-    """Steps run without a recorded program, and so more slowly, because a function in them is not pure."""
+    """Steps run without a recorded program, and so more slowly, because a replay gave different numbers.
+
+    The usual reason is a function that is not pure.
+    """
 
 
 def printable(value: object, most: int = QUOTED) -> str:

@@ -128,6 +128,55 @@ def trained_arrays(tree: Tree) -> list[Array]:
     return [leaf.array for leaf in leaves(tree) if leaf.trained]
 
 
+def flat(tree: Tree) -> Array:
+    """Return the trained arrays of a network side by side in one new vector, in the order of ``map_parameters``.
+
+    Example:
+        >>> import funcnet as fn
+        >>> flat(fn.Dense(weight=np.array([[1.0, 2.0]]), bias=np.array([3.0, 4.0])))
+        array([1., 2., 3., 4.])
+    """
+    check_tree("flat", tree)
+    arrays = [array.reshape(-1) for array in _in_order(tree)]
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+
+
+def _in_order(tree: Tree) -> Iterator[Array]:
+    """Yield the trained arrays in the order of ``map_parameters``: those of a record before those of its networks."""
+    if isinstance(tree, tuple):
+        for inner in tree:
+            yield from _in_order(inner)
+        return
+    fields = fields_of(type(tree))
+    for name in fields.trained:
+        array: Array | None = getattr(tree, name)
+        if array is not None:
+            yield array
+    for name in fields.networks:
+        yield from _in_order(getattr(tree, name))
+
+
+def with_flat(tree: T, vector: Array) -> T:
+    """Return the network whose trained arrays have the elements of a vector, in the order of ``flat``.
+
+    The network keeps its own dtype.
+
+    Example:
+        >>> import funcnet as fn
+        >>> layer = fn.Dense(weight=np.array([[1.0, 2.0]]), bias=np.array([3.0, 4.0]))
+        >>> with_flat(layer, np.array([0.0, 1.0, 2.0, 3.0])).bias
+        array([2., 3.])
+    """
+    start = 0
+
+    def taken(array: Array) -> Array:
+        nonlocal start
+        start += array.size
+        return vector[start - array.size : start].reshape(array.shape).astype(array.dtype)
+
+    return map_parameters(taken, tree)
+
+
 def _alike(arrays: list[Any]) -> bool:
     first = arrays[0]
     for other in arrays[1:]:

@@ -50,7 +50,9 @@ class Batch(Generic[T_co, X_co]):
 
     def __attrs_post_init__(self) -> None:
         for name in ("x", "y", "weight"):
-            object.__setattr__(self, name, unmapped(getattr(self, name)))
+            given: object = getattr(self, name)
+            if type(given) is not np.ndarray:  # every step makes a batch, and a call here takes as long as a check
+                object.__setattr__(self, name, unmapped(given))
 
     if not TYPE_CHECKING:
 

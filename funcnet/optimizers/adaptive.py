@@ -8,7 +8,7 @@ import numpy as np
 from attrs import field, frozen
 
 from funcnet.arithmetic.scalars import integer_power, power
-from funcnet.core.checks import INFINITY, check_flag, check_number, to_python
+from funcnet.core.checks import INFINITY, as_float, check_flag, check_number, to_python
 from funcnet.core.errors import ConfigError
 from funcnet.core.names import LATER, register_name
 from funcnet.core.trees import map_decayed, map_parameters
@@ -75,18 +75,18 @@ class Adagrad(Descent):
 
     def init(self, params: N, /) -> Moments[N]:
         """Return the initial sum of squares."""
-        value = float(self.initial_accumulator_value)
+        value = as_float(self.initial_accumulator_value)
         zeros = super().init(params)["squares"]
         return Moments.of(squares=map_parameters(lambda p: np.full_like(p, value), zeros))
 
     def rate(self, step: int, /) -> float:
         """Return the learning rate after ``step`` updates."""
-        return super().rate(step) / (1.0 + to_python(step) * float(self.lr_decay))
+        return super().rate(step) / (1.0 + to_python(step) * as_float(self.lr_decay))
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step, with the sum of squares that includes these gradients."""
         self.check_moments(moments)
-        rate, eps = rate_of(self, step), float(self.eps)
+        rate, eps = rate_of(self, step), as_float(self.eps)
         squares = map_parameters(lambda s, g: s + g * g, moments["squares"], grads)
         params = map_parameters(lambda p, g, s: p - g / (np.sqrt(s) + eps) * rate, params, grads, squares)
         return params, Moments.of(squares=squares)
@@ -139,8 +139,8 @@ class RMSprop(Descent):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step, with the mean square that includes these gradients."""
         self.check_moments(moments)
-        rate, alpha = rate_of(self, step), float(self.alpha)
-        eps, decay = float(self.eps), float(self.momentum)
+        rate, alpha = rate_of(self, step), as_float(self.alpha)
+        eps, decay = as_float(self.eps), as_float(self.momentum)
         square = _mean_square_of(moments["square"], grads, alpha)
         made = {"square": square}
         if self.centered:
@@ -187,7 +187,7 @@ class _Means(Descent):
 
     def means(self, moments: Moments[N], grads: N) -> tuple[N, N]:
         """Return the mean gradient and the mean square that include these gradients."""
-        a, b = map(float, self.betas)
+        a, b = map(as_float, self.betas)
         return _mean_of(moments["mean"], grads, a), _mean_square_of(moments["square"], grads, b)
 
 
@@ -244,7 +244,7 @@ class Adam(_Means):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step along the mean gradient, divided by the root of the mean square."""
         self.check_moments(moments)
-        (a, b), eps, step = map(float, self.betas), float(self.eps), to_python(step)
+        (a, b), eps, step = map(as_float, self.betas), as_float(self.eps), to_python(step)
         rate = rate_of(self, step) / (1.0 - integer_power(a, step + 1))
         correction = _correction(b, step)
         eps = eps / correction if self.eps_hat else eps
@@ -284,7 +284,7 @@ class AdamW(Adam):
 
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Decay the weights, then take Adam's step."""
-        kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
+        kept = 1.0 - rate_of(self, step) * as_float(self.weight_decay)
         return super().update(map_decayed(lambda w: w * kept, params), grads, moments, step)
 
 
@@ -325,9 +325,9 @@ class NAdam(_Means):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step along a combination of the mean gradient and the gradient."""
         self.check_moments(moments)
-        (a, b), eps, step = map(float, self.betas), float(self.eps), to_python(step)
+        (a, b), eps, step = map(as_float, self.betas), as_float(self.eps), to_python(step)
         rate, correction = rate_of(self, step), _correction(b, step)
-        of_mean, of_gradient = _nesterov_factors(a, power(0.96, float(self.momentum_decay)), step + 1)
+        of_mean, of_gradient = _nesterov_factors(a, power(0.96, as_float(self.momentum_decay)), step + 1)
         mean, square = self.means(moments, grads)
         direction = map_parameters(lambda m, g: m * of_mean + g * of_gradient, mean, grads)
         params = map_parameters(
@@ -387,7 +387,7 @@ class Lion(Descent):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step of equal size in every element."""
         self.check_moments(moments)
-        rate, (a, b) = rate_of(self, step), map(float, self.betas)
+        rate, (a, b) = rate_of(self, step), map(as_float, self.betas)
         signs = map_parameters(lambda c: np.sign(c), _mean_of(moments["mean"], grads, a))  # noqa: PLW0108  # typed
         return descend(params, signs, rate), Moments.of(mean=_mean_of(moments["mean"], grads, b))
 

@@ -6,7 +6,7 @@ import numpy as np
 from attrs import frozen
 
 from funcnet.core.arrays import Array
-from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.checks import INFINITY, as_float, check_number
 from funcnet.core.names import register_name
 from funcnet.core.trees import map_parameters
 from funcnet.network.layer import N
@@ -107,7 +107,7 @@ class Momentum(_Velocity):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step along the new velocity."""
         self.check_moments(moments)
-        rate, decay = rate_of(self, step), float(self.momentum)
+        rate, decay = rate_of(self, step), as_float(self.momentum)
         velocity = map_parameters(lambda v, g: v * decay + g, moments["velocity"], grads)
         return descend(params, velocity, rate), Moments.of(velocity=velocity)
 
@@ -134,7 +134,7 @@ class Nesterov(_Velocity):
     def update(self, params: N, grads: N, moments: Moments[N], step: int, /) -> tuple[N, Moments[N]]:
         """Take one step along the look-ahead velocity, ``g + momentum * v'``."""
         self.check_moments(moments)
-        rate, decay = rate_of(self, step), float(self.momentum)
+        rate, decay = rate_of(self, step), as_float(self.momentum)
         velocity = map_parameters(lambda v, g: v * decay + g, moments["velocity"], grads)
         params = map_parameters(lambda p, g, v: p - (g + v * decay) * rate, params, grads, velocity)
         return params, Moments.of(velocity=velocity)

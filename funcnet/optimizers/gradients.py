@@ -8,7 +8,7 @@ import numpy as np
 
 from funcnet.arithmetic import sum_all
 from funcnet.core.arrays import Array
-from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.checks import INFINITY, as_float, check_number
 from funcnet.core.errors import NonFiniteError
 from funcnet.core.records import check_tree
 from funcnet.core.trees import map_parameters, trained_arrays
@@ -81,5 +81,5 @@ def clip_by_global_norm(grads: N, max_norm: float) -> N:
     norm = norm_of(trained_arrays(grads))
     if not norm < INFINITY:
         raise NonFiniteError(f"the gradients' norm is {norm}; the learning rate may be too high", subject="global_norm")
-    factor = np.minimum(float(max_norm) / (norm + SMALL), 1.0).item()
+    factor = np.minimum(as_float(max_norm) / (norm + SMALL), 1.0).item()
     return map_parameters(lambda g: g * factor, grads)

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, cast
 from attrs import frozen
 
 from funcnet.arithmetic.scalars import cos_pi, power
-from funcnet.core.checks import INFINITY, check_count, check_iterable, check_number
+from funcnet.core.checks import INFINITY, as_float, check_count, check_iterable, check_number
 from funcnet.core.errors import ConfigError
 from funcnet.core.names import register_name
 from funcnet.core.records import Settings
@@ -54,7 +54,7 @@ def rate_at(learning_rate: float | Schedule, step: int) -> float:
     """
     step = check_count("an optimizer", "step", step, low=0)
     if not callable(learning_rate):
-        return float(learning_rate)
+        return as_float(learning_rate)
     return _scheduled(learning_rate, step)
 
 

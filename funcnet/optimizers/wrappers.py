@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
-from funcnet.core.checks import INFINITY, check_count, check_flag, check_number
+from funcnet.core.checks import INFINITY, as_float, check_count, check_flag, check_number
 from funcnet.core.errors import ConfigError
 from funcnet.core.names import LATER, register_name
 from funcnet.core.records import check_tree
@@ -133,11 +133,11 @@ class WeightDecay(Wrapper):
         """Decay the weights, or add the decay to the gradients, then apply the inner update."""
         check_tree("WeightDecay", params)
         if self.coupled:
-            decay = float(self.weight_decay)
+            decay = as_float(self.weight_decay)
             check_alike(params, grads)
             grads = map_decayed(lambda g, w: g + w * decay, grads, params)
         else:
-            kept = 1.0 - rate_of(self, step) * float(self.weight_decay)
+            kept = 1.0 - rate_of(self, step) * as_float(self.weight_decay)
             params = map_decayed(lambda w: w * kept, params)
         return updated(self.optimizer, params, grads, moments, step, total)
 
@@ -240,7 +240,7 @@ class Averaging(Wrapper):
         check_count("Averaging", "step", step, low=0)
         window = window_of(self)
         params, inner = updated(self.optimizer, params, grads, moments.inner(), step, total)
-        average, fresh = moments["average"], float(1.0 - self.decay)
+        average, fresh = moments["average"], as_float(1.0 - self.decay)
         if not (step + 1) % window:
             if step // window:
                 average = map_parameters(lambda a, p: a + (p - a) * fresh, average, params)

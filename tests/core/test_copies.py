@@ -104,6 +104,7 @@ VALUES: dict[str, Callable[[], object]] = {
     "EpochLog": lambda: after(epochs=1)[1],
     "StepProgram": lambda: fn.program(fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1), NET, BATCHES[0]),
     "a step": lambda: STEP,
+    "SerialReducer": fn.SerialReducer,
     "a step of SGD": lambda: fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1, shard_size=4),
     "a loss": lambda: fn.softmax_cross_entropy,
     "Batch": lambda: BATCHES[0],

@@ -15,11 +15,11 @@ from funcnet.core.errors import printable, quoted
 @pytest.mark.parametrize("kind", [fn.FuncnetError, *fn.FuncnetError.__subclasses__()])
 def test_errors_pickle_with_all_they_say(kind: type[fn.FuncnetError]) -> None:
     """An error from another process is the same value: class, message, subject, path and step."""
-    error = kind("x must be small, got 3", subject="Dense").enter(0).enter(2).at_step(4)
+    error = kind("x must be small, got 3", subject="Dense").enter(0).enter(2).at_step(4).within("state 3, epoch 1")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301  # its own bytes
     assert type(again) is kind
     assert isinstance(again, ValueError)
-    assert str(again) == str(error) == "step 4: Dense (layer 2.0): x must be small, got 3"
+    assert str(again) == str(error) == "state 3, epoch 1: step 4: Dense (layer 2.0): x must be small, got 3"
     assert (again.message, again.subject, again.path, again.step) == ("x must be small, got 3", "Dense", (2, 0), 4)
     assert repr(again) == repr(error)
 
