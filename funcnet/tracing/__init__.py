@@ -87,6 +87,28 @@ first argument is None because the state is in memory already:
 >>> trace.program.memory.arrays
 [array([0.7, 2. ])]
 
+**Many states.** ``together.py`` folds a step over the batches of many states at once, such as those of small networks
+that differ in their seeds. It traces the step of the first state, and ``slabs.py`` writes the program with memory for
+all of them: every array gets one axis in front. Here is the same step for three states, whose arrays ``x`` are passed
+as a list:
+
+>>> trace = Trace(step, np.array([1.0, 2.0]), np.array([3.0, -4.0]), set(), many=(3, set()))
+>>> print(trace.program.source[trace.program.source.index("    def run"):])
+    def run(x):
+        copyto(t1, x)
+        np.multiply(t1, state_, out=t1)
+        np.maximum(t1, k2, out=t1)
+        np.multiply(k3, t1, out=t4)
+        np.subtract(state_, t4, out=state_)
+        np.add.reduce(t1, out=t5, axis=1)
+        n0 = t5.tolist()
+        return (n0, )
+    return run
+<BLANKLINE>
+>>> trace.program.memory.arrays[0][...] = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+>>> trace.run([None, [np.array([3.0, -4.0])] * 3])
+([3.0, 9.0, 15.0],)
+
 This folder knows nothing about layers, and no other folder of the package mentions buffers.
 """
 

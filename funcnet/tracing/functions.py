@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from types import MethodType
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
+from attrs import frozen
 
 from funcnet.core.arrays import AnyArray
 from funcnet.tracing.ducks import call, recorded
@@ -18,11 +20,12 @@ from funcnet.tracing.recorder import (
     address,
     byte_bounds,
     is_array,
+    kind_of,
     name_of,
     raw,
     recording,
 )
-from funcnet.tracing.structure import leaves_of, skeleton_of, structure_of, with_leaves
+from funcnet.tracing.structure import fields_of, leaves_of, skeleton_of, structure_of, with_leaves
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,17 +67,42 @@ def whole(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         tape = recording()
-        given = (*args, *kwargs.values())
-        ducks = 0 if tape is None else sum(isinstance(leaf, Duck) for leaf in leaves_of(given))
-        if tape is None or not ducks:
+        if tape is None or not _has_ducks((*args, *kwargs.values())):
             return function(*args, **kwargs)
-        if sum(isinstance(arg, Duck) for arg in given) < ducks:  # some are inside tuples or records
+        values, named = (
+            tuple(_as_number(tape, x) for x in args),
+            {name: _as_number(tape, x) for name, x in kwargs.items()},
+        )
+        if any(not isinstance(x, Duck) and _has_ducks(x) for x in (*values, *named.values())):  # in tuples or records
             return one_operation(tape, function, (args, kwargs))
-        result: R = call(tape, made, args, kwargs)
+        result: R = call(tape, made, values, named)
         return result
 
     run.in_one_operation = True  # type: ignore[attr-defined]  # Number.__getattr__ looks for it
     return run
+
+
+def _has_ducks(tree: object) -> bool:
+    return any(isinstance(leaf, Duck) for leaf in leaves_of(tree))
+
+
+def _as_number(tape: Tape, x: Any) -> Any:
+    """Return a record of numbers, some of which vary, as one number: a key whose seed varies is a key that varies."""
+    leaves = leaves_of(x)
+    if not fields_of(kind_of(x)) or not _has_ducks(x) or any(map(is_array, leaves)):
+        return x
+    value = with_leaves(x, iter(raw(leaves)))
+    return recorded(tape, "scalar", _Filled(skeleton_of(x)), tape.encode(tuple(leaves)), [value])[0]
+
+
+@frozen
+class _Filled:
+    """The function that returns a record with the given numbers."""
+
+    skeleton: Any
+
+    def __call__(self, *leaves: object) -> Any:
+        return with_leaves(self.skeleton, iter(leaves))
 
 
 def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -99,9 +127,18 @@ def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             place = ""
         tape.opaque.append(Opaque(" ".join(tape.path), tape.refused, place))
         tape.rewind(mark)
-        return one_operation(tape, function, (args, kwargs))
+        return one_operation(tape, *_unbound(function, args, kwargs))
     finally:
         tape.path.pop()
+
+
+def _unbound(
+    function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., R], tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Return a function and its arguments; a method's object, which may have numbers that vary, is its first one."""
+    if isinstance(function, MethodType):
+        return function.__func__, ((function.__self__, *args), kwargs)
+    return function, (args, kwargs)
 
 
 def place_of(error: BaseException) -> str:

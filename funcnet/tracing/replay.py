@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from types import MethodType
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
@@ -56,16 +56,16 @@ class _Kept:
 
     def __init__(self) -> None:
         self.programs, self.nbytes = 32, 2**28
-        self._held: OrderedDict[Hashable, list[_Programs]] = OrderedDict()
+        self._held: OrderedDict[Hashable, list[Programs]] = OrderedDict()
         self._lock = Lock()
 
-    def take(self, key: Hashable) -> _Programs:
-        """Remove and return programs for a key; an empty ``_Programs`` if none are kept."""
+    def take(self, key: Hashable) -> Programs:
+        """Remove and return programs for a key; an empty ``Programs`` if none are kept."""
         with self._lock:
             held = self._held.get(key)
-            return held.pop() if held else _Programs()
+            return held.pop() if held else Programs()
 
-    def give(self, key: Hashable, programs: _Programs) -> None:
+    def give(self, key: Hashable, programs: Programs) -> None:
         """Keep programs for their next use; discard the oldest ones while the limits are exceeded."""
         with self._lock:
             self._held.setdefault(key, []).append(programs)
@@ -114,21 +114,21 @@ def keep_programs(*, programs: int = 32, nbytes: int = 2**28) -> None:
     _kept.limit(int(programs), int(nbytes))
 
 
-class _Shape:
+class Shape:
     """A function's traces for arguments of one structure, and the places of the numbers that vary.
 
     ``leaves_of(x)`` lists the arrays and numbers of x. It returns None if x has a different structure.
     """
 
-    def __init__(self, like: Any) -> None:
+    def __init__(self, leaves_of: Callable[[Any], list[Any] | None]) -> None:
         self.traces: list[Trace] = []
         self.varying: set[int] = set()
         self.is_off = False
         self.misses = 0
-        self.leaves_of = _matcher(like)
+        self.leaves_of = leaves_of
 
 
-def _matcher(like: Any) -> Callable[[Any], list[Any] | None]:
+def matcher(like: Any) -> Callable[[Any], list[Any] | None]:
     """Return a function that checks a tree's structure and lists its leaves, compiled for one structure for speed."""
     text = _MatcherText()
     text.walk(like, "v0")
@@ -184,17 +184,20 @@ class _MatcherText:
         self.lines.append(f"    if {condition}: return None")
 
 
-class _Programs:
+class Programs:
     """The programs of a function for states of one structure: the state's memory, and the traces for each shape."""
 
     def __init__(self) -> None:
         self.memory: StateMemory | None = None
         self.structure: Hashable = None  # the structure of the states that fit the memory
+        self.leaves_of: Callable[[Any], list[Any] | None] | None = None  # lists the leaves of one of many such states
         self.places: list[int] = []  # the places of the state's arrays among its leaves
-        self.shapes: dict[Hashable, _Shape] = {}
+        self.apart: set[int] = set()  # the places of the numbers that differ between states that are folded together
+        self.shapes: dict[Hashable, Shape] = {}
         self.seen: dict[Hashable, int] = {}
         self.evicted = 0
-        self.last: _Shape | None = None
+        self.last: Shape | None = None
+        self.failures, self.waits = 0, 0  # of folds of many states: how many failed, and how many are not tried
 
     @property
     def nbytes(self) -> int:
@@ -212,39 +215,45 @@ class _Programs:
         self.seen[structure] = self.seen.get(structure, 0) + 1
         return self.seen[structure] >= traced_at * (1 + self.evicted)
 
-    def add(self, structure: Hashable, like: Any) -> _Shape:
+    def add(self, structure: Hashable, leaves_of: Callable[[Any], list[Any] | None]) -> Shape:
         """Add and return a new shape, after evicting the least recently used one if there are too many."""
         while len(self.shapes) >= SHAPES:
             oldest = next(iter(self.shapes))
             del self.shapes[oldest]
             self.seen.pop(oldest, None)  # the shape may be from an earlier fold, whose counts are gone
             self.evicted += 1
-        shape = self.shapes[structure] = self.last = _Shape(like)
+        shape = self.shapes[structure] = self.last = Shape(leaves_of)
         return shape
+
+    def put_apart(self, places: set[int]) -> None:
+        """Note numbers that differ between states folded together, and discard the programs that take one number."""
+        self.apart |= places
+        for shape in self.shapes.values():
+            shape.traces.clear()
 
 
 # ------------------------------------------------------------------------------------------------------- folds
 
 
 @contextmanager
-def _borrowed(key: Callable[[], Hashable]) -> Generator[_Programs | None]:
+def borrowed(key: Callable[[], Hashable]) -> Generator[Programs | None]:
     """Take kept programs for a key and give them back; None inside a trace, if nothing is kept, or without a hash."""
     if not _kept.programs or recording() is not None:
         yield None
         return
-    try:
+    programs: Programs | None = None
+    known: Hashable = None
+    with suppress(TypeError):  # a yield in an except block would become the context of each error
         known = key()
         programs = _kept.take(known)
-    except TypeError:
-        yield None
-        return
     try:
         yield programs
     finally:
-        _kept.give(known, programs)
+        if programs is not None:
+            _kept.give(known, programs)
 
 
-def _structure(tree: object) -> Hashable | None:
+def structure_or_none(tree: object) -> Hashable | None:
     """Return a tree's structure; None if a part has no hash."""
     try:
         return structure_of(tree)
@@ -252,7 +261,7 @@ def _structure(tree: object) -> Hashable | None:
         return None
 
 
-def _known(function: object) -> tuple[Hashable, ...]:
+def key_of(function: object) -> tuple[Hashable, ...]:
     """Return a function's key. Equal records have different keys if their numbers differ in sign (-0.0) or type."""
     numbers = tuple((kind_of(leaf), repr(leaf)) for leaf in leaves_of(function) if not is_array(leaf))
     return function, structure_of(function), numbers
@@ -261,13 +270,13 @@ def _known(function: object) -> tuple[Hashable, ...]:
 @contextmanager
 def _folding(
     name: Callable[[S, B], object], function: Callable[[S, B], tuple[S, R]], state: S, context: Hashable
-) -> Generator[_Fold[S, B, R]]:
+) -> Generator[Fold[S, B, R]]:
     """Enter a fold of ``function``, with the programs kept for ``name`` and without floating-point warnings."""
     with (
-        _borrowed(lambda: (*_known(name), structure_of(state), context)) as programs,
+        borrowed(lambda: (*key_of(name), structure_of(state), context)) as programs,
         np.errstate(all="ignore"),
     ):
-        yield _Fold(function, state, programs)
+        yield Fold(function, state, programs)
 
 
 def replayed_fold(
@@ -284,14 +293,14 @@ def replayed_fold(
     Raises:
         NonFiniteError: If a loss is NaN or infinite.
     """
-    with _folding(step, _checked(step), state, context) as fold:
+    with _folding(step, checked(step), state, context) as fold:
         fold.start()
         for batch in batches:
             results.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
         return fold.value()
 
 
-def _checked(step: Step[S, B]) -> Callable[[S, B], tuple[S, tuple[float, float]]]:
+def checked(step: Step[S, B]) -> Callable[[S, B], tuple[S, tuple[float, float]]]:
     """Return the step with a check that refuses a loss that is not finite, and with the loss's total."""
     total: Callable[[B], float] = getattr(step, "total", lambda _: 1.0)
 
@@ -316,27 +325,33 @@ def replayed_map(
             yield fold.advance(batch)
 
 
-def replayed_call(function: Callable[..., R], *args: Any, context: Hashable = None) -> R:
+def replayed_call(function: Callable[..., R], *args: Any, context: Hashable = None, varying: int = 0) -> R:
     """Return a pure function's result. Calls whose arguments have one structure are replayed, with the same bits.
 
-    NumPy's floating-point warnings are off. Inside a trace, the function is called and becomes a part of that trace.
+    The numbers in the first ``varying`` arguments may differ from call to call; each value of any other number has its
+    own program. NumPy's floating-point warnings are off. Inside a trace, the function is called and becomes a part of
+    that trace.
     """
-    with _borrowed(lambda: (*_known(function), context)) as programs, np.errstate(all="ignore"):
+    with borrowed(lambda: (*key_of(function), context)) as programs, np.errstate(all="ignore"):
         if programs is None:
             return function(*args)
-        fold: _Fold[Any, Any, R] = _Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
+        fold: Fold[Any, Any, R] = Fold(lambda _, given: ((), function(*given)), (), programs, CALLS)
+        fold.varying = (
+            {i for i, leaf in enumerate(leaves_of(args[:varying])) if not is_array(leaf)} if varying else set()
+        )
         return fold.advance(args)
 
 
-class _Fold(Generic[S, B, R]):
+class Fold(Generic[S, B, R]):
     """A fold of ``(state, batch) -> (state, result)``, whose state is a value or lies in the programs' memory."""
 
     def __init__(
-        self, function: Callable[[S, B], tuple[S, R]], state: S, programs: _Programs | None, traced_at: int = 2
+        self, function: Callable[[S, B], tuple[S, R]], state: S, programs: Programs | None, traced_at: int = 2
     ) -> None:
         self._function, self._state, self._programs, self._traced_at = function, state, programs, traced_at
         self._leaves: list[Any] | None = None  # if the state is in memory: its current numbers, its first arrays
         self._ran: set[Trace] = set()  # the traces replayed since then
+        self.varying: set[int] = set()  # the places of numbers that are known to vary
 
     def start(self) -> None:
         """Count shapes from 0, and check each program's next replay against the plain function."""
@@ -361,7 +376,7 @@ class _Fold(Generic[S, B, R]):
         leaves: list[Any] = [] if self._leaves is None else self._leaves + given
         for trace in shape.traces if leaves else ():
             is_verified = trace.verified
-            before: Any = None if is_verified else self.value()
+            before: Any = None if is_verified or not trace.fits(leaves) else self.value()
             try:
                 made = trace.run(leaves)
             except Exception:  # noqa: BLE001, S112  # the plain function raises the error, too
@@ -378,7 +393,7 @@ class _Fold(Generic[S, B, R]):
 
     def _in_another_shape(self, batch: B) -> R:
         """Compute a step whose batch does not have the shape of the last one."""
-        structure = None if self._programs is None else _structure(batch)
+        structure = None if self._programs is None else self._structure(batch)
         if self._programs is None or structure is None:
             return self._plain(batch)[1]
         shape = self._programs.last = self._programs.shapes.get(structure)
@@ -386,6 +401,14 @@ class _Fold(Generic[S, B, R]):
             return self._seen(batch, structure)
         self._programs.shapes[structure] = self._programs.shapes.pop(structure)  # in order of last use
         return self.advance(batch)
+
+    def _structure(self, batch: B) -> Hashable | None:
+        """Return a batch's structure; None if it cannot be replayed."""
+        return structure_or_none(batch)
+
+    def _matcher(self, batch: B) -> Callable[[B], list[Any] | None]:
+        """Return a function that checks the structure of a batch and lists its leaves."""
+        return matcher(batch)
 
     def value(self) -> S:
         """Return the state as a value."""
@@ -418,10 +441,10 @@ class _Fold(Generic[S, B, R]):
             result = made[0] if type(trace.skeleton) is float else _built(trace, made, leaves)
         return cast("R", result)
 
-    def _verified(self, trace: Trace, shape: _Shape, made: tuple[Any, ...], before: S, batch: B) -> R:
+    def _verified(self, trace: Trace, shape: Shape, made: tuple[Any, ...], before: S, batch: B) -> R:
         """Check a replayed step against the plain function, and return the plain result."""
         state, result = self._function(before, batch)
-        trace.verified = _same(leaves_of(result), made[: len(made) - len(trace.counters)]) and _same(
+        trace.verified = same_leaves(leaves_of(result), made[: len(made) - len(trace.counters)]) and same_leaves(
             leaves_of(state), leaves_of(self.value())
         )
         if not trace.verified:
@@ -429,7 +452,7 @@ class _Fold(Generic[S, B, R]):
             self._discard(shape)
         return result
 
-    def _discard(self, shape: _Shape) -> None:
+    def _discard(self, shape: Shape) -> None:
         """Compute a shape plainly from now on, with a warning: two computations of one step differed."""
         shape.is_off = True
         shape.traces.clear()
@@ -438,7 +461,7 @@ class _Fold(Generic[S, B, R]):
         text = f"{name_of(self._function)} is called in each step instead of being replayed: {reason}; {fix}"
         warnings.warn(text, ReplayWarning, stacklevel=2)
 
-    def _enter(self, programs: _Programs) -> None:
+    def _enter(self, programs: Programs) -> None:
         """Copy the state into the programs' memory, unless its structure does not fit."""
         if programs.memory is None or not self._has_structure(self._state):
             return
@@ -449,7 +472,7 @@ class _Fold(Generic[S, B, R]):
 
     def _has_structure(self, state: S) -> bool:
         """Return whether a state has the structure that the programs were made for."""
-        return self._programs is not None and _structure(state) == self._programs.structure
+        return self._programs is not None and structure_or_none(state) == self._programs.structure
 
     def _leave(self, state: S) -> None:
         self._state, self._leaves = state, None
@@ -470,10 +493,10 @@ class _Fold(Generic[S, B, R]):
         programs = self._programs
         assert programs is not None  # noqa: S101  # for the type checkers
         if programs.is_due(structure, self._traced_at):
-            self._trace(state, batch, programs.add(structure, batch), result)
+            self._trace(state, batch, programs.add(structure, self._matcher(batch)), result)
         return result
 
-    def _traced(self, batch: B, shape: _Shape) -> R:
+    def _traced(self, batch: B, shape: Shape) -> R:
         """Compute a step that no trace fits; trace it, too, unless there were too many such steps."""
         state, result = self._plain(batch)
         if shape.misses > MISSES:
@@ -483,7 +506,7 @@ class _Fold(Generic[S, B, R]):
             self._trace(state, batch, shape, result)
         return result
 
-    def _trace(self, state: S, batch: B, shape: _Shape, result: R) -> None:
+    def _trace(self, state: S, batch: B, shape: Shape, result: R) -> None:
         """Make a program from a step whose plain result is known; it may replace one whose constants do not fit."""
         programs, leaves, new = self._programs, leaves_of((state, batch)), leaves_of(self._state)
         assert programs is not None  # noqa: S101  # for the type checkers
@@ -494,14 +517,14 @@ class _Fold(Generic[S, B, R]):
             programs.structure = structure_of(state)
         if len(shape.traces) >= VERSIONS or not self._has_structure(state):
             return
-        shape.varying |= _varying(leaves, new, shape.traces if self._traced_at != CALLS else ())
+        shape.varying |= self.varying | varying_in(leaves, new, shape.traces if self._traced_at != CALLS else ())
         trace = traced_apart(self._function, state, batch, shape.varying, programs.memory)
         if not isinstance(trace, Trace):
             shape.is_off = True
             return
         programs.memory, programs.places = trace.program.memory, trace.arrays
         outcome, trace.outcome = trace.outcome, ([], [])
-        if _same(outcome[0], new) and _same(outcome[1], leaves_of(result)):
+        if same_leaves(outcome[0], new) and same_leaves(outcome[1], leaves_of(result)):
             shape.traces.insert(0, trace)
         else:
             self._discard(shape)
@@ -516,7 +539,7 @@ def _built(trace: Trace, made: Sequence[Any], given: Sequence[Any]) -> Any:
     return with_leaves(trace.skeleton, iter(made))
 
 
-def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) -> set[int]:
+def varying_in(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) -> set[int]:
     """Return the places of the numbers that a step changes, or that differed in an earlier batch.
 
     A number of the state that no step changes is a setting. Each value of a setting has its own program.
@@ -530,20 +553,26 @@ def _varying(leaves: list[Any], new: list[Any], traces: Sequence[Trace] = ()) ->
 
 
 def traced_apart(
-    function: Callable[[Any, Any], Any], state: Any, arguments: Any, varying: set[int], memory: StateMemory | None
+    function: Callable[[Any, Any], Any],
+    state: Any,
+    arguments: Any,
+    varying: set[int],
+    memory: StateMemory | None,
+    *,
+    many: tuple[int, set[int]] | None = None,
 ) -> Trace | Opaque:
     """Return a function's trace, or the reason why there is none. Numbers found to vary are added to ``varying``."""
     while True:
         try:
             structure_of(arguments)  # raises TypeError for arguments that cannot be replayed
-            return Trace(function, state, arguments, varying, memory)
+            return Trace(function, state, arguments, varying, memory, many)
         except Varies as found:
             varying |= found.places
         except (NotTraceable, Exception) as error:  # noqa: BLE001  # the plain function raised no error
             return Opaque(name_of(function), str(error), place_of(error))
 
 
-def _same(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
+def same_leaves(leaves: Sequence[Any], others: Sequence[Any]) -> bool:
     """Return whether two lists of leaves have the same bits."""
     return len(leaves) == len(others) and all(map(same_leaf, leaves, others))
 
@@ -601,10 +630,10 @@ def program(step: Step[S, B], state: S, batch: B) -> StepProgram:
     """
     check_callable("program", "step", step)
     with np.errstate(all="ignore"):
-        new, result = _checked(step)(state, batch)
-        varying = _varying(leaves_of((state, batch)), leaves_of(new))
-        trace = traced_apart(_checked(step), state, batch, varying, None)
-    if isinstance(trace, Trace) and not all(map(_same, trace.outcome, (leaves_of(new), leaves_of(result)))):
+        new, result = checked(step)(state, batch)
+        varying = varying_in(leaves_of((state, batch)), leaves_of(new))
+        trace = traced_apart(checked(step), state, batch, varying, None)
+    if isinstance(trace, Trace) and not all(map(same_leaves, trace.outcome, (leaves_of(new), leaves_of(result)))):
         trace = Opaque(name_of(step), "a second computation gave different numbers", "")
     if not isinstance(trace, Trace):
         return StepProgram("", 0, 0, 0.0, (trace,), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -10,9 +11,18 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from funcnet.tracing.ducks import Number, Traced, recorded
-from funcnet.tracing.program import Program, StateMemory
-from funcnet.tracing.recorder import Duck, NotTraceable, Storage, Tape, Value, is_array, raw, recorded_on
-from funcnet.tracing.structure import leaves_of, paths_of, same_leaf, skeleton_of, structure_of, with_leaves
+from funcnet.tracing.program import Many, Program, StateMemory
+from funcnet.tracing.recorder import Duck, NotTraceable, Storage, Tape, Value, is_array, kind_of, raw, recorded_on
+from funcnet.tracing.structure import (
+    fields_of,
+    leaves_of,
+    map_leaves,
+    paths_of,
+    same_leaf,
+    skeleton_of,
+    structure_of,
+    with_leaves,
+)
 
 Function: TypeAlias = Callable[[Any, Any], tuple[Any, Any]]
 """``(state, arguments) -> (state, result)``; the new state has the structure of the old one."""
@@ -38,13 +48,21 @@ class Trace:
         arguments: Its arguments.
         varying: The places of the numbers that vary.
         memory: The memory of another trace for this state; None allocates new memory.
+        many: The number of states that the program computes at once, and the places of the numbers that differ between
+            them, which are among the varying ones; None for one state. The state is then the first of these states.
 
     Raises:
         NotTraceable: If the function cannot be replayed, with the reason.
     """
 
-    def __init__(
-        self, function: Function, state: Any, arguments: Any, varying: set[int], memory: StateMemory | None = None
+    def __init__(  # noqa: PLR0917  # what a trace depends on
+        self,
+        function: Function,
+        state: Any,
+        arguments: Any,
+        varying: set[int],
+        memory: StateMemory | None = None,
+        many: tuple[int, set[int]] | None = None,
     ) -> None:
         start = perf_counter()
         tape, leaves, own = Tape(), leaves_of((state, arguments)), len(leaves_of(state))
@@ -53,15 +71,14 @@ class Trace:
         ducks = [leaf if made is None else _input(tape, made) for leaf, made in zip(leaves, inputs, strict=True)]
         after, made, result = _recorded(tape, function, state, with_leaves((state, arguments), iter(ducks)))
         self._sort(leaves, inputs, own, varying)
-        changing = {
-            i for i in self.fixed if i < own and (isinstance(after[i], Duck) or not same_leaf(after[i], leaves[i]))
-        }
+        fixed = [place for place in self.fixed if place < own]
+        changing = {i for i in fixed if isinstance(after[i], Duck) or not same_leaf(after[i], leaves[i])}
         if changing:
             raise Varies(changing)
-        self.skeleton, self.verified = skeleton_of(result), False
+        self.skeleton, self.verified, self.replays = skeleton_of(result), False, 0
         is_tuple = self.skeleton.__class__ is tuple and self.skeleton == (0.0,) * len(made)
         self.is_flat = is_tuple and not any(map(is_array, made))
-        self.replays = 0
+        self.count = 1 if many is None else many[0]
         self.outcome = raw(after), raw(made)
         self.changed = [place for place in self.arrays if _value(after[place]) is not inputs[place]]
         paths = paths_of((state, arguments))
@@ -73,7 +90,10 @@ class Trace:
             new=[_value(after[place]) for place in self.arrays],
             names=[_named(paths[i], keep=i < own) for i in (*self.given, *self.counters, *self.arrays)],
             memory=memory,
+            many=None if many is None else Many(many[0], frozenset(inputs[place] for place in many[1])),
         )
+        of_counters = self.program.apart[len(made) :]
+        self.apart = {place for place, is_apart in zip(self.counters, of_counters, strict=True) if is_apart}
         self.seconds = perf_counter() - start
 
     def _sort(self, leaves: list[Any], inputs: list[Any], own: int, varying: set[int]) -> None:
@@ -107,12 +127,21 @@ def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
 def _recorded(tape: Tape, function: Function, state: Any, given: Any) -> tuple[list[Any], list[Any], Any]:
     """Run a function on traced arguments; return the leaves of its new state and of its result, and the result."""
     with recorded_on(tape), np.errstate(all="ignore"):
-        new, result = function(*given)
+        new, result = map_leaves(partial(_unpacked, tape), function(*given))
         _check_state(tape, state, new)
         after, made = ([_settled(tape, leaf) for leaf in leaves_of(tree)] for tree in (new, result))
     if tape.refused:
         raise NotTraceable(tape.refused)
     return after, made, result
+
+
+def _unpacked(tape: Tape, leaf: Any) -> Any:
+    """Return a record that varies as a whole, such as a key, with numbers that vary."""
+    record = raw(leaf)
+    if not isinstance(leaf, Number) or not fields_of(kind_of(record)):
+        return leaf
+    numbers = recorded(tape, "call", leaves_of, (leaf.operand(),), leaves_of(record), many=True)
+    return with_leaves(record, iter(numbers))
 
 
 def _input(tape: Tape, made: Any) -> Any:

@@ -29,7 +29,8 @@ def memory(nbytes):
     start = -block.__array_interface__["data"][0] % 64
     return block[start : start + nbytes]
 '''
-_SEEN: Final = '''
+_HELPERS: Final = {
+    "seen": '''
 
 def seen(array, shape, dtype, offset, strides):
     """The memory of an array with gaps, as another array."""
@@ -37,7 +38,14 @@ def seen(array, shape, dtype, offset, strides):
     place = array.__array_interface__["data"][0] + offset, True
     view.__array_interface__ = {"version": 3, "data": place, "shape": shape, "typestr": dtype, "strides": strides}
     return np.asarray(view)
-'''
+''',
+    "each": '''
+
+def each(arrays):
+    """The array of each state."""
+    return [arrays[i, ...] for i in range(len(arrays))]
+''',
+}
 _OPERATORS: Final[dict[Any, str]] = {
     operator.add: "{} + {}",
     operator.sub: "{} - {}",
@@ -68,11 +76,12 @@ class Buffer:
     values: set[Value] = field(factory=set[Value])
 
 
-class _Room:
+class Room:
     """The memory of the values that a step computes: the place of each value, and the free blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = 0) -> None:
         self.places: dict[Value, tuple[Buffer, int]] = {}
+        self._least = least  # the size of the smallest block
         self.blocks: list[Buffer] = []
         self._free: list[Buffer] = []
 
@@ -83,7 +92,7 @@ class _Room:
 
     def take(self, value: Value) -> None:
         """Give a value a block: the smallest free one that is large enough but not wasteful, or a new one."""
-        nbytes = padded(value.array.nbytes)
+        nbytes = max(padded(value.array.nbytes), self._least)
         fits = [block for block in self._free if nbytes <= block.nbytes <= 2 * nbytes + 256]
         if fits:
             block = min(fits, key=lambda block: block.nbytes)
@@ -122,9 +131,11 @@ class Writer:
 
     def __init__(self, ops: list[Op], flats: Flats, starts: Mapping[int, int], names: Sequence[str]) -> None:
         self.ops, self.flats, self._starts, self._identifiers = ops, flats, starts, _identifiers(names)
-        self.room = _Room()
+        self.room = Room()
         self.constants: list[Any] = []
         self.calls = 0
+        self.apart: set[Scalar] = set()  # the numbers that differ between the states of a program for many
+        self.looped: list[str] = []  # the functions that such a program calls state by state
         self._head: list[str] = []
         self._prologue: dict[str, str] = {}
         self._body: list[str] = []
@@ -148,7 +159,7 @@ class Writer:
             name = next(self._identifiers)
             self._parameters.append(name)
             if isinstance(value, Value):
-                self._arguments[value] = name
+                self._place_argument(value, name)
             else:
                 self._scalars[value] = name
         self._find_last([*results, *(new for _, new in state)])
@@ -162,9 +173,15 @@ class Writer:
         self._store_state(state)
         return self._module(results)
 
+    def _place_argument(self, value: Value, name: str) -> None:
+        self._arguments[value] = name
+
+    def _size(self, block: Buffer) -> str:
+        return f"{block.nbytes}"
+
     def _module(self, results: Sequence[Any]) -> str:
         returned = "".join(f"{self._result(value)}, " for value in results)
-        blocks = [f"{block.name} = memory({block.nbytes})" for block in self.room.blocks]
+        blocks = [f"{block.name} = memory({self._size(block)})" for block in self.room.blocks]
         prologue = [f"{name} = {text}" for text, name in self._prologue.items()]
         inner = [*prologue, *self._body, f"return ({returned})"]
         outer = [
@@ -175,7 +192,8 @@ class Writer:
             *(f"    {line}" for line in inner),
         ]
         lines = ["def program(state, constants):", *(f"    {line}".rstrip() for line in (*outer, "return run"))]
-        heading = HEADING + (_SEEN if any(text.startswith("seen(") for text in self._prologue) else "")
+        used = "\n".join(lines)
+        heading = HEADING + "".join(text for name, text in _HELPERS.items() if f" = {name}(" in used)
         return "\n".join([heading, "", *lines, ""])
 
     def _find_last(self, kept: Sequence[Any]) -> None:
@@ -287,9 +305,13 @@ class Writer:
 
     # ----------------------------------------------------------------------------------------------- names
 
+    def _axes(self, ref: Ref) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shape and the strides of an operand in the program's memory."""
+        return ref.shape, ref.strides
+
     def _key(self, ref: Ref) -> object:
         block, start = self._at(ref.value)
-        return block, start + ref.offset, *ref[2:]
+        return block, start + ref.offset, *self._axes(ref), ref.dtype
 
     def _define(self, key: object, name: str, definition: str) -> str:
         """Return the name for a key; the first use defines it, ahead of ``run``."""
@@ -301,11 +323,12 @@ class Writer:
     def _view(self, ref: Ref) -> str:
         """Return the definition of an operand as an array."""
         block, start = self._at(ref.value)
-        if 0 in ref.shape:
-            return f"np.empty({ref.shape}, {ref.dtype.str!r})"
-        tail = "" if ref.strides == c_strides(ref.shape, ref.dtype) else f", {ref.strides}"
+        shape, strides = self._axes(ref)
+        if 0 in shape:
+            return f"np.empty({shape}, {ref.dtype.str!r})"
+        tail = "" if strides == c_strides(shape, ref.dtype) else f", {strides}"
         offset = f", {start + ref.offset}" if start + ref.offset or tail else ""
-        return f"np.ndarray({ref.shape}, {ref.dtype.str!r}, {block.name}{offset}{tail})"
+        return f"np.ndarray({shape}, {ref.dtype.str!r}, {block.name}{offset}{tail})"
 
     def _name(self, ref: Ref) -> str:
         """Return the name of an operand."""
@@ -467,12 +490,17 @@ class Writer:
         if op.kind == "guard":
             self._line(f"if {'not ' if op.func else ''}{self._expression(op.args[0])}: return None", op.place)
             return
+        self._write_number(op, self._number(op))
+
+    def _number(self, op: Op) -> str:
+        """Return the expression of a number."""
         if op.kind == "item":
-            text = f"{self._expression(op.args[0])}{'.item()' if op.func is None else '[()]'}"
-        elif op.func in _OPERATORS:
-            text = _OPERATORS[op.func].format(*map(self._expression, op.args))
-        else:
-            text = f"{self._bind(op.func)}({', '.join([*map(self._expression, op.args), *self._options(op)])})"
+            return f"{self._expression(op.args[0])}{'.item()' if op.func is None else '[()]'}"
+        if op.func in _OPERATORS:
+            return _OPERATORS[op.func].format(*map(self._expression, op.args))
+        return f"{self._bind(op.func)}({', '.join([*map(self._expression, op.args), *self._options(op)])})"
+
+    def _write_number(self, op: Op, text: str) -> None:
         (value,) = op.outs
         self._scalars[value] = name = self._new_number()  # type: ignore[index]  # a Scalar
         self._line(f"{name} = {text}", op.place)
@@ -482,11 +510,16 @@ class Writer:
 
     def _operands(self, op: Op) -> list[str]:
         """Return a ufunc's operands. Numbers become 0-d arrays of the other operands' dtype, which is fastest."""
+        dtype = self._common(op)
+        return [self._operand(x, dtype) for x in op.args]
+
+    def _common(self, op: Op) -> np.dtype[Any] | None:
+        """Return the dtype of all of a ufunc's operands that have one; None if it is not one dtype of numbers."""
         dtypes = {ref.dtype for ref in refs_in(op.args)} | {x.array.dtype for x in op.args if type(x) is Const}
         numbers: list[Any] = [x.value if type(x) is Scalar else x for x in op.args]
         dtypes |= {x.dtype for x in numbers if issubclass(kind_of(x), np.generic)}
         dtype = dtypes.pop() if len(dtypes) == 1 else None
-        return [self._operand(x, dtype if dtype is not None and dtype.kind in "fiu" else None) for x in op.args]
+        return dtype if dtype is not None and dtype.kind in "fiu" else None
 
     def _operand(self, x: Any, dtype: np.dtype[Any] | None) -> str:
         kind = kind_of(x.value if kind_of(x) is Scalar else x)
@@ -512,20 +545,20 @@ class Writer:
         """Return the name of a 0-d array that ``run`` fills with a number that varies."""
         key, name = (scalar, dtype), f"k{len(self._names)}"
         if key not in self._names:
-            self._line(f"{name}.fill({self._scalars[scalar]})")
+            self._line(f"{name}.fill({self._expression(scalar)})")
         return self._define(key, name, f"np.zeros((), {dtype.str!r})")
 
 
 def _identifiers(paths: Iterable[str]) -> Iterator[str]:
     """Return an identifier for each path that differs from all names in the source."""
     taken = {
-        *("np", "copyto", "dot", "memory", "seen", "program", "state", "constants", "run", "made"),
-        *("abs", "bool", "float", "int", "type", "getattr"),
+        *("np", "copyto", "dot", "memory", *_HELPERS, "program", "state", "constants", "run", "made"),
+        *("abs", "all", "any", "bool", "float", "int", "list", "type", "getattr", "range", "zip"),
     }
     for path in paths:
         name = re.sub(r"\W", "_", path) or "value"
         name = f"net_{name}" if name[0].isdigit() else name
-        while name in taken or iskeyword(name) or re.fullmatch(r"[tkcmnp]\d+", name):
+        while name in taken or iskeyword(name) or re.fullmatch(r"[tkcmnpi]\d+|n\d+s", name):
             name += "_"
         taken.add(name)
         yield name

@@ -22,7 +22,7 @@ from funcnet.tracing import attempt, fusion, passes, program
 from funcnet.tracing.passes import _may_raise
 from funcnet.tracing.recorder import Op, Tape, Value, recorded_on
 from funcnet.tracing.traces import Trace, _input
-from funcnet.tracing.writer import _described, _identifiers, _Room
+from funcnet.tracing.writer import Room, _described, _identifiers
 
 TEXT: Final = Path(__file__).with_name("programs.txt")
 NUMPY_1: Final = int(np.__version__.partition(".")[0]) < 2
@@ -649,7 +649,7 @@ def test_descriptions_of_constants() -> None:
     """A dtype and a shape, a name, or the beginning of a text, in one line."""
     assert _described(X) == "float64 (4, 3)"
     assert _described(np.sort) == "sort"
-    assert _described(_Room.release) == "_Room.release"
+    assert _described(Room.release) == "Room.release"
     assert _described(slice(1, None)) == "slice(1, None, None)"
     assert _described(Params("a" * 50, Text())) == f"Params(weight='{'a' * 50}', bias=two lin"
     assert len(_described(Params("a" * 50, Text()))) == 80
@@ -664,7 +664,7 @@ class Text:
 
 def test_memory_that_is_free_again() -> None:
     """The smallest free block that holds the array, unless it is much too large; else a new one."""
-    room = _Room()
+    room = Room()
 
     def taken(nbytes: int) -> tuple[Value, int]:
         value = Value(np.zeros(nbytes, np.uint8), Op("alloc"))
