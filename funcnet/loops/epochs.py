@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -16,6 +16,7 @@ from funcnet.core.errors import ConfigError, FuncnetError, NonFiniteError, Struc
 from funcnet.core.names import register_name
 from funcnet.core.records import Record, Tree, check_nesting, check_tree
 from funcnet.core.trees import check_finite_tree
+from funcnet.loops.reducers import reducer_of
 from funcnet.loops.steps import TrainState, check_step
 from funcnet.network.layer import Network
 from funcnet.tracing.replay import Step, replayed_fold
@@ -68,6 +69,9 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     is lost. ``program`` shows the traced program, ``ReplayWarning`` reports a step that is not pure, and
     ``keep_programs(programs=0)`` calls the step every time. NumPy's floating-point warnings are off during the epoch.
 
+    If the step has a reducer, all its ranks must begin with the same step and state, and end with the same state and
+    log; see ``Reducer.check``.
+
     Raises:
         NonFiniteError: If a loss, or a parameter, statistic or moment after the last step, is NaN or infinite; the
             message has the step.
@@ -82,15 +86,34 @@ def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, Ep
     """
     check_step("train_epoch", step)
     check_iterable("train_epoch", "batches", batches)
-    given: object = state
-    check_nesting("train_epoch", cast("TrainState[Network]", given).params if isinstance(given, TrainState) else given)
+    check_depth("train_epoch", state)
     results: list[tuple[float, float]] = []
+    reducer = reducer_of(step)
+    reducer.check(step)
+    reducer.check(state)
     try:
         state = replayed_fold(step, state, batches, results, context=in_force())
     except FuncnetError as error:
         if error.step is None:
             error.at_step(len(results))
         raise
+    state, log = completed(state, results)
+    reducer.check(state)
+    reducer.check(log)
+    return state, log
+
+
+def check_depth(subject: str, state: object) -> None:
+    """Check that the network in a state is not nested too deeply; see ``check_nesting``."""
+    check_nesting(subject, cast("TrainState[Network]", state).params if isinstance(state, TrainState) else state)
+
+
+def completed(state: S, results: Sequence[tuple[float, float]]) -> tuple[S, EpochLog]:
+    """Return the state after an epoch, once it is known to be finite, and the log of each step's ``(loss, total)``.
+
+    Raises:
+        NonFiniteError: If a parameter, statistic or moment is NaN or infinite.
+    """
     _check_state(state, len(results))
     losses, totals = lock(np.array(results, np.float64).reshape(-1, 2).T.copy())
     return state, EpochLog(losses, totals)
@@ -140,6 +163,7 @@ def train(
 
     Raises:
         ConfigError: If an epoch's number is not an int of at least 0.
+        StructureError: If the ranks of a reducer have different epochs.
 
     Example:
         >>> import funcnet as fn
@@ -153,30 +177,47 @@ def train(
         >>> len([round(log.mean_loss, 2) for net, log in run])
         3
     """
-    if not isinstance(epochs, Iterable):
-        fix = f"use range({epochs})"
-        raise ConfigError(f"epochs must be a sequence of epoch numbers, got {epochs!r}; {fix}", subject="train")
     check_step("train", step)
     check_data("train", data)
-    numbers = [check_count("train", "an epoch's number", number, low=0) for number in epochs]
-    return _epochs(step, state, data, numbers, in_force())
+    return _epochs(step, state, data, check_epochs("train", epochs), in_force())
 
 
-def check_data(subject: str, data: object) -> None:
-    """Check that ``data`` is a function from an epoch's number to its batches.
+def check_epochs(subject: str, epochs: Iterable[int]) -> list[int]:
+    """Check the numbers of the epochs of a run, and return them as Python ints.
+
+    Raises:
+        ConfigError: If they are not a sequence of ints of at least 0.
+    """
+    if not isinstance(epochs, Iterable):
+        fix = f"use range({epochs})"
+        raise ConfigError(f"epochs must be a sequence of epoch numbers, got {epochs!r}; {fix}", subject=subject)
+    return [check_count(subject, "an epoch's number", number, low=0) for number in epochs]
+
+
+def check_data(subject: str, data: object, *, of: str = "the epoch's number", names: str = "epoch") -> None:
+    """Check that ``data`` is a function from an epoch's number to its batches, or from what ``of`` and ``names`` say.
 
     Raises:
         ConfigError: If it is not; the message shows the function that always returns the given batches.
     """
     if not callable(data) and isinstance(data, Iterable):
-        got, fix = f"{cast('object', data)!r:.80}", "use lambda epoch: batches"
-        raise ConfigError(f"data must be a function of the epoch's number, got {got}; {fix}", subject=subject)
+        got, fix = f"{cast('object', data)!r:.80}", f"use lambda {names}: batches"
+        raise ConfigError(f"data must be a function of {of}, got {got}; {fix}", subject=subject)
     check_callable(subject, "data", data)
+
+
+@frozen
+class _Plan:
+    """What the ranks of a run must agree on: a rank with fewer epochs would leave the others waiting."""
+
+    epochs: tuple[int, ...]
 
 
 def _epochs(
     step: Step[S, B], state: S, data: Callable[[int], Iterable[B]], numbers: list[int], arithmetic: Name
 ) -> Iterator[tuple[S, EpochLog]]:
+    with using(arithmetic):
+        reducer_of(step).check(_Plan(tuple(numbers)))
     for number in numbers:
         with using(arithmetic):
             state, log = train_epoch(step, state, data(number))

@@ -18,6 +18,7 @@ from funcnet.core.errors import ConfigError, NonFiniteError, quoted
 from funcnet.core.names import LATER, register_name
 from funcnet.loops.epochs import EpochLog, check_data, train_epoch
 from funcnet.loops.plateau import ReduceOnPlateau, with_multiplier, with_optimizer_of
+from funcnet.loops.reducers import reducer_of
 from funcnet.loops.steps import check_step
 from funcnet.tracing.replay import Step
 
@@ -128,6 +129,10 @@ def fit(
     Without ``validate``, the value of an epoch is its mean training loss. That is the mean over the epoch's steps, each
     before its update, so it belongs to the states during the epoch and not exactly to the state after it.
 
+    With a reducer, every rank calls ``fit``, validates, and yields the same fits. The ranks compare their settings and
+    fits at the start, and their fits after each epoch: if these differed, they might stop after different epochs and
+    wait for each other forever.
+
     ``fit`` is lazy: it yields the whole fit as one value after each epoch. A fit that is saved, loaded and passed as
     ``start`` continues as if it had never stopped. The run uses the arithmetic in force when ``fit`` is called.
 
@@ -152,6 +157,8 @@ def fit(
         ConfigError: If a setting is invalid, validation and metrics are not those of ``start``, or ``patience`` is not
             more than that of the plateau: training would stop before a reduced rate is used.
         NonFiniteError: If a validation value or a mean loss is NaN or infinite; the message has the epoch.
+        StructureError: If a rank has other settings than rank 0, or another fit, because ``validate`` or a metric
+            differs.
 
     Source: Prechelt, "Early stopping, but when?", in Neural Networks: Tricks of the Trade, 1998.
 
@@ -234,6 +241,9 @@ def _epochs(
     measures: tuple[Callable[[S], float], ...],
     settings: _Settings,
 ) -> Iterator[Fit[S]]:
+    with using(settings.arithmetic):
+        for value in (settings, fitted):
+            reducer_of(step).check(value)
     while settings.continues(fitted):
         with using(settings.arithmetic):
             state, log = _epoch(step, fitted, data)
@@ -246,6 +256,7 @@ def _epochs(
         if settings.plateau is not None or fitted.multipliers:
             fitted = evolve(fitted, multipliers=(*fitted.multipliers, fitted.multiplier))
         fitted = _after(fitted, state, settings)
+        reducer_of(step).check(fitted)
         yield fitted
 
 

@@ -16,6 +16,7 @@ from funcnet.core.names import register_name
 from funcnet.core.records import Settings, check_tree, convert_settings, evolve
 from funcnet.core.trees import map_parameters
 from funcnet.inspection.nonfinite import diagnosed
+from funcnet.loops.reducers import Reducer
 from funcnet.loops.shards import sharded_value_and_grad
 from funcnet.network.batch import Batch, check_is_batch
 from funcnet.network.layer import N, Network
@@ -43,6 +44,7 @@ class SGDStep(Settings, Generic[T]):
     learning_rate: float
     shard_size: int | None = None
     executor: Executor | None = field(default=None, eq=False, repr=False)
+    reducer: Reducer | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, params: N, batch: Batch[T, Input], /) -> tuple[N, float]:
         """Return the network after one update, and the loss before it."""
@@ -62,7 +64,12 @@ class SGDStep(Settings, Generic[T]):
 
 
 def sgd_step(
-    loss: Loss[T], *, learning_rate: float, shard_size: int | None = None, executor: Executor | None = None
+    loss: Loss[T],
+    *,
+    learning_rate: float,
+    shard_size: int | None = None,
+    executor: Executor | None = None,
+    reducer: Reducer | None = None,
 ) -> SGDStep[T]:
     """Return a step of plain gradient descent, whose state is the network itself.
 
@@ -71,6 +78,7 @@ def sgd_step(
         learning_rate: The learning rate, above 0.
         shard_size: The number of rows in a shard of a batch, see ``sharded_value_and_grad``; None does not shard.
         executor: Computes the shards; it changes no bit and is not part of the step's value.
+        reducer: Divides the shards among processes, such as ``MPIReducer``; it changes no bit, either.
 
     Raises:
         ConfigError: If the learning rate is not above 0 and finite. The step raises it, too, if a layer is not in its
@@ -83,8 +91,8 @@ def sgd_step(
     """
     _check_loss("sgd_step", loss)
     learning_rate = check_number("sgd_step", "learning_rate", learning_rate, low=0, high=INFINITY)
-    _check_shards("sgd_step", shard_size, executor)
-    return SGDStep(loss, learning_rate, shard_size, executor)
+    _check_shards("sgd_step", shard_size, executor, reducer)
+    return SGDStep(loss, learning_rate, shard_size, executor, reducer)
 
 
 def check_step(subject: str, step: Callable[..., object]) -> None:
@@ -243,6 +251,7 @@ class TrainStep(Settings, Generic[T]):
     loss: Loss[T]
     shard_size: int | None = None
     executor: Executor | None = field(default=None, eq=False, repr=False)
+    reducer: Reducer | None = field(default=None, eq=False, repr=False)
 
     def __call__(self, state: TrainState[N], batch: Batch[T, Input], /) -> tuple[TrainState[N], float]:
         """Return the state after one update by its own optimizer, and the loss before it."""
@@ -272,8 +281,12 @@ def _check_arithmetic(state: TrainState[N]) -> None:
         raise ConfigError(f"the run began in {state.arithmetic} arithmetic, not in {in_force()}; {fix}")
 
 
-def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None) -> TrainStep[T]:
+def train_step(
+    loss: Loss[T], *, shard_size: int | None = None, executor: Executor | None = None, reducer: Reducer | None = None
+) -> TrainStep[T]:
     """Return a step for a ``TrainState``: training mode, keyed by the step's number, and the state's own optimizer.
+
+    ``shard_size``, ``executor`` and ``reducer`` are those of ``sgd_step``.
 
     Example:
         >>> import funcnet as fn
@@ -284,15 +297,23 @@ def train_step(loss: Loss[T], *, shard_size: int | None = None, executor: Execut
         (1, 1.0986)
     """
     _check_loss("train_step", loss)
-    _check_shards("train_step", shard_size, executor)
-    return TrainStep(loss, shard_size, executor)
+    _check_shards("train_step", shard_size, executor, reducer)
+    return TrainStep(loss, shard_size, executor, reducer)
 
 
-def _check_shards(subject: str, shard_size: int | None, executor: Executor | None) -> None:
+def _check_shards(subject: str, shard_size: int | None, executor: Executor | None, reducer: Reducer | None) -> None:
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "map", None))):
+        wanted = "executor must be a concurrent.futures.Executor or None"
+        raise ConfigError(f"{wanted}, got {quoted(executor)}", subject=subject)
+    given: object = reducer
+    if given is not None and (isinstance(given, type) or not isinstance(given, Reducer)):
+        fix = f"; use {given.__name__}()" if isinstance(given, type) else ""
+        raise ConfigError(f"reducer must be a Reducer or None, got {quoted(given)}{fix}", subject=subject)
     if shard_size is not None:
         check_count(subject, "shard_size", shard_size)
-    elif executor is not None:
-        raise ConfigError("an executor computes shards; give shard_size, too", subject=subject)
+    elif executor is not None or reducer is not None:
+        what = "an executor computes" if reducer is None else "a reducer divides"
+        raise ConfigError(f"{what} shards; give shard_size, too", subject=subject)
 
 
 def _total(step: SGDStep[T] | TrainStep[T], batch: Batch[T, Input]) -> float:
@@ -323,6 +344,7 @@ def _gradients(step: SGDStep[T] | TrainStep[T], params: N, batch: Batch[T, Input
         batch.weight,
         shard_size=step.shard_size,
         executor=step.executor,
+        reducer=step.reducer,
         key=key,
     )
 

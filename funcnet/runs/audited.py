@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
@@ -23,6 +23,7 @@ from funcnet.loops.epochs import EpochLog, check_data, train_epoch
 from funcnet.runs.checkpoints import load, save
 from funcnet.runs.environment import differences, environment, other_environment
 from funcnet.runs.fingerprints import fingerprint
+from funcnet.runs.ranks import Ranks
 from funcnet.runs.rows import (
     Run,
     RunRow,
@@ -70,8 +71,13 @@ def audited_train(
     sequence ends, is closed, or raises; a process that dies loses its lock. Where the system or the file system has no
     locks, such as some network file systems, a second check remains: a run appends a row only after its own last row.
 
+    **With a reducer**, every rank calls ``audited_train`` and yields the same states. Rank 0 alone writes, and no rank
+    continues before it has; all ranks read the directory to resume. The rows are those of one process, so a run may be
+    resumed with any number of ranks, or without a reducer. Each epoch's batches are compared between the ranks. Your
+    own step needs an attribute ``reducer`` for this.
+
     Args:
-        directory: The directory, which is created if it does not exist.
+        directory: The directory, which is created if it does not exist. All ranks must see it.
         step: The step that each epoch folds over its batches; your own step needs ``register_name``.
         state: A network or a ``TrainState``: the initial state, or the state after the last row.
         data: A function from an epoch's number to its batches.
@@ -81,9 +87,11 @@ def audited_train(
 
     Raises:
         ConfigError: If something has no name, the epochs do not continue the run, or a setting is invalid.
-        StructureError: If the state is neither the first nor the last state of the run in the directory.
+        StructureError: If the state is neither the first nor the last state of the run in the directory, or if the
+            ranks of a reducer have different epochs, steps, states, or numbers for ``every``.
         CheckpointError: If another run writes to the directory, its rows are not a chain, or the replayed epochs differ
-            from their rows.
+            from their rows. If a rank does not see the directory, or has other batches.
+        FuncnetError: If another rank has raised an error.
 
     Example:
         >>> import tempfile, numpy as np, funcnet as fn
@@ -103,15 +111,38 @@ def audited_train(
         low = numbers[-1] + 1 if numbers else 0
         numbers.append(check_count("audited_train", "an epoch's number", number, low=low))
     home = as_path("audited_train", "directory", directory)
-    settings, given = fingerprint(step), fingerprint(state)
-    home.mkdir(parents=True, exist_ok=True)
-    with _locked(home):
-        if not has_rows(home):
-            _begin(home, state, RunRow(None, 0, "", given, "", settings, in_force(), str(environment())).sealed())
-        run = load_run(home)
-    _check_continues(run, given, settings)
-    plan = _Plan(run, _missing(run, numbers), every, in_force(), settings, replays=given != run.rows[-1].state)
-    return _audited(step, state, data, plan)
+    settings, given, ranks = fingerprint(step), fingerprint(state), Ranks.of(step)
+    for value in (_Call(tuple(numbers), every), step, state):
+        ranks.reducer.check(value)
+    first = RunRow(None, 0, "", given, "", settings, in_force(), str(environment())).sealed()
+    run = _opened(home, state, first, ranks)
+    with ranks.together():
+        _check_continues(run, given, settings)
+        plan = _Plan(run, _missing(run, numbers), every, in_force(), settings, replays=given != run.rows[-1].state)
+    return _audited(step, state, data, plan, ranks)
+
+
+def _opened(home: Path, state: object, first: RunRow, ranks: Ranks) -> Run:
+    """Begin the run if its directory is new, and return it, after a check that all ranks read the same rows."""
+    with ranks.together():
+        if ranks.writes:
+            home.mkdir(parents=True, exist_ok=True)
+            with _locked(home):
+                if not has_rows(home):
+                    _begin(home, state, first)
+    with ranks.together():
+        run = load_run(home) if ranks.writes or has_rows(home) else Run(home, ())
+    reason = "does not read the rows of rank 0; use a directory of a file system that all ranks share"
+    ranks.check_equal(run.rows[-1].hash if run.rows else "", reason, subject=str(home))
+    return run
+
+
+@frozen
+class _Call:
+    """The numbers on which all ranks of a call must agree, apart from those in the step and the state."""
+
+    epochs: tuple[int, ...]
+    every: int
 
 
 @frozen
@@ -129,6 +160,10 @@ class _Plan:
         """Whether the state after an epoch is kept."""
         return (number + 1) % self.every == 0 or number == self.numbers[-1]
 
+    def row(self, number: int, steps: int, state: str, data: str, computed_by: str) -> RunRow:
+        """Return an epoch's row, without its hashes, from its number of steps and the hashes of state and batches."""
+        return RunRow(number, steps, "", state, data, self.step, self.arithmetic, computed_by)
+
 
 def _locked(home: Path) -> AbstractContextManager[None]:
     fix = "wait until it ends, close its sequence, or use another directory"
@@ -144,35 +179,39 @@ def _begin(home: Path, state: object, row: RunRow) -> None:
     append(home, row, after=None)
 
 
-def _audited(step: Step[S, B], state: S, data: Data[B], plan: _Plan) -> Iterator[tuple[S, EpochLog]]:
+def _audited(step: Step[S, B], state: S, data: Data[B], plan: _Plan, ranks: Ranks) -> Iterator[tuple[S, EpochLog]]:
     run, last = plan.run, plan.run.rows[-1]
-    with _locked(run.directory):
-        drop_torn_line(run.directory)
-        check_end(run.directory, last)
+    with ExitStack() as lock:
+        with ranks.together():
+            if ranks.writes:
+                lock.enter_context(_locked(run.directory))
+                drop_torn_line(run.directory)
+                check_end(run.directory, last)
         if plan.replays:
             state = cast("S", state_before(run, len(run.rows), step, data))
-        if not (plan.numbers or run.checkpoint(-1).exists()):
-            save(run.checkpoint(-1), cast("Any", state))
+        with ranks.together():
+            if ranks.writes and not (plan.numbers or run.checkpoint(-1).exists()):
+                save(run.checkpoint(-1), cast("Any", state))
         for number in plan.numbers:
             with using(plan.arithmetic):
                 batches = Hashed(data(number))
                 state, log = train_epoch(step, state, batches)
                 computed_by = str(environment())
-            if plan.keeps(number):
-                save(run.directory / checkpoint_name(number), cast("Any", state))
-            row = RunRow(
-                epoch=number,
-                steps=len(log.losses),
-                previous="",
-                state=fingerprint(state),
-                data=batches.digest(),
-                settings=plan.step,
-                arithmetic=plan.arithmetic,
-                environment=computed_by,
-            ).sealed(last)
-            append(run.directory, row, after=last)
-            last = row
+            reason = f"had other batches than rank 0 in epoch {number}; give all ranks the same data"
+            ranks.check_equal(batches.digest(), reason, subject="audited_train")
+            with ranks.together():
+                if ranks.writes:
+                    row = plan.row(number, len(log.losses), fingerprint(state), batches.digest(), computed_by)
+                    last = _kept(plan, state, row.sealed(last), after=last)
             yield state, log
+
+
+def _kept(plan: _Plan, state: object, row: RunRow, *, after: RunRow) -> RunRow:
+    """Write the state after an epoch, if the plan keeps it, and then the row; return the row."""
+    if plan.keeps(cast("int", row.epoch)):
+        save(plan.run.directory / checkpoint_name(row.epoch), cast("Any", state))
+    append(plan.run.directory, row, after=after)
+    return row
 
 
 class Hashed(Iterable[B]):

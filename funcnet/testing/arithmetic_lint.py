@@ -17,6 +17,7 @@ NUMPY_DOORS: Final = frozenset({
 METHOD_DOORS: Final = frozenset({
     "cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "var",
 })
+EXACT_REDUCERS: Final = frozenset({"np.maximum", "np.minimum", "reducer"})  # a Reducer adds as a fixed tree
 # fmt: on
 
 
@@ -77,7 +78,7 @@ def _in_attribute(node: ast.Attribute) -> list[str]:
         return [f"np.{node.attr}"]
     if owner not in ("np", "math") and node.attr in METHOD_DOORS:
         return [f".{node.attr}"]
-    if node.attr == "reduce" and ast.unparse(node.value) not in ("np.maximum", "np.minimum"):
+    if node.attr == "reduce" and ast.unparse(node.value) not in EXACT_REDUCERS:
         return ["reduce"]
     return []
 

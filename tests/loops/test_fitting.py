@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from networks import inputs
 from optimizer_table import OPTIMIZERS
 from surroundings import SEARCHED
+from thread_ranks import Rank, errors_on, on_ranks
 
 import funcnet as fn
 from funcnet.data.batches import Minibatches
@@ -365,3 +366,63 @@ def test_validation_gives_a_number(value: Any) -> None:
 def test_validation_gives_any_number(value: Any) -> None:
     """Real numbers of Python and NumPy are accepted."""
     assert next(fn.fit(STEP, start(), data, lambda _: value, epochs=1)).values == (float(value),)
+
+
+# ------------------------------------------------------------------------------------------------- many ranks
+
+
+def test_each_rank_yields_the_fits_of_one_process() -> None:
+    """Each rank has the fits of a step without a reducer, and stops early after the same epoch."""
+
+    def fits(rank: Rank | None) -> list[str]:
+        step = fn.train_step(fn.softmax_cross_entropy, shard_size=3, reducer=rank)
+        values = scripted([3.0, 1.0, 2.0, 2.0, 2.0])
+        return [fn.fingerprint(fit) for fit in fn.fit(step, start(), data, values, epochs=5, patience=2)]
+
+    alone = fits(None)
+    assert len(alone) == 4
+    assert on_ranks(3, fits) == [alone] * 3
+
+
+def test_ranks_with_other_values_are_refused() -> None:
+    """Otherwise, they could stop after different epochs and wait for each other."""
+
+    def fits(rank: Rank) -> list[object]:
+        step = fn.train_step(fn.softmax_cross_entropy, shard_size=3, reducer=rank)
+        return list(fn.fit(step, start(), data, lambda _: float(rank.rank), epochs=1))
+
+    assert all(isinstance(found, fn.StructureError) for found in errors_on(2, fits))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("epochs", (2, 3)),
+        ("patience", (None, 1)),
+        ("goal", ("lowest", "highest")),
+        ("min_delta", (0.0, 0.5)),
+        ("plateau", (fn.ReduceOnPlateau(factor=0.5, patience=1), fn.ReduceOnPlateau(factor=0.1, patience=1))),
+    ],
+)
+def test_ranks_with_other_settings_are_refused(name: str, values: tuple[Any, Any]) -> None:
+    """They are compared before the first epoch: a rank with fewer epochs would leave the others waiting."""
+
+    def fits(rank: Rank) -> object:
+        step = fn.train_step(fn.softmax_cross_entropy, shard_size=3, reducer=rank)
+        given: dict[str, Any] = {"epochs": 2, name: values[rank.rank]}
+        return next(fn.fit(step, start(), data, held_out_loss, **given))
+
+    for found in errors_on(2, fits):
+        assert isinstance(found, fn.StructureError)
+        assert all(f"{name}={value!r}" in str(found) for value in values)
+
+
+def test_ranks_that_resume_from_other_fits_are_refused() -> None:
+    """A rank whose fit is complete would train no epoch."""
+    (done,) = fn.fit(STEP, start(), data, epochs=1)
+
+    def fits(rank: Rank) -> list[object]:
+        step = fn.train_step(fn.softmax_cross_entropy, shard_size=3, reducer=rank)
+        return list(fn.fit(step, done if rank.rank else start(), data, epochs=1))
+
+    assert all(isinstance(found, fn.StructureError) for found in errors_on(2, fits))
