@@ -108,11 +108,14 @@ from funcnet.loops.epochs import train_epoch as train_epoch
 from funcnet.loops.fitting import Fit as Fit
 from funcnet.loops.fitting import fit as fit
 from funcnet.loops.plateau import ReduceOnPlateau as ReduceOnPlateau
+from funcnet.loops.reducers import Reducer as Reducer
+from funcnet.loops.reducers import SerialReducer as SerialReducer
 from funcnet.loops.steps import TrainState as TrainState
 from funcnet.loops.steps import averaged as averaged
 from funcnet.loops.steps import flushed as flushed
 from funcnet.loops.steps import sgd_step as sgd_step
 from funcnet.loops.steps import train_step as train_step
+from funcnet.loops.together import train_together as train_together
 from funcnet.losses import Huber as Huber
 from funcnet.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
 from funcnet.losses import binary_cross_entropy as binary_cross_entropy
@@ -212,6 +215,7 @@ if TYPE_CHECKING:
     from funcnet.inspection.summary import summary as summary
     from funcnet.interop import sklearn as _sklearn
     from funcnet.interop.keras import from_keras as from_keras
+    from funcnet.interop.mpi import MPIReducer as MPIReducer
     from funcnet.interop.onnx import OnnxGraph as OnnxGraph
     from funcnet.interop.onnx import register_onnx as register_onnx
     from funcnet.interop.onnx import to_onnx as to_onnx
@@ -286,6 +290,7 @@ else:  # imported on first use: these modules take longer to import than all the
     }
     # These modules need a library that may be absent, so ``import *`` leaves them out, and ``dir`` if it is absent.
     _OPTIONAL = {
+        "MPIReducer": "interop.mpi",
         "OnnxGraph": "interop.onnx",
         "estimators": "interop.sklearn",
         "from_sklearn": "interop.sklearn",
@@ -304,8 +309,9 @@ else:  # imported on first use: these modules take longer to import than all the
         """Whether the library that an optional name needs can be found."""
         from importlib.util import find_spec  # noqa: PLC0415
 
+        library = "mpi4py" if name == "MPIReducer" else _OPTIONAL[name].removeprefix("interop.")
         try:
-            return find_spec(_OPTIONAL[name].removeprefix("interop.")) is not None
+            return find_spec(library) is not None
         except ValueError:  # sys.modules has None for a library that must not be imported
             return False
 

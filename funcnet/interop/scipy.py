@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from funcnet.core.arrays import Array, Input
 from funcnet.core.checks import INFINITY, check_callable, check_number
 from funcnet.core.errors import ConfigError, NonFiniteError, quoted
-from funcnet.core.trees import map_decayed, map_parameters
-from funcnet.network.layer import N, Network
+from funcnet.core.trees import flat, map_decayed, map_parameters, with_flat
+from funcnet.network.layer import N
 from funcnet.network.loss import Loss
 from funcnet.network.passes import value_and_grad
 
@@ -98,18 +98,18 @@ def scipy_minimize(
     _check_scipys(method, tol, options)
     if callback is not None:
         check_callable(_NAME, "callback", callback)
-    begin = _vector(params)
+    begin = flat(params).astype(np.float64)
     if not begin.size:
         raise ConfigError(f"the network must have trained parameters, got {params!r:.80}", subject=_NAME)
-    decay = weight_decay * _vector(map_decayed(np.ones_like, map_parameters(np.zeros_like, params)))
+    decay = weight_decay * flat(map_decayed(np.ones_like, map_parameters(np.zeros_like, params))).astype(np.float64)
 
     def value_and_slopes(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, grads = _value_and_grad(_with_vector(params, vector), x, y, loss, weight)
-        return value + 0.5 * float((decay * vector * vector).sum()), _vector(grads) + decay * vector
+        value, grads = _value_and_grad(with_flat(params, vector), x, y, loss, weight)
+        return value + 0.5 * float((decay * vector * vector).sum()), flat(grads).astype(np.float64) + decay * vector
 
     def after_iteration(vector: NDArray[np.float64], *_: object) -> None:
         if callback is not None:
-            callback(_with_vector(params, vector))
+            callback(with_flat(params, vector))
 
     after = None if callback is None else after_iteration
     settings = {"method": method, "tol": tol, "options": None if options is None else dict(options)}
@@ -119,7 +119,7 @@ def scipy_minimize(
             result = minimize(value_and_slopes, begin, jac=True, callback=after, **settings)
         except OptimizeWarning as error:
             raise ConfigError(f"options must be those of SciPy's {method}: {error}", subject=_NAME) from None
-    return _with_vector(params, cast("NDArray[np.float64]", result.x)), result
+    return with_flat(params, cast("NDArray[np.float64]", result.x)), result
 
 
 def _check_method(method: object) -> None:
@@ -145,30 +145,6 @@ def _value_and_grad(params: N, x: Input, y: T, loss: Loss[T], weight: Array | No
         value, grads = value_and_grad(params, x, y, loss, weight)
     except NonFiniteError as error:
         raise NonFiniteError(f"{error}; {fix}", subject=_NAME) from None
-    if not np.isfinite(_vector(grads)).all():
+    if not np.isfinite(flat(grads)).all():
         raise NonFiniteError(f"the gradient must be finite, where the loss is {value}; {fix}", subject=_NAME)
     return value, grads
-
-
-def _vector(params: Network) -> NDArray[np.float64]:
-    """Return all trained parameters as one vector."""
-    parts: list[Array] = [np.empty(0)]
-
-    def keep(array: Array) -> Array:
-        parts.append(array.ravel())
-        return array
-
-    map_parameters(keep, params)
-    return np.concatenate(parts).astype(np.float64)
-
-
-def _with_vector(params: N, vector: NDArray[np.float64]) -> N:
-    """Return the network with the trained parameters of the vector, in its own dtype."""
-    end = 0
-
-    def take(array: Array) -> Array:
-        nonlocal end
-        start, end = end, end + array.size
-        return vector[start:end].reshape(array.shape).astype(array.dtype)
-
-    return map_parameters(take, params)
