@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -711,10 +712,14 @@ DRAWING = (NET[0], (fn.ReLU(), fn.Dropout(0.5)), NET[2])
 refuse({"sgd_step": lambda net: STEP(net, BATCH), "train_epoch": lambda net: fn.train_epoch(STEP, net, [BATCH])},
        {"": DRAWING}, fn.ConfigError, "...Dropout (layer 1.1): ...key=None...; use train_step and "
        "TrainState.create(net, optimizer, key=...), or pass training(net, key)")
-refuse({"train": lambda epochs: fn.train(STEP, NET, lambda _: [BATCH], epochs=epochs)}, named(0, -1, 3, None, 2.5),
-       fn.ConfigError, "PLACE: epochs must be a sequence of epoch numbers, got VALUE; use range(VALUE)")
-EPOCHS: Places = {
+SEVERAL_EPOCHS: Places = {
     "train": lambda epochs: fn.train(STEP, NET, lambda _: [BATCH], epochs=epochs),
+    "train_together": lambda epochs: fn.train_together(STEP, [NET], lambda *_: [BATCH], epochs=epochs),
+}
+refuse(SEVERAL_EPOCHS, named(0, -1, 3, None, 2.5), fn.ConfigError,
+       "PLACE: epochs must be a sequence of epoch numbers, got VALUE; use range(VALUE)")
+EPOCHS: Places = {
+    **SEVERAL_EPOCHS,
     "audited_train": lambda epochs: fn.audited_train("run", STEP, NET, lambda _: [BATCH], epochs=epochs),
 }
 refuse(EPOCHS, named(range(-1, 2), [0, -1], [True], [1.5], ["0"], "12", [None]), fn.ConfigError,
@@ -723,6 +728,7 @@ STEPPED: Places = {
     "train_epoch": lambda step: fn.train_epoch(step, STATE, [BATCH]),
     "train": lambda step: fn.train(step, STATE, lambda _: [BATCH], epochs=range(1)),
     "fit": lambda step: fn.fit(step, fn.Fit.create(STATE), lambda _: [BATCH], epochs=1),
+    "train_together": lambda step: fn.train_together(step, [STATE], lambda *_: [BATCH], epochs=range(1)),
 }
 
 
@@ -734,6 +740,40 @@ def own_loss(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
 A_STEP = "PLACE: step must be a function (state, batch), got the loss ...; use train_step(loss)"
 refuse(STEPPED, named(CE, fn.SoftmaxCrossEntropy(), fn.huber, own_loss), fn.ConfigError, A_STEP)
 refuse(STEPPED, named(None), fn.ConfigError, "PLACE: step must be a function, got None")
+TOGETHER: Places = {"train_together": lambda states: fn.train_together(STEP, states, lambda *_: [BATCH], epochs=[0])}
+refuse(TOGETHER, named((), []), fn.ConfigError, "PLACE: states must have at least one state")
+refuse(TOGETHER, {"a state": STATE, **named(3, None)}, fn.ConfigError,
+       "PLACE: states must be a sequence of states, got ...; use [state]")
+refuse(TOGETHER, {"iterator": iter([NET])}, fn.ConfigError,
+       "PLACE: states must be a sequence of states, got ...; use list(states)")
+refuse(TOGETHER, {"layers": (NET, NET[:1])}, fn.StructureError,
+       "PLACE: all states must have one structure: the state is a tuple of 1 in state 1 and a tuple of 3 in state 0")
+refuse(TOGETHER, {"kinds": (NET, STATE)}, fn.StructureError,
+       "PLACE: all states must have one structure: the state is TrainState in state 1 and tuple in state 0")
+refuse({"train_together": lambda data: fn.train_together(STEP, [NET], data, epochs=[0])}, {"batches": [BATCH]},
+       fn.ConfigError, "PLACE: data must be a function of the epoch's number and the state's position, got ...; use "
+       "lambda epoch, i: batches")
+refuse({"train_together": lambda data: fn.train_together(STEP, [NET], data, epochs=[0])}, named(None, 3),
+       fn.ConfigError, "PLACE: data must be a function, got VALUE")
+refuse({"train_together": lambda pool: fn.train_together(STEP, [NET], lambda *_: [], epochs=[0], executor=pool)},
+       named(2, "threads"), fn.ConfigError, "PLACE: executor must be a concurrent.futures.Executor or None, got VALUE")
+refuse({"train_together": lambda batches: list(fn.train_together(STEP, [NET], lambda *_: batches, epochs=[0]))},
+       named(3, None), fn.ConfigError, "state 0, epoch 0: train_together: data's batches must be a sequence or "
+       "an iterator, got VALUE")
+POOL = ThreadPoolExecutor(1)  # without a thread until it has work
+refuse({"train_together": lambda pool: fn.train_together(fn.train_step(CE, shard_size=1, executor=pool), [STATE],
+                                                         lambda *_: [], epochs=[0], executor=pool)},
+       {"pool": POOL}, fn.ConfigError, "PLACE: a step with its own executor needs executor=None: ...")
+REDUCED: Places = {
+    "sgd_step": lambda reducer: fn.sgd_step(CE, learning_rate=0.1, reducer=reducer),
+    "train_step": lambda reducer: fn.train_step(CE, reducer=reducer),
+}
+refuse(REDUCED, {"text": "mpi", "number": 4}, fn.ConfigError, "PLACE: reducer must be a Reducer or None, got VALUE")
+refuse(REDUCED, {"class": fn.SerialReducer}, fn.ConfigError,
+       "PLACE: reducer must be a Reducer or None, got ...; use SerialReducer()")
+refuse({"train_step": lambda pool: fn.train_step(CE, shard_size=3, executor=pool)}, named(2, "threads"),
+       fn.ConfigError, "PLACE: executor must be a concurrent.futures.Executor or None, got VALUE")
+refuse(REDUCED, {"": fn.SerialReducer()}, fn.ConfigError, "PLACE: a reducer divides shards; give shard_size, too")
 refuse({"fit": lambda pair: fn.fit(STEP, fn.Fit.create(NET), lambda _: [], pair, epochs=1)}, named((X, Y), 3),
        fn.ConfigError, "PLACE: validate must be a function of the state, got ...; use lambda state: "
        "evaluate(state.params, x, y, loss)")

@@ -106,6 +106,11 @@ def run(iterator: Iterator[object]) -> object:
     return list(itertools.islice(iterator, 3))
 
 
+def trained_together(step: Any, states: Any, batches: Any, epochs: Any) -> object:
+    """A run of some states."""
+    return run(fn.train_together(step, states, lambda *_: batches, epochs=epochs))
+
+
 def fitted(step: Any, start: Any, batches: Any, rest: tuple[Any, ...]) -> object:
     """A fit that validates with a number."""
     value, epochs, patience, goal, delta, plateau = rest
@@ -553,6 +558,9 @@ ROWS: Final[dict[str, Row]] = {
     "train_epoch": row(fn.train_epoch, a.STEPS, a.TRAINABLE, a.LISTS_OF_BATCHES),
     "train_step": row(then(keyed(fn.train_step, "shard_size"), 2, fn.train_epoch),
         a.LOSSES, a.seldom(st.none(), a.COUNTS, share=2), a.STATES, a.LISTS_OF_BATCHES),
+    "train_together": row(trained_together, a.STEPS,
+        a.mostly(st.lists(a.TRAINABLE, min_size=1, max_size=3) | st.sampled_from(a.NETS).map(lambda net: [net] * 3)),
+        a.LISTS_OF_BATCHES, a.EPOCHS),
     "transformer_block": row(keyed(fn.transformer_block, "hidden", "causal", "dropout", "activation", "dtype"),
         a.KEYS, a.COUNTS, HEADS, st.none() | a.COUNTS, a.mostly(a.BOOLEANS), a.SHARES, a.NETWORKS, a.FLOAT_TYPES),
     "training": row(fn.training, a.NETWORKS, a.KEYS),
@@ -565,7 +573,7 @@ ROWS: Final[dict[str, Row]] = {
 NOT_CALLED: Final = {
     "arithmetic": "its functions get arrays that a layer or a loss has checked",
     **dict.fromkeys(["Array", "FloatDType", "Loss", "Mask", "Minibatches", "Network", "Optimizer"], "a type"),
-    **dict.fromkeys(["Schedule", "Statistic", "Step", "Task", "Weight"], "a type"),
+    **dict.fromkeys(["Reducer", "Schedule", "Statistic", "Step", "Task", "Weight"], "a type"),
     **dict.fromkeys(["Layer", "Pullback"], "what a caller's own layers are made of"),
     **dict.fromkeys(["EpochLog", "Explanation", "GradientStatistics", "LayerReport", "NonFinite"], "a result"),
     **dict.fromkeys(["Divergence", "Environment", "Recheck", "Run", "RunRow", "Summary", "SummaryRow"], "a result"),
@@ -576,6 +584,7 @@ NOT_CALLED: Final = {
     **dict.fromkeys(["first_divergence", "recheck"], "called in audited_train's row"),
     "portable": "in force in half of all calls",
     "selftest": "takes nothing, and a second",
+    "SerialReducer": "takes nothing",
 }
 ERRORS: Final = {
     name for name in fn.__all__ if isinstance(getattr(fn, name), type) and issubclass(getattr(fn, name), Exception)

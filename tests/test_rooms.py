@@ -98,7 +98,8 @@ def test_a_module_is_never_hidden_by_a_function(path: Path) -> None:
     parts = ("funcnet", *path.relative_to(PACKAGE).with_suffix("").parts)
     if parts[-1] not in ("__init__", "__main__"):
         library = parts[-1].split("_")[0]
-        if parts[1] == "interop" and library in ("onnx", "scipy", "sklearn"):
+        library = "mpi4py" if library == "mpi" else library
+        if parts[1] == "interop" and library in ("mpi4py", "onnx", "scipy", "sklearn"):
             pytest.importorskip(library, reason=f"{library} is not installed")
         import_module(".".join(parts))
         place: object = fn

@@ -117,6 +117,36 @@ def test_the_language_models_agree_with_pytorch() -> None:
         assert min(times) > 0
 
 
+def test_networks_together_are_timed_beside_jax() -> None:
+    """Each line has a gain and four times, of which JAX has none in portable arithmetic; JAX computes the same."""
+    pytest.importorskip("jax", reason="jax is not installed")
+    paths = os.pathsep.join(map(str, (COMMAND.parent.parent, ROOT)))
+    options = ("--cases", "W4-dropout,W4-portable", "--networks", "3", "--steps", "4", "--rounds", "1")
+    result = ran(COMMAND.with_name("together.py"), *options, PYTHONPATH=paths)
+    assert result.returncode == 0, result.stderr
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines() if "|" in line]
+    assert [row[0].split(", ")[-1] for row in cells[2:]] == ["Dropout 0.1", "portable"]
+    for row in cells[2:]:
+        times = [cell for cell in row[2:7] if cell]
+        assert len(times) == (3 if "portable" in row[0] else 5)
+        assert all(float(cell.split()[0]) > 0 for cell in times)
+        assert row[7] in ("", "0 of 3", "1 of 3", "2 of 3", "3 of 3")
+
+
+def test_ranks_are_timed_beside_one_process() -> None:
+    """Each step has times above 0; a single rank sends nothing."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    paths = os.pathsep.join(map(str, (COMMAND.parent.parent, ROOT)))
+    options = ("--workloads", "W1", "--shards", "2,4", "--steps", "3", "--rounds", "1")
+    result = ran(COMMAND.with_name("many_machines.py"), *options, PYTHONPATH=paths)
+    assert result.returncode == 0, result.stderr
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines() if "|" in line]
+    rows = cells[2:]
+    assert [row[1] for row in rows] == ["no shards", *("2 shards",) * 2, *("4 shards",) * 2]
+    assert all(float(cell) > 0 for row in rows for cell in row[3:9])
+    assert {row[9] for row in rows} == {"0.00"}
+
+
 def test_the_command_refuses_what_is_not_there() -> None:
     """An unknown workload, zero threads, and a release that cannot be imported are refused."""
     refused = {
