@@ -714,7 +714,7 @@ refuse({"sgd_step": lambda net: STEP(net, BATCH), "train_epoch": lambda net: fn.
        "TrainState.create(net, optimizer, key=...), or pass training(net, key)")
 SEVERAL_EPOCHS: Places = {
     "train": lambda epochs: fn.train(STEP, NET, lambda _: [BATCH], epochs=epochs),
-    "train_together": lambda epochs: fn.train_together(STEP, [NET], lambda *_: [BATCH], epochs=epochs),
+    "train_together": lambda epochs: fn.train_together(STEP, [NET], lambda _, __: [BATCH], epochs=epochs),
 }
 refuse(SEVERAL_EPOCHS, named(0, -1, 3, None, 2.5), fn.ConfigError,
        "PLACE: epochs must be a sequence of epoch numbers, got VALUE; use range(VALUE)")
@@ -728,7 +728,7 @@ STEPPED: Places = {
     "train_epoch": lambda step: fn.train_epoch(step, STATE, [BATCH]),
     "train": lambda step: fn.train(step, STATE, lambda _: [BATCH], epochs=range(1)),
     "fit": lambda step: fn.fit(step, fn.Fit.create(STATE), lambda _: [BATCH], epochs=1),
-    "train_together": lambda step: fn.train_together(step, [STATE], lambda *_: [BATCH], epochs=range(1)),
+    "train_together": lambda step: fn.train_together(step, [STATE], lambda _, __: [BATCH], epochs=range(1)),
 }
 
 
@@ -740,7 +740,7 @@ def own_loss(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
 A_STEP = "PLACE: step must be a function (state, batch), got the loss ...; use train_step(loss)"
 refuse(STEPPED, named(CE, fn.SoftmaxCrossEntropy(), fn.huber, own_loss), fn.ConfigError, A_STEP)
 refuse(STEPPED, named(None), fn.ConfigError, "PLACE: step must be a function, got None")
-TOGETHER: Places = {"train_together": lambda states: fn.train_together(STEP, states, lambda *_: [BATCH], epochs=[0])}
+TOGETHER: Places = {"train_together": lambda states: fn.train_together(STEP, states, lambda _, __: [BATCH], epochs=[0])}
 refuse(TOGETHER, named((), []), fn.ConfigError, "PLACE: states must have at least one state")
 refuse(TOGETHER, {"a state": STATE, **named(3, None)}, fn.ConfigError,
        "PLACE: states must be a sequence of states, got ...; use [state]")
@@ -755,14 +755,14 @@ refuse({"train_together": lambda data: fn.train_together(STEP, [NET], data, epoc
        "lambda epoch, i: batches")
 refuse({"train_together": lambda data: fn.train_together(STEP, [NET], data, epochs=[0])}, named(None, 3),
        fn.ConfigError, "PLACE: data must be a function, got VALUE")
-refuse({"train_together": lambda pool: fn.train_together(STEP, [NET], lambda *_: [], epochs=[0], executor=pool)},
+refuse({"train_together": lambda pool: fn.train_together(STEP, [NET], lambda _, __: [], epochs=[0], executor=pool)},
        named(2, "threads"), fn.ConfigError, "PLACE: executor must be a concurrent.futures.Executor or None, got VALUE")
-refuse({"train_together": lambda batches: list(fn.train_together(STEP, [NET], lambda *_: batches, epochs=[0]))},
+refuse({"train_together": lambda batches: list(fn.train_together(STEP, [NET], lambda _, __: batches, epochs=[0]))},
        named(3, None), fn.ConfigError, "state 0, epoch 0: train_together: data's batches must be a sequence or "
        "an iterator, got VALUE")
 POOL = ThreadPoolExecutor(1)  # without a thread until it has work
 refuse({"train_together": lambda pool: fn.train_together(fn.train_step(CE, shard_size=1, executor=pool), [STATE],
-                                                         lambda *_: [], epochs=[0], executor=pool)},
+                                                         lambda _, __: [], epochs=[0], executor=pool)},
        {"pool": POOL}, fn.ConfigError, "PLACE: a step with its own executor needs executor=None: ...")
 REDUCED: Places = {
     "sgd_step": lambda reducer: fn.sgd_step(CE, learning_rate=0.1, reducer=reducer),

@@ -108,7 +108,7 @@ def run(iterator: Iterator[object]) -> object:
 
 def trained_together(step: Any, states: Any, batches: Any, epochs: Any) -> object:
     """A run of some states."""
-    return run(fn.train_together(step, states, lambda *_: batches, epochs=epochs))
+    return run(fn.train_together(step, states, lambda _, __: batches, epochs=epochs))
 
 
 def fitted(step: Any, start: Any, batches: Any, rest: tuple[Any, ...]) -> object:
