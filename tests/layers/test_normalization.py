@@ -513,7 +513,7 @@ def test_a_shard_is_a_batch_of_its_own(arithmetic: str) -> None:
         net = fn.training(NET, KEY)
         halves = [fn.value_and_grad(net, x[rows], y[rows], loss) for rows in (slice(4), slice(4, 8))]
         assert value == (halves[0][0] + halves[1][0]) / 2
-        assert fn.equal(grads, fn.map_parameters(lambda a, b: a * 0.5 + b * 0.5, halves[0][1], halves[1][1]))
+        assert fn.equal(grads, fn.map_parameters(lambda _, a, b: a * 0.5 + b * 0.5, NET, halves[0][1], halves[1][1]))
         assert value != fn.value_and_grad(net, x, y, loss)[0]
         with ThreadPoolExecutor(2) as executor:
             again = sharded_value_and_grad(NET, x, y, loss, shard_size=4, key=KEY, executor=executor)

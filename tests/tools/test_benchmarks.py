@@ -137,7 +137,7 @@ def test_ranks_are_timed_beside_one_process() -> None:
     """Each step has times above 0; a single rank sends nothing."""
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
     paths = os.pathsep.join(map(str, (COMMAND.parent.parent, ROOT)))
-    options = ("--workloads", "W1", "--shards", "2,4", "--steps", "3", "--rounds", "1")
+    options = ("--workloads", "W1", "--shards", "2,4", "--steps", "12", "--rounds", "1")
     result = ran(COMMAND.with_name("many_machines.py"), *options, PYTHONPATH=paths)
     assert result.returncode == 0, result.stderr
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines() if "|" in line]
