@@ -75,7 +75,7 @@ def _start_alone(thread: Thread) -> None:
         running.set()
         run()
 
-    thread.run = signal_and_run  # type: ignore[method-assign]  # of this thread only
+    vars(thread)["run"] = signal_and_run  # of this thread only
     with _STARTING:
         _start(thread)
         running.wait()

@@ -223,7 +223,7 @@ def _of_own_shards(  # noqa: PLR0917  # positions, as replayed_call passes them
     key: Key | None,
     numbers: tuple[int, ...],
     shares: tuple[float, ...],
-    params: N,
+    params: Network,
     rows: tuple[tuple[Array, Any, Array | None], ...],
     loss: Loss[Any],
     arithmetic: Name,
