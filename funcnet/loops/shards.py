@@ -212,7 +212,7 @@ def _check_same_batch(x: Input, y: object, weight: Array | None, reducer: Reduce
 
     checksum = 0
     for part in (x, y, weight):
-        checksum = crc32(b"" if part is None else np.asarray(part).tobytes(), checksum)
+        checksum = crc32(b"" if part is None else np.ascontiguousarray(part).data, checksum)
     found = reducer.gather([float(checksum)] * len(reducer.own(reducer.size)), reducer.size)
     if len(set(found)) > 1:
         fix = "give each rank the same data, in the same order, by the same keys"

@@ -301,10 +301,19 @@ def train_step(
     return TrainStep(loss, shard_size, executor, reducer)
 
 
-def _check_shards(subject: str, shard_size: int | None, executor: Executor | None, reducer: Reducer | None) -> None:
+def check_executor(subject: str, executor: object) -> None:
+    """Check that an executor is None or has a method ``map``, and is not a class.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
     if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "map", None))):
         wanted = "executor must be a concurrent.futures.Executor or None"
         raise ConfigError(f"{wanted}, got {quoted(executor)}", subject=subject)
+
+
+def _check_shards(subject: str, shard_size: int | None, executor: Executor | None, reducer: Reducer | None) -> None:
+    check_executor(subject, executor)
     given: object = reducer
     if given is not None and (isinstance(given, type) or not isinstance(given, Reducer)):
         fix = f"; use {given.__name__}()" if isinstance(given, type) else ""

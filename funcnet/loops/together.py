@@ -20,7 +20,7 @@ from funcnet.core.checks import check_iterable
 from funcnet.core.errors import ConfigError, FuncnetError, StructureError, quoted
 from funcnet.data.stacking import stacked
 from funcnet.loops.epochs import EpochLog, check_data, check_depth, check_epochs, completed, train_epoch
-from funcnet.loops.steps import check_step
+from funcnet.loops.steps import check_executor, check_step
 from funcnet.tracing.recorder import is_array, kind_of
 from funcnet.tracing.replay import Step
 from funcnet.tracing.structure import BY_VALUE, children_of, fields_of, is_leaf, leaves_of, structure_of
@@ -96,16 +96,15 @@ def train_together(
     check_step("train_together", step)
     check_data("train_together", data, of="the epoch's number and the state's position", names="epoch, i")
     numbers = check_epochs("train_together", epochs)
+    check_executor("train_together", executor)
     if executor is not None:
-        _check_executor(step, executor)
+        _check_alone(step)
     given = _checked(states)
     return _epochs(_Task(step, given, tuple(range(len(given))), data, 0, in_force()), numbers, executor)
 
 
-def _check_executor(step: Step[S, B], executor: object) -> None:
-    if isinstance(executor, type) or not callable(getattr(executor, "map", None)):
-        wanted = "executor must be a concurrent.futures.Executor or None"
-        raise ConfigError(f"{wanted}, got {executor!r:.80}", subject="train_together")
+def _check_alone(step: Step[S, B]) -> None:
+    """Check that nothing but the executor of the groups divides the work of a step."""
     if getattr(step, "reducer", None) is not None:
         reason = "ranks must compute the states in one order"
         raise ConfigError(f"a step with a reducer needs executor=None: {reason}", subject="train_together")
