@@ -77,5 +77,4 @@ class Ranks:
 
     def _gathered(self, value: float) -> list[float]:
         """Return every rank's value, in the order of the ranks."""
-        size = self.reducer.size
-        return self.reducer.gather([value for _ in self.reducer.own(size)], size)
+        return self.reducer.gather([value], self.reducer.size)
