@@ -178,9 +178,9 @@ def log(x: NDArray[np.float64]) -> NDArray[np.float64]:
         array([0.        , 0.69314718, 2.30258509])
     """
     mantissa, exponent = np.frexp(x)
-    low = mantissa < _SQRT_HALF
-    f = np.where(low, 2 * mantissa, mantissa) - 1
-    k = (exponent - low).astype(np.float64)
+    low = (mantissa < _SQRT_HALF).astype(np.float64)  # a product with it is faster than np.where
+    f = mantissa * low + mantissa - 1.0
+    k = exponent.astype(np.float64) - low
     s = f / (2 + f)
     z = s * s
     tail = z * polynomial(_LOG_TERMS, z)

@@ -133,10 +133,10 @@ class Traced(_Operand):
 
     def item(self, *place: int) -> Any:
         """Return one element as a Python number that varies."""
-        index: Any = place[0] if len(place) == 1 else place
+        index: Any = place[0] if len(place) == 1 else place or (0,) * self.ndim
         flat: Traced = self.reshape(-1) if isinstance(index, int) else self
         view = flat._view(index)
-        return _item(self.tape, None, view.operand(), view.array.item())
+        return _item(self.tape, None, view.operand(), self.array.item(*place))
 
     def __getitem__(self, index: Any) -> Any:
         if _is_basic(index):

@@ -131,11 +131,14 @@ class Op:
     place: str = ""
     many: bool = False
     outs: list[Value | Scalar] = field(factory=list[Value | Scalar])
+    _reads: list[Value | Scalar] | None = field(default=None, init=False)
 
     def reads(self) -> list[Value | Scalar]:
         """Return the values and numbers that the operation reads."""
-        operands = [x.value if type(x) is Ref else x for x in parts_of((self.args, self.kwargs))]
-        return [x for x in (self.base, *operands) if isinstance(x, (Value, Scalar))]
+        if self._reads is None:
+            operands = [x.value if type(x) is Ref else x for x in parts_of((self.args, self.kwargs))]
+            self._reads = [x for x in (self.base, *operands) if isinstance(x, (Value, Scalar))]
+        return self._reads
 
     @property
     def out(self) -> Value:
@@ -186,8 +189,10 @@ def map_parts(f: Callable[[Any], Any], tree: Any) -> Any:
     kind = kind_of(tree)
     if kind is dict:
         return {name: map_parts(f, part) for name, part in tree.items()}
-    if kind is list or (kind is not Ref and issubclass(kind, tuple)):
-        return (list if kind is list else tuple)(map_parts(f, part) for part in tree)
+    if kind is list:
+        return [map_parts(f, part) for part in tree]
+    if kind is not Ref and issubclass(kind, tuple):
+        return tuple([map_parts(f, part) for part in tree])
     return f(tree)
 
 

@@ -328,7 +328,7 @@ class SlabWriter(Writer):
         key = self._key(indices), indices.value, size, slab // source.dtype.itemsize
         name = f"k{len(self._names)}"
         if key not in self._names:
-            self._define(key, name, f"np.empty({shape}, '<i8')")
+            self._define(key, name, f"np.empty({shape}, '{np.dtype(np.intp).str}')")
             starts = f"np.arange({self._count}).reshape({(self._count, *[1] * len(indices.shape))})"
             starts = self._defined(f"{starts} * {key[-1]}")
             given = self._name(indices)

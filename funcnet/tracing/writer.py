@@ -291,6 +291,8 @@ class Writer:
     def _may_replace(self, position: int, old: Value, value: Value) -> bool:
         if layout(old.array) != layout(value.array) or self._last[self._own(old)] != position:
             return False
+        if value.array.size == 1:  # NumPy is slower at writing one element over its operand
+            return False
         if old in self.flats.owner or old in self._arguments:
             return False
         is_early = self.room.places[old][0].is_state and position <= self._safe

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from portable_matrix import Cell, has_old_names, run_program
-from surroundings import x86
+from surroundings import needs_traps
 
 import funcnet as fn
 from funcnet import arithmetic
@@ -31,7 +31,7 @@ from funcnet.random.draws import normal, permutation
 KEY: Final = fn.Key(4)
 linux_x86 = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
-    reason="portable means x86-64, and Linux says what a processor has",
+    reason="the BLAS kernels are those of x86-64, and Linux says what a processor has",
 )
 Double: TypeAlias = NDArray[np.float64]
 
@@ -345,6 +345,7 @@ def test_special_values() -> None:
     assert portable.log(np.array([1.0, 1e-45], np.float32)).tolist() == [0, float(np.float32(-149 * math.log(2)))]
 
 
+@needs_traps
 def test_an_exponential_beyond_float32_is_said() -> None:
     """An overflow is reported by NumPy, as for ``np.exp``."""
     for function in (portable.exp, portable.expm1):
@@ -412,6 +413,27 @@ def test_order_does_not_matter() -> None:
     assert same(portable.sum_last(x[:, inner]), portable.sum_last(x))
     assert portable.mean(x[order][:, inner]) == portable.mean(x)
     assert same(portable.mean_rows(x[order]), portable.mean_rows(x))
+
+
+TALL: Final = ((300, 2), (301, 2), (5001, 3), (9000, 16), (9000, 17), (129, 1), (200, 150))
+
+
+@pytest.mark.parametrize("shape", TALL)
+def test_a_tall_array_has_the_bits_of_its_parts(shape: tuple[int, int]) -> None:
+    """Many short rows have their own way to the largest numbers. It gives the units of few rows, and sees every row."""
+    x = spread("tall", *shape)
+    whole, parts = portable.rows(x), [portable.rows(x[start : start + 7]) for start in range(0, len(x), 7)]
+    assert same(whole.powers, np.concatenate([part.powers for part in parts]))
+    assert same(whole.values, np.concatenate([part.values for part in parts]))
+    turned = np.ascontiguousarray(x.T)
+    assert same(portable.sum_rows(x), portable.sum_last(turned)[:, 0])
+    assert same(portable.sum_last(x)[:, 0], portable.sum_rows(turned))
+    for row in (0, len(x) // 2, len(x) - 1):
+        bad = x.copy()
+        bad[row, -1] = math.nan
+        for function in (portable.rows, portable.sum_rows, portable.sum_last):
+            with pytest.raises(fn.NonFiniteError, match=rf"a?x?\[{row}, {shape[1] - 1}\] = nan"):
+                function(bad)
 
 
 def layouts(a: Array) -> list[Array]:
@@ -617,7 +639,6 @@ def test_other_arithmetic_is_not_the_same_everywhere() -> None:
     assert plain["numpy"] != far["numpy"]
 
 
-@x86
 def test_the_bits_are_the_same_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The program gives the golden hashes in this process, too."""
     path = tmp_path / "program.py"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks import portable as portable_price
 from benchmarks.agreement import check_training
 from benchmarks.contenders import FLOOR, FUNCNET, IMAGE_TRAINERS, PREDICTORS, TRAINERS, trainers
 from benchmarks.footprint import LIBRARIES, distributions, import_times, installed_bytes
@@ -188,6 +189,19 @@ def test_starting_again_gives_the_initial_weights() -> None:
         trainer.start()
         for got, weight in zip(trainer.weights(), problem.weights, strict=True):
             assert np.array_equal(got, weight.astype(entry.precision)), entry.name
+
+
+def test_the_price_of_portable_arithmetic_is_that_of_the_same_training() -> None:
+    """Both sides take the same steps, one of them in portable arithmetic, which takes more NumPy calls."""
+    name, native, portable, *_, calls, more, products = portable_price.compared(SMALL, 3, 0.0)
+    assert name == "small"
+    assert int(native) > 0
+    assert int(portable) > 0
+    assert int(calls) < int(more)
+    assert float(products) > 0
+    for workload in (portable_price.SEQUENCES[0], *WORKLOADS[-2:]):
+        with fn.portable():
+            assert portable_price.trainer_of(workload, workload.batch_size).epoch() > 0
 
 
 def test_an_epoch_has_whole_batches_only() -> None:
