@@ -11,7 +11,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 import funcnet as fn
-from funcnet.arithmetic import mean, sum_rows
+from funcnet.arithmetic import maximum, mean, minimum, sum_rows
 
 N = TypeVar("N", bound=fn.Network)
 
@@ -25,12 +25,12 @@ class PReLU(fn.Layer):
 
 def prelu_forward(params: PReLU, x: fn.Array) -> fn.Array:
     """Multiply the negative part of each feature by the slope of that feature."""
-    return np.maximum(x, 0) + params.slope * np.minimum(x, 0)
+    return maximum(x, 0) + params.slope * minimum(x, 0)
 
 
 def prelu_backward(params: PReLU, x: fn.Array, g: fn.Array) -> tuple[fn.Array, PReLU]:
     """``dy/dx`` is 1 or the slope; ``dy/dslope`` is the negative part of x, summed over the batch."""
-    return g * np.where(x > 0, 1, params.slope), evolve(params, slope=sum_rows(g * np.minimum(x, 0)))
+    return g * np.where(x > 0, 1, params.slope), evolve(params, slope=sum_rows(g * minimum(x, 0)))
 
 
 fn.register_layer(PReLU, forward=prelu_forward, backward=prelu_backward)
@@ -38,7 +38,7 @@ fn.register_layer(PReLU, forward=prelu_forward, backward=prelu_backward)
 
 def squared_hinge(prediction: fn.Array, target: fn.Array) -> tuple[float, fn.Array]:
     """The mean of ``max(0, 1 - t y)²`` for targets t of -1 or 1, and its gradient with respect to y. Shapes: (B, 1)."""
-    gap = np.maximum(1 - target * prediction, 0)
+    gap = maximum(1 - target * prediction, 0)
     return mean(gap * gap), gap * target * (-2 / len(gap))
 
 

@@ -1,4 +1,4 @@
-"""All arithmetic whose bits depend on the implementation: products, sums, exponentials and logarithms.
+"""All arithmetic whose bits depend on the implementation: products, sums, exponentials, logarithms and maxima.
 
 IEEE addition, multiplication, division and square root give the same result everywhere. The bits of a product or a sum
 depend on the order of its additions, and those of an exponential on its implementation. funcnet computes these only
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 from math import prod
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -25,12 +24,14 @@ from funcnet.core.checks import check_choice
 __all__ = [
     "centered_last",
     "centered_rows",
+    "clip",
     "cumulative_sum",
     "erf",
     "exp",
     "expm1",
     "in_force",
     "inner_each",
+    "largest",
     "log",
     "log1p",
     "matmul",
@@ -38,10 +39,12 @@ __all__ = [
     "matmul_each",
     "matmul_last",
     "matmul_parts",
+    "maximum",
     "mean",
     "mean_and_variance",
     "mean_last",
     "mean_rows",
+    "minimum",
     "normal_cdf",
     "normal_density",
     "portable_bits",
@@ -229,14 +232,8 @@ def sum_rows(a: Array) -> Array:
     """
     if _portable.get():
         return portable.sum_rows(a)
-    total: Array = np.dot(_ones(len(a), a.dtype), a.reshape(len(a), prod(a.shape[1:])))
+    total: Array = np.dot(portable.ones(len(a), a.dtype), a.reshape(len(a), prod(a.shape[1:])))
     return lock(total).reshape(a.shape[1:])
-
-
-@lru_cache(maxsize=16)
-def _ones(count: int, dtype: np.dtype[np.floating]) -> Array:
-    """Return a vector of ones. A sum over the batch is a product with it, which takes half the time of a reduction."""
-    return lock(np.ones(count, dtype))
 
 
 def sum_by_id(a: Array, ids: NDArray[np.integer], count: int) -> Array:
@@ -397,6 +394,77 @@ def _mean_by_weight(a: Array, weight: Array | None) -> Array:
         return mean_rows(a)
     share = weight.astype(np.float64) / weight.max()
     return mean_rows(a * beside(share / mean(share), a))
+
+
+# --------------------------------------------------------------------------------------- larger and smaller
+
+Operand: TypeAlias = "Array | np.floating | float"
+
+
+def maximum(a: Operand, b: Operand, *more: Operand) -> Array:
+    """Compute the largest of two or more arrays, element by element. In portable arithmetic, every zero is +0.0.
+
+    0.0 and -0.0 are equal, so IEEE 754-2008 allows both as their maximum. NumPy leaves the choice to the processor:
+    x86-64 returns the second operand, ARM returns 0.0 (IEEE 754-2019), and a compiled comparison returns the first
+    operand. Shapes and dtypes are those of ``np.maximum``, from the left for more than two arrays. A NaN gives NaN.
+
+    Example:
+        >>> maximum(np.array([-2.0, 3.0]), 0)
+        array([0., 3.])
+        >>> with portable_bits():
+        ...     np.signbit(maximum(np.array([0.0, -0.0]), np.array([-0.0, -0.0])))
+        array([False, False])
+    """
+    larger: Array = np.maximum(a, b)
+    for each in more:
+        if np.shape(each) == larger.shape != () and np.result_type(each) == larger.dtype:
+            np.maximum(larger, each, out=larger)
+        else:
+            larger = np.maximum(larger, each)
+    return _with_one_zero(larger)
+
+
+def minimum(a: Operand, b: Operand) -> Array:
+    """Compute the smaller of two arrays, element by element. In portable arithmetic, every zero is +0.0.
+
+    As for ``maximum``, the sign of a zero of ``np.minimum`` depends on the processor.
+
+    Example:
+        >>> minimum(np.array([-2.0, 3.0]), 0)
+        array([-2.,  0.])
+    """
+    return _with_one_zero(np.minimum(a, b))
+
+
+def clip(a: Array, low: Operand, high: Operand) -> Array:
+    """Limit every element to the range from ``low`` to ``high``. In portable arithmetic, every zero is +0.0.
+
+    With a limit of 0, the sign of a zero of ``np.clip`` depends on the version of NumPy.
+
+    Example:
+        >>> clip(np.array([-2.0, 3.0, 9.0]), 0, 6)
+        array([0., 3., 6.])
+    """
+    return _with_one_zero(np.clip(a, low, high))
+
+
+def largest(a: Array, axis: int = -1) -> Array:
+    """Compute the largest element along an axis, which is removed. In portable arithmetic, every zero is +0.0.
+
+    As for ``maximum``, the sign of a zero of ``np.maximum.reduce`` depends on the processor.
+
+    Example:
+        >>> largest(np.array([[1.0, 5.0], [4.0, 2.0]]))
+        array([5., 4.])
+    """
+    return _with_one_zero(np.maximum.reduce(a, axis=axis))
+
+
+def _with_one_zero(a: Array) -> Array:
+    """Make every zero of a new array +0.0 in portable arithmetic: ``-0.0 + 0.0`` is 0.0 on every machine."""
+    if _portable.get():
+        a += a.dtype.type(0)
+    return a
 
 
 # ------------------------------------------------------------------------------------------------ functions

@@ -8,6 +8,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from funcnet.arithmetic import minimum
 from funcnet.core.arrays import Array, lock
 from funcnet.core.checks import INFINITY, MOST_PIXELS, check_array, check_count, check_number
 from funcnet.core.names import register_name
@@ -44,8 +45,8 @@ class RandomShift(Settings):
         check_array("RandomShift", "x", batch.x, ("B", "H", "W", "C"))
         count, height, width = (int(size) for size in batch.x.shape[:3])
         side = 2 * self.pixels + 1
-        drawn = (uniform(key, (2, count)) * side).astype(np.intp)
-        downward, rightward = np.minimum(drawn, side - 1)[:, :, None, None]
+        drawn = minimum(uniform(key, (2, count)) * side, side - 1).astype(np.intp)
+        downward, rightward = drawn[:, :, None, None]
         padded = np.pad(batch.x, ((0, 0), (self.pixels, self.pixels), (self.pixels, self.pixels), (0, 0)))
         rows: NDArray[np.intp] = downward + np.arange(height)[:, None]
         columns: NDArray[np.intp] = rightward + np.arange(width)

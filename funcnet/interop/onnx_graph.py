@@ -293,7 +293,7 @@ def register_onnx(record: type[L], emit: Emit[L]) -> None:
         ...     limit: float = 1.0
         >>> fn.register_elementwise(
         ...     HardTanh,
-        ...     value=lambda params, x: np.clip(x, -params.limit, params.limit),
+        ...     value=lambda params, x: fn.arithmetic.clip(x, -params.limit, params.limit),
         ...     slope=lambda params, x, y: np.abs(x) < params.limit,
         ... )
         >>> def emit_hard_tanh(graph, layer, x, shape):

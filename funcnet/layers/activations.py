@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import exp, expm1, log1p, normal_cdf, normal_density, sigmoid, tanh
+from funcnet.arithmetic import exp, expm1, log1p, maximum, minimum, normal_cdf, normal_density, sigmoid, tanh
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_number
 from funcnet.layers.elementwise import register_elementwise
@@ -50,7 +50,7 @@ class ReLU(Layer):
     """
 
 
-register_elementwise(ReLU, value=lambda _, x: np.maximum(x, 0), slope=lambda _, x, __: x > 0, name="funcnet.ReLU")
+register_elementwise(ReLU, value=lambda _, x: maximum(x, 0), slope=lambda _, x, __: x > 0, name="funcnet.ReLU")
 
 
 @frozen(eq=False)
@@ -77,7 +77,7 @@ class LeakyReLU(Layer):
 
 register_elementwise(
     LeakyReLU,
-    value=lambda params, x: np.maximum(x, x.dtype.type(params.slope) * x),
+    value=lambda params, x: maximum(x, x.dtype.type(params.slope) * x),
     slope=lambda params, x, _: np.where(x > 0, x.dtype.type(1), x.dtype.type(params.slope)),
     name="funcnet.LeakyReLU",
 )
@@ -108,8 +108,8 @@ class ELU(Layer):
 
 register_elementwise(
     ELU,
-    value=lambda params, x: np.maximum(x, 0) + x.dtype.type(params.alpha) * expm1(np.minimum(x, 0)),
-    slope=lambda params, x, _: np.where(x > 0, x.dtype.type(1), x.dtype.type(params.alpha) * exp(np.minimum(x, 0))),
+    value=lambda params, x: maximum(x, 0) + x.dtype.type(params.alpha) * expm1(minimum(x, 0)),
+    slope=lambda params, x, _: np.where(x > 0, x.dtype.type(1), x.dtype.type(params.alpha) * exp(minimum(x, 0))),
     name="funcnet.ELU",
 )
 
@@ -135,8 +135,8 @@ _ALPHA: Final = 1.6732632423543772
 
 register_elementwise(
     SELU,
-    value=lambda _, x: _SCALE * np.maximum(x, 0) + _SCALE * _ALPHA * expm1(np.minimum(x, 0)),
-    slope=lambda _, x, __: _SCALE * np.where(x > 0, x.dtype.type(1), _ALPHA * exp(np.minimum(x, 0))),
+    value=lambda _, x: _SCALE * maximum(x, 0) + _SCALE * _ALPHA * expm1(minimum(x, 0)),
+    slope=lambda _, x, __: _SCALE * np.where(x > 0, x.dtype.type(1), _ALPHA * exp(minimum(x, 0))),
     name="funcnet.SELU",
 )
 
@@ -190,7 +190,7 @@ _SLOPE_IS_0: Final = 400.0  # exp(-800) is 0 in float64
 
 
 def _tanh_slope(x: Array) -> Array:
-    small = exp(-2 * np.minimum(np.abs(x), _SLOPE_IS_0))
+    small = exp(-2 * minimum(np.abs(x), _SLOPE_IS_0))
     return 4 * small / ((1 + small) * (1 + small))
 
 
@@ -214,7 +214,7 @@ class Softplus(Layer):
 
 
 def _softplus(x: Array) -> Array:
-    return np.maximum(x, 0) + log1p(exp(-np.abs(x)))
+    return maximum(x, 0) + log1p(exp(-np.abs(x)))
 
 
 register_elementwise(
@@ -289,13 +289,13 @@ class HardSwish(Layer):
 
 
 def _hard_swish_slope(x: Array) -> Array:
-    between = (2 * np.minimum(np.maximum(x, -3), 3) + 3) / 6
+    between = (2 * minimum(maximum(x, -3), 3) + 3) / 6
     return np.where(np.abs(x) < 3, between, (x > 0).astype(x.dtype))
 
 
 register_elementwise(
     HardSwish,
-    value=lambda _, x: x * (np.minimum(np.maximum(x + 3, 0), 6) / 6),
+    value=lambda _, x: x * (minimum(maximum(x + 3, 0), 6) / 6),
     slope=lambda _, x, __: _hard_swish_slope(x),
     name="funcnet.HardSwish",
 )
@@ -376,7 +376,7 @@ _SATURATED: Final = 25.0
 
 def _near(x: Array) -> Array:
     """Clip x to [-25, 25]. From 25 on, s(-2u) is 0 in float64, so y is the same, and the cube cannot overflow."""
-    return np.minimum(np.maximum(x, -_SATURATED), _SATURATED)
+    return minimum(maximum(x, -_SATURATED), _SATURATED)
 
 
 def _twice_u(x: Array) -> Array:

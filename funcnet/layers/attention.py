@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import exp, inner_each, matmul_each, matmul_last, sum_outer, sum_rows
+from funcnet.arithmetic import exp, inner_each, matmul_each, matmul_last, maximum, sum_outer, sum_rows
 from funcnet.core.arrays import Array, FloatDType, Mask, Weight, contiguous
 from funcnet.core.checks import check_array, check_count, check_flag, check_row_shape
 from funcnet.core.errors import ConfigError, ShapeError
@@ -114,8 +114,8 @@ def _heads(params: MultiHeadAttention, x: Array) -> _Heads:
         scores = scores + hidden
     lowest = np.finfo(x.dtype).min  # of the dtype: NumPy 1.26 would take a float of this size for a float64
     largest = np.maximum.reduce(scores, axis=-1, keepdims=True, initial=-np.inf if params.mask is None else lowest)
-    exps = exp(np.maximum(scores - largest, lowest))
-    total = np.maximum(_sums(exps), 1)
+    exps = exp(maximum(scores - largest, lowest))
+    total = maximum(_sums(exps), 1)
     return _Heads(q, k, v, exps, total, matmul_each(exps, v) / total)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import mean_last
+from funcnet.arithmetic import largest, mean_last
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_array, check_row_shape
 from funcnet.core.errors import ShapeError
@@ -93,8 +93,7 @@ register_layer(
 def global_max_pool_forward(params: GlobalMaxPool2D, x: Array) -> Array:
     """``y[b, c]`` is the largest of ``x[b, i, j, c]`` over i and j."""
     pixels = _checked(params, x)
-    y: Array = np.maximum.reduce(x.reshape(len(x), pixels, x.shape[3]), axis=1)
-    return y
+    return largest(x.reshape(len(x), pixels, x.shape[3]), axis=1)
 
 
 def global_max_pool_backward(params: GlobalMaxPool2D, x: Array, g: Array) -> tuple[Array, GlobalMaxPool2D]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from attrs import field, frozen
 
+from funcnet.arithmetic import maximum
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_array, check_flag, check_row_shape
 from funcnet.core.errors import ShapeError
@@ -150,10 +151,7 @@ def _unpadded(image: Array, axes: Axes) -> Array:
 def _largest(x: Array, axes: Axes) -> tuple[Array, list[Array]]:
     """The largest number of each window, and for each position in a window a view of all windows' pixels there."""
     views = in_windows(padded(x, axes, -math.inf), axes)
-    y = views[0].copy()
-    for view in views[1:]:
-        np.maximum(y, view, out=y)
-    return y, views
+    return maximum(*views) if len(views) > 1 else views[0].copy(), views
 
 
 def max_pool_forward(params: MaxPool2D, x: Array) -> Array:

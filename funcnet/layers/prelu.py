@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import sum_rows
+from funcnet.arithmetic import maximum, minimum, sum_rows
 from funcnet.core.arrays import Array, FloatDType, lock
 from funcnet.core.checks import check_array, check_channels, check_count, check_number, check_row_shape, check_size
 from funcnet.core.records import evolve
@@ -46,7 +46,7 @@ def prelu_forward(params: PReLU, x: Array) -> Array:
         check_channels("PReLU", x, "slope", params.slope)
     else:
         check_array("PReLU", "x", x, ("B", "..."), dtype=params.slope.dtype, match=("slope", params.slope))
-    return np.maximum(x, 0) + params.slope * np.minimum(x, 0)
+    return maximum(x, 0) + params.slope * minimum(x, 0)
 
 
 def prelu_backward(params: PReLU, x: Array, g: Array) -> tuple[Array, PReLU]:
@@ -56,7 +56,7 @@ def prelu_backward(params: PReLU, x: Array, g: Array) -> tuple[Array, PReLU]:
     ``grad_slope = sum(g * min(x, 0))`` over all numbers that have the slope.
     """
     grad_x = g * np.where(x > 0, x.dtype.type(1), params.slope)
-    products = g * np.minimum(x, 0)
+    products = g * minimum(x, 0)
     return grad_x, evolve(params, slope=sum_rows(products.reshape(-1, params.slope.size)))
 
 

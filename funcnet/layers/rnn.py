@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import tanh
+from funcnet.arithmetic import maximum, tanh
 from funcnet.core.arrays import Array, FloatDType, Mask, Weight
 from funcnet.core.checks import check_choice
 from funcnet.core.records import evolve
@@ -63,7 +63,7 @@ class RNN(Layer):
 def rnn_step(params: RNN, drive: Array, product: Array, _: State) -> tuple[State, Array]:
     """``h' = tanh(drive + product)``. Backward needs h' alone."""
     total = drive[0] + product[0]
-    h = np.maximum(total, 0) if params.activation == "relu" else tanh(total)
+    h = maximum(total, 0) if params.activation == "relu" else tanh(total)
     return (h,), h
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from funcnet.arithmetic import matmul_each, sum_last
+from funcnet.arithmetic import matmul_each, maximum, sum_last
 from funcnet.core.arrays import Array, Mask, contiguous
 from funcnet.core.checks import check_array, check_row_shape
 from funcnet.network.layer import Layer, Shape, register_layer
@@ -103,7 +103,7 @@ class MeanOverTime(Layer):
 def _counts(params: MeanOverTime, x: Array) -> tuple[Array, Array]:
     """1 for each step of the mean, else 0, and the number of these steps. Shapes: (B or 1, T, 1), (B or 1, 1)."""
     counts = np.ones((1, x.shape[1]), x.dtype) if params.mask is None else params.mask
-    return counts[:, :, None], np.maximum(sum_last(counts), 1)
+    return counts[:, :, None], maximum(sum_last(counts), 1)
 
 
 def mean_over_time_forward(params: MeanOverTime, x: Array) -> Array:

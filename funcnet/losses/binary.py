@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from funcnet.arithmetic import exp, log1p
+from funcnet.arithmetic import exp, log1p, maximum
 from funcnet.core.arrays import Array
 from funcnet.core.names import register_name
 from funcnet.losses.reduction import Valid, reduced
@@ -51,7 +51,7 @@ def _binary(x: Array, t: Array) -> tuple[Array, Array]:
     """Each loss is a sum of positive terms; a slope is ``s(x) - t`` without a cancellation where t is 0 or 1."""
     small = exp(-np.abs(x))
     one, other = 1.0 / (small + 1.0), small / (small + 1.0)
-    losses = np.maximum(x, 0.0) * (1.0 - t) + np.maximum(-x, 0.0) * t + log1p(small)
+    losses = maximum(x, 0.0) * (1.0 - t) + maximum(-x, 0.0) * t + log1p(small)
     return losses, (1.0 - t) * np.where(x >= 0, one, other) - t * np.where(x >= 0, other, one)
 
 
@@ -72,7 +72,7 @@ def hinge(prediction: Array, target: Array, weight: Array | None = None) -> tupl
 
 def _hinge(y: Array, t: Array) -> tuple[Array, Array]:
     missing = 1.0 - t * y
-    return np.maximum(missing, 0.0), np.where(missing > 0, -t, 0.0)
+    return maximum(missing, 0.0), np.where(missing > 0, -t, 0.0)
 
 
 register_name(binary_cross_entropy, "funcnet.binary_cross_entropy")

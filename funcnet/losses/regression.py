@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from attrs import frozen
 
-from funcnet.arithmetic import exp
+from funcnet.arithmetic import clip, exp
 from funcnet.core.arrays import Array
 from funcnet.core.checks import INFINITY, check_number
 from funcnet.core.names import register_name
@@ -92,7 +92,7 @@ class Huber(Settings):
     def elements(self, y: Array, t: Array) -> tuple[Array, Array]:
         """Return the loss ``s (d - s/2)``, which covers both cases, and the slope s: d clipped to ``delta``."""
         d, delta = y - t, y.dtype.type(self.delta)
-        s = np.clip(d, -delta, delta)
+        s = clip(d, -delta, delta)
         return s * (d - s * 0.5), s
 
 

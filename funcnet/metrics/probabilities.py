@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcnet.arithmetic import log
+from funcnet.arithmetic import log, maximum
 from funcnet.core.arrays import ARRAY_TYPES, Array, Labels
 from funcnet.core.checks import check_count
 from funcnet.metrics.labels import Targets
@@ -74,7 +74,7 @@ def log_loss(probabilities: Array, labels: Targets, *, weight: Array | None = No
         probabilities, ids, rows = read_probabilities("log_loss", probabilities, labels, weight)
         chosen = probabilities[np.arange(len(ids)), ids]
     eps = np.finfo(probabilities.dtype).eps
-    return 0.0 - rows.average(log(np.maximum(chosen, eps)))
+    return 0.0 - rows.average(log(maximum(chosen, eps)))
 
 
 def brier_score(probabilities: Array, labels: Targets, *, weight: Array | None = None) -> float:

@@ -93,7 +93,8 @@ def weighted_rows(name: str, count: int, weight: Array | None) -> Rows:
     kept = weight > 0
     wide = weight[kept].astype(np.float64)
     exponent = int(np.frexp(wide.max())[1])
-    scaled = np.maximum(np.ldexp(wide, -exponent), np.finfo(np.float64).smallest_subnormal)
+    scaled: NDArray[np.float64] = np.ldexp(wide, -exponent)
+    scaled[scaled == 0] = np.finfo(np.float64).smallest_subnormal
     return Rows(None if kept.all() else kept, scaled, exponent)
 
 

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 from attrs import field, frozen
 
+from funcnet.arithmetic import maximum
 from funcnet.arithmetic.scalars import integer_power, power
 from funcnet.core.checks import INFINITY, as_float, check_flag, check_number, to_python
 from funcnet.core.errors import ConfigError
@@ -145,7 +146,7 @@ class RMSprop(Descent):
         made = {"square": square}
         if self.centered:
             made["mean"] = _mean_of(moments["mean"], grads, alpha)
-            square = map_parameters(lambda s, m: np.maximum(s - m * m, 0.0), square, made["mean"])  # not below 0
+            square = map_parameters(lambda s, m: maximum(s - m * m, 0.0), square, made["mean"])  # not below 0
         direction = map_parameters(lambda g, s: g / (np.sqrt(s) + eps), grads, square)
         if self.momentum > 0:
             direction = map_parameters(lambda v, d: v * decay + d, moments["velocity"], direction)
@@ -251,7 +252,7 @@ class Adam(_Means):
         mean, square = self.means(moments, grads)
         made = {"mean": mean, "square": square}
         if self.amsgrad:
-            square = map_parameters(lambda v, s: np.maximum(v, s), moments["largest"], square)  # noqa: PLW0108  # typed
+            square = map_parameters(maximum, moments["largest"], square)
             made["largest"] = square
         params = map_parameters(lambda p, m, s: p - m / (np.sqrt(s) / correction + eps) * rate, params, mean, square)
         return params, Moments.of(**made)

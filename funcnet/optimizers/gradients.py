@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from funcnet.arithmetic import sum_all
+from funcnet.arithmetic import clip, minimum, sum_all
 from funcnet.core.arrays import Array
 from funcnet.core.checks import INFINITY, as_float, check_number
 from funcnet.core.errors import NonFiniteError
@@ -55,7 +55,7 @@ def clip_by_value(grads: N, limit: float) -> N:
         array([[-1.]])
     """
     limit = check_number("clip_by_value", "limit", limit, low=0, high=INFINITY)
-    return map_parameters(lambda g: np.clip(g, g.dtype.type(-limit), g.dtype.type(limit)), grads)
+    return map_parameters(lambda g: clip(g, g.dtype.type(-limit), g.dtype.type(limit)), grads)
 
 
 def clip_by_global_norm(grads: N, max_norm: float) -> N:
@@ -81,5 +81,5 @@ def clip_by_global_norm(grads: N, max_norm: float) -> N:
     norm = norm_of(trained_arrays(grads))
     if not norm < INFINITY:
         raise NonFiniteError(f"the gradients' norm is {norm}; the learning rate may be too high", subject="global_norm")
-    factor = np.minimum(as_float(max_norm) / (norm + SMALL), 1.0).item()
+    factor = minimum(as_float(max_norm) / (norm + SMALL), 1.0).item()
     return map_parameters(lambda g: g * factor, grads)

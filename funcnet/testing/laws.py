@@ -69,8 +69,8 @@ def check_layer(layer: Layer, x: Input, *, own_arithmetic: bool = False) -> Laye
 
     The laws are: correct shapes, for several batch sizes, and in float32, too, where every result keeps the dtype;
     purity; determinism, independent of earlier calls; linearity in g; the adjoint identity; every gradient equals its
-    central difference, where a kink such as ReLU's at 0 is not an error; and the source takes its products, sums and
-    exponentials from ``funcnet.arithmetic``.
+    central difference, where a kink such as ReLU's at 0 is not an error; and the source takes its products, sums,
+    exponentials and maxima of two arrays from ``funcnet.arithmetic``.
 
     Args:
         layer: One layer, in a form that obeys every law: a Dropout needs its key, for example.
@@ -337,7 +337,7 @@ def _source(layer: Layer, *, own_arithmetic: bool) -> Check:
     for name, function in (("forward", rule.forward), ("backward", rule.backward)):
         for each in _functions(function, []):
             try:
-                found = past_the_door(textwrap.dedent(inspect.getsource(each)))
+                found = past_the_door(textwrap.dedent(inspect.getsource(each)), each.__globals__)
             except (OSError, TypeError, SyntaxError):
                 seen = "source, as far as found"
                 continue

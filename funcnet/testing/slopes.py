@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from attrs import evolve, frozen
 
-from funcnet.arithmetic import mean, sum_all
+from funcnet.arithmetic import maximum, mean, minimum, sum_all
 from funcnet.core.arrays import Array, lock
 from funcnet.core.checks import INFINITY
 
@@ -98,7 +98,7 @@ class _Sides:
     @property
     def range(self) -> tuple[float, float]:
         """All sums of one slope per output: every output may have a kink of its own."""
-        return sum_all(np.minimum(self.left, self.right)), sum_all(np.maximum(self.left, self.right))
+        return sum_all(minimum(self.left, self.right)), sum_all(maximum(self.left, self.right))
 
 
 def slope(
@@ -185,7 +185,7 @@ def scales(array: Array, otherwise: float = 1.0) -> Array:
     sizes = np.abs(array)
     others = np.sort(sizes[(sizes > 0) & np.isfinite(sizes)])
     middle = others[(len(others) - 1) // 2] if len(others) else otherwise
-    return np.maximum(sizes, middle)
+    return maximum(sizes, middle)
 
 
 def nudged(array: Array, draw: Array) -> Array:
@@ -243,7 +243,7 @@ def _comparison(target: Target, settings: Settings) -> Callable[[tuple[int, ...]
     """The function that compares one element, given its index."""
     largest, output = _largest(target.gradient), _largest(target.f(target.array))
     natural = output / largest if 0 < largest < INFINITY and 0 < output < INFINITY else 1.0  # changes y by its own size
-    steps = np.maximum(settings.step * scales(target.array, natural), _SMALLEST)
+    steps = maximum(settings.step * scales(target.array, natural), _SMALLEST)
     atol = settings.atol * min(largest, 1.0)
 
     def compared(index: tuple[int, ...]) -> Slope:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from typing import Final
 
@@ -149,6 +150,20 @@ def test_means_are_summed_in_float64(name: Name, dtype: fn.FloatDType) -> None:
         assert arithmetic.mean(a) == 2.0**22 + 0.75
         assert arithmetic.sum_all(a) == 2.0**24 + 3
         assert arithmetic.mean_rows(np.stack([a, -a], axis=1)).tolist() == [2.0**22 + 0.75, -(2.0**22) - 0.75]
+
+
+@every_arithmetic
+def test_a_long_sum_keeps_no_memory(name: Name, dtype: fn.FloatDType) -> None:
+    """The vectors of ones of long sums are not kept; those of short sums are, and they are locked."""
+    tracemalloc.start()
+    with using(name):
+        sums = [arithmetic.sum_rows(np.ones((2**17 + each, 1), dtype)).item() for each in range(4)]
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sums == [2**17 + each for each in range(4)]
+    assert kept < 2**16 < 2**19 < peak
+    assert arithmetic.portable.ones(9, np.dtype(dtype)) is arithmetic.portable.ones(9, np.dtype(dtype))
+    assert not any(arithmetic.portable.ones(count, np.dtype(dtype)).flags.writeable for count in (9, 2**17))
 
 
 @every_arithmetic

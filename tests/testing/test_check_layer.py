@@ -298,6 +298,43 @@ def test_the_advice_for_a_power_exists() -> None:
         fn.check_layer(Cube(), X)
 
 
+@frozen(eq=False)
+class PlainReLU(fn.Layer):
+    """A layer with NumPy's maximum."""
+
+
+fn.register_elementwise(PlainReLU, value=lambda _, x: np.maximum(x, 0), slope=lambda _, x, __: x > 0)
+
+
+def test_the_advice_for_a_maximum_names_the_door() -> None:
+    """The sign of a zero of ``np.maximum`` depends on the processor."""
+    with pytest.raises(fn.LawError, match=r"forward does np.maximum itself; use maximum, minimum and clip of"):
+        fn.check_layer(PlainReLU(), X)
+
+
+@frozen(eq=False)
+class OtherNames(fn.Layer):
+    """A layer whose functions have the maximum of NumPy, and that of the door, under other names."""
+
+
+larger, doors = np.maximum, fn.arithmetic
+
+
+def bent(_: OtherNames, x: fn.Array) -> fn.Array:
+    """The maximum of ``x`` and 0, from NumPy."""
+    y: fn.Array = larger(x, 0)
+    return y
+
+
+def test_names_are_those_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The global names of a layer's functions say what is NumPy's and what is the door's."""
+    fn.register_elementwise(OtherNames, value=bent, slope=lambda _, x, __: doors.clip(np.sign(x), 0, 1))
+    with pytest.raises(fn.LawError, match=r"arithmetic: forward does np.maximum itself; use maximum, minimum and"):
+        fn.check_layer(OtherNames(), X)
+    monkeypatch.setitem(globals(), "larger", fn.arithmetic.maximum)
+    assert fn.check_layer(OtherNames(), X).checks[-1].where == "source"
+
+
 def test_a_layer_without_a_source_is_checked_but_for_that() -> None:
     """A layer typed into an interpreter has no source; it passes the other checks, and the report says so."""
     names: dict[str, Any] = {"fn": fn, "frozen": frozen}

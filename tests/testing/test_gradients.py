@@ -12,7 +12,8 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from networks import CASES, Case, inputs, near_a_kink, networks
+from networks import CASES, Case, inputs, near_a_kink
+from random_networks import networks
 
 import funcnet as fn
 from funcnet.arithmetic import matmul, sum_rows
