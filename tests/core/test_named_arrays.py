@@ -8,7 +8,8 @@ from typing import Any, Final, assert_type
 import numpy as np
 import pytest
 from hypothesis import given
-from networks import CASES, Case, networks
+from networks import CASES, Case
+from random_networks import networks
 from test_trees import Everything, everything
 
 import funcnet as fn

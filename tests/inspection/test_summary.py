@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from attrs import evolve, frozen
 from hypothesis import given
-from networks import CASES, Case, every_layer, inputs, networks
+from networks import CASES, Case, every_layer, inputs
+from random_networks import networks
 
 import funcnet as fn
 from funcnet.core.trees import leaves

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from attrs import evolve, frozen
 from hypothesis import given, settings
-from networks import CASES, Case, inputs, networks
+from networks import CASES, Case, inputs
+from random_networks import networks
+from surroundings import FOREIGN
 
 import funcnet as fn
 from funcnet.core.trees import leaves
@@ -501,7 +503,7 @@ SQUARE = np.arange(4.0).reshape(2, 2)
         (np.array(3), np.array(3)),
         (np.array([True]), np.array([True])),
         (SQUARE.T, np.array([[0.0, 2.0], [1.0, 3.0]])),
-        (SQUARE.astype(">f4"), SQUARE.astype(np.float32)),
+        (SQUARE.astype(FOREIGN), SQUARE.astype(np.float32)),
     ],
 )
 def test_constants(value: Any, stored: fn.Array) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import conv2d, inputs, networks
+from networks import conv2d, inputs
+from random_networks import networks
 
 import funcnet as fn
 from funcnet.core.trees import leaves

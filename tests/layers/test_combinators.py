@@ -11,7 +11,8 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import batch_norm, inputs, networks, returning, width
+from networks import batch_norm, inputs
+from random_networks import networks, returning, width
 
 import funcnet as fn
 from funcnet import arithmetic

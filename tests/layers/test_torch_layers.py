@@ -12,7 +12,8 @@ import pytest
 from attrs import field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CASES, Case, conv1d, conv2d, every_layer, inputs, near_a_kink, networks, pool
+from networks import CASES, Case, conv1d, conv2d, every_layer, inputs, near_a_kink, pool
+from random_networks import networks
 
 import funcnet as fn
 from funcnet.core.trees import leaves

@@ -24,7 +24,7 @@ NET: Final = (
     fn.Flatten(),
     fn.dense(KEY.child(2), 20, 3),
 )
-IDS: Final[Labels] = np.arange(520 * 4).reshape(520, 4) ** 2 % 9
+IDS: Final[Labels] = np.arange(520 * 4, dtype=np.int64).reshape(520, 4) ** 2 % 9
 FEW: Final = IDS[:20]
 LABELS: Final[Labels] = np.arange(520) % 3
 CE: Final = fn.softmax_cross_entropy

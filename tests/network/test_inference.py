@@ -17,7 +17,7 @@ from funcnet.core.trees import same_bits
 T = TypeVar("T")
 KEY = fn.Key(53)
 NET = fn.mlp(KEY, (6, 5, 3))
-ROWS = np.arange(600 * 6).reshape(600, 6) * 7919 % 256
+ROWS = np.arange(600 * 6, dtype=np.int64).reshape(600, 6) * 7919 % 256
 LABELS = np.arange(600) % 3
 CE = fn.softmax_cross_entropy
 

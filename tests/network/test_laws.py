@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CASES, Case, inputs, near_a_kink, networks
+from networks import CASES, Case, inputs, near_a_kink
+from random_networks import networks
 
 import funcnet as fn
 from funcnet.core.trees import leaves, map_parameters, same_bits

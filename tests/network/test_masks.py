@@ -18,7 +18,7 @@ from funcnet.loops.shards import sharded_value_and_grad
 from funcnet.random.draws import uniform
 
 KEY = fn.Key(62)
-IDS = np.array([[1, 2, 0, 0], [3, 0, 1, 2], [2, 2, 1, 3]])
+IDS = np.array([[1, 2, 0, 0], [3, 0, 1, 2], [2, 2, 1, 3]], np.int64)
 MASK = (IDS != 0).astype(np.float64)
 G = inputs(KEY.child("g"), 3, 4)
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from networks import CASES, VECTOR_CASES, inputs, networks, width
+from networks import CASES, VECTOR_CASES, inputs
+from random_networks import networks, width
 
 import funcnet as fn
 from funcnet.arithmetic import using

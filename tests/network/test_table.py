@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from attrs import frozen
-from networks import CASES, KINDS, Case, every_layer, inputs
+from networks import CASES, Case, every_layer, inputs
+from random_networks import KINDS
 from surroundings import OTHER_LIBM, SEARCHED, x86
 
 import funcnet as fn

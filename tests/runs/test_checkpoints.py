@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
@@ -29,9 +30,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import CASES, inputs, networks
+from networks import CASES, inputs
 from optimizer_table import OPTIMIZERS
-from surroundings import SEARCHED
+from random_networks import networks
+from surroundings import (
+    IS_ROOT,
+    SEARCHED,
+    needs_large_files,
+    needs_locks,
+    needs_permissions,
+    needs_root,
+    needs_users,
+)
 
 import funcnet as fn
 from funcnet.core.arrays import is_canonical
@@ -42,6 +52,7 @@ from funcnet.core.trees import leaves, map_parameters
 from funcnet.data.batches import Minibatches
 from funcnet.runs import checkpoints
 from funcnet.runs.checkpoints import read_notes
+from funcnet.runs.strict_json import check_depth
 
 KEY = fn.Key(3)
 Net: TypeAlias = tuple[fn.Dense, fn.ReLU, fn.Residual[tuple[fn.Dropout, fn.Tanh]], tuple[fn.Dense]]
@@ -1024,6 +1035,24 @@ def test_the_form_of_the_text_is_one(path: Path) -> None:
     refuse_by(path, forged(header, data), f"its structure {form}")
 
 
+def test_brackets_in_text_are_not_nested(path: Path) -> None:
+    """A file is refused if more than 1000 lists and objects are open at one place; text may hold any brackets."""
+    lists: list[dict[str, int]] = [{}] * 2000
+    notes: Any = {"text": '"[{' * 2000, "key": '\\"' + "]" * 2000, "list": lists}
+    fn.save(path, NET, notes=notes)
+    assert read_notes(path) == notes
+    for deepest in (
+        "[" * 1000 + "]" * 1000,
+        '["[' + "[" * 1000 + '"]',
+        '["]", ' + '{"[": ' * 999 + "0" + "}" * 999 + "]",
+    ):
+        check_depth(deepest.encode())
+    for deeper in ("[" * 1001, "[]" * 9 + '{"]": [' * 501, '["\\"]", ' + "[" * 1000):
+        with pytest.raises(fn.CheckpointError, match="nested too deeply"):
+            check_depth(deeper.encode())
+    check_depth(b'"' + rb"\"" * 10**5 + b"[" * 2000)  # an open string, in linear time
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(content=st.binary(max_size=300), framed=st.booleans())
 def test_random_bytes_are_refused(content: bytes, framed: bool, path: Path) -> None:  # noqa: FBT001
@@ -1408,6 +1437,7 @@ def test_only_regular_files_are_read(read: Callable[[Path], object], path: Path)
             read(irregular)
 
 
+@needs_large_files
 def test_a_sparse_file_takes_no_memory(path: Path) -> None:
     """A size that takes no disk is compared with the machine's memory, and its hash is checked before it is read."""
     for size, fact in ((2**26, "does not match its SHA-256"), (2**42, "more than this machine's memory")):
@@ -1498,14 +1528,35 @@ def test_the_file_and_its_directory_are_synchronized(path: Path, monkeypatch: py
     assert sizes == [path.stat().st_size, None]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+@pytest.mark.parametrize(("reason", "refused"), [(errno.EINVAL, False), (errno.EBADF, False), (errno.EIO, True)])
+def test_a_directory_that_cannot_be_synced(
+    reason: int,
+    refused: bool,  # noqa: FBT001
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A system that can only sync files, such as WebAssembly, saves as well; an error of the disk is raised."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(reason, os.strerror(reason))
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match=os.strerror(reason)) if refused else nullcontext():
+        fn.save(path, NET)
+    assert fn.equal(fn.load(path, like=NET), NET)
+
+
+@needs_users
 def test_permissions(path: Path) -> None:
     """A new file has the permissions that a plain open gives it; a replaced file keeps its own."""
     before = os.umask(0o026)
     try:
         fn.save(path, NET)
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        for mode in (0o600, 0o666, 0o444 if os.geteuid() == 0 else 0o644):
+        for mode in (0o600, 0o666, 0o444 if IS_ROOT else 0o644):
             path.chmod(mode)
             fn.save(path, NET)
             assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -1540,7 +1591,7 @@ def test_a_private_file_stays_private_while_it_is_replaced(path: Path, monkeypat
     assert (begun, written[0], stat.S_IMODE(path.stat().st_mode)) == ([0o600], 0o600, 0o600)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everything")
+@needs_permissions
 def test_a_protected_file_is_not_replaced(path: Path) -> None:
     """Where a plain open would be refused, save is refused."""
     old = saved(path)
@@ -1566,7 +1617,7 @@ def test_a_link_is_followed(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "owner", "safe"), [(0o1777, 1, False), (0o775, 1, False), (0o755, 1, True), (0o1777, 0, True)]
 )
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can make the link of another user")
+@needs_root
 def test_a_link_of_another_user_is_not_followed(mode: int, owner: int, safe: bool, tmp_path: Path) -> None:  # noqa: FBT001
     """A link that another user could have made is refused, and its target is unchanged; so is a link to this link."""
     shared, target = tmp_path / "shared", tmp_path / "target"
@@ -1612,6 +1663,7 @@ def test_a_directory_that_cannot_be_listed(path: Path, monkeypatch: pytest.Monke
     assert fn.equal(fn.load(path, like=NET), NET)
 
 
+@needs_locks
 def test_a_living_writer_keeps_its_temporary_file(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that takes more than an hour finishes, although another one removes stale files beside it."""
     replace = Path.replace

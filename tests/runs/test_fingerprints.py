@@ -7,10 +7,12 @@ import functools
 import hashlib
 import os
 import pickle
+import platform
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -18,11 +20,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import CASES, networks
-from surroundings import SEARCHED
+from networks import CASES
+from random_networks import networks
+from surroundings import FOREIGN, SEARCHED
 
 import funcnet as fn
 from funcnet.core.names import named
+from funcnet.runs.environment import system
 from funcnet.runs.structure import DEPTH, INT_BITS, put_together, take_apart
 
 KEY = fn.Key(3)
@@ -73,7 +77,7 @@ def test_another_process_finds_the_same(seed: str) -> None:
 SAME: list[fn.Array] = [
     ONES.copy(),
     np.asfortranarray(ONES),
-    ONES.astype(">f4"),
+    ONES.astype(FOREIGN),
     np.repeat(ONES, 2, axis=1)[:, ::2],
     ONES[::-1].copy()[::-1],
     np.frombuffer(ONES.tobytes(), np.float32).reshape(2, 3),
@@ -243,7 +247,7 @@ NOT_VALUES: dict[str, tuple[object, tuple[str, ...]]] = {
     "a complex number": (1j, ("got 1j",)),
     "a masked array": (np.ma.masked_array([1.0], [True]), ("use .filled(...)",)),
     "an array of objects": (np.array([None]), ("must be an array of bools, ints or floats", "got object")),
-    "an array of strings": (np.array(["a"]), ("got <U1",)),
+    "an array of strings": (np.array(["a"]), (f"got {np.dtype('U1')}",)),
     "an array of records": (np.zeros(1, [("a", np.float32)]), ("bools, ints or floats",)),
     "an array of times": (np.zeros(1, "M8[s]"), ("got datetime64[s]",)),
     "a string of NumPy's": (np.str_("a"), ("use str(...)",)),
@@ -329,6 +333,22 @@ def test_what_cannot_be_checked_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     """Without threadpoolctl, the environment says that BLAS was not checked."""
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     assert fn.environment().blas == fn.environment().blas_threads == "not checked"
+
+
+def test_a_system_without_an_interpreters_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the C library and the libraries of the process cannot be found, the rest of the environment is complete."""
+
+    def missing(*_: object) -> None:
+        raise FileNotFoundError(44, "No such file or directory")
+
+    complete = fn.environment()
+    monkeypatch.setattr("platform.libc_ver", missing)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", SimpleNamespace(threadpool_info=missing))
+    system.cache_clear()
+    here = fn.environment()
+    system.cache_clear()
+    assert here.platform == f"{platform.system()} {platform.machine()}"
+    assert here == attrs.evolve(complete, platform=here.platform, blas="not checked", blas_threads="not checked")
 
 
 def test_the_arithmetic_in_force_is_named() -> None:

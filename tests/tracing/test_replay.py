@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import re
-import resource
 import sys
 import tracemalloc
 import weakref
@@ -21,8 +20,9 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CASES, Case, inputs, networks, width
+from networks import CASES, Case, inputs
 from optimizer_table import OPTIMIZERS
+from random_networks import networks, width
 from surroundings import meet
 
 import funcnet as fn
@@ -921,6 +921,7 @@ def test_a_fold_makes_its_buffers_once() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="minor page faults are counted on Linux")
 def test_a_step_takes_few_page_faults() -> None:
     """A fold touches memory that it has: under five new pages a step, where fresh arrays would take two hundred."""
+    resource: Any = pytest.importorskip("resource", reason="the system does not count page faults")
     net, batches = post_network()
     step = fn.sgd_step(SOFTMAX, learning_rate=0.1)
     fn.train_epoch(step, net, batches)

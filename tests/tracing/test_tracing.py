@@ -20,6 +20,7 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from surroundings import HAS_TRAPS
 from test_replay import Outcome, bits, counted_replays, ended, folded, plain
 
 import funcnet as fn
@@ -37,8 +38,8 @@ NUMPY: Final = tuple(map(int, np.__version__.split(".")[:2]))
 REFUSED: Final = "error: OverflowError"
 BEYOND: Final = "bits" if NUMPY_1 else REFUSED
 """An int beyond an array's dtype, computed with: NumPy 1 widens the result by the int's value."""
-COPIED: Final = "traced" if NUMPY_1 else REFUSED
-"""The same int, copied into the array: NumPy 1 wraps it."""
+COPIED: Final = "traced" if np.lib.NumpyVersion(np.__version__) < "2.1.0" else REFUSED
+"""The same int, copied into the array: NumPy before 2.1 wraps it."""
 BY_VALUE: Final = "discarded" if NUMPY_1 else "traced"
 """10**9 and a float32 array: NumPy 1 adds in float64, which the replay, in float32, is seen not to do."""
 
@@ -76,7 +77,7 @@ BATCHES: Final[dict[str, Sequence[AnyArray]]] = {
     "backwards": [np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1] for x in X],
     "one row": [np.broadcast_to(x[0], (4, 3)) for x in X],
     "unaligned": [np.frombuffer(b"x" + x.tobytes(), np.uint8)[1:].view(np.float64).reshape(4, 3) for x in X],
-    "swapped bytes": [x.astype(">f8") for x in X],
+    "swapped bytes": [x.astype(x.dtype.newbyteorder()) for x in X],
     "no rows": [x[:0] for x in X],
 }
 
@@ -517,6 +518,8 @@ def check(step: fn.Step[Any, Any], state: Any, batches: Sequence[Any], way: str,
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.name)
 def test_traps(trap: Trap, inside: bool) -> None:  # noqa: FBT001  # a parameter
     """No trap catches a replay."""
+    if trap.batches == "singular" and not HAS_TRAPS:
+        pytest.skip("NumPy finds a singular matrix by floating-point exceptions, which the processor does not have")
     cached.cache_clear()
     batches = BATCHES[trap.batches]
     check(stepped(trap.function(), inside=inside), (np.array([0.5, 1.5, -2.5]), 0), batches, trap.way, inside=inside)
