@@ -7,11 +7,14 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the workers must not compete for the cores
 
+import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent import futures
 from ipaddress import ip_address
 from threading import Event, Lock, Thread, gettrace
-from typing import cast
+from types import ModuleType
+from typing import NoReturn, cast
 
 import numpy as np
 import pytest
@@ -82,3 +85,18 @@ def _start_alone(thread: Thread) -> None:
 
 
 Thread.start = _start_alone  # type: ignore[assignment, method-assign]  # in tests only
+
+
+def _skip(*_: object, **__: object) -> NoReturn:
+    pytest.skip("this system has no threads and no processes", allow_module_level=True)
+
+
+if sys.platform in ("emscripten", "wasi"):
+    sys.modules.setdefault("_multiprocessing", ModuleType("_multiprocessing"))  # so that tests can be imported
+    for _owner, _name in (
+        (Thread, "start"),
+        (subprocess.Popen, "__init__"),
+        (futures.ProcessPoolExecutor, "__init__"),
+        (os, "fork"),
+    ):
+        setattr(_owner, _name, _skip)

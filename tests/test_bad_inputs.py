@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 import pytest
 from anything import contents
+from surroundings import FOREIGN
 
 import funcnet as fn
 from funcnet import datasets
@@ -203,7 +204,7 @@ one("random_normal", fn.initializers.random_normal, 0, fn.ConfigError,
 FLOAT = "; use x.astype(np.float32)"
 FIXES: dict[str, str] = {
     **dict.fromkeys(("int64", "int8"), FLOAT + IDS_FIRST),
-    **dict.fromkeys(("bool", "float16", "longdouble", ">f4", "float64"), FLOAT),
+    **dict.fromkeys(("bool", "float16", "longdouble", str(FOREIGN), "float64"), FLOAT),
     "uint8": "; for images divide by 255: x.astype(np.float32) / 255",
     **dict.fromkeys(("complex64", "object", "U3", "S3"), ""),
 }
@@ -228,7 +229,7 @@ refuse(BACKWARD, {"one axis": G[0]}, fn.ShapeError, OF_G + "(3,)")
 refuse(BACKWARD, {"no axes": np.array(1, np.float32)}, fn.ShapeError, OF_G + "()")
 refuse(BACKWARD, {"three rows": G[:3]}, fn.ShapeError, OF_G + "(3, 3)")
 refuse({**BACKWARD, **PULLS}, {"a column": G[:, :1]}, fn.ShapeError, OF_G + "(4, 1)")
-for g, got in ((G.astype(np.float64), "float64"), (G.astype(np.int64), "int64"), (G.astype(">f4"), ">f4")):
+for g, got in ((G.astype(np.float64), "float64"), (G.astype(np.int64), "int64"), (G.astype(FOREIGN), str(FOREIGN))):
     fix = f"got {got}; use g.astype(np.float32)"
     refuse(BACKWARD, {got: g}, fn.DTypeError, f"backward: g must be float32 to match the output, {fix}")
 refuse(BACKWARD, {"list": G.tolist()}, fn.DTypeError,
@@ -478,7 +479,7 @@ for value in (-1, -100):
 for dtype in ("bool", "object", "str", "complex64", "datetime64[s]"):
     refuse(BATCHES, {dtype: Y.astype(dtype)}, fn.DTypeError, "PLACE: y must hold class ids or floats, got ...")
 refuse(BATCHES, {"names": np.array(["cat", "dog", "cat", "cat"])}, fn.DTypeError,
-       "PLACE: y...got <U3; for the names of classes, use np.unique(y, return_inverse=True)[1]")
+       f"PLACE: y...got {np.dtype('U3')}; for the names of classes, use np.unique(y, return_inverse=True)[1]")
 for dtype in ("object", "str", "complex64", "datetime64[s]"):
     one(dtype, lambda x: fn.minibatches(x, Y, 2, transform=fn.scale_images), X.astype(np.int64).astype(dtype),
         fn.DTypeError, "minibatches: x must hold numbers, got ...")
@@ -640,7 +641,7 @@ OF_DTYPE: Places = {
     "mlp": lambda dtype: fn.mlp(KEY, (3, 2), dtype=dtype),
     "astype": lambda dtype: fn.astype(NET, dtype),
 }
-refuse(OF_DTYPE, named(np.float16, np.longdouble, np.dtype(">f4"), int, complex, None, "x"), fn.ConfigError,
+refuse(OF_DTYPE, named(np.float16, np.longdouble, FOREIGN, int, complex, None, "x"), fn.ConfigError,
        "...dtype must be np.float32 or np.float64, got VALUE")
 refuse({"Key": fn.Key}, named(*NO_SEEDS, 2**64), fn.ConfigError,
        "PLACE: seed must be an int from 0 to 2**64 - 1, got VALUE")
@@ -884,9 +885,9 @@ PARAMETERS: list[tuple[Any, Any, Error, str]] = [
     (ZEROS, WEIGHT, fn.ShapeError, "weight must have shape (I, O), got (5,)"),
     (WEIGHT, np.array(0, np.float32), fn.ShapeError, "bias must have at least one axis, got a 0-d array; use..."),
     (WEIGHT, ZEROS.astype(float), fn.DTypeError, "bias must be float32..., got float64; use bias.astype(np.float32)"),
-    (WEIGHT.astype(int), ZEROS, fn.DTypeError, "weight must be float32 or float64, got int64..."),
+    (WEIGHT.astype(np.int64), ZEROS, fn.DTypeError, "weight must be float32 or float64, got int64..."),
     (WEIGHT.astype(np.float16), ZEROS, fn.DTypeError, "weight must be float32 or float64, got float16..."),
-    (WEIGHT.astype(">f4"), ZEROS, fn.DTypeError, "weight must be float32 or float64, got >f4..."),
+    (WEIGHT.astype(FOREIGN), ZEROS, fn.DTypeError, f"weight must be float32 or float64, got {FOREIGN}..."),
     (WEIGHT.tolist(), ZEROS, fn.DTypeError, "weight must be a plain NumPy array, got list..."),
     (None, ZEROS, fn.DTypeError, "weight must be a plain NumPy array, got NoneType..."),
     (np.ma.asarray(WEIGHT), ZEROS, fn.DTypeError, "weight must be...use weight.filled(...)"),

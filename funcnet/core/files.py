@@ -17,6 +17,8 @@ from funcnet.core.locks import is_in_use
 Filename: TypeAlias = "str | os.PathLike[str]"
 _STALE: Final = 3600.0
 _MOST_LINKS: Final = 40
+_NO_SYNC: Final = {errno.EBADF, errno.EINVAL, errno.ENOTSUP}
+"""How systems that can only sync files, such as WebAssembly and some network file systems, refuse a directory."""
 
 
 def as_path(subject: str, name: str, value: object) -> Path:
@@ -121,7 +123,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def sync_directory(directory: Path) -> None:
-    """Wait until a directory's entries, such as that of a new file, are on disk."""
+    """Wait until a directory's entries, such as that of a new file, are on disk, if the system can wait for them."""
     if hasattr(os, "O_DIRECTORY"):  # other systems cannot open a directory
         try:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -129,5 +131,8 @@ def sync_directory(directory: Path) -> None:
             return
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
         finally:
             os.close(descriptor)

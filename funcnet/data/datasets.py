@@ -135,8 +135,8 @@ def load_images(
         ...         _ = Path(directory, f"{part}-images-idx3-ubyte").write_bytes(images)
         ...         _ = Path(directory, f"{part}-labels-idx1-ubyte").write_bytes(labels)
         ...     data = load_images(directory, validation=1)
-        >>> data.train, data.test.y
-        (Examples(x=float32 (1, 4), y=int64 (1,)), array([0, 1]))
+        >>> data.train, data.test.y.tolist()
+        (Examples(x=float32 (1, 4), y=int64 (1,)), [0, 1])
     """
     place = as_path("load_images", "directory", directory)
     check_count("load_images", "validation", validation, low=0)

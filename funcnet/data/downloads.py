@@ -30,7 +30,7 @@ def fetch(url: str, *, limit: int, timeout: float, deadline: float) -> bytes:
     Raises:
         TimeoutError: If the server is silent for too long, or the download is not complete by the deadline.
         OSError, http.client.HTTPException, ValueError: If the download fails, redirects to an address that is not
-            https, or is larger than the limit.
+            https, or is larger than the limit, or if no thread can be started.
     """
     done: Future[bytes] = Future()
 
@@ -40,7 +40,10 @@ def fetch(url: str, *, limit: int, timeout: float, deadline: float) -> bytes:
         except BaseException as error:  # noqa: BLE001  # the caller raises it
             done.set_exception(error.with_traceback(None))  # a traceback would keep the connection open
 
-    Thread(target=work, name="funcnet-download", daemon=True).start()
+    try:
+        Thread(target=work, name="funcnet-download", daemon=True).start()
+    except RuntimeError as error:  # a system without threads, such as WebAssembly
+        raise OSError(str(error)) from None
     try:
         return done.result(deadline)
     except TimeoutError:

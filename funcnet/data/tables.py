@@ -45,7 +45,7 @@ class Table:
     """
 
     x: Array
-    y: NDArray[np.intp]
+    y: NDArray[np.int64]
     features: tuple[str, ...]
     classes: tuple[ClassName, ...]
 
@@ -75,7 +75,7 @@ class Table:
             raise ConfigError(f"the columns must be those of the table, {got}; {fix}", subject="Table.inputs")
         return _inputs("Table.inputs", {name: columns[name] for name in self.features})
 
-    def targets(self, labels: Iterable[object]) -> NDArray[np.intp]:
+    def targets(self, labels: Iterable[object]) -> NDArray[np.int64]:
         """Return the class ids of new labels. Shape: (N,).
 
         Raises:
@@ -83,8 +83,8 @@ class Table:
             DTypeError: If a label is neither text nor an int nor a bool.
 
         Example:
-            >>> table({"width": [1.0, 2.0]}, ["cat", "dog"]).targets(["dog", "dog", "cat"])
-            array([1, 1, 0])
+            >>> table({"width": [1.0, 2.0]}, ["cat", "dog"]).targets(["dog", "dog", "cat"]).tolist()
+            [1, 1, 0]
         """
         return _ids("Table.targets", _names("Table.targets", labels), self.classes)
 
@@ -116,10 +116,12 @@ def table(frame: Frame, labels: Iterable[object]) -> Table:
         >>> animals = table({"width": [1.0, 2.0, 3.0], "tame": [True, True, False]}, ["dog", "cat", "dog"])
         >>> animals
         Table(x=float32 (3, 2), y=int64 (3,), features=('width', 'tame'), classes=('cat', 'dog'))
-        >>> animals.x, animals.y
-        (array([[1., 1.],
+        >>> animals.x
+        array([[1., 1.],
                [2., 1.],
-               [3., 0.]], dtype=float32), array([1, 0, 1]))
+               [3., 0.]], dtype=float32)
+        >>> animals.y.tolist()
+        [1, 0, 1]
     """
     if isinstance(labels, str):
         fix = f"pass frame[{labels!r:.80}], and the frame without it"
@@ -256,13 +258,13 @@ def _is_missing(value: object) -> bool:
 _MISSING: Final = ("NoneType", "NAType", "NaTType")
 
 
-def _ids(subject: str, names: list[ClassName], classes: Iterable[ClassName]) -> NDArray[np.intp]:
+def _ids(subject: str, names: list[ClassName], classes: Iterable[ClassName]) -> NDArray[np.int64]:
     """Return the position of each name among the classes. True is not 1."""
     positions = {(type(name), name): position for position, name in enumerate(classes)}
     for place, name in enumerate(names):
         if (type(name), name) not in positions:
             wanted = f"one of the classes {_listed(classes)}"
             raise LabelError(f"a label must be {wanted}, got labels[{place}] = {name!r:.80}", subject=subject)
-    ids = np.array([positions[type(name), name] for name in names], np.intp)
+    ids = np.array([positions[type(name), name] for name in names], np.int64)
     ids.flags.writeable = False
     return ids

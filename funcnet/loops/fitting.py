@@ -80,7 +80,7 @@ class Fit(Generic[S]):
         if not self.multipliers:
             del columns["multiplier"]
         return {
-            "epoch": np.arange(self.epoch),
+            "epoch": np.arange(self.epoch, dtype=np.int64),
             **{name: np.array(values, np.float64) for name, values in columns.items()},
         }
 

@@ -91,10 +91,10 @@ def confusion_matrix(
         ConfigError: If the vectors are empty, if classes is not from 1 to 8192, or if no weight is positive.
 
     Example:
-        >>> confusion_matrix(np.array([0, 2, 2, 1]), np.array([0, 1, 2, 1]))
-        array([[1, 0, 0],
-               [0, 1, 1],
-               [0, 0, 1]])
+        >>> print(confusion_matrix(np.array([0, 2, 2, 1]), np.array([0, 1, 2, 1])))
+        [[1 0 0]
+         [0 1 1]
+         [0 0 1]]
     """
     name = "confusion_matrix"
     pairs = _one_class_per_row(name, predicted, labels, weight, classes)

@@ -76,6 +76,10 @@ def audited_train(
     resumed with any number of ranks, or without a reducer. Each epoch's batches are compared between the ranks. Your
     own step needs an attribute ``reducer`` for this.
 
+    **On another machine**, the hash of the batches is the same only if their dtypes are. NumPy's default integer is
+    int32 in 32-bit WebAssembly, and on Windows before NumPy 2: write ``y.astype(np.int64)``, not ``y.astype(int)``.
+    The bits of the states do not depend on the dtype of the labels.
+
     Args:
         directory: The directory, which is created if it does not exist. All ranks must see it.
         step: The step that each epoch folds over its batches; your own step needs ``register_name``.

@@ -6,6 +6,7 @@ import platform
 import re
 from functools import cache
 from importlib import import_module, metadata
+from types import ModuleType
 from typing import Any, Final
 
 from attrs import frozen
@@ -60,7 +61,7 @@ def environment() -> Environment:
         blas=blas,
         blas_threads=threads,
         simd=_simd(),
-        platform=_platform(),
+        platform=system(),
         arithmetic=in_force(),
     )
 
@@ -110,14 +111,19 @@ def _version(package: str) -> str:
 
 
 @cache
-def _platform() -> str:
-    return " ".join(part for part in (platform.system(), platform.machine(), *platform.libc_ver()) if part)
+def system() -> str:
+    """Return the operating system, the architecture and the C library, as far as Python knows them."""
+    try:
+        libc = platform.libc_ver()
+    except OSError:  # it reads the interpreter's file, which does not exist in WebAssembly
+        libc = ("", "")
+    return " ".join(part for part in (platform.system(), platform.machine(), *libc) if part)
 
 
 def _blas() -> tuple[str, str]:
     try:
         found: list[dict[str, Any]] = import_module("threadpoolctl").threadpool_info()
-    except ImportError:
+    except (ImportError, OSError):  # it is not installed, or the system does not list the libraries of a process
         return _UNKNOWN, _UNKNOWN
     libraries = [library for library in found if library["user_api"] == "blas"]
     own = [library for library in libraries if "numpy" in library["filepath"]] or libraries
@@ -125,15 +131,31 @@ def _blas() -> tuple[str, str]:
     return ", ".join(names) or _UNKNOWN, ", ".join(str(each["num_threads"]) for each in own) or _UNKNOWN
 
 
+def simd_features() -> frozenset[str]:
+    """Return the SIMD features that NumPy finds in this processor, by NumPy's names; empty if it names none.
+
+    Example:
+        >>> simd_features() >= {"AVX", "SVE"}  # of different processors
+        False
+    """
+    features: dict[str, bool] = getattr(_numpy_core(), "__cpu_features__", {})
+    return frozenset(name for name, found in features.items() if found)
+
+
 @cache
 def _simd() -> str:
     """The SIMD levels that NumPy was built for and that this processor supports."""
+    module, found = _numpy_core(), simd_features()
+    levels = (*getattr(module, "__cpu_baseline__", ()), *getattr(module, "__cpu_dispatch__", ()))
+    return " ".join(level for level in levels if level in found) or _UNKNOWN
+
+
+@cache
+def _numpy_core() -> ModuleType | None:
+    """NumPy's extension module, whose name depends on the version of NumPy."""
     for name in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):
         try:
-            module = import_module(name)
+            return import_module(name)
         except ImportError:
             continue
-        levels = (*getattr(module, "__cpu_baseline__", ()), *getattr(module, "__cpu_dispatch__", ()))
-        features: dict[str, bool] = getattr(module, "__cpu_features__", {})
-        return " ".join(level for level in levels if features.get(level)) or _UNKNOWN
-    return _UNKNOWN
+    return None

@@ -22,6 +22,7 @@ from funcnet.core.errors import CheckpointError, ConfigError
 from funcnet.core.files import Filename, as_path, open_regular, sync_directory
 from funcnet.core.names import LATER, register_name
 from funcnet.runs.fingerprints import fingerprint
+from funcnet.runs.strict_json import check_depth
 
 ROWS: Final = "rows.jsonl"
 LONGEST_ROW: Final = 2**16
@@ -223,6 +224,7 @@ def _read_row(line: bytes, after: RunRow | None) -> tuple[RunRow | None, str]:
 
 
 def _row(line: bytes) -> RunRow:
+    check_depth(line)
     content: dict[str, Any] = json.loads(line.decode("ascii"))
     row = RunRow(**content)
     types: dict[str, type] = {name: type(value) for name, value in content.items()}

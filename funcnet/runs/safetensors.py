@@ -125,7 +125,8 @@ def check_size(size: int, header: int, end: int) -> None:
 def _machine_memory() -> float:
     """Return the number of bytes of this machine's memory, or infinity if the system does not say."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        pages = os.sysconf("SC_PHYS_PAGES")
+        return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else math.inf
     except (AttributeError, ValueError, OSError):
         return math.inf
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -31,10 +32,14 @@ from funcnet.optimizers import Momentum
 from funcnet.random.draws import normal, words
 from funcnet.random.keys import Key
 from funcnet.runs.checkpoints import load, save
+from funcnet.runs.environment import simd_features
 from funcnet.runs.fingerprints import fingerprint
 
 REFERENCE: Final = "8b93cfb41ec8e4450b2d6fe64c49d0f8c5cf29afa60977f388be214b2cfe4683"
-"""The fingerprint of ``reference_run("portable")``, which is the same on every machine."""
+"""The fingerprint of ``reference_run("portable")``, which is the same on every machine.
+
+It was first computed on an x86-64 processor with the BLAS kernel Haswell.
+"""
 
 Net: TypeAlias = tuple[Dense, ReLU, Dropout, Dense, ReLU, Dense]
 _KEY: Final = Key(2026)
@@ -42,18 +47,23 @@ _KEY: Final = Key(2026)
 
 @frozen
 class Kernel:
-    """A BLAS kernel: the processor feature that it needs, under Linux's name, and OpenBLAS's names for the kernel."""
+    """A BLAS kernel: the processor feature that it needs, under NumPy's name, and OpenBLAS's names for the kernel."""
 
     needs: str
     names: tuple[str, ...]
 
 
 _KERNELS: Final = {
-    "Haswell": Kernel("avx2", ("Haswell",)),
-    "Sandybridge": Kernel("avx", ("Sandybridge",)),
-    "Prescott": Kernel("pni", ("Prescott", "Katmai")),
-    "SkylakeX": Kernel("avx512vl", ("SkylakeX",)),
+    "Haswell": Kernel("AVX2", ("Haswell",)),
+    "Sandybridge": Kernel("AVX", ("Sandybridge",)),
+    "Prescott": Kernel("SSE3", ("Prescott", "Katmai")),
+    "SkylakeX": Kernel("AVX512VL", ("SkylakeX",)),
+    "ARMV8": Kernel("ASIMD", ("armv8",)),
+    "CORTEXA53": Kernel("ASIMD", ("cortexa53",)),
+    "NEOVERSEN1": Kernel("ASIMDDP", ("neoversen1",)),
+    "NEOVERSEV1": Kernel("SVE", ("neoversev1",)),
 }
+"""The kernels of x86-64 and of ARM, by the names that ``OPENBLAS_CORETYPE`` takes."""
 
 
 # ------------------------------------------------------------------------------------------- the reference
@@ -129,8 +139,11 @@ class SelfTest:
 def selftest() -> SelfTest:
     """Check the levels of the determinism contract on this machine, in less than 20 seconds.
 
-    A level fails if bits differ. It is "not checked" if no bits differ but a setting under test cannot be seen to take
-    effect: without threadpoolctl, which ``pip install funcnet[audit]`` installs, or with a BLAS other than OpenBLAS.
+    A level fails if bits differ. It is "not checked", with the reason, if no bits differ but not all of the test can
+    run here: on a system without processes or threads, such as WebAssembly, or if a setting under test cannot be seen
+    to take effect, without threadpoolctl, which ``pip install funcnet[audit]`` installs, or with a BLAS other than
+    OpenBLAS. D5 compares this machine with the one that computed the committed fingerprint, an x86-64 processor. On
+    x86-64, at least one other kernel must be seen as well.
 
     Returns:
         One outcome per level, D0 to D5; ``print`` shows them.
@@ -153,12 +166,22 @@ def _outcome(*, same: bool, seen: bool = True) -> Outcome:
 
 @frozen
 class Elsewhere:
-    """The result of a new process: the run's fingerprint, empty if it failed, and the settings in force there."""
+    """The result of a new process: the run's fingerprint, empty if it failed, and the settings in force there.
+
+    ``missing`` is the reason why no process could be started, ``failure`` the last line of a process that failed. Both
+    are empty otherwise.
+    """
 
     fingerprint: str
     blas: str = ""
     threads: str = ""
     simd: str = ""
+    missing: str = ""
+    failure: str = ""
+
+    def agrees(self, fingerprint: str) -> bool:
+        """Whether the process found this fingerprint, or could not be started."""
+        return bool(self.missing) or self.fingerprint == fingerprint
 
 
 def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewhere:
@@ -176,22 +199,40 @@ def elsewhere(call: str, *, inherit: bool = False, **environment: str) -> Elsewh
     chosen = {key for key in os.environ if key.startswith("OPENBLAS_") and key != "OPENBLAS_L2_SIZE"}
     settings = {key: value for key, value in os.environ.items() if inherit or key not in chosen}
     path = os.pathsep.join(part for part in sys.path if part)
-    done = subprocess.run(  # noqa: S603  # this Python, a program written here
-        [sys.executable, "-c", program],
-        env=settings | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Elsewhere("" if done.returncode else done.stdout.split("\n")[0], *done.stdout.split("\n")[1:4])
+    if not sys.executable:
+        return Elsewhere("", missing="the path of Python's interpreter is not known")
+    try:
+        done = subprocess.run(  # noqa: S603  # this Python, a program written here
+            [sys.executable, "-c", program],
+            env=settings | {"PYTHONPATH": path} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        return Elsewhere("", missing=str(error))
+    if done.returncode:
+        return Elsewhere("", failure=(done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
+    return Elsewhere(*done.stdout.split("\n")[:4])
+
+
+def described(text: str, *runs: Elsewhere) -> str:
+    """Return the text, which describes new processes, with the reason if one of them could not be started or failed."""
+    for run in runs:
+        if run.missing:
+            return f"; no new process can be started: {run.missing}"
+        if run.failure:
+            return f"{text}; a new process fails: {run.failure}"
+    return text
 
 
 def repeat_level() -> Level:
     """Check D0 on two epochs of the reference run."""
     here, again = (reference_run("native", epochs=2) for _ in range(2))
-    there = elsewhere("reference_run('native', epochs=2)", inherit=True).fingerprint
-    tried = "native run twice here, once in a new process"
-    return Level("D0 repeat", "the same bits in every run", _outcome(same=here == again == there), tried)
+    there = elsewhere("reference_run('native', epochs=2)", inherit=True)
+    outcome = _outcome(same=here == again and there.agrees(here), seen=not there.missing)
+    tried = f"native run twice here{described(', once in a new process', there)}"
+    return Level("D0 repeat", "the same bits in every run", outcome, tried)
 
 
 def resumed_run(path: str, steps: int) -> str:
@@ -203,14 +244,19 @@ def resumed_run(path: str, steps: int) -> str:
 def resume_level() -> Level:
     """Check D1 on the reference run's first epoch."""
     steps, step = 7, train_step(softmax_cross_entropy)
+    name, promise = "D1 resume", "a run that stops and resumes is the same run"
     part, _ = train_epoch(step, reference_state(), reference_batches(0)[:steps])
-    with tempfile.TemporaryDirectory() as directory:
-        path = os.fspath(Path(directory) / "part.safetensors")
-        save(path, part)
-        there = elsewhere(f"resumed_run({path!r}, {steps})", inherit=True).fingerprint
-    tried = f"native run saved after {steps} steps, resumed in a new process"
-    outcome = _outcome(same=there == reference_run("native", epochs=1))
-    return Level("D1 resume", "a run that stops and resumes is the same run", outcome, tried)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.fspath(Path(directory) / "part.safetensors")
+            save(path, part)
+            there = elsewhere(f"resumed_run({path!r}, {steps})", inherit=True)
+            here = resumed_run(path, steps)
+    except OSError as error:
+        return Level(name, promise, "not checked", f"no temporary file can be written: {error}")
+    same = here == reference_run("native", epochs=1) and there.agrees(here)
+    tried = f"native run saved after {steps} steps, resumed here{described(' and in a new process', there)}"
+    return Level(name, promise, _outcome(same=same, seen=not there.missing), tried)
 
 
 def rows_level() -> Level:
@@ -235,10 +281,14 @@ def workers_level() -> Level:
             return fingerprint(train_epoch(step, reference_state(), reference_batches(0)[:4])[0])
 
     arithmetics: tuple[Name, ...] = ("native", "portable")
-    with ThreadPoolExecutor(4) as executor:
-        same = all(run(None, name) == run(executor, name) for name in arithmetics)
-    tried = "shards of 8 rows on 1 and 4 workers, native and portable"
-    return Level("D3 workers", "gradients do not depend on who computes them", _outcome(same=same), tried)
+    alone = [run(None, name) for name in arithmetics]
+    try:
+        with ThreadPoolExecutor(4) as executor:
+            outcome = _outcome(same=alone == [run(executor, name) for name in arithmetics])
+        tried = "shards of 8 rows on 1 and 4 workers, native and portable"
+    except RuntimeError as error:
+        outcome, tried = "not checked", f"4 threads cannot be started: {error}"
+    return Level("D3 workers", "gradients do not depend on who computes them", outcome, tried)
 
 
 _PORTABLE: Final = "reference_run('portable', epochs=2)"
@@ -248,28 +298,28 @@ def threads_level() -> Level:
     """Check D4 on two epochs of the portable reference run."""
     counts = [str(count) for count in (1, 2)]
     runs = [elsewhere(_PORTABLE, OPENBLAS_NUM_THREADS=count) for count in counts]
-    same = {run.fingerprint for run in runs} == {reference_run("portable", epochs=2)}
+    here = reference_run("portable", epochs=2)
+    same = all(run.agrees(here) for run in runs)
     seen = [run.threads for run in runs] == counts
-    tried = "portable run with 1 and 2 BLAS threads" + ("" if seen else ", which are not seen to take effect")
+    threads = " with 1 and 2 BLAS threads" + ("" if seen else ", which are not seen to take effect")
+    tried = f"portable run{described(threads, *runs)}"
     return Level("D4 threads", "the same bits for any number of threads", _outcome(same=same, seen=seen), tried)
 
 
 def machines_level() -> Level:
-    """Check D5 on the BLAS kernels that this processor can run."""
-    kernels = [kernel for kernel in _KERNELS if _can_run(kernel)]
+    """Check D5 on this machine, and on the BLAS kernels that its processor can run."""
+    found = simd_features()
+    kernels = [name for name, kernel in _KERNELS.items() if kernel.needs in found]
     runs = [elsewhere(_PORTABLE, OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS="1") for kernel in kernels]
     here = reference_run("portable", epochs=2)
-    same = all(run.fingerprint == here for run in runs) and reference_run() == REFERENCE
+    same = all(run.agrees(here) for run in runs) and reference_run() == REFERENCE
     seen = [
         kernel
         for kernel, run in zip(kernels, runs, strict=True)
         if any(name in run.blas for name in _KERNELS[kernel].names)
     ]
-    tried = "portable run of 300 steps has the committed fingerprint; BLAS kernels "
-    tried += ", ".join(seen) or "not seen to take effect"
-    return Level("D5 machines", "the same bits everywhere", _outcome(same=same, seen=len(seen) > 1), tried)
-
-
-def _can_run(kernel: str) -> bool:
-    cpu = Path("/proc/cpuinfo")
-    return cpu.exists() and _KERNELS[kernel].needs in cpu.read_text().split()
+    machine = platform.machine() or sys.platform
+    tried = f"portable run of 300 steps on {machine}, compared with the fingerprint of x86-64"
+    tried += described(f"; BLAS kernels {', '.join(seen) or 'not seen to take effect'}", *runs)
+    another = machine not in {"x86_64", "AMD64"} or any(kernel != "Haswell" for kernel in seen)
+    return Level("D5 machines", "the same bits everywhere", _outcome(same=same, seen=another), tried)

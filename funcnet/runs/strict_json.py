@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final, TypeGuard
 
 from funcnet.core.errors import CheckpointError, printable, quoted
 
 _MAX_DIGITS: Final = 1300
+_MAX_DEPTH: Final = 1000
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+_OTHERS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def parse(text: bytes, *, floats: bool = False) -> object:
@@ -27,6 +31,7 @@ def parse(text: bytes, *, floats: bool = False) -> object:
         Traceback (most recent call last):
         funcnet.CheckpointError: its header has the key 'a' twice
     """
+    check_depth(text)
     try:
         return json.loads(
             text.decode(),
@@ -42,6 +47,21 @@ def parse(text: bytes, *, floats: bool = False) -> object:
     except ValueError as error:
         reason = f"its header is not JSON ({printable(error)})"
         raise CheckpointError(f"it is not a safetensors file, or it is damaged: {reason}") from None
+
+
+def check_depth(text: bytes) -> None:
+    """Check that JSON is not nested so deeply that reading it could overflow the stack.
+
+    Python raises a RecursionError in most such cases. In WebAssembly, the overflow would end the interpreter.
+
+    Raises:
+        CheckpointError: If more than 1000 lists and objects are open at one place.
+    """
+    depth = 0
+    for bracket in _STRING.sub(b"", text).translate(None, _OTHERS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > _MAX_DEPTH:
+            raise CheckpointError("its header is nested too deeply")
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:

@@ -71,7 +71,7 @@ MESSAGES: dict[str, tuple[type[fn.FuncnetError], str, dict[str, Any]]] = {
     ),
     "text in a tuple": (
         fn.DTypeError,
-        "minibatches: x[0] must hold numbers, got <U1",
+        f"minibatches: x[0] must hold numbers, got {np.dtype('U1')}",
         {"x": (np.array(["a"]), np.ones((1, 1))), "y": np.array([0]), "batch_size": 1},
     ),
     "NaN in a tuple": (

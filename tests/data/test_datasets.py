@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
-from surroundings import SEARCHED, meet
+from surroundings import SEARCHED, meet, needs_permissions
 
 from funcnet import datasets
 from funcnet.core.errors import ConfigError, DatasetFormatError
@@ -957,7 +957,19 @@ def test_a_limit_of_the_system_leaves_nothing(server: str, cache: Path, tmp_path
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everything")
+def test_a_system_without_threads_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the reason why there is no download."""
+
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", start)
+    monkeypatch.setattr(datasets, "_MIRRORS", ("https://mirror.invalid/",))
+    assert "(https://mirror.invalid/: can't start new thread). Connect" in not_found()
+    assert list(cache.iterdir()) == []
+
+
+@needs_permissions
 def test_a_cache_that_cannot_be_written_is_named(cache: Path, mirrors: Callable[..., None]) -> None:
     """The message has the reason."""
     mirrors("good")

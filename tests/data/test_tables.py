@@ -113,6 +113,7 @@ def test_the_repr_is_short() -> None:
 
 
 OTHER = "Table.inputs: the columns must be those of the table"
+U1 = np.dtype("U1")
 MISSING, TEXT = "fill the value or drop the row", "make numbers of the text, such as a column of 0 and 1"
 BAD_FRAMES: list[tuple[Any, type[fn.FuncnetError], str]] = [
     (COLUMNS | {"age": [1.0, float("nan"), 3.0]}, fn.NonFiniteError,
@@ -120,7 +121,7 @@ BAD_FRAMES: list[tuple[Any, type[fn.FuncnetError], str]] = [
     (COLUMNS | {"age": [1.0, 2.0, -1e300]}, fn.NonFiniteError,
      "column 'age' must be finite in float32, got -1e+300 in row 2; scale the column"),
     (COLUMNS | {"city": ["Rome", "Oslo", "Rome"]}, fn.DTypeError,
-     f"column 'city' must hold numbers, got <U4: 'Rome' in row 0; {TEXT} for each different text"),
+     f"column 'city' must hold numbers, got {np.dtype('U4')}: 'Rome' in row 0; {TEXT} for each different text"),
     (COLUMNS | {"age": np.array([1, None, 3], object)}, fn.DTypeError,
      f"column 'age' must hold numbers, got object: None in row 1; {MISSING}"),
     (COLUMNS | {"age": np.array([1, 2, 3], object)}, fn.DTypeError,
@@ -186,7 +187,7 @@ def test_a_bad_label_is_named(labels: Any, kind: type[fn.FuncnetError], message:
          f"{OTHER}, extra: ('sex',); use frame[list(table.features)]"),
         ("inputs", X[:, :2], fn.ShapeError, "Table.inputs: frame must have shape (N, 3), got (3, 2)"),
         ("inputs", COLUMNS | {"age": ["a", "b", "c"]}, fn.DTypeError,
-         f"Table.inputs: column 'age' must hold numbers, got <U1: 'a' in row 0; {TEXT} for each different text"),
+         f"Table.inputs: column 'age' must hold numbers, got {U1}: 'a' in row 0; {TEXT} for each different text"),
         ("targets", ["yes", "maybe"], fn.LabelError,
          "Table.targets: a label must be one of the classes ('no', 'yes'), got labels[1] = 'maybe'"),
         ("targets", [True], fn.LabelError,

@@ -21,7 +21,7 @@ from funcnet.core.trees import same_bits
 
 KEY: Final = fn.Key(17)
 LAYER: Final = fn.embedding(KEY, 7, 3, dtype=np.float64)
-IDS: Final[Labels] = np.array([[6, 0, 6, 2], [1, 6, 0, 3]])
+IDS: Final[Labels] = np.array([[6, 0, 6, 2], [1, 6, 0, 3]], np.int64)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 4), (2, 3, 4), (0,), (3, 0), (0, 4)], ids=str)

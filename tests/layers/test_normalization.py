@@ -581,7 +581,7 @@ def test_a_scale_is_never_zero() -> None:
 
 
 ROWS: Final[fn.Array] = 5 + inputs(KEY.child("weighted"), 12, 2, 3)
-COUNTS: Final = np.array([0, 2, 1, 0, 3, 1, 1, 0, 5, 1, 2, 4])
+COUNTS: Final = np.array([0, 2, 1, 0, 3, 1, 1, 0, 5, 1, 2, 4], np.int64)
 every_arithmetic = pytest.mark.parametrize("arithmetic", ["native", "portable"])
 
 

@@ -258,7 +258,7 @@ REFUSED: Final[list[tuple[Callable[[], object], type[fn.FuncnetError], str]]] = 
         "RMSNorm: the size of a normalized axis must be an int of at least 1, got 0",
     ),
     (
-        lambda: fn.forward(fn.RMSNorm(None), np.ones((5, 3), int)),
+        lambda: fn.forward(fn.RMSNorm(None), np.ones((5, 3), np.int64)),
         fn.DTypeError,
         "RMSNorm: x must be float32 or float64, got int64; use x.astype(np.float32); for ids, put an Embedding first",
     ),

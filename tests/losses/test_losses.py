@@ -26,7 +26,7 @@ from funcnet.runs.structure import put_together, take_apart
 KEY: Final = fn.Key(61)
 NAN, INF = math.nan, math.inf
 X: Final = 1.5 * inputs(KEY.child("x"), 6, 4)
-IDS: Final = np.array([0, 3, 1, 1, 2, 0])
+IDS: Final[Any] = np.array([0, 3, 1, 1, 2, 0], np.int64)
 SHARES: Final[fn.Array] = np.abs(inputs(KEY.child("shares"), 6, 4))
 WEIGHT: Final[fn.Array] = np.array([1.0, 0.5, 0.0, 3.0, 0.25, 2.0])
 ELEMENT_WEIGHT: Final[fn.Array] = np.where(SHARES < 0.3, 0.0, SHARES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import attrs
@@ -82,15 +84,35 @@ def test_a_level_that_fails_is_said(name: str, said: str, monkeypatch: pytest.Mo
         return contract.Elsewhere(said, "openblas Haswell", "1")
 
     monkeypatch.setattr(contract, "elsewhere", elsewhere)
+    monkeypatch.setattr(contract, "simd_features", lambda: {"AVX2"})
     level = LEVELS[name]()
     assert level.outcome == "fails"
     assert not contract.SelfTest((level,)).passed
 
 
 def test_a_program_that_fails_elsewhere_gives_nothing() -> None:
-    """The output before the failure is not taken as a fingerprint."""
-    assert contract.elsewhere("'a', 1 / 0") == contract.Elsewhere("")
+    """The output before the failure is not taken as a fingerprint; the reason is kept."""
+    failed = contract.Elsewhere("", failure="ZeroDivisionError: division by zero")
+    assert contract.elsewhere("'a', print('b'), 1 / 0") == failed
+    assert contract.elsewhere("__import__('os')._exit(3)") == contract.Elsewhere("", failure="exit code 3")
     assert contract.elsewhere("'a'", OPENBLAS_NUM_THREADS="1").fingerprint == "a"
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_program_that_fails_gives_the_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The level fails, and its text has the last line of the new process, even if only the last process fails."""
+    good = contract.Elsewhere(contract.reference_run(epochs=2), "openblas Haswell", "1")
+    runs = iter([good] if name in ("D4", "D5") else [])
+    failed = contract.Elsewhere("", failure="MemoryError: too large")
+
+    def elsewhere(*_: object, **__: object) -> contract.Elsewhere:
+        return next(runs, failed)
+
+    monkeypatch.setattr(contract, "elsewhere", elsewhere)
+    monkeypatch.setattr(contract, "simd_features", lambda: {"AVX2", "SSE3"})
+    level = LEVELS[name]()
+    assert level.outcome == "fails"
+    assert level.tried.endswith("; a new process fails: MemoryError: too large")
 
 
 def test_another_reference_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +145,108 @@ def test_a_setting_that_is_not_seen_is_said(name: str, monkeypatch: pytest.Monke
         return contract.Elsewhere(real(call, **environment).fingerprint, "not checked", "not checked")
 
     monkeypatch.setattr(contract, "elsewhere", blind)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     level = LEVELS[name]()
     assert level.outcome == "not checked"
     assert "not seen to take effect" in str(level)
     assert contract.SelfTest((level,)).passed
+
+
+ARM = {"NEON", "ASIMD", "ASIMDDP"}
+MACHINES: dict[str, tuple[str, set[str], str, contract.Outcome, str]] = {
+    "one kernel of x86-64": ("x86_64", {"SSE3", "AVX2"}, "openblas Haswell", "not checked", "BLAS kernels Haswell"),
+    "two of x86-64": ("AMD64", {"SSE3", "AVX2"}, "openblas {}", "holds", "BLAS kernels Haswell, Prescott"),
+    "an old x86-64": ("x86_64", {"SSE3"}, "openblas Katmai", "holds", "BLAS kernels Prescott"),
+    "ARM": ("aarch64", ARM, "openblas {}", "holds", "BLAS kernels ARMV8, CORTEXA53, NEOVERSEN1"),
+    "ARM with SVE": ("arm64", ARM | {"SVE"}, "openblas {}", "holds", "ARMV8, CORTEXA53, NEOVERSEN1, NEOVERSEV1"),
+    "ARM without OpenBLAS": ("arm64", ARM, "not checked", "holds", "on arm64, compared with the fingerprint of x86-64"),
+    "WebAssembly": ("wasm32", set(), "", "holds", "on wasm32, compared with the fingerprint of x86-64"),
+    "a machine without a name": ("", set(), "", "holds", f"on {sys.platform} has the committed fingerprint"),
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_fingerprint_and_the_kernels_of_each_architecture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D5 holds with the committed fingerprint on another architecture, or on another kernel than that of the commit."""
+    machine, features, blas, outcome, text = MACHINES[name]
+    case = str.lower if machine in ("aarch64", "arm64") else str  # OpenBLAS's own names of its kernels
+
+    def elsewhere(*_: object, OPENBLAS_CORETYPE: str, **__: object) -> contract.Elsewhere:  # noqa: N803
+        return contract.Elsewhere("the same", blas.format(case(OPENBLAS_CORETYPE)), "1")
+
+    def same(*_: object, **__: object) -> str:
+        return "the same"
+
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(contract, "simd_features", lambda: features)
+    monkeypatch.setattr(contract, "elsewhere", elsewhere)
+    monkeypatch.setattr(contract, "REFERENCE", "the same")
+    monkeypatch.setattr(contract, "reference_run", same)
+    level = contract.machines_level()
+    assert level.outcome == outcome
+    assert text in level.tried
+    assert ("not seen to take effect" in level.tried) == ("{" not in blas and "openblas" not in blas)
+
+
+# ------------------------------------------------------------------------- systems without processes or threads
+
+
+def refused(*_: object, **__: object) -> None:
+    """Refuse a process or a file."""
+    raise OSError(138, "this system does not support processes")
+
+
+MISSING: dict[str, tuple[str, object, str]] = {
+    "no processes": ("subprocess.run", refused, "this system does not support processes"),
+    "no interpreter": ("sys.executable", "", "the path of Python's interpreter is not known"),
+    "None for it": ("sys.executable", None, "the path of Python's interpreter is not known"),
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_without_processes_a_level_is_not_checked(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outcome has the reason. A fault that is seen without a process is still a failure."""
+    target, value, reason = MISSING[missing]
+    monkeypatch.setattr(target, value)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(contract, "simd_features", lambda: {"AVX2"})
+    for name, check in LEVELS.items():
+        level = check()
+        assert (name, level.outcome) == (name, "not checked")
+        assert "; no new process can be started: " in level.tried
+        assert level.tried.endswith(reason)
+    bits = iter("abcdef")
+
+    def other(*_: object, **__: object) -> str:
+        return next(bits)
+
+    monkeypatch.setattr(contract, "reference_run", other)
+    assert [LEVELS[name]().outcome for name in ("D0", "D1", "D5")] == ["fails"] * 3
+
+
+def test_without_a_temporary_directory_a_level_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outcome has the reason."""
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refused)
+    level = contract.resume_level()
+    assert level.outcome == "not checked"
+    assert level.tried.startswith("no temporary file can be written: [Errno 138] this system")
+
+
+@pytest.mark.parametrize("limit", [0, 2, 3])
+def test_without_threads_a_level_is_not_checked(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outcome has the reason, also if some of the threads can be started."""
+    start, count = Thread.start, itertools.count()
+
+    def limited(thread: Thread) -> None:
+        if next(count) >= limit:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr("threading.Thread.start", limited)
+    level = contract.workers_level()
+    assert (level.outcome, level.tried) == ("not checked", "4 threads cannot be started: can't start new thread")
+    monkeypatch.undo()
+    assert contract.workers_level().outcome == "holds"
 
 
 def test_a_run_goes_on_in_its_own_arithmetic_only() -> None:

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from surroundings import ROOT
+from surroundings import ROOT, needs_locks
 from test_runs import STEP, data, keep, start
 
 import funcnet as fn
@@ -55,6 +55,7 @@ def failed(run: Any) -> None:
         list(run)
 
 
+@needs_locks
 @pytest.mark.parametrize("end", [closed, ended, failed])
 def test_a_directory_has_one_writer(
     end: Callable[[Any], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +98,7 @@ def lock_byte(descriptor: int, mode: int, _: int) -> None:
     LOCKED.add(key)
 
 
-@pytest.mark.parametrize("system", ["fcntl", "msvcrt"])
+@pytest.mark.parametrize("system", [pytest.param("fcntl", marks=needs_locks), "msvcrt"])
 def test_the_systems_lock_is_used(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock is ``flock`` or, where ``fcntl`` is missing, Windows' lock of a byte; a lock that is held is refused."""
     if system == "msvcrt":
