@@ -1,13 +1,23 @@
 """Run the reference runs of portable arithmetic on every kind of machine that this machine can imitate.
 
 Run: python tests/tools/portable_matrix.py [--here]
+     python tests/tools/portable_matrix.py [--emulate aarch64 riscv64 s390x ppc64le] [--wasm] [--quick | --all]
+                                           [--folder FOLDER] [--required]
 
-Each cell is a new process: a BLAS kernel family, a number of BLAS threads, a SIMD level of NumPy, the C library
-with or without its own choice of CPU features, and a Python with a NumPy. Each cell checks that its settings took
-effect. All must end with the committed fingerprints, of synthetic data, of a language model's text and, where
-``FUNCNET_DATA`` has it, of MNIST.
+Without ``--emulate`` and ``--wasm``, each cell is a new process: a BLAS kernel family, a number of BLAS threads, a SIMD
+level of NumPy, the C library with or without its own choice of CPU features, and a Python with a NumPy. Each cell
+checks that its settings took effect. All must end with the committed fingerprints, of synthetic data, of a language
+model's text and, where ``FUNCNET_DATA`` has it, of MNIST, and must have all hashes of ``tests/bits.json``.
 Native runs must differ between the cells of each Python, which shows that the matrix can detect differences. A cell
 that cannot run here is reported with the reason. ``--here`` uses only this Python.
+
+``--emulate`` runs other processors under qemu, and ``--wasm`` runs WebAssembly under node. Each cell trains the guide's
+example and the reference run, compares every hash of ``tests/bits.json``, and resumes a run that this machine wrote;
+this machine resumes the cell's. The cell must show its settings, and its native bits must differ from those of this
+machine. The packages come from Debian and PyPI into a temporary folder, or into ``--folder`` for the next time; nothing
+is installed. Where they are not available, the command says "not tried" with the reason, which is a failure only with
+``--required``. Debian testing has the packages of all processors but aarch64. For any other program,
+``PYTHONPATH=FOLDER/aarch64/numpy FOLDER/aarch64/python`` is the emulated interpreter.
 """
 
 from __future__ import annotations
@@ -19,15 +29,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import TypedDict
 
+import emulated
+import machines
 import mnist_run
 import text_run
+import wasm
 from attrs import frozen
+from machines import Trial
+from packages import NotTriedError
 
 from funcnet.runs.selftest import REFERENCE
 
@@ -47,6 +63,7 @@ VARIABLES = frozenset({
 CELL = """
 import hashlib, json, math, sys
 from importlib import import_module
+import bits
 import numpy as np
 from threadpoolctl import threadpool_info
 from funcnet.runs.selftest import reference_run
@@ -62,6 +79,7 @@ print(json.dumps({
     "text": text_run.text_run()[0],
     "mnist": home and mnist_run.mnist_run(home)[0],
     "native": reference_run("native", epochs=2),
+    "differing": bits.differing(bits.bits()) if int(sys.argv[2]) else [],
     "kernel": blas["architecture"],
     "threads": blas["num_threads"],
     "avx2": bool(features.get("X86_V3", features.get("AVX2"))),
@@ -79,6 +97,7 @@ class Said(TypedDict):
     text: str
     mnist: str | None
     native: str
+    differing: list[str]
     kernel: str
     threads: int
     avx2: bool
@@ -153,9 +172,9 @@ def run_program(python: Path, program: str, cell: Cell, *arguments: str, old_nam
     return done.stdout
 
 
-def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15) -> Said:
-    """Return the output of a cell."""
-    said: Said = json.loads(run_program(python, CELL, cell, str(epochs), old_names=old_names))
+def run_cell(python: Path, cell: Cell, *, old_names: bool = False, epochs: int = 15, hashes: bool = False) -> Said:
+    """Return the output of a cell, with or without a comparison of all hashes."""
+    said: Said = json.loads(run_program(python, CELL, cell, str(epochs), str(int(hashes)), old_names=old_names))
     return said
 
 
@@ -202,7 +221,7 @@ def interpreters(directory: Path) -> Iterator[tuple[str, Path | None]]:
 
 
 def check_bits(name: str, cell: Cell, said: Said) -> None:
-    """Check that the portable runs have the committed fingerprints.
+    """Check that the portable runs have the committed fingerprints, and that no compared hash differs.
 
     Raises:
         RuntimeError: If one of them differs.
@@ -211,6 +230,8 @@ def check_bits(name: str, cell: Cell, said: Said) -> None:
     got = {"portable": said["portable"], "text": said["text"], "mnist": said["mnist"] or wanted["mnist"]}
     if got != wanted:
         raise RuntimeError(f"{name}, {cell}: portable arithmetic differs: {got} instead of {wanted}")
+    if said["differing"]:
+        raise RuntimeError(f"{name}, {cell}: portable arithmetic differs: {', '.join(said['differing'])}")
 
 
 def run_all(name: str, python: Path) -> tuple[int, set[str], Counter[str]]:
@@ -228,7 +249,7 @@ def run_all(name: str, python: Path) -> tuple[int, set[str], Counter[str]]:
         if reason:
             unrun[reason] += 1
             continue
-        said = run_cell(python, cell, old_names=old_names)
+        said = run_cell(python, cell, old_names=old_names, hashes=True)
         plain_libm = plain_libm or said["libm"]
         check_effect(cell, said, plain_libm)
         check_bits(name, cell, said)
@@ -244,14 +265,12 @@ def run_all(name: str, python: Path) -> tuple[int, set[str], Counter[str]]:
     return count, native, unrun
 
 
-def main() -> int:
-    """Run the matrix; return 1 if part of it could not run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--here", action="store_true", help="this Python and NumPy only")
+def imitated(*, here: bool) -> int:
+    """Run the cells that this machine imitates, of this Python alone or of all; return 1 if part could not run."""
     total, native, unrun = 0, set[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as directory:
-        here = [("this Python", Path(sys.executable))]
-        for name, python in here if parser.parse_args().here else interpreters(Path(directory)):
+        this = [("this Python", Path(sys.executable))]
+        for name, python in this if here else interpreters(Path(directory)):
             if python is None:
                 unrun[f"{name} was not found"] += len(cells())
                 continue
@@ -260,10 +279,87 @@ def main() -> int:
     print(f"{total} cells: portable arithmetic has one result, native arithmetic {len(native)}")
     print(f"synthetic data: {REFERENCE}")
     print(f"text: {text_run.REFERENCE}")
-    print(f"MNIST: {mnist_run.REFERENCE if mnist_run.directory() else 'not run, FUNCNET_DATA has none'}")
+    print(f"MNIST: {mnist_run.REFERENCE if mnist_run.directory() else 'not run, FUNCNET_DATA has no mnist directory'}")
     for reason, cells_without in unrun.items():
         print(f"not run: {cells_without} cells, {reason}")
     return 1 if unrun else 0
+
+
+def other_machines(sets: dict[str, Iterator[Trial]], folder: Path, *, required: bool = False) -> int:
+    """Run cells of other machines and print their table; return 1 if one fails.
+
+    Args:
+        sets: The cells by the name of the machine.
+        folder: Where the cells keep their runs.
+        required: Whether a machine that cannot be tried is a failure, too.
+    """
+    this, bad = machines.this_machine(folder), 0
+    print(machines.HEADER)
+    print(machines.row(machines.Cell(this["machine"], how="this machine"), this, crossed=True), flush=True)
+    for name, trials in sets.items():
+        begin = time.monotonic(), _used()
+        try:
+            for trial in trials:
+                text, faults = machines.attempt(trial, this, folder)
+                print("\n    ".join((text, *faults)), flush=True)
+                bad += bool(faults)
+        except NotTriedError as error:
+            print(f"not tried: {name}: {error}", flush=True)
+            bad += required
+        except (OSError, RuntimeError) as error:
+            print(f"fails: {name}: {error}", flush=True)
+            bad += 1
+        now = time.monotonic(), _used()
+        print(
+            f"{name}: {now[0] - begin[0]:.0f} s, {now[1] - begin[1]:.0f} s of processor time",
+            file=sys.stderr,
+            flush=True,
+        )
+    return 1 if bad else 0
+
+
+def _used() -> float:
+    """Return the processor time of the child processes, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def arguments() -> argparse.Namespace:
+    """Return the arguments of the command, and refuse combinations without effect before anything runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--here", action="store_true", help="this Python and NumPy only")
+    parser.add_argument("--emulate", nargs="+", choices=emulated.ARCHITECTURES, default=[], help="other processors")
+    parser.add_argument("--wasm", action="store_true", help="WebAssembly")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="one cell of each, with 40 steps")
+    extent.add_argument("--all", action="store_true", help="all kernels and processors, and 300 steps")
+    parser.add_argument("--folder", type=Path, help="keep the packages in this folder, and use those that it has")
+    parser.add_argument("--required", action="store_true", help="fail if a machine cannot be tried")
+    settings = parser.parse_args()
+    others = settings.emulate or settings.wasm
+    if others and settings.here:
+        parser.error("--here does not go with --emulate or --wasm")
+    for name in ("quick", "all", "folder", "required"):
+        if getattr(settings, name) and not others:
+            parser.error(f"--{name} needs --emulate or --wasm")
+    if settings.folder and settings.folder.exists() and not settings.folder.is_dir():
+        parser.error(f"--folder must be a folder, got the file {settings.folder}")
+    return settings
+
+
+def main() -> int:
+    """Run the command; return 1 if a cell fails, or if an imitated one could not run."""
+    settings = arguments()
+    if not settings.emulate and not settings.wasm:
+        return imitated(here=settings.here)
+    with tempfile.TemporaryDirectory() as temporary:
+        kept = (settings.folder or Path(temporary)).absolute()
+        sets = {
+            name: emulated.trials(name, kept, quick=settings.quick, everything=settings.all)
+            for name in settings.emulate
+        }
+        sets |= {"wasm32": wasm.trials(kept, quick=settings.quick)} if settings.wasm else {}
+        return other_machines(sets, Path(temporary), required=settings.required)
 
 
 if __name__ == "__main__":

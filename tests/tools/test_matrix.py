@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").exists(),
-        reason="portable means x86-64, and Linux says what a processor has",
+        reason="the imitated machines are x86-64, and Linux says what a processor has",
     ),
 ]
 
@@ -116,12 +116,14 @@ def test_other_bits_are_seen() -> None:
     """A difference in any run is detected."""
     here = {"kernel": "Haswell", "threads": 1, "avx2": True, "avx512": True, "libm": "", "numpy": "", "native": ""}
     runs = {"portable": REFERENCE, "text": text_run.REFERENCE, "mnist": mnist_run.REFERENCE}
-    whole = cast("Said", {**here, **runs})
+    whole = cast("Said", {**here, **runs, "differing": []})
     matrix.check_bits("here", PLAIN, whole)
     for name in runs:
         other = cast("Said", {**whole, name: "0" * 64})
         with pytest.raises(RuntimeError, match="portable arithmetic differs"):
             matrix.check_bits("here", PLAIN, other)
+    with pytest.raises(RuntimeError, match="portable arithmetic differs: sums: mean"):
+        matrix.check_bits("here", PLAIN, cast("Said", {**whole, "differing": ["sums: mean"]}))
 
 
 def test_the_matrix_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
