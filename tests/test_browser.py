@@ -1,0 +1,454 @@
+"""The page in the browser: its Python part, its builder, and the page itself in headless Chromium."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import machines
+import numpy as np
+import pytest
+import wasm
+from packages import NotTriedError
+from surroundings import ROOT
+
+import funcnet as fn
+from funcnet.runs.selftest import REFERENCE
+
+FOLDER = ROOT / "examples" / "browser"
+if not FOLDER.exists() or not (ROOT / "README.md").exists():
+    pytest.skip("the examples and the README are not next to the tests", allow_module_level=True)
+
+
+def module(name: str) -> ModuleType:
+    """A module of the page, which finds the others beside it."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+parts, build, page = map(module, ("parts", "build", "page"))
+TEXTS = build.texts()
+SOURCE = (FOLDER / "page.js").read_text()
+
+
+# --------------------------------------------------------------------------------------------- the Python part
+
+
+def test_the_fingerprint_is_the_guides() -> None:
+    """The page runs the program of the guide, as the other machines do, and it prints the text of the guide."""
+    program, output = TEXTS["fingerprint"]["program"], TEXTS["fingerprint"]["output"]
+    assert (program, output.strip()) == machines.guide()
+    assert page.printed(program) == output
+
+
+@pytest.mark.parametrize(("name", "last"), [("xor", 0.02), ("ring", 0.05)])
+def test_a_lesson_prints_what_the_text_prints(name: str, last: float) -> None:
+    """The loss falls, the picture has the sign of each point's class beside it, and the lines are those of the text."""
+    run = page.start(name, "{}")
+    fixed, first = json.loads(page.describe(run)), json.loads(page.drawing(run))
+    assert first["losses"] == []
+    drawing = json.loads(page.drawing(page.advance(run, 1000)))
+    assert drawing["losses"][0] > 0.5
+    assert drawing["losses"][-1] < last
+    assert len(drawing["losses"]) == fixed["epochs"]
+    assert drawing["printed"].strip() == TEXTS[name].strip()
+    picture, (low, high) = np.array(drawing["picture"]), fixed["extent"]
+    assert picture.shape == (61, 61)
+    assert np.abs(picture).max() <= 1000
+    places = np.array(fixed["points"])
+    columns, rows = np.rint(60 * (places[:, :2] - low) / (high - low)).astype(int).T
+    assert np.array_equal(picture[60 - rows, columns] > 0, places[:, 2] == 1)
+
+
+def test_exclusive_or_is_the_readmes_network() -> None:
+    """The README's program ends with the same bits as the lesson."""
+    names: dict[str, Any] = {}
+    exec(build.blocks(ROOT / "README.md", "# funcnet")[0], names)  # noqa: S102  # the README's program
+    assert fn.equal(names["net"], page.advance(page.start("xor", "{}"), 100).net)
+
+
+def test_slices_change_no_bit() -> None:
+    """A run in slices of any length is the run at once, and a run that is over stays as it is."""
+    start = page.start("ring", '{"hidden": 3, "learning_rate": 0.2}')
+    whole, sliced = page.advance(start, 6), start
+    for epochs in (1, 0, 3, 2):
+        sliced = page.advance(sliced, epochs)
+    assert page.drawing(sliced) == page.drawing(whole)
+    assert fn.equal(sliced.net, whole.net)
+    over = page.advance(whole, 100)
+    assert page.drawing(page.advance(over, 1)) == page.drawing(over)
+
+
+def test_digits_begin_as_in_the_tutorial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch prints the first lines of the text, and the picture has 24 images of 8 by 8 pixels."""
+    sklearn = pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
+    monkeypatch.setattr(page, "DIGITS", Path(sklearn.__file__).parent / "datasets" / "data" / "digits.csv.gz")
+    drawing = json.loads(page.drawing(page.advance(page.start("digits", "{}"), 1)))
+    assert drawing["printed"].splitlines() == TEXTS["digits"].splitlines()[:2]
+    picture = np.array(drawing["picture"])
+    assert picture.shape == (28, 73)
+    assert np.abs(picture).max() == 1000
+    assert not picture[::9].any()
+    assert not picture[:, ::9].any()
+
+
+# --------------------------------------------------------------------------------------------- the sources agree
+
+
+def listed(name: str) -> list[float]:
+    """A list of numbers of page.js."""
+    found = re.search(rf"const {name} = (\[.*?\]);", SOURCE)
+    assert found
+    numbers: list[float] = json.loads(found[1])
+    return numbers
+
+
+def test_each_lesson_has_a_section_a_text_and_settings_on_the_sliders() -> None:
+    """page.py, page.html, page.js and the documentation name the same lessons and values."""
+    sections = re.findall(r'data-lesson="(\w+)"', (FOLDER / "page.html").read_text())
+    assert set(sections) == set(page.LESSONS) == set(TEXTS) - {"fingerprint"}
+    for lesson in (page.exclusive_or(), page.ring()):
+        assert lesson.learning_rate in listed("RATES")
+        assert lesson.hidden in listed("SIZES")
+    assert {0.1, 100} <= {*listed("RATES"), *listed("SIZES")}  # those of the digits
+
+
+@pytest.mark.parametrize("name", ["page.js", "worker.js"])
+def test_functions_are_short(name: str) -> None:
+    """At most 40 lines from the line that begins a function or a method to the line that ends it."""
+    blocks = re.findall(
+        r"^( *)((?:async |get )*[\w ]+\(.*\) \{)\n((?:\1 .*\n|\n)*)", (FOLDER / name).read_text(), re.MULTILINE
+    )
+    assert len(blocks) >= 3
+    assert [head for _, head, body in blocks if body.count("\n") + 2 > 40] == []
+
+
+# --------------------------------------------------------------------------------------------- the builder
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small file for each part, whose hash is the expected one."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in (*parts.PARTS, "funcnet.whl"):
+        (folder / name).write_bytes(f"content of {name} </script>".encode())
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS}
+    monkeypatch.setattr(parts, "PARTS", {name: parts.Part("a package", each) for name, each in hashes.items()})
+    return folder
+
+
+class Elements(HTMLParser):
+    """The scripts and styles of a page, by id or, without one, by name; all addresses; and the policy."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self.addresses: list[str] = []
+        self.policy: dict[str, set[str]] = {}
+        self.current = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the addresses, and which element begins."""
+        given = dict(attrs)
+        self.addresses += [str(given[name]) for name in ("src", "href") if name in given]
+        self.current = str(given.get("id", tag)) if tag in ("script", "style") else ""
+        if given.get("http-equiv") == "Content-Security-Policy":
+            for directive in str(given["content"]).split(";"):
+                name, *sources = directive.split()
+                self.policy[name] = set(sources)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note that no script and no style is open."""
+        del tag
+        self.current = ""
+
+    def handle_data(self, data: str) -> None:
+        """Keep the content of a script or a style."""
+        if self.current:
+            self.found[self.current] = self.found.get(self.current, "") + data
+
+
+NEVER = {
+    "default-src": {"'none'"},
+    "base-uri": {"'none'"},
+    "form-action": {"'none'"},
+    "img-src": {"data:"},
+    "worker-src": {"blob:"},
+}
+"""The policy of both forms of the page, without what each form allows of its own sources."""
+
+
+def hashed(source: str) -> str:
+    """The source of a policy that allows one script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+def test_one_file_has_everything(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has each part and source once, loads nothing else, and no text in it ends a script early."""
+    sources = tmp_path / "sources"
+    shutil.copytree(FOLDER, sources, ignore=shutil.ignore_patterns("__pycache__"))
+    with (sources / "page.js").open("a") as file:
+        file.write('\nconst trap = "</script><!-- </SCRIPT>";\n')
+    monkeypatch.setattr(build, "HERE", sources)
+    monkeypatch.setattr(sys, "argv", ["build.py", str(tmp_path / "page.html"), "--parts", str(fakes), "--offline"])
+    build.main()
+    text = (tmp_path / "page.html").read_text()
+    elements = Elements(text)
+    assert set(elements.addresses) == {"data:,"}
+    script_hash, style_hash = (hashed(elements.found[name]) for name in ("script", "style"))
+    assert elements.policy == {
+        **NEVER,
+        "script-src": {script_hash, "'wasm-unsafe-eval'"},
+        "style-src": {style_hash},
+    }
+    assert not re.search(r"(?<!\w)(https?:)?//\w+\.\w", re.sub(r"^ *// .*$", "", text, flags=re.MULTILINE))
+    assert elements.found["style"].strip() == (sources / "page.css").read_text().strip()
+    script = elements.found["script"]
+    assert script.strip() == build.escaped((sources / "page.js").read_text()).strip()
+    assert r'"<\/script><\!-- <\/SCRIPT>"' in script
+    stored = {
+        name.removeprefix("file:"): gzip.decompress(base64.b64decode(data))
+        for name, data in elements.found.items()
+        if name.startswith("file:")
+    }
+    assert stored == build.files(parts.kept(fakes))
+    assert json.loads(stored["texts.json"]) == TEXTS
+    assert stored["numpy.whl"] == (fakes / "numpy.whl").read_bytes()
+    assert set(re.findall(r'"([\w.-]+\.(?:wasm|zip|json|whl|js|py|gz))"', SOURCE)) == set(stored)
+
+
+def test_a_folder_has_everything(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder has the page, its two linked sources, and the files that the script loads by name."""
+    site = tmp_path / "site"
+    monkeypatch.setattr(sys, "argv", ["build.py", "--folder", str(site), "--parts", str(fakes), "--offline"])
+    build.main()
+    expected = build.files(parts.kept(fakes))
+    assert {path.name for path in site.iterdir()} == {"index.html", "page.css", "page.js", *expected}
+    assert all((site / name).read_bytes() == data for name, data in expected.items())
+    elements = Elements((site / "index.html").read_text())
+    assert set(elements.addresses) == {"data:,", "page.css", "page.js"}
+    assert elements.policy == {
+        **NEVER,
+        "script-src": {"'self'", "'wasm-unsafe-eval'"},
+        "style-src": {"'self'"},
+        "connect-src": {"'self'"},
+    }
+
+
+def test_a_wrong_part_is_refused(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the part, and both hashes or what to run; no page is written."""
+    data = (fakes / "numpy.whl").read_bytes()
+    (fakes / "numpy.whl").write_bytes(data + b"!")
+    hashes = f"must be {hashlib.sha256(data).hexdigest()}, got {hashlib.sha256(data + b'!').hexdigest()}"
+    with pytest.raises(parts.PartsError, match=rf"numpy\.whl: the SHA-256 {hashes}"):
+        parts.kept(fakes)
+    (fakes / "numpy.whl").unlink()
+    with pytest.raises(parts.PartsError, match=r"numpy\.whl: .* has no such file; run: python examples/browser/parts"):
+        parts.kept(fakes)
+    page_file = tmp_path / "page.html"
+    monkeypatch.setattr(sys, "argv", ["build.py", str(page_file), "--parts", str(fakes), "--offline"])
+    with pytest.raises(SystemExit, match=r"numpy\.whl: .* has no such file"):
+        build.main()
+    assert not page_file.exists()
+
+
+def test_a_wheel_without_the_file_is_refused(tmp_path: Path) -> None:
+    """The error names the part, the wheel and the file."""
+    wheel = Path(shutil.make_archive(str(tmp_path / "some"), "zip", FOLDER, "page.css"))
+    assert parts.member(wheel, "a", ("page.css",)) == (FOLDER / "page.css").read_bytes()
+    with pytest.raises(parts.PartsError, match=r"^a: some\.zip has no file b$"):
+        parts.member(wheel, "a", ("b",))
+
+
+def refuse(_: Path) -> dict[str, Path]:
+    """Fail in place of a download."""
+    pytest.fail("the download begins")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--offline"], "--offline needs --parts FOLDER"),
+        (["a.html", "--folder", "site"], "give either a file or --folder, got a.html and --folder site"),
+        (["folder"], "folder is a folder; give the name of a file, or --folder folder"),
+        (["absent/a.html"], "absent/a.html: there is no folder absent"),
+        (["--folder", "file"], "--folder file: a file has that name"),
+        (["--parts", "file/parts"], "--parts file/parts: a file has that name, or the name of a folder above it"),
+    ],
+    ids=" ".join,
+)
+def test_settings_without_a_result_are_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command ends before the download, and says why."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["build.py", *arguments])
+    monkeypatch.setattr(build, "parts", refuse)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        build.main()
+    assert message in capsys.readouterr().err
+
+
+def exit_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What parts.py returns for a folder."""
+    monkeypatch.setattr(sys, "argv", ["parts.py", str(folder)])
+    code: int = parts.main()
+    return code
+
+
+@pytest.mark.slow
+def test_a_package_that_pip_cannot_download(
+    fakes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It alone has its own exit code. The error has the command and pip's own message."""
+    (fakes / "attrs.whl").unlink()
+    monkeypatch.setitem(parts.PARTS, "attrs.whl", parts.Part(str(fakes / "absent.whl"), ""))
+    assert exit_code(fakes, monkeypatch) == parts.CANNOT_DOWNLOAD
+    assert re.search(r"(?s)pip fails: -m pip download .*absent\.whl\n.*absent\.whl", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_a_wheel_that_pip_cannot_build(
+    fakes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a fault of the checkout."""
+    monkeypatch.setattr(parts, "ROOT", fakes)
+    assert exit_code(fakes, monkeypatch) == 1
+    assert re.search(r"(?s)pip fails: -m pip wheel .*'pyproject\.toml'", capsys.readouterr().err)
+
+
+def test_other_content_is_a_fault(
+    fakes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A part with one byte more fails, whether the folder has it or pip downloads it; the right parts do not."""
+
+    def pip(*_: str) -> Path:
+        return fakes / "attrs.whl"
+
+    monkeypatch.setattr(parts, "_pip", pip)
+    assert exit_code(fakes, monkeypatch) == 0
+    (fakes / "numpy.whl").write_bytes((fakes / "numpy.whl").read_bytes() + b"!")
+    assert exit_code(fakes, monkeypatch) == 1
+    (fakes / "numpy.whl").unlink()
+    assert exit_code(fakes, monkeypatch) == 1  # the content of attrs.whl
+    assert capsys.readouterr().err.count("numpy.whl: the SHA-256 must be") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "error"), [(3, NotTriedError), (1, RuntimeError), (2, RuntimeError)])
+def test_a_cell_of_webassembly_without_its_parts(
+    code: int, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that pip cannot download is not tried; any other fault fails, with the last line as its reason."""
+    assert wasm.CANNOT_DOWNLOAD == parts.CANNOT_DOWNLOAD
+    program = tmp_path / "parts.py"
+    program.write_text(f"import sys; print('first\\nthe reason', file=sys.stderr); sys.exit({code})")
+    monkeypatch.setattr(wasm, "PARTS", program)
+    with pytest.raises(error, match=r"^parts\.py fails: the reason$"):
+        wasm.collect(tmp_path)
+
+
+def test_a_text_without_a_program_is_refused(tmp_path: Path) -> None:
+    """The error names the file and the text that the program should follow."""
+    (tmp_path / "a.md").write_text("# Title\n\n```text\n1\n```\n")
+    with pytest.raises(ValueError, match=r"a\.md: no program with its output follows '# Title'"):
+        build.blocks(tmp_path / "a.md", "# Title")
+
+
+# --------------------------------------------------------------------------------------------- the browser
+
+PLACE = os.environ.get("FUNCNET_BROWSER", "")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = os.environ.get("FUNCNET_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
+PATIENCE = 300
+
+
+def console(address: str, profile: Path) -> list[str]:
+    """The messages on the console of headless Chromium, which finds no host, until everything has run."""
+    line = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"{address}#all"]
+    hosts = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    line += ["--enable-logging=stderr", f"--user-data-dir={profile}", hosts]
+    log = profile.with_suffix(".log")
+    with log.open("wb") as stream, subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=stream) as browser:
+        begin = time.monotonic()
+        while not re.search(r'"funcnet: (end"|failed)', log.read_text(errors="replace")):
+            if browser.poll() is not None or time.monotonic() - begin > PATIENCE:
+                break
+            time.sleep(0.2)
+        browser.terminate()
+    return re.findall(r":CONSOLE[:(]\d+\)?\] \"(.*)\", source: ", log.read_text(errors="replace"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """The handler of ``python -m http.server``, without its lines on stderr."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Write nothing."""
+
+
+@contextmanager
+def built(form: str, folder: Path) -> Generator[str]:
+    """Build the page in one of its two forms, and yield its address: of the file, or of a server of the folder."""
+    place = folder / ("page.html" if form == "file" else "site")
+    build.write(
+        argparse.Namespace(file=place, folder=place if form == "folder" else None), build.files(parts.kept(Path(PLACE)))
+    )
+    if form == "file":
+        yield place.as_uri()
+        return
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(place))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PLACE, reason="FUNCNET_BROWSER names no folder with the parts of examples/browser/parts.py")
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on the path, nor in FUNCNET_CHROMIUM")
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_a_browser_computes_the_same_bits(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page runs everything within its policy: each output is the text's, and the console has no other line."""
+    with built(form, tmp_path) as address:
+        said = console(address, tmp_path / "profile")
+    assert all(line.startswith("funcnet: ") for line in said), said
+    assert said[-1] == "funcnet: end"
+    with capsys.disabled():
+        print("", *(line for line in said if "seconds" in line), sep=f"\n{form}: ")  # noqa: T201  # for the reader
+    found = re.findall(r"^funcnet: (\w+) (same|different) (.*)$", "\n".join(said), re.MULTILINE)
+    assert {verdict for _, verdict, _ in found} == {"same"}
+    texts = {**TEXTS, "fingerprint": TEXTS["fingerprint"]["output"], "reference": REFERENCE}
+    assert {name: json.loads(own).strip() for name, _, own in found} == {
+        name: text.strip() for name, text in texts.items()
+    }
