@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,7 +19,10 @@ README = ROOT / "README.md"
 if not README.exists():
     pytest.skip("the README is not beside the tests", allow_module_level=True)
 
-PAGES = [README, ROOT / "tests" / "README.md", *sorted((ROOT / "examples" / "guides").glob("*.md"))]
+PAGES = [
+    *(README, ROOT / "tests" / "README.md", ROOT / "examples" / "browser" / "README.md"),
+    *sorted((ROOT / "examples" / "guides").glob("*.md")),
+]
 PROGRAMS = [
     pytest.param(*found, id=f"{page.stem} {number}")
     for page in PAGES
@@ -36,6 +40,14 @@ def test_programs_print_what_the_text_says(program: str, output: str, tmp_path: 
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert not output or result.stdout == output
+
+
+def test_the_guide_counts_the_hashes() -> None:
+    """Each row of its table of machines has the number of hashes in the file."""
+    guide = (ROOT / "examples" / "guides" / "reproducibility.md").read_text(encoding="utf-8")
+    count = sum(map(len, json.loads((ROOT / "tests" / "bits.json").read_text(encoding="utf-8")).values()))
+    assert guide.count(f"| the same | {count:,} | 0 |") == guide.count("| the same |") > 10
+    assert f"with {count:,} committed hashes" in guide
 
 
 def test_the_first_screen_trains_and_shows_its_output() -> None:

@@ -146,7 +146,7 @@ the same bits after 40 epochs: True
 
 The next program trains a small network in portable arithmetic and prints the beginning of its fingerprint. It runs
 with one core, with two cores, and with matrix products for a processor of an old generation. The program prints the
-same fingerprint on your computer, too, if it has the usual kind of processor (x86-64).
+same fingerprint on your computer, too, whatever its processor.
 """
 
 # %%
@@ -155,7 +155,7 @@ import numpy as np
 import funcnet as fn
 key = fn.Key(6)
 x = np.linspace(-1, 1, 256, dtype=np.float32).reshape(64, 4)
-y = (x[:, 0] > 0).astype(int)
+y = (x[:, 0] > 0).astype(np.int64)
 step = fn.sgd_step(fn.softmax_cross_entropy, learning_rate=0.1)
 with fn.portable():
     net = fn.mlp(key, (4, 32, 2))

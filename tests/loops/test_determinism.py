@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import CASES, Case, inputs
+from surroundings import needs_blas
 
 import funcnet as fn
 from funcnet.arithmetic import in_force, using
@@ -65,6 +66,7 @@ def test_a_row_alone_is_the_row_in_any_batch() -> None:
     np.testing.assert_allclose(whole, fn.outputs(WIDE, ROWS), rtol=1e-4, atol=1e-5)
 
 
+@needs_blas
 def test_without_it_some_row_differs() -> None:
     """The test can detect a difference: in ordinary chunks, a row's bits depend on the other rows."""
     whole = fn.outputs(WIDE, ROWS)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from surroundings import FOREIGN
 
 import funcnet as fn
 from funcnet import initializers
@@ -232,7 +233,7 @@ def test_zeros_and_constant_are_of_any_shape() -> None:
         ({"shape": (3, 2.0)}, ("a size in shape must be an int of at least 1, got 2.0",)),
         ({"dtype": np.dtype(np.float16)}, ("dtype must be np.float32 or np.float64", "float16")),
         ({"dtype": None}, ("dtype must be np.float32 or np.float64, got None",)),
-        ({"dtype": np.dtype(">f4")}, ("dtype must be np.float32 or np.float64", ">f4")),
+        ({"dtype": FOREIGN}, ("dtype must be np.float32 or np.float64", str(FOREIGN))),
     ],
     ids=str,
 )
