@@ -15,6 +15,7 @@ def main() -> int:
     result = fn.selftest()
     print(result)  # noqa: T201
     print('\nConditions: "Reproducibility" in the README; details: examples/guides/reproducibility.md.')  # noqa: T201
+    print("D5 tried one run. In a clone, python tests/tools/bits.py compares every function with its committed hash.")  # noqa: T201
     return 0 if result.passed else 1
 
 

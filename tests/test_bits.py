@@ -21,20 +21,13 @@ import funcnet as fn
 from funcnet import arithmetic
 from funcnet.arithmetic import elementary, scalars
 
-COMMAND: Final = "python tests/tools/bits.py --write"
-MEANING: Final = f"""
-Portable arithmetic promises the same bits on every machine. If you did not change the code, this machine breaks the
-promise: please report its processor, operating system and NumPy with these lines. If your change of these bits is
-intended, {COMMAND} regenerates tests/bits.json. Its diff is part of the change, which needs a
-new minor version and a line in CHANGELOG.md. A new computation needs neither."""
-
 
 def check(subject: str) -> None:
     """Fail with a line for each computation of a subject whose bits are not the committed ones."""
     lines = bits.differences(bits.bits_of(subject), [subject])
     if lines:
         more = [f"and {len(lines) - 50} more"] if len(lines) > 50 else []
-        pytest.fail("\n".join([f"{len(lines)} hashes differ:", *lines[:50], *more, MEANING]), pytrace=False)
+        pytest.fail("\n".join([f"{len(lines)} hashes differ:", *lines[:50], *more, bits.MEANING]), pytrace=False)
 
 
 @pytest.mark.parametrize("subject", bits.SUBJECTS)
@@ -82,7 +75,7 @@ def test_everything_has_a_hash(subjects: str) -> None:
     missing = sorted(
         name for name in NAMES[subjects] if not any(f"{each},".startswith((f"{name},", f"{name} ")) for each in have)
     )
-    wanted = f"compute them in tests/tools/bits_*.py if a table there is incomplete, and run {COMMAND}"
+    wanted = f"compute them in tests/tools/bits_*.py if a table there is incomplete, and run {bits.COMMAND}"
     assert not missing, f"tests/bits.json has no hash of these {subjects}: {missing}; {wanted}"
     assert len(NAMES[subjects]) > 2
 
@@ -110,7 +103,7 @@ def test_a_changed_unit_in_the_last_place_is_named(monkeypatch: pytest.MonkeyPat
     assert first == f"{len(lines)} hashes differ:"
     assert {line.split(", ")[0] for line in lines} == {"functions: erf"}
     assert len(lines) == 4
-    assert COMMAND in str(failure.value)
+    assert bits.COMMAND in str(failure.value)
 
 
 def test_a_missing_and_a_superfluous_hash_are_named() -> None:
@@ -170,9 +163,10 @@ def test_the_command_names_what_differs_and_writes_the_file(
     monkeypatch.setattr(bits, "SUBJECTS", {"scalars": bits.SUBJECTS["scalars"]})
     monkeypatch.setattr(sys, "argv", ["bits.py"])
     assert bits.main() == 1
-    first, last = capsys.readouterr().out.splitlines()
+    first, second, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("scalars: power: ")
-    assert last == "3 hashes, 1 of which differ from bits.json"
+    assert second == "3 hashes, 1 of which differ from bits.json"
+    assert "\n".join(rest) == bits.MEANING
     monkeypatch.setattr(sys, "argv", ["bits.py", "--write"])
     assert bits.main() == 0
     assert file.read_bytes() == text.encode()

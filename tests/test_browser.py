@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -155,6 +156,9 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for name in (*parts.PARTS, "funcnet.whl"):
         (folder / name).write_bytes(f"content of {name} </script>".encode())
+    with zipfile.ZipFile(folder / "funcnet.whl", "w") as wheel:
+        for path in (ROOT / "funcnet").rglob("*.py"):
+            wheel.write(path, path.relative_to(ROOT))
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in parts.PARTS}
     monkeypatch.setattr(parts, "PARTS", {name: parts.Part("a package", each) for name, each in hashes.items()})
     return folder
@@ -276,6 +280,18 @@ def test_a_wrong_part_is_refused(fakes: Path, tmp_path: Path, monkeypatch: pytes
     assert not page_file.exists()
 
 
+def test_a_wheel_of_other_sources_is_refused(fakes: Path) -> None:
+    """A page would otherwise compare fingerprints of a program that is not the checkout's."""
+    parts.kept(fakes)
+    with zipfile.ZipFile(fakes / "funcnet.whl", "a") as wheel:
+        wheel.writestr("funcnet/more.py", "")
+    with pytest.raises(parts.PartsError, match=r"^funcnet\.whl: its sources are not those of this checkout; run: "):
+        parts.kept(fakes)
+    (fakes / "funcnet.whl").write_bytes(b"no archive")
+    with pytest.raises(parts.PartsError, match=r"^funcnet\.whl: it is damaged; run: "):
+        parts.kept(fakes)
+
+
 def test_a_wheel_without_the_file_is_refused(tmp_path: Path) -> None:
     """The error names the part, the wheel and the file."""
     wheel = Path(shutil.make_archive(str(tmp_path / "some"), "zip", FOLDER, "page.css"))
@@ -351,9 +367,10 @@ def test_other_content_is_a_fault(
     fakes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A part with one byte more fails, whether the folder has it or pip downloads it; the right parts do not."""
+    built = Path(shutil.copy(fakes / "funcnet.whl", fakes / "built.whl"))
 
-    def pip(*_: str) -> Path:
-        return fakes / "attrs.whl"
+    def pip(_: str, command: str, *__: str) -> Path:
+        return fakes / "attrs.whl" if command == "download" else built
 
     monkeypatch.setattr(parts, "_pip", pip)
     assert exit_code(fakes, monkeypatch) == 0

@@ -114,10 +114,10 @@ def parts(folder: Path) -> dict[str, Path]:
 
 
 def kept(folder: Path) -> dict[str, Path]:
-    """Return the paths of the parts in a folder, after a check of every hash, without a download.
+    """Return the paths of the parts in a folder, after a check of every hash and of the wheel, without a download.
 
     Raises:
-        PartsError: If a part is missing or has another SHA-256.
+        PartsError: If a part is missing or has another SHA-256, or if the wheel is not one of this checkout.
     """
     paths = {name: folder / name for name in (*PARTS, WHEEL)}
     for name, path in paths.items():
@@ -129,7 +129,21 @@ def kept(folder: Path) -> dict[str, Path]:
                 raise PartsError(
                     f"{name}: the SHA-256 must be {expected}, got {got}; delete {path} to download it again"
                 )
+    fault = _fault_of(paths[WHEEL])
+    if fault:
+        raise PartsError(f"{WHEEL}: {fault}; run: python examples/browser/parts.py {folder}")
     return paths
+
+
+def _fault_of(wheel: Path) -> str:
+    """Return why a wheel is not one of this checkout; empty if it is."""
+    sources = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "funcnet").rglob("*.py")}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            stored = {name: archive.read(name) for name in archive.namelist() if name.endswith(".py")}
+    except zipfile.BadZipFile:
+        return "it is damaged"
+    return "" if stored == sources else "its sources are not those of this checkout"
 
 
 def member(wheel: Path, name: str, members: tuple[str, ...]) -> bytes:

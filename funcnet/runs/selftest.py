@@ -312,14 +312,16 @@ def machines_level() -> Level:
     kernels = [name for name, kernel in _KERNELS.items() if kernel.needs in found]
     runs = [elsewhere(_PORTABLE, OPENBLAS_CORETYPE=kernel, OPENBLAS_NUM_THREADS="1") for kernel in kernels]
     here = reference_run("portable", epochs=2)
-    same = all(run.agrees(here) for run in runs) and reference_run() == REFERENCE
+    whole = reference_run()
+    same = all(run.agrees(here) for run in runs) and whole == REFERENCE
     seen = [
         kernel
         for kernel, run in zip(kernels, runs, strict=True)
         if any(name in run.blas for name in _KERNELS[kernel].names)
     ]
     machine = platform.machine() or sys.platform
-    tried = f"portable run of 300 steps on {machine}, compared with the fingerprint of x86-64"
+    found_it = "has the committed fingerprint" if whole == REFERENCE else f"has {whole[:8]}, not {REFERENCE[:8]}"
+    tried = f"portable run of 300 steps on {machine} {found_it}"
     tried += described(f"; BLAS kernels {', '.join(seen) or 'not seen to take effect'}", *runs)
     another = machine not in {"x86_64", "AMD64"} or any(kernel != "Haswell" for kernel in seen)
     return Level("D5 machines", "the same bits everywhere", _outcome(same=same, seen=another), tried)

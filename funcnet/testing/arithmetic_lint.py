@@ -19,13 +19,14 @@ USUAL: Final = MappingProxyType(
 ALLOWED_MATH: Final = frozenset({"prod", "isfinite", "inf", "nan"})
 # fmt: off
 NUMPY_DOORS: Final = frozenset({
-    "arctan", "arctanh", "average", "cbrt", "convolve", "cos", "cosh", "cumprod", "cumsum", "dot", "einsum",
-    "exp", "exp2", "expm1", "fft", "float_power", "inner", "linalg", "log", "log10", "log1p", "log2",
-    "logaddexp", "logaddexp2", "matmul", "matvec", "mean", "nanmean", "nansum", "outer", "power", "prod",
-    "random", "sin", "sinh", "std", "sum", "tan", "tanh", "tensordot", "trapezoid", "var", "vdot", "vecdot",
+    "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "average", "cbrt", "convolve",
+    "corrcoef", "correlate", "cos", "cosh", "cov", "cumprod", "cumsum", "dot", "einsum", "exp", "exp2", "expm1", "fft",
+    "float_power", "hypot", "i0", "inner", "linalg", "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2",
+    "matmul", "matvec", "mean", "nanmean", "nanprod", "nanstd", "nansum", "nanvar", "outer", "power", "prod", "random",
+    "sin", "sinc", "sinh", "std", "sum", "tan", "tanh", "tensordot", "trace", "trapezoid", "var", "vdot", "vecdot",
 })
 METHOD_DOORS: Final = frozenset({
-    "cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "var",
+    "cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace", "var",
 })
 INTEGER_DRAWS: Final = frozenset({"numpy.random.Philox", "numpy.random.SeedSequence"})
 EXACT_REDUCERS: Final = frozenset({"numpy.maximum", "numpy.minimum", "reducer"})  # a Reducer adds as a fixed tree

@@ -159,8 +159,8 @@ MACHINES: dict[str, tuple[str, set[str], str, contract.Outcome, str]] = {
     "an old x86-64": ("x86_64", {"SSE3"}, "openblas Katmai", "holds", "BLAS kernels Prescott"),
     "ARM": ("aarch64", ARM, "openblas {}", "holds", "BLAS kernels ARMV8, CORTEXA53, NEOVERSEN1"),
     "ARM with SVE": ("arm64", ARM | {"SVE"}, "openblas {}", "holds", "ARMV8, CORTEXA53, NEOVERSEN1, NEOVERSEV1"),
-    "ARM without OpenBLAS": ("arm64", ARM, "not checked", "holds", "on arm64, compared with the fingerprint of x86-64"),
-    "WebAssembly": ("wasm32", set(), "", "holds", "on wasm32, compared with the fingerprint of x86-64"),
+    "ARM without OpenBLAS": ("arm64", ARM, "not checked", "holds", "on arm64 has the committed fingerprint"),
+    "WebAssembly": ("wasm32", set(), "", "holds", "on wasm32 has the committed fingerprint"),
     "a machine without a name": ("", set(), "", "holds", f"on {sys.platform} has the committed fingerprint"),
 }
 

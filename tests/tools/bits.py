@@ -48,6 +48,16 @@ SUBJECTS: Final[dict[str, Callable[[], Hashes]]] = {
 """The computations of each subject, in the order of the file: a later subject uses the earlier ones."""
 
 
+COMMAND: Final = "python tests/tools/bits.py --write"
+MEANING: Final = f"""
+Portable arithmetic promises the same bits on the machines that examples/guides/reproducibility.md lists. If you did not
+change the code, this machine breaks the promise: please report these lines and the output of python -m funcnet. If only
+subnormal numbers differ, this machine flushes them to zero, which is not promised. A wrong elementary function changes
+the functions, layers and losses that use it. If your change of these bits is intended, {COMMAND}
+regenerates tests/bits.json. Its diff is part of the change, which needs a new minor version and a line in CHANGELOG.md.
+A new computation needs neither."""
+
+
 def bits_of(subject: str, arithmetic: Name = "portable") -> dict[str, str]:
     """Return the hash of each computation of a subject, by name.
 
@@ -112,12 +122,14 @@ def main() -> int:
     choice.add_argument("--native", action="store_true", help="compute in native arithmetic")
     settings = parser.parse_args()
     found = bits("native" if settings.native else "portable")
+    lines = differences(found, SUBJECTS)
+    print(*lines, f"{len(found)} hashes, {len(lines)} of which differ from {FILE.name}", sep="\n")  # noqa: T201  # a command prints
     if settings.write:
         FILE.write_text(text_of(found), encoding="utf-8", newline="\n")
-    lines = differences(found, SUBJECTS)
-    lines.append(f"{len(found)} hashes, {len(lines)} of which differ from {FILE.name}")
-    print(*lines, sep="\n")  # noqa: T201  # a command prints
-    return 1 if len(lines) > 1 else 0
+        print(f"{FILE.name} is regenerated")  # noqa: T201
+    elif lines:
+        print("They must differ: native bits depend on the machine." if settings.native else MEANING)  # noqa: T201
+    return 1 if lines and not settings.write else 0
 
 
 if __name__ == "__main__":
