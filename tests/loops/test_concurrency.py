@@ -95,7 +95,7 @@ def processes() -> Iterator[ProcessPoolExecutor]:
 
 def test_processes_compute_the_bits_of_one(alone: list[str], processes: ProcessPoolExecutor) -> None:
     """Spawned processes, which exist on every system, compute the same bits."""
-    assert list(processes.map(job, JOBS, chunksize=8)) == alone
+    assert list(processes.map(job, JOBS[::3], chunksize=8)) == alone[::3]
 
 
 def test_large_products_at_once() -> None:
