@@ -339,6 +339,8 @@ class Tape:
             self.refuse("another thread took part")
         if any(how != "ignore" for how in np.geterr().values()):
             self.refuse("np.errstate that does not ignore")
+        if any(is_array(out) and out.dtype.hasobject for out in made):
+            self.refuse("an array of Python objects")  # a program keeps its arrays in blocks of bytes
         shapes = tuple(layout(out) if is_array(out) else type(out) for out in made)
         key = (kind, func, self._key(args), self._key(kwargs or {}), base, into, shapes)
         op = None if unique else self._known.get(key)

@@ -40,6 +40,8 @@ BEYOND: Final = "bits" if NUMPY_1 else REFUSED
 """An int beyond an array's dtype, computed with: NumPy 1 widens the result by the int's value."""
 COPIED: Final = "traced" if np.lib.NumpyVersion(np.__version__) < "2.1.0" else REFUSED
 """The same int, copied into the array: NumPy before 2.1 wraps it."""
+LARGE: Final = "bits" if NUMPY_1 else "traced"
+"""An int beyond int64 times an array: NumPy 1 gives an array of Python objects, which is not traced."""
 BY_VALUE: Final = "discarded" if NUMPY_1 else "traced"
 """10**9 and a float32 array: NumPy 1 adds in float64, which the replay, in float32, is seen not to do."""
 
@@ -225,7 +227,8 @@ TRAPS: Final = (
     Trap("an element's kind", "return x * (2 if isinstance(x.sum(), float) else 3)"),
     Trap("an array's kind", "return x * (2 if isinstance(x, np.ndarray) else 3)"),
     Trap("functions of numbers", "return x * np.sqrt(np.maximum(n, 2)) + np.exp(-n) + np.hypot(n, x.sum())"),
-    Trap("a large int", "return x * (n * 10**30)"),
+    Trap("a large int", "return x * (n * 10**30)", LARGE),
+    Trap("arrays of objects", "return x * np.frompyfunc(abs, 1, 1)(x).astype(float)", "refused: an array of Python objects"),
     Trap("an int beyond floats", "return x * 10 ** (60 * n)", "error: OverflowError"),
     Trap("division by a number", "return x + 1 / (6 - n)", "error: ZeroDivisionError"),
     # errors and warnings as conditions
