@@ -228,7 +228,8 @@ TRAPS: Final = (
     Trap("an array's kind", "return x * (2 if isinstance(x, np.ndarray) else 3)"),
     Trap("functions of numbers", "return x * np.sqrt(np.maximum(n, 2)) + np.exp(-n) + np.hypot(n, x.sum())"),
     Trap("a large int", "return x * (n * 10**30)", LARGE),
-    Trap("arrays of objects", "return x * np.frompyfunc(abs, 1, 1)(x).astype(float)", "refused: an array of Python objects"),
+    Trap("arrays of objects",
+        "return x * np.frompyfunc(abs, 1, 1)(x).astype(float)", "refused: an array of Python objects"),
     Trap("an int beyond floats", "return x * 10 ** (60 * n)", "error: OverflowError"),
     Trap("division by a number", "return x + 1 / (6 - n)", "error: ZeroDivisionError"),
     # errors and warnings as conditions
