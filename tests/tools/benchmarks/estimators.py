@@ -23,6 +23,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.choice import chosen_names
 from benchmarks.machine import facts
 from benchmarks.table import aligned
 from benchmarks.timing import Task
@@ -123,9 +124,7 @@ def main() -> None:
     """Measure and print both tables."""
     parser = arguments()
     options = parser.parse_args()
-    chosen = options.data.split(",")
-    if unknown := set(chosen) - set(DATA):
-        parser.error(f"no such data: {', '.join(sorted(unknown))}")
+    chosen = chosen_names(parser, options.data, DATA, kind="data")
     np.seterr(all="ignore")
     warnings.simplefilter("ignore", ConvergenceWarning)
     print("\n".join(f"{name}: {value}" for name, value in facts(threads=1).items()), end="\n\n")

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 import funcnet as fn
+from benchmarks.choice import chosen_names
 from benchmarks.machine import facts
 from benchmarks.table import aligned
 from benchmarks.timing import Task, measure
@@ -220,9 +221,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400, help="training steps (default 400)")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds, of which the median is shown (default 7)")
     options = parser.parse_args()
-    chosen = options.models.split(",")
-    if unknown := set(chosen) - set(OURS):
-        parser.error(f"no such model: {', '.join(sorted(unknown))}")
+    chosen = chosen_names(parser, options.models, OURS, kind="model")
     torch.set_num_threads(1)
     print("\n".join(f"{name}: {value}" for name, value in facts(threads=1).items()), end="\n\n")
     head = ("model", "funcnet bits", "PyTorch bits", "difference", "funcnet ms", "PyTorch ms", "ratio")

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.agreement import check_prediction, check_training
+from benchmarks.choice import chosen_names
 from benchmarks.contenders import FLOOR, FUNCNET, PLAIN, POST, PREDICTORS, Entry, trainers
 from benchmarks.footprint import LIBRARIES, import_times, installed_bytes
 from benchmarks.images import problem_of
@@ -113,9 +114,9 @@ def main() -> None:
     """Measure, print the table, and write the JSON."""
     parser = arguments()
     options = parser.parse_args()
-    chosen = {workload.name: workload for workload in WORKLOADS if workload.name in options.workloads.split(",")}
-    if unknown := set(options.workloads.split(",")) - set(chosen):
-        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    known = {workload.name: workload for workload in WORKLOADS}
+    names = chosen_names(parser, options.workloads, known, kind="workload")
+    chosen = {name: workload for name, workload in known.items() if name in names}
     if options.against is not None:
         if find_spec(options.against) is None:
             parser.error(f"no module named {options.against}; put its folder on PYTHONPATH")

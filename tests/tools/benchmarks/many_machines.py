@@ -22,6 +22,7 @@ import numpy as np
 from mpi4py import MPI
 
 import funcnet as fn
+from benchmarks.choice import chosen_names
 from benchmarks.contenders.functional import network
 from benchmarks.machine import facts
 from benchmarks.table import aligned
@@ -160,9 +161,8 @@ def main() -> None:
         "--steps", type=int, default=0, help="steps of an epoch (default: 1000 for W1, 200 for W3, 40 for W5)"
     )
     options = parser.parse_args()
-    chosen, shards = options.workloads.split(","), [int(count) for count in options.shards.split(",")]
-    if unknown := set(chosen) - set(STEPS):
-        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    chosen = chosen_names(parser, options.workloads, STEPS, kind="workload")
+    shards = [int(count) for count in options.shards.split(",")]
     comm = MPI.COMM_WORLD
     if comm.rank == 0:
         print("\n".join(f"{name}: {value}" for name, value in facts(threads=1).items()), end="\n\n")

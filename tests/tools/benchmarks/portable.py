@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 import funcnet as fn
+from benchmarks.choice import chosen_names
 from benchmarks.contenders import functional, products
 from benchmarks.images import problem_of
 from benchmarks.machine import facts
@@ -133,9 +134,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds (default 15)")
     parser.add_argument("--seconds", type=float, default=0.3, help="about a round's length for each (default 0.3)")
     options = parser.parse_args()
-    chosen = options.workloads.split(",")
-    if unknown := set(chosen) - set(known):
-        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    chosen = chosen_names(parser, options.workloads, known, kind="workload")
     limit_processors(1)
     print("\n".join(f"{name}: {value}" for name, value in facts(threads=1).items()), end="\n\n")
     of_times = "native, µs", "portable, µs", "ratio", "middle half", "fastest"

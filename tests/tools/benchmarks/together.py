@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import funcnet as fn
+from benchmarks.choice import chosen_names
 from benchmarks.machine import facts
 from benchmarks.run import limit_processors
 from benchmarks.table import aligned
@@ -229,9 +230,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds, of which the median is shown (default 7)")
     options = parser.parse_args()
     limit_processors(1)
-    chosen = {case.name: case for case in CASES if case.name in options.cases.split(",")}
-    if unknown := set(options.cases.split(",")) - set(chosen):
-        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    known = {case.name: case for case in CASES}
+    names = chosen_names(parser, options.cases, known, kind="case")
+    chosen = {name: case for name, case in known.items() if name in names}
     print("\n".join(f"{name}: {value}" for name, value in facts(threads=1).items()), end="\n\n")
     head = "networks", "number", "one by one", "together", "gain", "JAX scan", "JAX vmap(scan)", "other bits of vmap"
     lines: list[Sequence[str]] = [head]
