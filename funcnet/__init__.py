@@ -198,6 +198,7 @@ portable = _portable_bits
 if TYPE_CHECKING:
     __all__: list[str]
 
+    from funcnet import plots as plots
     from funcnet.data import datasets as datasets
     from funcnet.data.augmentation import RandomFlip as RandomFlip
     from funcnet.data.augmentation import RandomNoise as RandomNoise
@@ -294,10 +295,12 @@ else:  # imported on first use: these modules take longer to import than all the
         "OnnxGraph": "interop.onnx",
         "estimators": "interop.sklearn",
         "from_sklearn": "interop.sklearn",
+        "plots": "plots",
         "register_onnx": "interop.onnx",
         "scipy_minimize": "interop.scipy",
         "to_onnx": "interop.onnx",
     }
+    _HOOKS = {"load_ipython_extension": "inspection.notebooks"}  # IPython looks for this name
     _MODULES = ("arithmetic", "initializers", "metrics", "random")
     _HERE = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, _ModuleType)]
     __all__ = sorted({*_LAZY, *_MODULES, *_HERE} - {"TYPE_CHECKING"})  # noqa: PLE0605  # a list
@@ -309,14 +312,14 @@ else:  # imported on first use: these modules take longer to import than all the
         """Whether the library that an optional name needs can be found."""
         from importlib.util import find_spec  # noqa: PLC0415
 
-        library = "mpi4py" if name == "MPIReducer" else _OPTIONAL[name].removeprefix("interop.")
+        library = {"MPIReducer": "mpi4py", "plots": "matplotlib"}.get(name) or _OPTIONAL[name].removeprefix("interop.")
         try:
             return find_spec(library) is not None
         except ValueError:  # sys.modules has None for a library that must not be imported
             return False
 
     def __getattr__(name: str) -> object:
-        place = _LAZY.get(name) or _OPTIONAL.get(name)
+        place = _LAZY.get(name) or _OPTIONAL.get(name) or _HOOKS.get(name)
         if place is None:
             raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
         from importlib import import_module  # noqa: PLC0415

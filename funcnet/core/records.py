@@ -201,11 +201,12 @@ def _rebuild(record: type[Record], values: dict[str, object]) -> Record:
 
 def _record_repr(record: Record) -> str:
     values = ((a.name, getattr(record, a.name)) for a in attrs.fields(type(record)) if a.repr)
-    inside = ", ".join(f"{name}={_short(value)}" for name, value in values)
+    inside = ", ".join(f"{name}={shown(value)}" for name, value in values)
     return f"{type(record).__name__}({inside})"
 
 
-def _short(value: object) -> str:
+def shown(value: object) -> str:
+    """Return the short repr of a field: an array is its dtype and shape."""
     return describe(cast("AnyArray", value)) if isinstance(value, np.ndarray) else repr(value)
 
 

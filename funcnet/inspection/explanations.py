@@ -11,6 +11,7 @@ from attrs import frozen
 
 from funcnet.core.arrays import AnyArray, Array, Input, contiguous, lock
 from funcnet.core.checks import check_callable
+from funcnet.core.html import as_printed, paragraphs, table
 from funcnet.core.records import check_tree, fields_of
 from funcnet.core.trees import leaves
 from funcnet.inspection.hints import mode_hints
@@ -34,11 +35,14 @@ class Term:
         return f"{self.name} {self.value.shape} =\n{_digits(self.value, 100)}"
 
 
-def _digits(value: AnyArray, width: int) -> str:
-    """Every number, with the fewest digits that identify its bits, whatever NumPy's print options are."""
+def _digits(value: AnyArray, width: int, most: int = sys.maxsize) -> str:
+    """Every number, with the fewest digits that identify its bits, whatever NumPy's print options are.
+
+    Of an array with more than ``most`` numbers, only the first and the last ones of each axis.
+    """
     with np.printoptions(suppress=False, sign="-", nanstr="nan", infstr="inf", formatter=None):
         return np.array2string(
-            value, separator=", ", floatmode="unique", max_line_width=width, threshold=sys.maxsize, legacy=False
+            value, separator=", ", floatmode="unique", max_line_width=width, threshold=most, legacy=False
         )
 
 
@@ -61,12 +65,15 @@ class Stage:
 class Explanation:
     """A forward and a backward pass, one stage per layer and direction; prints as text, ``markdown`` is a table.
 
-    There is a hint if a layer with a training form, such as Dropout, is in its plain form.
+    A notebook shows tables, in which arrays of more than 1,000 numbers are shortened. There is a hint if a layer with a
+    training form, such as Dropout, is in its plain form.
     """
 
     loss: float
     stages: tuple[Stage, ...]
     hints: tuple[str, ...] = ()
+
+    _repr_pretty_ = as_printed
 
     def __str__(self) -> str:
         return "\n\n".join([*map(str, self.stages), *(f"hint: {hint}" for hint in self.hints)])
@@ -83,6 +90,14 @@ class Explanation:
                 rows.append(f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |")
                 title = formula = ""
         return "\n".join(rows)
+
+    def _repr_html_(self) -> str:
+        made: list[str] = []
+        for stage in self.stages:
+            rows = [(term.name, term.value.shape, _digits(term.value, 100, 1000)) for term in stage.terms]
+            made.append(paragraphs(["\n  ".join((stage.title, *stage.formulas))]))
+            made.append(table(("array", "shape", "value"), rows, "llc"))
+        return "".join(made) + paragraphs(f"hint: {hint}" for hint in self.hints)
 
 
 def explain(params: Network, x: Input, y: T, loss: Loss[T]) -> Explanation:

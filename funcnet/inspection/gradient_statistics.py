@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import mean
 from funcnet.core.arrays import Input, contiguous
 from funcnet.core.checks import INFINITY, check_number
+from funcnet.core.html import as_printed, paragraphs, table
 from funcnet.core.trees import leaves
 from funcnet.inspection.hints import UPDATE, Passed, hints_of, mode_hints
 from funcnet.network.layer import Network
@@ -60,6 +61,8 @@ class GradientStatistics:
     activations: tuple[ActivationStatistics, ...]
     hints: tuple[str, ...] = ()
 
+    _repr_pretty_ = as_printed
+
     @property
     def table(self) -> dict[str, NDArray[Any]]:
         """The parameters' rows as columns: ``pandas.DataFrame(gradient_statistics(...).table)``."""
@@ -76,6 +79,18 @@ class GradientStatistics:
         lines += [f"{'output of layer':16} {'magnitude':>9} {'dead':>9}"]
         lines += [f"{f'{a.path} {a.layer}':16} {a.mean_magnitude:9.3g} {a.dead_share:9.0%}" for a in self.activations]
         return "\n".join([*lines, *(f"hint: {hint}" for hint in self.hints)])
+
+    def _repr_html_(self) -> str:
+        parameters = [
+            (p.path, p.layer, f"{p.norm:.3g}", f"{p.gradient_norm:.3g}", f"{p.update_ratio:.2g}")
+            for p in self.parameters
+        ]
+        layers = [(a.path, a.layer, f"{a.mean_magnitude:.3g}", f"{a.dead_share:.0%}") for a in self.activations]
+        return (
+            table(("parameter", "layer", "norm", "gradient", "update/norm"), parameters, "llrrr")
+            + table(("output of", "layer", "magnitude", "dead"), layers, "llrr")
+            + paragraphs(f"hint: {hint}" for hint in self.hints)
+        )
 
 
 def _columns(rows: Sequence[object], names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from funcnet.arithmetic import using
 from funcnet.core.arrays import Array, Input, contiguous
 from funcnet.core.checks import check_callable, check_input
 from funcnet.core.errors import NonFiniteError
+from funcnet.core.html import as_printed
 from funcnet.core.records import check_tree
 from funcnet.core.trees import leaves
 from funcnet.network.layer import Layer, Network, Pullback
@@ -38,6 +39,8 @@ class NonFinite:
     value: float
     low: float
     high: float
+
+    _repr_pretty_ = as_printed
 
     def __str__(self) -> str:
         place = f"[{', '.join(map(str, self.index))}]" if self.index else ""

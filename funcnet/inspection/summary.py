@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Final
 
 from attrs import frozen
 
 from funcnet.core.arrays import Array
+from funcnet.core.html import as_printed, table
 from funcnet.core.records import check_tree, fields_of, replace_unchecked
 from funcnet.network.layer import Layer, Network, Shape, register_layer
 from funcnet.network.passes import backward, check_shape, forward, layers_of, output_shape, row_shape
@@ -34,12 +36,17 @@ class SummaryRow:
         return sum(not step.isdigit() for step in self.path.split(".")) if self.path else 0
 
 
+_HEAD: Final = ("layer", "output shape", "trained", "fixed", "bytes")
+
+
 @frozen
 class Summary:
     """One row per layer, a combinator before the layers inside it; prints as a table."""
 
     input_shape: Shape
     rows: tuple[SummaryRow, ...]
+
+    _repr_pretty_ = as_printed
 
     @property
     def trained(self) -> int:
@@ -57,15 +64,20 @@ class Summary:
         return sum(row.size for row in self.rows)
 
     def __str__(self) -> str:
-        head = ("layer", "output shape", "trained", "fixed", "bytes")
-        cells = [head, ("input", str(self.input_shape), "", "", "")]
+        cells = [_HEAD, *self._cells()]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join(_line(line, widths) for line in cells)
+
+    def _repr_html_(self) -> str:
+        return table(_HEAD, self._cells(), "llrrr")
+
+    def _cells(self) -> Iterator[tuple[str, ...]]:
+        yield "input", str(self.input_shape), "", "", ""
         for row in self.rows:
             name = f"{'  ' * row.depth}{row.path} {row.layer}" if row.path else row.layer
             shape = "" if row.output_shape is None else str(row.output_shape)
-            cells.append((name, shape, f"{row.trained:,}", f"{row.fixed:,}", f"{row.size:,}"))
-        cells.append(("total", "", f"{self.trained:,}", f"{self.fixed:,}", f"{self.size:,}"))
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        return "\n".join(_line(line, widths) for line in cells)
+            yield name, shape, f"{row.trained:,}", f"{row.fixed:,}", f"{row.size:,}"
+        yield "total", "", f"{self.trained:,}", f"{self.fixed:,}", f"{self.size:,}"
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -13,6 +13,7 @@ from funcnet.arithmetic import Name, in_force, mean, sum_all, using
 from funcnet.core.arrays import lock
 from funcnet.core.checks import check_callable, check_count, check_iterable
 from funcnet.core.errors import ConfigError, FuncnetError, NonFiniteError, StructureError
+from funcnet.core.html import table
 from funcnet.core.names import register_name
 from funcnet.core.records import Record, Tree, check_nesting, check_tree
 from funcnet.core.trees import check_finite_tree
@@ -56,6 +57,13 @@ class EpochLog:
         if not whole:
             raise ConfigError("the totals must not all be 0: the epoch had no example that counts", subject="EpochLog")
         return sum_all(self.losses * self.totals) / whole
+
+    def _repr_html_(self) -> str:
+        losses = self.losses
+        numbers = [self.mean_loss, losses[0], losses[-1], losses.min(), losses.max()] if self.totals.any() else []
+        cells = [f"{number:.6g}" for number in numbers] or [""] * 5
+        head = ("steps", "mean loss", "first", "last", "lowest", "highest")
+        return table(head, [(len(losses), *cells)], "rrrrrr")
 
 
 def train_epoch(step: Step[S, B], state: S, batches: Iterable[B]) -> tuple[S, EpochLog]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from funcnet.arithmetic import Name, in_force, using
 from funcnet.core.checks import INFINITY, check_callable, check_choice, check_count, check_number, to_python
 from funcnet.core.errors import ConfigError, NonFiniteError, quoted
+from funcnet.core.html import paragraphs, table
 from funcnet.core.names import LATER, register_name
 from funcnet.loops.epochs import EpochLog, check_data, train_epoch
 from funcnet.loops.plateau import ReduceOnPlateau, with_multiplier, with_optimizer_of
@@ -87,6 +88,17 @@ class Fit(Generic[S]):
     def __repr__(self) -> str:
         reduced = f", multiplier={self.multiplier:.6g}" if self.multiplier != 1.0 else ""
         return f"Fit(epoch={self.epoch}, best_epoch={self.best_epoch}, waited={self.waited}{reduced})"
+
+    def _repr_html_(self) -> str:
+        """The history; of more than 20 epochs, the first and the last ten, and the best."""
+        columns, epochs = self.history, range(self.epoch)
+        shown = {*epochs[:10], *epochs[-10:], *(() if self.best_epoch is None else (self.best_epoch,))}
+        rows: list[list[str]] = []
+        for epoch in sorted(shown):
+            if rows and epoch - 1 not in shown:
+                rows.append(["…"] * len(columns))
+            rows.append([f"{column[epoch]:.6g}" for column in columns.values()])
+        return paragraphs([self]) + table(list(columns), rows, "r" * len(columns))
 
 
 register_name(Fit, "funcnet.Fit")

@@ -12,6 +12,7 @@ from funcnet.arithmetic import Name, in_force
 from funcnet.core.arrays import Input
 from funcnet.core.checks import INFINITY, check_callable, check_count, check_number
 from funcnet.core.errors import ConfigError, NonFiniteError, StructureError, quoted
+from funcnet.core.html import network_table, table
 from funcnet.core.names import register_name
 from funcnet.core.records import Settings, check_tree, convert_settings, evolve
 from funcnet.core.trees import map_parameters
@@ -120,6 +121,10 @@ def _check_loss(subject: str, loss: object) -> None:
     check_callable(subject, "loss", loss)
 
 
+def _names(moments: object) -> str:
+    return f"Moments({', '.join(moments.names)})" if isinstance(moments, Moments) else repr(moments)
+
+
 @frozen(eq=False)
 class TrainState(Generic[N]):
     """The complete state of a run between two steps: network, optimizer, moments, step count, key and arithmetic.
@@ -129,13 +134,18 @@ class TrainState(Generic[N]):
 
     params: N
     optimizer: Optimizer
-    moments: Moments[N]
+    moments: Moments[N] = field(repr=_names)
     step: int
     key: Key
     arithmetic: Name = "native"
 
     def __attrs_post_init__(self) -> None:
         convert_settings(self, ("step",))
+
+    def _repr_html_(self) -> str:
+        facts = {"step": self.step, "optimizer": self.optimizer, "moments": _names(self.moments), "key": self.key}
+        rows = {**facts, "arithmetic": self.arithmetic}.items()
+        return table(("state", ""), rows, "lt") + network_table(self.params)
 
     @staticmethod
     def create(params: M, optimizer: Optimizer, *, key: Key) -> TrainState[M]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 from numpy.typing import NDArray
 
 from funcnet.core.arrays import AnyArray, Array, Input, unmapped
 from funcnet.core.errors import ConfigError, DTypeError
 from funcnet.core.names import register_name
+from funcnet.core.records import shown
 
 Inputs: TypeAlias = "Input | tuple[AnyArray, ...]"
 """The inputs of a batch: one array, or a tuple of arrays of one length for a step that takes several inputs."""
@@ -28,6 +29,13 @@ else:
     X_co = TypeVar("X_co", covariant=True)
 
 
+def _described(values: object) -> str:
+    """The dtypes and shapes of one array or several."""
+    if isinstance(values, tuple):
+        return f"({', '.join(map(shown, cast('tuple[object, ...]', values)))})"
+    return shown(values)
+
+
 @frozen(eq=False)
 class Batch(Generic[T_co, X_co]):
     """The examples of one training step. Shapes: x and y (B, ...); weight (B,), or y's shape or first axes, or None.
@@ -42,11 +50,13 @@ class Batch(Generic[T_co, X_co]):
         >>> batch: Batch[AnyArray, tuple[Array, Array]] = Batch((np.zeros((2, 3)), np.zeros((2, 8))), np.array([0, 1]))
         >>> [x.shape for x in batch.x]
         [(2, 3), (2, 8)]
+        >>> batch
+        Batch(x=(float64 (2, 3), float64 (2, 8)), y=int64 (2,), weight=None)
     """
 
-    x: X_co
-    y: T_co
-    weight: Array | None = None
+    x: X_co = field(repr=_described)
+    y: T_co = field(repr=_described)
+    weight: Array | None = field(default=None, repr=_described)
 
     def __attrs_post_init__(self) -> None:
         for name in ("x", "y", "weight"):

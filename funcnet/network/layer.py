@@ -11,6 +11,7 @@ from attrs import frozen
 from funcnet.core.arrays import Array
 from funcnet.core.checks import check_callable
 from funcnet.core.errors import ConfigError, FuncnetError, StructureError, plural
+from funcnet.core.html import network_table
 from funcnet.core.names import give_name, is_replaced
 from funcnet.core.records import Record, check_tree, fields_of
 from funcnet.random.keys import Key
@@ -32,6 +33,9 @@ _FUNCTIONS: Final = {
 @frozen(eq=False)
 class Layer(Record):
     """The base class of every layer: a frozen record. The annotation of a field defines the role of the field."""
+
+    def _repr_html_(self) -> str:
+        return network_table(self)
 
     if not TYPE_CHECKING:  # a type checker refuses these calls by itself
 

@@ -9,10 +9,11 @@ from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from funcnet.arithmetic import Name, in_force
 from funcnet.core.errors import quoted
+from funcnet.core.html import table
 from funcnet.core.names import register_name
 
 _UNKNOWN: Final = "not checked"
@@ -37,6 +38,9 @@ class Environment:
     simd: str
     platform: str
     arithmetic: str
+
+    def _repr_html_(self) -> str:
+        return table(("factor", "value"), asdict(self).items(), "lt")
 
 
 register_name(Environment, "funcnet.Environment")

@@ -13,6 +13,7 @@ from funcnet.arithmetic import using
 from funcnet.core.arrays import AnyArray, describe
 from funcnet.core.checks import check_callable, check_iterable
 from funcnet.core.errors import CheckpointError, ConfigError, printable
+from funcnet.core.html import as_printed
 from funcnet.core.trees import same_bits
 from funcnet.loops.epochs import check_data
 from funcnet.runs.audited import Data, nearest, replayed, state_at, state_before
@@ -42,6 +43,8 @@ class Recheck:
     replayed_from: str
     difference: str = ""
     without_row: tuple[str, ...] = ()
+
+    _repr_pretty_ = as_printed
 
     @property
     def passed(self) -> bool:
@@ -127,6 +130,8 @@ class Divergence:
     what: str
     path: str
     values: tuple[str, str]
+
+    _repr_pretty_ = as_printed
 
     def __str__(self) -> str:
         where = "at the start" if self.epoch is None else f"in epoch {self.epoch}"

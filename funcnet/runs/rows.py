@@ -18,8 +18,9 @@ import attrs
 from attrs import field, frozen
 
 from funcnet.arithmetic import Name
-from funcnet.core.errors import CheckpointError, ConfigError
+from funcnet.core.errors import CheckpointError, ConfigError, plural
 from funcnet.core.files import Filename, as_path, open_regular, sync_directory
+from funcnet.core.html import paragraphs, table
 from funcnet.core.names import LATER, register_name
 from funcnet.runs.fingerprints import fingerprint
 from funcnet.runs.strict_json import check_depth
@@ -97,7 +98,7 @@ class Run:
     """
 
     directory: Path
-    rows: tuple[RunRow, ...]
+    rows: tuple[RunRow, ...] = field(repr=lambda rows: plural(len(rows), "row"))
     without_row: tuple[str, ...] = ()
 
     def checkpoint(self, position: int) -> Path:
@@ -114,6 +115,18 @@ class Run:
             if row.epoch == epoch:
                 return position
         raise ConfigError(f"the run in {self.directory} has no epoch {epoch}", subject="Run")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (checkpoint_name(row.epoch).split(".")[0], row.steps, row.arithmetic, _brief(row.state), _brief(row.data))
+            for row in self.rows
+        ]
+        made = table(("after", "steps", "arithmetic", "state", "data"), rows, "lrlcc")
+        return paragraphs([self.directory]) + made + paragraphs(f"{name} has no row" for name in self.without_row)
+
+
+def _brief(digest: str) -> str:
+    return f"{digest[:12]}…" if len(digest) > 12 else digest
 
 
 def checkpoint_name(epoch: int | None) -> str:

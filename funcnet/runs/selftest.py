@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from funcnet.arithmetic import Name, using
 from funcnet.core.arrays import Array, lock
+from funcnet.core.html import as_printed, table
 from funcnet.core.trees import same_bits
 from funcnet.data.batches import Minibatches, minibatches
 from funcnet.layers.activations import ReLU
@@ -127,6 +128,8 @@ class SelfTest:
 
     levels: tuple[Level, ...]
 
+    _repr_pretty_ = as_printed
+
     @property
     def passed(self) -> bool:
         """Whether no level failed."""
@@ -134,6 +137,10 @@ class SelfTest:
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.levels))
+
+    def _repr_html_(self) -> str:
+        rows = [(level.name, level.outcome, level.promise, level.tried) for level in self.levels]
+        return table(("level", "outcome", "promise", "tried"), rows, "lltt")
 
 
 def selftest() -> SelfTest:

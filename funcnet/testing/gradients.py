@@ -12,6 +12,7 @@ from attrs import frozen
 from funcnet.core.arrays import Array, Input, is_ids, lock
 from funcnet.core.checks import INFINITY, check_array, check_input, check_number, first_true
 from funcnet.core.errors import GradientError
+from funcnet.core.html import as_printed, paragraphs, table
 from funcnet.core.records import Tree, evolve
 from funcnet.core.trees import Leaf, astype, leaves
 from funcnet.network.layer import Network
@@ -99,6 +100,8 @@ class GradientReport:
     checks: tuple[GradientCheck, ...]
     of_ids: bool = False
 
+    _repr_pretty_ = as_printed
+
     def __str__(self) -> str:
         width = max((len(check.where) for check in self.checks), default=0)
         lines = [f"{'gradient':{width}}  elements  largest error  tolerance  kinks  skipped"]
@@ -106,6 +109,14 @@ class GradientReport:
             kinks = f"{c.kinks or '':5}  {c.skipped or '':7}"
             lines.append(f"{c.where:{width}}  {c.elements:8}  {c.error:13.1e}  {c.tolerance:9.1e}  {kinks}".rstrip())
         return "\n".join([*lines, *([NOT_DIFFERENTIATED] if self.of_ids else [])])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (c.where, c.elements, f"{c.error:.1e}", f"{c.tolerance:.1e}", c.kinks or "", c.skipped or "")
+            for c in self.checks
+        ]
+        head = ("gradient", "elements", "largest error", "tolerance", "kinks", "skipped")
+        return table(head, rows, "lrrrrr") + paragraphs([NOT_DIFFERENTIATED] if self.of_ids else [])
 
 
 NOT_DIFFERENTIATED: Final = "x is not differentiated"

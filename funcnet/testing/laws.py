@@ -15,6 +15,7 @@ from funcnet.arithmetic import sum_all
 from funcnet.core.arrays import AnyArray, Array, Input, describe, is_ids, lock
 from funcnet.core.checks import check_count, check_input
 from funcnet.core.errors import GradientError, LawError, StructureError
+from funcnet.core.html import as_printed, table
 from funcnet.core.trees import Leaf, astype, check_alike, equal, leaves, same_bits
 from funcnet.network.layer import Layer, checked_pair, rule_of
 from funcnet.random.draws import normal
@@ -48,9 +49,14 @@ class Check:
     skipped: int = 0
 
     def __str__(self) -> str:
-        numbers = f"{self.error:9.1e} {self.tolerance:9.1e}" if self.tolerance else f"{'holds':>9} {'':9}"
+        law, where, error, tolerance, at, kinks = self.cells()
+        return f"{law:12} {where:24} {error:>9} {tolerance:>9}  {at:8} {kinks:>5}".rstrip()
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the texts of its line in a table."""
+        numbers = (f"{self.error:.1e}", f"{self.tolerance:.1e}") if self.tolerance else ("holds", "")
         at = f"[{', '.join(map(str, self.index))}]" if self.index and self.error else ""
-        return f"{self.law:12} {self.where:24} {numbers}  {at:8} {self.kinks or '':5}".rstrip()
+        return self.law, self.where, *numbers, at, str(self.kinks or "")
 
 
 @frozen
@@ -59,9 +65,15 @@ class LayerReport:
 
     checks: tuple[Check, ...]
 
+    _repr_pretty_ = as_printed
+
     def __str__(self) -> str:
         heading = f"{'law':12} {'where':24} {'error':>9} {'tolerance':>9}  {'worst at':8} kinks"
         return "\n".join((heading, *map(str, self.checks)))
+
+    def _repr_html_(self) -> str:
+        head = ("law", "where", "error", "tolerance", "worst at", "kinks")
+        return table(head, (check.cells() for check in self.checks), "llrrlr")
 
 
 def check_layer(layer: Layer, x: Input, *, own_arithmetic: bool = False) -> LayerReport:
