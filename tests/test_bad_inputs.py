@@ -790,6 +790,7 @@ PATHS: Places = {
     "read_notes: path": fn.read_notes,
     "save: path": lambda path: fn.save(path, fn.ReLU()),
     "audited_train: directory": lambda path: fn.audited_train(path, STEP, NET, lambda _: [], epochs=[]),
+    "load_digits: path": lambda path: datasets.load_digits("" if path is None else path),  # None: scikit-learn's file
     "load_images: directory": datasets.load_images,
     "load_mnist: directory": lambda path: datasets.load_mnist("" if path is None else path),  # None: look around
 }

@@ -1,4 +1,4 @@
-"""Datasets: images and labels in four IDX files, and MNIST with a check of every byte."""
+"""Datasets: images and labels in four IDX files, MNIST with a check of every byte, and scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from http.client import HTTPException
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,7 @@ __all__ = [
     "Examples",
     "Parts",
     "cache_directory",
+    "load_digits",
     "load_images",
     "load_mnist",
     "read_idx",
@@ -231,6 +233,66 @@ def _check_fit(names: list[str], arrays: list[NDArray[Any]]) -> None:
         first = int((test_y > y.max()).argmax())
         wanted = f"labels in 0..{y.max()}, as the training labels are"
         raise DatasetFormatError(f"{names[3]} must have {wanted}, got labels[{first}] = {test_y[first]}")
+
+
+# -------------------------------------------------------------------------------------------------- digits
+
+_DIGITS: Final = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
+_DIGITS_LIMIT: Final = 300_000
+
+
+def load_digits(path: Filename | None = None) -> Examples:
+    """Load the 1,797 handwritten digits of scikit-learn: x (1797, 64), 8 by 8 pixels from 0 to 1, and y (1797,).
+
+    The pixels are those of ``sklearn.datasets.load_digits`` divided by 16, in float32. Without a path, the file
+    ``sklearn/datasets/data/digits.csv.gz`` is read where scikit-learn is installed; scikit-learn is not imported. The
+    content of the file is compared with its known SHA-256.
+
+    Args:
+        path: The file ``digits.csv.gz``, or its decompressed content.
+
+    Returns:
+        The examples in the order of the file.
+
+    Raises:
+        FileNotFoundError: If scikit-learn is not installed, or the path does not exist.
+        DatasetFormatError: If the file is not the genuine one.
+        ConfigError: If the path is invalid.
+
+    Example:
+        >>> load_digits()  # doctest: +SKIP
+        Examples(x=float32 (1797, 64), y=int64 (1797,))
+
+    Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository (1998).
+    """
+    place = _find_digits() if path is None else as_path("load_digits", "path", path)
+    content = read_file(place, _DIGITS_LIMIT)
+    if (got := _sha256(content)) != _DIGITS:
+        wanted = f"{place} must be scikit-learn's digits.csv.gz, with a content of SHA-256 {_DIGITS}"
+        raise DatasetFormatError(f"{wanted}, got {got}: {_REINSTALL}")
+    table = np.loadtxt(BytesIO(content), dtype=np.int64, delimiter=",")
+    labels = table[:, -1].copy()
+    labels.flags.writeable = False
+    return Examples(lock(table[:, :-1].astype(np.float32) / 16), labels)
+
+
+_REINSTALL: Final = "install scikit-learn again (pip install --force-reinstall scikit-learn)"
+
+
+def _find_digits() -> Path:
+    """Return the place of the file in scikit-learn's package, which may also be a folder with this file alone."""
+    try:
+        found = find_spec("sklearn")
+    except ValueError:  # sys.modules has a module without a spec
+        found = None
+    for folder in (found and found.submodule_search_locations) or ():
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        "load_digits: scikit-learn, whose file digits.csv.gz has the digits, is not installed; "
+        "pip install scikit-learn, or pass the path of the file"
+    )
 
 
 # --------------------------------------------------------------------------------------------------- MNIST

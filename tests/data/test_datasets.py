@@ -550,6 +550,76 @@ def test_settings_of_a_data_set_are_checked(settings: dict[str, Any], message: s
         datasets.load_images(put_files(tmp_path / "here"), **settings)
 
 
+# --------------------------------------------------------------------------------------------------- digits
+
+DIGITS = "sklearn/datasets/data/digits.csv.gz"
+ALONE = """
+import sys
+import numpy
+from funcnet import datasets
+{rest}
+print(repr(datasets.load_digits()), "sklearn" in sys.modules)
+"""
+
+
+@pytest.fixture
+def digits() -> Path:
+    """Return the file in the installed scikit-learn."""
+    sklearn = pytest.importorskip("sklearn")
+    return Path(sklearn.__path__[0]).parent / DIGITS
+
+
+def test_digits_are_those_of_scikit_learn(digits: Path, tmp_path: Path) -> None:
+    """The pixels divided by 16 and the labels have the same bits, from the installed file, a copy, and its content."""
+    module: Any = pytest.importorskip("sklearn.datasets")
+    x, y = module.load_digits(return_X_y=True)
+    plain = tmp_path / "digits.csv"
+    plain.write_bytes(gzip.decompress(digits.read_bytes()))
+    for found in (datasets.load_digits(), datasets.load_digits(digits), datasets.load_digits(str(plain))):
+        assert found.x.dtype == np.float32
+        assert found.y.dtype == np.int64
+        assert found.x.astype(np.float64).tobytes() == (x / 16).tobytes()
+        assert_array_equal(found.y, y)
+        assert is_locked(found.x)
+        assert is_locked(found.y)
+
+
+@pytest.mark.slow
+def test_digits_need_the_file_and_not_the_library(digits: Path, tmp_path: Path) -> None:
+    """A folder with this file alone is enough, and scikit-learn is not imported."""
+    copy = tmp_path / DIGITS
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(digits.read_bytes())
+    for rest in ("", f"sys.path[:] = [{str(tmp_path)!r}]"):
+        run = subprocess.run(
+            [sys.executable, "-c", ALONE.format(rest=rest)], capture_output=True, text=True, check=True
+        )
+        assert run.stdout == "Examples(x=float32 (1797, 64), y=int64 (1797,)) False\n"
+
+
+def test_other_digits_are_refused(digits: Path, tmp_path: Path) -> None:
+    """One digit changed, or other bytes altogether: the message names the file and says what to do."""
+    content = bytearray(gzip.decompress(digits.read_bytes()))
+    content[0] ^= 1
+    for wrong in (gzip.compress(content), bytes(content), b""):
+        path = tmp_path / "digits.csv.gz"
+        path.write_bytes(wrong)
+        said = refuses(partial(datasets.load_digits, path))
+        assert said.startswith(f"{path} must be scikit-learn's digits.csv.gz")
+        assert "pip install" in said
+    with pytest.raises(FileNotFoundError):
+        datasets.load_digits(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="load_digits: path must be a string or a Path"):
+        datasets.load_digits(3)  # type: ignore[arg-type]  # what is refused
+
+
+def test_without_scikit_learn_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how to install it."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(FileNotFoundError, match=r"load_digits: scikit-learn, .* pip install scikit-learn"):
+        datasets.load_digits()
+
+
 # ------------------------------------------------------------------------------------------------ downloads
 
 
