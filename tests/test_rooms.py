@@ -31,6 +31,7 @@ FOLDERS = (
     "inspection",
     "loops",
     "runs",
+    "plots",
     "interop",
 )
 """The folders in order: a folder imports only from earlier folders. The top-level modules import from any folder."""
@@ -100,7 +101,8 @@ def test_a_module_is_never_hidden_by_a_function(path: Path) -> None:
     if parts[-1] not in ("__init__", "__main__"):
         library = parts[-1].split("_")[0]
         library = "mpi4py" if library == "mpi" else library
-        if parts[1] == "interop" and library in ("mpi4py", "onnx", "scipy", "sklearn"):
+        library = "matplotlib" if parts[1] == "plots" else library
+        if parts[1] in ("interop", "plots") and library in ("matplotlib", "mpi4py", "onnx", "scipy", "sklearn"):
             pytest.importorskip(library, reason=f"{library} is not installed")
         import_module(".".join(parts))
         place: object = fn
