@@ -11,18 +11,17 @@ import argparse
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 import funcnet as fn
 
 SHAPE, BATCH, RATE = (8, 8, 1), 32, 0.002
 KEY, LIBRARIES = fn.Key(0), ("torch", "safetensors", "onnx", "onnxruntime")
 Net: TypeAlias = tuple[fn.Conv2D, fn.BatchNorm, fn.ReLU, fn.MaxPool2D, fn.Flatten, fn.Dense]
-Digits: TypeAlias = fn.Batch[NDArray[np.int64]]
+Digits: TypeAlias = fn.Batch[NDArray[np.integer[Any]]]
 
 
 def network() -> Net:
@@ -73,8 +72,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
     has = set(filter(find_spec, LIBRARIES))
-    x, y = cast("tuple[fn.Array, NDArray[np.int64]]", load_digits(return_X_y=True))
-    rows, test = fn.split((x / 16).astype(np.float32).reshape(-1, *SHAPE), y, 360, key=KEY.child("test"))
+    digits = fn.datasets.load_digits()
+    rows, test = fn.split(digits.x.reshape(-1, *SHAPE), digits.y, 360, key=KEY.child("test"))
 
     print(f"Trained in {'PyTorch' if 'torch' in has else 'funcnet: PyTorch is not installed'}")
     train = train_in_torch if "torch" in has else train_in_funcnet

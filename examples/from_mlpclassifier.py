@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 import funcnet as fn
@@ -39,13 +37,8 @@ def picture(path: Path, fitted: tuple[Any, ...]) -> None:
     """Plot the training loss of the three models, and the validation loss and best epoch of the third."""
     axes = (figure := Figure(figsize=(11, 4), layout="constrained")).subplots(1, 3, sharex=True, sharey=True)
     for spot, model, name in zip(axes, fitted, NAMES, strict=True):
-        spot.plot(range(1, model.n_iter_ + 1), model.loss_curve_, label="training")
-        spot.set(title=name, xlabel="epoch", yscale="log")
-    last, more = axes[-1], fitted[-1]
-    last.plot(range(1, more.n_iter_ + 1), more.validation_curve_, label="validation")
-    last.axvline(more.best_iter_ + 1, color="gray", linestyle=":", label="best epoch")
-    last.legend()
-    axes[0].set_ylabel("cross-entropy")
+        fn.plots.learning_curves(getattr(model, "fit_", model.loss_curve_), axes=spot)
+        spot.set(title=name, ylabel="cross-entropy")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
@@ -56,12 +49,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--figure", type=Path, default=Path("figures/from_mlpclassifier.png"))
     arguments = parser.parse_args()
-    x, y = cast("tuple[NDArray[np.float64], NDArray[np.int64]]", load_digits(return_X_y=True))
+    digits = fn.datasets.load_digits()
+    x = digits.x.astype(np.float64)
     table: list[list[tuple[float, float]]] = []
     print(f"{'test accuracy (log loss)':24}", *(f"{name:>22}" for name in NAMES))
     for seed in arguments.seeds:
         key = fn.Key(seed)
-        rest, test = fn.split(x / 16, y, HELD_OUT, key=key.child("test"))
+        rest, test = fn.split(x, digits.y, HELD_OUT, key=key.child("test"))
         rows, validation = fn.split(rest.x, rest.y, HELD_OUT, key=key.child("validation"))
         fitted = models(rows, validation, seed)
         found = [model.predict_proba(test.x) for model in fitted]

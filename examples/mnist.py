@@ -8,9 +8,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 import funcnet as fn
@@ -18,17 +15,10 @@ import funcnet as fn
 
 def picture(path: Path, train_log: list[float], validation_log: list[float]) -> None:
     """Plot both accuracies by epoch, as the post does."""
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    epochs = range(1, len(train_log) + 1)
-    axes.plot(epochs, train_log, marker=".", label="train accuracy")
-    axes.plot(epochs, validation_log, marker=".", label="validation accuracy")
-    axes.set(xlabel="epoch", ylabel="accuracy", title="784-100-200-10 on MNIST")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best")
-    axes.grid(visible=True)
-    figure.tight_layout()
+    figure = fn.plots.learning_curves({"training": train_log, "validation": validation_log}, scale="linear")
+    figure.axes[0].set(ylabel="accuracy", title="784-100-200-10 on MNIST")
+    figure.axes[0].grid(visible=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:
@@ -40,7 +30,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--figure", type=Path, default=Path("mnist.png"))
     arguments = parser.parse_args()
-    mpl.use("agg")
 
     data = fn.datasets.load_mnist(arguments.data)
     key = fn.Key(arguments.seed)

@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import funcnet as fn
@@ -31,24 +28,16 @@ def lenet(key: fn.Key) -> tuple[fn.Conv2D, *tuple[fn.Layer, ...]]:
     )
 
 
-def picture(path: Path, train_log: list[float], validation_log: list[float], kernels: fn.Array) -> None:
+def picture(path: Path, train_log: list[float], validation_log: list[float], layer: fn.Conv2D) -> None:
     """Plot both accuracies by epoch, and the six learned kernels of the first layer."""
-    figure, axes = plt.subplot_mosaic([["curve", *"012"], ["curve", *"345"]], figsize=(9, 4), width_ratios=[4, 1, 1, 1])
-    epochs = range(1, len(train_log) + 1)
-    axes["curve"].plot(epochs, train_log, marker=".", label="train accuracy")
-    axes["curve"].plot(epochs, validation_log, marker=".", label="validation accuracy")
-    axes["curve"].set(xlabel="epoch", ylabel="accuracy", title="LeNet on MNIST")
-    axes["curve"].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes["curve"].legend(loc="best")
-    axes["curve"].grid(visible=True)
-    largest = float(np.abs(kernels).max())
-    for position in range(6):
-        axes[str(position)].imshow(kernels[:, :, 0, position], cmap="RdBu", vmin=-largest, vmax=largest)
-        axes[str(position)].set_axis_off()
-        axes[str(position)].set_title(f"kernel {position}", fontsize=9)
-    figure.tight_layout()
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    (left, right), *_ = figure.subfigures(1, 2, squeeze=False)
+    axes = left.subplots()
+    fn.plots.learning_curves({"training": train_log, "validation": validation_log}, scale="linear", axes=axes)
+    axes.set(ylabel="accuracy", title="LeNet on MNIST")
+    axes.grid(visible=True)
+    fn.plots.weight_images(layer, columns=3, figure=right)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:
@@ -60,7 +49,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000, help="number of training images; fewer for a quick run")
     parser.add_argument("--figure", type=Path, default=Path("mnist_conv.png"))
     arguments = parser.parse_args()
-    mpl.use("agg")
 
     data = fn.datasets.load_mnist(arguments.data, flatten=False)
     x, y = data.train.x[: arguments.rows], data.train.y[: arguments.rows]
@@ -80,7 +68,7 @@ def main() -> None:
         )
         print(f"Epoch {epoch}: train accuracy {train_log[-1]:.4f}, validation {validation_log[-1]:.4f}", flush=True)
     print(f"Test accuracy: {fn.accuracy(fn.predict(state.params, data.test.x, fn.Multiclass()), data.test.y):.4f}")
-    picture(arguments.figure, train_log, validation_log, state.params[0].weight)
+    picture(arguments.figure, train_log, validation_log, state.params[0])
     print(f"Figure: {arguments.figure}")
 
 

@@ -62,11 +62,8 @@ def predictions(rows: fn.Batch[fn.Array], x: fn.Array, seed: int) -> tuple[list[
 def picture(path: Path, run: Run, predicted: fn.Array, actual: fn.Array) -> None:
     """Plot the two loss curves of the run, and the predictions for the test set against the targets."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for column in ("loss", "validation"):
-        left.plot("epoch", column, data=run.history)
-    left.axvline(run.best_epoch or 0, color="gray", linestyle=":", label="best epoch")
-    left.set(xlabel="epoch", ylabel="mean squared error, standardized")
-    left.legend()
+    fn.plots.learning_curves(run, scale="linear", axes=left)
+    left.set_ylabel("mean squared error, standardized")
     right.scatter(actual, predicted, s=14, alpha=0.7)
     right.axline((150, 150), slope=1, color="gray", linestyle=":")
     right.set(xlabel="target", ylabel="prediction", title=f"test rows, R² {fn.metrics.r2(predicted, actual):.3f}")

@@ -10,37 +10,30 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 import funcnet as fn
 
 EPOCHS, STOP = 6, 3
 KEY: Final = fn.Key(2026)
 STEP: Final = fn.train_step(fn.softmax_cross_entropy)
-Labels = NDArray[np.int64]
-
-
-def digits() -> tuple[fn.Array, Labels]:
-    """Load the images with pixels from 0 to 1, and their labels."""
-    x, y = cast("tuple[NDArray[np.float64], Labels]", load_digits(return_X_y=True))
-    return (x / 16).astype(np.float32), y
+DIGITS: Final = fn.datasets.load_digits()
+Labels = NDArray[np.integer[Any]]
 
 
 def batches(epoch: int) -> fn.Minibatches[Labels]:
     """The batches of an epoch, in an order that depends only on its number."""
-    x, y = digits()
-    return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
+    return fn.minibatches(DIGITS.x, DIGITS.y, 32, key=KEY.child("shuffle", epoch))
 
 
 def mislabelled(epoch: int) -> fn.Minibatches[Labels]:
     """The same batches, with one wrong label in epoch 2."""
-    x, y = digits()
+    y = DIGITS.y.copy()
     y[1000] = (y[1000] + (epoch == 2)) % 10
-    return fn.minibatches(x, y, 32, key=KEY.child("shuffle", epoch))
+    return fn.minibatches(DIGITS.x, y, 32, key=KEY.child("shuffle", epoch))
 
 
 def start() -> fn.TrainState[tuple[fn.Dense, fn.ReLU, fn.Dropout, fn.Dense]]:

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
@@ -58,15 +57,10 @@ def searches() -> dict[str, Any]:
 def picture(path: Path, truth: Any, shares: dict[str, Any]) -> None:
     """Draw the confusion matrix of Classifier and the ROC curves of all models."""
     left, right = (figure := Figure(figsize=(10, 4.5), layout="constrained")).subplots(1, 2, width_ratios=[4, 5])
-    counts = fn.metrics.confusion_matrix(shares["Classifier"] > 0.5, truth)
-    ConfusionMatrixDisplay(counts, display_labels=["died", "survived"]).plot(ax=left, cmap="Blues", colorbar=False)
-    left.set(title="Classifier: passengers in all folds", xlabel="predicted", ylabel="true")
-    for name, share in shares.items():
-        false, true, _ = fn.metrics.roc_curve(share, truth)
-        right.plot(false, true, label=f"{name}, area {fn.metrics.roc_auc(share, truth):.3f}")
-    right.axline((0, 0), slope=1, color="gray", linestyle=":", label="chance, area 0.5")
-    right.set(aspect="equal", xlabel="false positive rate", ylabel="true positive rate", title="survivors as positives")
-    right.legend(loc="lower right")
+    fn.plots.confusion_matrix(shares["Classifier"] > 0.5, truth, names=["died", "survived"], axes=left)
+    left.set_title("Classifier: passengers in all folds")
+    fn.plots.roc_curve(shares, truth, axes=right)
+    right.set_title("survivors as positives")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
