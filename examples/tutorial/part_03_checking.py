@@ -2,13 +2,15 @@
 """# Part 3. Checking a gradient.
 
 A wrong gradient does not crash a program. The network learns a little worse, or not at all, and nobody knows why.
-Gradients must therefore be checked. A derivative can be *measured* by finite differences, which need only the forward
+Gradients must therefore be checked. A derivative can be *measured* by *finite differences*, which need only the forward
 pass.
 
-Run it with: `python examples/tutorial/part_3_checking.py`
+Run it with: `python examples/tutorial/part_03_checking.py`
 """
 
 # %%
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,6 @@ from attrs import evolve, frozen
 from matplotlib import pyplot as plt
 
 import funcnet as fn
-from funcnet.arithmetic import sum_rows
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
@@ -79,9 +80,9 @@ step 1e-11: wrong by 6e-07
 step 1e-14: wrong by 2e-04
 ```
 
-The error falls until the step 1e-05 and rises for smaller steps. This step, or one near it, is the best for most
-functions, and funcnet uses it. About ten digits are then right; central differences cannot give all sixteen. The
-picture shows the error for many steps:
+The error falls until the step 1e-05 and rises for smaller steps. For a smooth function of numbers that are neither very
+large nor very small, the best step is near this one, and funcnet uses it. About ten digits are then right; central
+differences cannot give all sixteen. The picture shows the error for many steps:
 """
 
 # %%
@@ -96,14 +97,16 @@ axes.set(xlabel="step h", ylabel="error of the slope", title="The step must be n
 axes.grid(visible=True, alpha=0.4)
 axes.legend()
 figure.tight_layout()
-figure.savefig(FIGURES / "part_3_steps.png", dpi=120)
+figure.savefig(FIGURES / "part_03_steps.png", dpi=120)
 
 # %% [markdown]
 """## A whole network at once
 
 `numerical_gradient` measures the derivative with respect to each element of an array. `check_gradients` does so for
 the input and every parameter of a network. It compares the results with those of `backward`, in double precision
-(sixteen digits), and raises an error if one differs.
+(sixteen digits), and raises an error if one differs. Here, `fn.dense` makes a layer whose weights are drawn at random,
+and the *key* determines the draw: the same key gives the same weights. `key.child(0)` and `key.child(1)` are two other
+keys, which are computed from it.
 """
 
 # %%
@@ -127,6 +130,18 @@ x has 8 numbers, right: True
 Here is a layer with a scale and an offset for each column: `y = x * scale + offset`. Its `backward` has a bug: the
 gradient with respect to the input is right, but the gradient with respect to `offset` is the *mean* over the batch
 where it must be the sum. A network with this bug still learns.
+
+Four names in the program are new.
+
+- `@frozen(eq=False)` comes from the library attrs. It makes the class a record: its fields are the arguments of its
+  constructor, and nobody can assign to them afterwards. With `eq=False`, `==` compares identities, because arrays have
+  no single answer to `==`; `fn.equal` compares two layers number by number.
+- `evolve(params, offset=...)` also comes from attrs. It returns a copy of a record with some fields replaced, and
+  leaves the record itself unchanged. So the gradient is a record of the layer's own class.
+- `fn.arithmetic.sum_rows(a)` is the sum over the rows, `a.sum(axis=0)`. Layers take sums, products and exponentials
+  from `fn.arithmetic`, so that part 8 can exchange the arithmetic of all layers at once.
+- `fn.register_layer` tells funcnet which two functions belong to the class. After that, `fn.forward`, `fn.backward` and
+  everything else treat the class like a layer of the library.
 """
 
 
@@ -146,7 +161,9 @@ def forward(params: Faulty, x: fn.Array) -> fn.Array:
 
 def backward(params: Faulty, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Faulty]:
     """The gradients; that of the offset is wrong by a factor."""
-    return g * params.scale, evolve(params, scale=sum_rows(g * x), offset=sum_rows(g) / max(len(x), 1))
+    return g * params.scale, evolve(
+        params, scale=fn.arithmetic.sum_rows(g * x), offset=fn.arithmetic.sum_rows(g) / max(len(x), 1)
+    )
 
 
 fn.register_layer(Faulty, forward=forward, backward=backward)
@@ -174,7 +191,7 @@ wrong broadcast; and a random draw.
 
 `ReLU` has no derivative at 0: the slope is 0 to the left and 1 to the right. Such a point is a *kink*, or corner. The
 central difference there is 0.5. This is not a bug: at a kink, every number between the two slopes is a *subgradient*,
-and libraries use 0.
+and most libraries use 0.
 """
 
 # %%
@@ -196,5 +213,78 @@ gradient by x right: True corners: 1
 `check_layer` distinguishes a kink from a wrong gradient. It measures the slopes on both sides, and repeats the
 measurement with a smaller step. At a kink, the two slopes stay apart. On a smooth curve, they approach each other.
 
-Next, part 4: a network that reads digits.
+## Exercises
+
+Each cell below has a gap. Fill it and run the cell: its last line says whether your solution is right. Solutions are in
+`part_03_solutions.py`.
+
+**Exercise 1.** When the step is halved, the error of the central difference becomes a quarter, nearly exactly. So two
+central differences, with the steps `h` and `h / 2`, tell how large their errors are. Combine the two so that the errors
+cancel. This idea is called *Richardson extrapolation*.
+"""
+
+
+# %% Exercise 1
+def central(function: Callable[[float], float], at: float, h: float) -> float:
+    """The central difference."""
+    return (function(at + h) - function(at - h)) / (2 * h)
+
+
+def better(function: Callable[[float], float], at: float, h: float) -> float:
+    """A combination of two central differences, whose error is much smaller."""
+    return central(function, at, h)  # your lines here
+
+
+# The check of exercise 1.
+errors = (abs(better(f, x, 0.5) - exact), abs(better(math.sin, 1.0, 0.125) - math.cos(1.0)))
+print("Exercise 1:", "solved" if errors[0] < 1e-13 and errors[1] < 1e-6 else "not solved yet")
+
+# %% [markdown]
+"""**Exercise 2.** The activation function *swish* is `y = x * sigmoid(slope * x)`. Here each column has its own
+`slope`, which is learned. Write the backward function. The derivative of `s = sigmoid(z)` is `s * (1 - s)`. Sums come
+from `fn.arithmetic`, as in the layer of this part.
+"""
+
+
+# %% Exercise 2
+@frozen(eq=False)
+class Swish(fn.Layer):
+    """``y = x * sigmoid(slope * x)``. Shapes: x, y (B, I), slope (I,)."""
+
+    slope: fn.Array
+
+
+def swish(params: Swish, x: fn.Array) -> fn.Array:
+    """The input times the sigmoid of a multiple of it."""
+    return x * fn.arithmetic.sigmoid(params.slope * x)
+
+
+def swish_backward(params: Swish, x: fn.Array, g: fn.Array) -> tuple[fn.Array, Swish]:
+    """The gradients."""
+    return g, params  # your lines here
+
+
+# The check of exercise 2.
+fn.register_layer(Swish, forward=swish, backward=swish_backward)
+try:
+    fn.check_layer(Swish(slope=np.array([1.0, -0.5])), four_examples)
+    print("Exercise 2: solved")
+except fn.FuncnetError as error:
+    print(f"Exercise 2: not solved yet ({error})")
+
+# %% [markdown]
+"""**Exercise 3.** Numbers in *single precision*, `np.float32`, have some seven digits instead of sixteen. Guess first:
+is the best step for them larger or smaller? Then measure the derivative of `f` at `x` by central differences, with `x`,
+all steps and all results in single precision. For which power of ten is the error the smallest?
+"""
+
+# %% Exercise 3
+best_step = 1e-5  # your lines here
+
+# The check of exercise 3.
+answer = fn.fingerprint(round(float(best_step), 8))
+print("Exercise 3:", "solved" if answer.startswith("e80f1a96") else "not solved yet")
+
+# %% [markdown]
+"""Next, part 4: a network that reads digits.
 """

@@ -5,7 +5,7 @@ Several neurons with the same inputs form a *layer*. Several layers in sequence 
 the output of a network of two layers, and its whole gradient by backpropagation, number by number. All numbers are
 exact decimals: you can repeat the computation with a pocket calculator, or on paper.
 
-Run it with: `python examples/tutorial/part_2_layer.py`
+Run it with: `python examples/tutorial/part_02_layer.py`
 """
 
 # %%
@@ -16,8 +16,8 @@ import funcnet as fn
 # %% [markdown]
 """## Three neurons at once
 
-The table `x` has two rows: two examples with two features each. Three neurons with two weights each form a table with
-two rows and three columns, one column per neuron. Each neuron also has a bias.
+The matrix `x` is a batch: its two rows are two examples, with two features each. The weights of three neurons with two
+inputs form a matrix with two rows and three columns, one column for each neuron. Each neuron also has a bias.
 """
 
 # %%
@@ -43,7 +43,7 @@ bias
 ```
 
 Each neuron computes the same formula as the neuron of part 1, for each example: the products, their sum, and the
-bias.
+bias. `fn.trained_arrays(layer)` returns the weight and the bias of a layer.
 """
 
 # %%
@@ -62,7 +62,7 @@ for row in x.tolist():
 0.5 * -1.0 + -1.0 * 1.0 + 0.5 = -1.0
 ```
 
-This way to multiply two tables, rows by columns, is the *matrix product*. Python writes it `x @ weight`. A layer is
+This way to multiply two matrices, rows by columns, is the *matrix product*. Python writes it `x @ weight`. A layer is
 therefore `x @ weight + bias`, and funcnet computes exactly this:
 """
 
@@ -80,9 +80,11 @@ print(hidden)
 
 Two layers without anything between them can do no more than one: a linear function of a linear function is linear. A
 network therefore needs a nonlinear function between its layers, an *activation function*. `ReLU` is the simplest one:
-it replaces negative numbers by 0, and leaves the others unchanged.
+it replaces negative numbers by 0, and leaves the others unchanged. The numbers after it are the *activations* of the
+neurons.
 
-After the activation comes a second layer, with three inputs and two outputs.
+After it comes a second layer, with three inputs and two outputs. The first layer is a *hidden layer*, because its
+outputs are neither inputs nor outputs of the network.
 """
 
 # %%
@@ -122,7 +124,7 @@ One of the outputs by hand, the first output for the first example: `1.0 * 2.0 +
 
 `wanted` holds the targets. The loss of one example is the sum of its squared errors, as in part 1. The loss of the
 batch is the mean over its two examples. Its derivative with respect to one output is `2 * distance / 2`, which is
-`distance`, the difference between output and target. The text below calls the table of these derivatives `g`.
+`distance`, the difference between output and target. The text below calls the matrix of these derivatives `g`.
 """
 
 # %%
@@ -254,6 +256,11 @@ by bias
 
 For example, `weight[0, 1]` has the derivative `2.0 * 0.25 + 0.5 * 0.0`, which is 0.5.
 
+A neuron whose input of `ReLU` is negative for *every* example is a *dead neuron*: its whole gradient is 0. Other
+activation functions have a similar weakness. `Tanh` computes the hyperbolic tangent, and `Sigmoid` computes
+`1 / (1 + exp(-x))`. Both curves are nearly flat far from 0. A neuron that works there is *saturated*: its derivative is
+nearly 0, and it learns slowly.
+
 ## The network as one value
 
 In funcnet, a network is a tuple of layers, and its gradient is a tuple of the same layers. One call therefore does
@@ -301,9 +308,9 @@ both outputs: `(0.0625 + 0.0625) / 2` is 0.0625.
 ## Every intermediate number of your network
 
 `fn.explain` lists a whole forward and backward pass like the one above, for your own network and data: each formula,
-its inputs and its outputs, with all digits that training uses. It has one stage for each layer and direction.
-`print(told)` prints all stages, and `told.markdown` is the same as a table. The last stage is the backward pass of
-the first layer:
+its inputs and its outputs, with all digits that training uses. It has one stage for each layer and direction, and one
+for the loss. `print(told)` prints all stages, and `told.markdown` is the same as a table. The last stage is the
+backward pass of the first layer:
 """
 
 # %%
@@ -332,5 +339,58 @@ backward, layer 0 Dense
 Two more numbers to verify: `grad_x` of the first example is `0.25 * -0.5 + 0.25 * -1.0`, which is -0.375, and
 `0.25 * 0.5 + 0.25 * 1.0`, which is 0.375.
 
-Next, part 3: how to check a gradient that has too many numbers for a computation by hand.
+## Exercises
+
+Each cell below has a gap. Fill it and run the cell: its last line says whether your solution is right. Solutions are in
+`part_02_solutions.py`.
+
+**Exercise 1.** Without `ReLU`, the two layers together compute a linear function, so one layer can replace them. Which
+one? Multiply out `(x @ weight1 + bias1) @ weight2 + bias2`, and compute the one weight and the one bias.
+"""
+
+
+# %% Exercise 1
+def merged(layer1: fn.Dense, layer2: fn.Dense) -> fn.Dense:
+    """One layer with the outputs of two layers in sequence."""
+    return layer1  # your lines here
+
+
+# The check of exercise 1.
+same = np.array_equal(fn.forward(merged(first, second), x), fn.forward((first, second), x))
+print("Exercise 1:", "solved" if same else "not solved yet")
+
+# %% [markdown]
+"""**Exercise 2.** Let the network add its input to its output: `y = forward(net, x) + x`. This is a *residual
+connection*, and it makes deep networks easier to train. Compute the gradient with respect to `x` for a given `g`,
+without `fn.backward`. Call `fn.forward(first, x)` to see where `ReLU` had a positive input.
+"""
+
+
+# %% Exercise 2
+def residual_backward(x: fn.Array, g: fn.Array) -> fn.Array:
+    """The gradient with respect to the input of ``net`` with a residual connection."""
+    return g  # your lines here
+
+
+# The check of exercise 2.
+other_x = np.array([[-1.0, 2.0], [0.5, 0.25], [3.0, -2.0]])
+other_g = np.array([[0.5, 1.0], [-1.0, 0.25], [2.0, 0.5]])
+same = np.array_equal(residual_backward(other_x, other_g), fn.backward(fn.Residual(net), other_x, other_g)[0])
+print("Exercise 2:", "solved" if same else "not solved yet")
+
+# %% [markdown]
+"""**Exercise 3.** Change the bias of the second neuron of the first layer from 0.5 to -1.0, and leave everything else
+as it is at the beginning of this part. Take 20 steps of gradient descent with the learning rate `step`. Guess first:
+how many of the network's 17 numbers change? Then write the program, and count.
+"""
+
+# %% Exercise 3
+step = 1 / 16
+changed = 17  # after 20 steps; your lines here
+
+# The check of exercise 3.
+print("Exercise 3:", "solved" if fn.fingerprint(int(changed)).startswith("e780ddc9") else "not solved yet")
+
+# %% [markdown]
+"""Next, part 3: how to check a gradient that has too many numbers for a computation by hand.
 """

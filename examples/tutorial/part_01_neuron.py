@@ -1,11 +1,23 @@
 # %% [markdown]
 """# Part 1. A neuron by hand.
 
-This tutorial has nine parts. Each part is a Python script that also opens as a notebook; run it from top to bottom.
-The output of each piece of code appears below the code. You need only school calculus: derivatives and the chain
-rule.
+This tutorial has twelve parts. It begins with one neuron, and ends with a network that writes text. You need a little
+Python and NumPy, and school calculus: derivatives and the *chain rule*, which multiplies the derivatives of functions
+that are applied one after the other. The output of each piece of code appears below the code.
 
-Run it with: `python examples/tutorial/part_1_neuron.py`
+Each part is a Python script, and it is also a notebook, in which you can change a line and run it again.
+
+- Install what the parts need, in the folder of the project: `pip install ".[docs]"`
+- Run this part as a script: `python examples/tutorial/part_01_neuron.py`. It prints the output that you see here. The
+  pictures of all parts go to the folder `figures`.
+- Write all parts as notebooks into a folder: `python examples/tutorial/notebooks.py FOLDER`
+
+A part takes from half a second to about thirteen seconds of processor time, imports included, on one core of a server
+with an AMD EPYC processor; the first five parts take at most four. The first run of all takes longer, because
+matplotlib collects the fonts of your computer.
+
+The terms of the field stand in *italics* where they first occur, and the [glossary](glossary.md) explains them. Each
+part ends with three exercises. A program checks your solutions, and ours are in `part_01_solutions.py`, and so on.
 """
 
 # %%
@@ -22,9 +34,13 @@ FIGURES.mkdir(exist_ok=True)
 # %% [markdown]
 """## What a neuron computes
 
-A neuron multiplies each of its inputs by a *weight*, adds the products, and adds one more number, the *bias*:
+A *neuron* multiplies each of its inputs by a *weight*, adds the products, and adds one more number, the *bias*:
 
 `y = w1 * x1 + w2 * x2 + b`
+
+The inputs are also called *features*: they are the numbers that describe one example. The weights and the bias are the
+*parameters*: they are the numbers that the neuron learns. The computation from the inputs to the output is the *forward
+pass*, and the output is the *prediction*.
 
 All numbers in this part are halves, quarters, eighths and so on. The computer represents such numbers exactly, so you
 can repeat every line on paper and get every digit.
@@ -66,7 +82,7 @@ so the derivative of `y` with respect to `w1` is `x1`. The product of the two is
 respect to `w1`. For `w2`, the second factor is `x2`. For the bias, it is 1.
 
 These derivatives together are the *gradient*. The computation of a gradient by the chain rule, from the loss back to
-the weights, is called *backpropagation*.
+the weights, is the *backward pass*, or *backpropagation*.
 """
 
 # %%
@@ -113,7 +129,8 @@ happens for other curves.)
 
 The derivative with respect to `w1` is negative: a larger `w1` makes the loss smaller. *Gradient descent* therefore
 moves each weight *against* its derivative, by a small multiple of it. The factor is the *learning rate*. If the
-learning rate is too small, learning is slow. If it is too large, the step overshoots the minimum.
+learning rate is too small, learning is slow. If it is too large, the step overshoots the minimum. The learning rate is
+a *hyperparameter*: you choose it, and the neuron does not learn it.
 """
 
 # %%
@@ -152,17 +169,19 @@ axes.set_ylim(-0.5, 10)
 axes.grid(visible=True, alpha=0.4)
 axes.legend()
 figure.tight_layout()
-figure.savefig(FIGURES / "part_1_slope.png", dpi=120)
+figure.savefig(FIGURES / "part_01_slope.png", dpi=120)
 
 # %% [markdown]
 """## The same in funcnet
 
-In funcnet, a neuron is a `Dense` layer with one output: a record with a weight and a bias. `forward` computes `y`,
-`value_and_grad` computes the loss and its gradient, and `sgd_update` takes the step. (SGD is stochastic gradient
-descent.) A loss is a function that returns two things: its value, and its gradient with respect to the prediction.
-The loss of this part takes two lines.
+In funcnet, a neuron is a `Dense` layer with one output. It is a *record*, an object with named fields: here a weight
+and a bias. `forward` computes `y`, `value_and_grad` computes the loss and its gradient, and `sgd_update` takes the
+step. (SGD is *stochastic gradient descent*; part 4 explains the first word.) A loss is a function that returns two
+things: its value, and its gradient with respect to the prediction. The loss of this part takes two lines.
 
-Inputs are tables with a row for each example and a column for each feature. Here both tables have one row.
+A list of numbers, such as the inputs of one example, is called a *vector*. A table of numbers is called a *matrix*.
+Inputs are matrices with a row for each example and a column for each feature. Here both matrices have one row. The
+examples that are computed together are a *batch*.
 """
 
 
@@ -197,5 +216,68 @@ the old neuron still has the weight [ 0.5 -1. ]
 Every number equals the number that we computed by hand. Note two things. The gradient is *itself a neuron*: it has a
 weight and a bias. And the old neuron has not changed: `sgd_update` returned a new one. Part 5 shows the advantage.
 
-Next, part 2: several neurons in a layer, and several examples at once.
+## Exercises
+
+Each cell below has a gap. Fill it and run the cell: its last line says whether your solution is right. Solutions are in
+`part_01_solutions.py`.
+
+**Exercise 1.** A neuron with three inputs takes one step of gradient descent, and its loss becomes exactly 0. Which
+learning rate did it use? Write down, with letters, how much the step changes the output; then insert the numbers.
+"""
+
+# %% Exercise 1
+example, goal = np.array([[1.0, -1.0, 1.0]]), np.array([[2.0]])
+before = fn.Dense(weight=np.array([[0.5], [1.0], [-0.25]]), bias=np.array([0.5]))
+rate_to_the_goal = 1.0  # your answer here
+
+# The check of exercise 1.
+_, slopes = fn.value_and_grad(before, example, goal, squared)
+after = fn.sgd_update(before, slopes, learning_rate=rate_to_the_goal)
+print("Exercise 1:", "solved" if fn.value_and_grad(after, example, goal, squared)[0] == 0 else "not solved yet")
+
+# %% [markdown]
+"""**Exercise 2.** A baker predicts how many loaves to bake. Too few loaves are worse than too many: a prediction below
+the target costs three times the squared error, and a prediction above it costs the squared error. Write this loss and
+its gradient. `np.where(condition, a, b)` helps.
+"""
+
+
+# %% Exercise 2
+def lopsided(prediction: fn.Array, wanted: fn.Array) -> tuple[float, fn.Array] | None:
+    """The squared error, three times that if the prediction is too low, and its gradient, for a batch of one."""
+    return None  # your lines here
+
+
+# The check of exercise 2.
+def right_at(prediction: float) -> bool:
+    """Whether value and gradient are right for a prediction and the target 1."""
+    cost = (3 if prediction < 1 else 1) * (prediction - 1) * (prediction - 1)
+    found = lopsided(np.array([[prediction]]), np.array([[1.0]]))
+    return found is not None and found[0] == cost and found[1].tolist() == [[2 * cost / (prediction - 1)]]
+
+
+print("Exercise 2:", "solved" if all(map(right_at, (-1.0, 0.5, 1.5, 3.0))) else "not solved yet")
+
+# %% [markdown]
+"""**Exercise 3.** Take the neuron of this part, and repeat the step of gradient descent. Do it with the learning rates
+1/8, 1/16 and 1/32. Guess first: for which of them does the loss fall? Then write the function, print the loss after
+each step, and compare. By which factor does each step multiply the distance between output and target?
+"""
+
+
+# %% Exercise 3
+rates = (1 / 8, 1 / 16, 1 / 32)
+
+
+def loss_after(steps: int, learning_rate: float) -> float | None:
+    """The loss of ``neuron`` for ``x`` and ``wanted`` after some steps."""
+    return None  # your lines here
+
+
+# The check of exercise 3.
+answer = fn.fingerprint(tuple(float(loss_after(3, each) or 0) for each in rates))
+print("Exercise 3:", "solved" if answer.startswith("ed266562") else "not solved yet")
+
+# %% [markdown]
+"""Next, part 2: several neurons in a layer, and several examples at once.
 """
