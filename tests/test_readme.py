@@ -21,7 +21,9 @@ if not README.exists():
 
 PAGES = [
     *(README, ROOT / "tests" / "README.md", ROOT / "examples" / "browser" / "README.md"),
+    ROOT / "examples" / "tutorial" / "glossary.md",
     *sorted((ROOT / "examples" / "guides").glob("*.md")),
+    *sorted((ROOT / "examples" / "site").glob("*.md")),
 ]
 PROGRAMS = [
     pytest.param(*found, id=f"{page.stem} {number}")
