@@ -77,11 +77,14 @@ def test_the_tables_name_files() -> None:
     sources = {path.stem: path.read_text() for path in (ROOT / "examples").glob("*.py")}
     assert set(gallery.TABLE) == set(sources)
     assert {name for name, text in sources.items() if "load_mnist" in text} == gallery.MNIST
-    guides = {path.stem: path for path in (ROOT / "examples" / "guides").glob("*.md")}
-    assert {name for names in staging.GROUPS.values() for name in names} <= set(guides)
+    guides = {path.stem for path in (ROOT / "examples" / "guides").glob("*.md")}
+    assert {name for names in staging.GROUPS.values() for name in names} <= guides
+    known = {path.name: path for path in staging.pages() if path.parent.name in ("guides", "tutorial", "examples")}
     for name, heading in staging.TERMS:
-        source = guides.get(name, ROOT / "examples" / "tutorial" / f"{name}.py").read_text()
+        source = known[name].read_text()
         assert not heading or re.search(rf"^(\"\"\")?#+ {re.escape(heading)}$", source, re.MULTILINE), (name, heading)
+    terms = ", ".join(staging.TERMS.values()).split(", ")
+    assert len(terms) == len(set(terms))
 
 
 def test_a_part_has_its_links(staged: Path) -> None:
@@ -89,7 +92,7 @@ def test_a_part_has_its_links(staged: Path) -> None:
     page = json.loads((staged / "tutorial" / "part_07_overfitting.ipynb").read_text())
     text = "".join(page["cells"][0]["source"])
     assert text.startswith("# Part 7. Overfitting\n\n<a href=")
-    assert "```{index} ! overfitting\n```" in text
+    assert "```{index} ! overfitting, ! regularization\n```" in text
     assert '<a href="../classroom/index.html#part_07_overfitting">' in text
     assert "(path:../files/part_07_overfitting.ipynb)" in text
     assert "(part_07_solutions.ipynb)" in text
@@ -98,6 +101,10 @@ def test_a_part_has_its_links(staged: Path) -> None:
     assert "(part_07_overfitting.ipynb)" in "".join(solutions["cells"][0]["source"])
     said = "".join("".join(cell["source"]) for cell in page["cells"])
     assert "```{index} ! early stopping" in said
+    assert "[`part_07_solutions.py`](part_07_solutions.ipynb)" in said
+    assert "Next, [part 8](part_08_bits.ipynb): how" in said
+    assert "part_07_overfitting.ipynb)" not in said.replace("(path:../files/part_07_overfitting.ipynb)", "")
+    assert "[Part 8. The same bits](part_08_bits.ipynb): how" in (staged / "tutorial" / "index.md").read_text()
 
 
 def test_links_become_links_of_the_site(tmp_path: Path) -> None:
@@ -151,6 +158,20 @@ def test_an_example_shows_its_output_and_its_figure(tmp_path: Path) -> None:
     assert "without running" in gallery.page(source, None, tmp_path)
 
 
+def test_a_guide_shows_the_pictures_of_its_programs(tmp_path: Path) -> None:
+    """Each follows its program and the output, in the order in which the program saves them."""
+    (tmp_path / "z.png").touch()
+    (tmp_path / "a.png").touch()
+    runs = {"plots_1.py": gallery.Run("1\n", (tmp_path / "a.png", tmp_path / "z.png"))}
+    text = "# T\n\n```python\n# no\n```\n\n## H\n\n```python\n# save z.png, a.png\n```\n\n```text\n1\n```\n{}\nEnd.\n"
+    pictures = "\n![Picture z.png: H](plots_z.png)\n\n![Picture a.png: H](plots_a.png)\n"
+    assert staging.illustrated(text.format(""), "plots", runs, tmp_path / "guides") == text.format(pictures)
+    assert {path.name for path in (tmp_path / "guides").iterdir()} == {"plots_a.png", "plots_z.png"}
+    assert staging.illustrated(text.format(""), "plots", {}, tmp_path) == text.format("")
+    programs = staging.drawings(tmp_path / "programs")
+    assert len([path for path in programs if path.stem.startswith("plots_")]) == 7
+
+
 @pytest.mark.parametrize("name", ["a file", "a folder"])
 def test_other_things_are_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that has no site stays as it is."""
@@ -172,6 +193,15 @@ def test_every_public_name_stands_in_the_reference_once() -> None:
         assert len(re.findall(rf"^{entry}", text, re.MULTILINE)) == 1, name
     for name in reference.ALIASES:
         assert re.search(rf"^\.\. py:data:: funcnet\.{name}\n\n   \S", text, re.MULTILINE), name
+
+
+def test_the_reference_misses_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an optional library, ``dir`` has fewer names, and the reference raises an error."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "funcnet.plots", raising=False)
+    monkeypatch.delattr(fn, "plots", raising=False)
+    with pytest.raises(ImportError, match="matplotlib"):
+        reference.pages()
 
 
 def test_every_section_has_names() -> None:
@@ -254,8 +284,7 @@ class Browser:
         os.close(writes)
         self.count, self.rest = 0, b""
         self.session: Mapping[str, str] = {}
-        pages = self.ask("Target.getTargets")["targetInfos"]
-        target = next(page["targetId"] for page in pages if page["type"] == "page")
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self.session = {"sessionId": self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
         self.ask("Page.enable")
 
@@ -331,6 +360,16 @@ FIRST: Final = """new Promise(done => {
         "save a network": "guides/networks",
         "cross-validation": "guides/cross_validation",
         "Epoch": "tutorial/glossary",
+        "vanishing gradient": "tutorial/part_11_recurrent",
+        "How do I load the weights?": "guides/networks",
+        "regression": "gallery/regression",
+        "predict probabilities": "guides/networks",
+        "GPU": "guides/coming_from",
+        "LSTM": "tutorial/part_11_recurrent",
+        "validation set": "tutorial/part_07_overfitting",
+        "class weights": "guides/imbalance",
+        "random seed": "tutorial/part_08_bits",
+        "plot loss": "guides/plots",
         "train_epoch": "reference/training",
     }.items(),
 )

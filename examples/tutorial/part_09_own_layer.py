@@ -198,8 +198,7 @@ closed curve around the center.
 # %%
 figure, grid = plt.subplots(2, 3, figsize=(10, 6.4), sharex=True, sharey=True, layout="constrained")
 for axes, (epoch, each) in zip(grid.ravel(), seen.items(), strict=True):
-    fn.plots.decision_boundary(each, points.x, points.y, extent=(-2.4, 2.4, -2.4, 2.4), axes=axes)
-    axes.child_axes[0].remove()  # its color bar: one is enough for all six
+    fn.plots.decision_boundary(each, points.x, points.y, extent=(-2.4, 2.4, -2.4, 2.4), bar=False, axes=axes)
     axes.set(title=f"epoch {epoch}", aspect="equal")
     axes.legend(loc="lower left").set_visible(epoch == 0)
     axes.label_outer()

@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import funcnet as fn
-from funcnet.core.checks import check_array, check_count, check_finite, check_labels, check_number, to_python
+from funcnet.core.checks import (
+    check_array,
+    check_count,
+    check_finite,
+    check_flag,
+    check_labels,
+    check_number,
+    to_python,
+)
 from funcnet.plots.figures import COLORS, Targets, axes_for, classified, color_bar, color_of, figure_of, mark_of
 
 SIDE: Final = 200
@@ -33,6 +41,7 @@ def decision_boundary(
     y: Targets,
     *,
     extent: Extent | None = None,
+    bar: bool = True,
     axes: Axes | None = None,
 ) -> Figure:
     """Plot the probabilities of a network with two inputs, the boundary between its classes, and the examples.
@@ -46,6 +55,7 @@ def decision_boundary(
         x: The examples, shape (N, 2).
         y: Their class ids, shape (N,); with one logit, zeros and ones of any dtype, shape (N,) or (N, 1).
         extent: The part of the plane, ``(left, right, bottom, top)``. None means a little more than the examples need.
+        bar: Add a color bar, if there are two classes.
         axes: The axes to draw on. None means a new figure.
 
     Raises:
@@ -59,6 +69,7 @@ def decision_boundary(
         >>> figure.axes[0].images[0].get_array().shape
         (200, 200)
     """
+    bar = check_flag(_NAME, "bar", bar)
     check_array(_NAME, "x", x, ("N", 2))
     check_count(_NAME, "the number of rows of x", len(x))
     check_finite(_NAME, "x", x)
@@ -74,7 +85,8 @@ def decision_boundary(
         image = axes.imshow(
             shade, cmap=_BETWEEN, vmin=0, vmax=1, alpha=0.5, extent=extent, origin="lower", aspect="auto"
         )
-        color_bar(axes, image, "probability of class 1")
+        if bar:
+            color_bar(axes, image, "probability of class 1")
     else:
         axes.imshow(_regions(chances), extent=extent, origin="lower", aspect="auto")
     for lead in _leads(logits):

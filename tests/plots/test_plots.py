@@ -254,6 +254,8 @@ def test_the_shade_is_the_probability_and_the_line_is_the_boundary() -> None:
         np.testing.assert_allclose(boundary[:, 0], 0.5)
         assert np.ptp(boundary[:, 1]) > 1.98
         assert axes.get_xlim() == (-1, 1)
+        assert len(axes.child_axes) == 1
+        assert not first(fn.plots.decision_boundary(net, points, y, bar=False)).child_axes
 
 
 def test_more_classes_are_regions_with_a_mark_each() -> None:
