@@ -21,7 +21,7 @@ os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a core fo
 
 import gallery
 import links
-from staging import HERE, ROOT, notebooks, parts, stage
+from staging import HERE, ROOT, drawings, notebooks, parts, stage
 
 BROWSER: Final = ROOT / "examples" / "browser"
 CANNOT_DOWNLOAD: Final = 3
@@ -39,8 +39,11 @@ def run_notebook(path: Path) -> Any:
 
 
 def run_everything(folder: Path) -> tuple[dict[str, Any], dict[str, gallery.Run]]:
-    """Run the tutorial and the examples, one process for each core, and return their results by file name."""
-    examples = [path for path in gallery.examples() if gallery.can_run(path)]
+    """Run the tutorial, the examples and the guides' programs with pictures; return the results by file name.
+
+    Each core has a process.
+    """
+    examples = [path for path in gallery.examples() if gallery.can_run(path)] + drawings(folder / "guides")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = {path.name: pool.submit(gallery.run, path, folder / path.stem) for path in examples}
         executed = {path.name: pool.submit(run_notebook, path) for path in parts()}

@@ -87,14 +87,19 @@ def sections() -> dict[str, dict[str, list[str]]]:
 
 
 def _homes() -> dict[str, str]:
-    """Return for each public name the module that it comes from; a module's own name stands for all of it."""
+    """Return for each public name the module that it comes from; a module's own name stands for all of it.
+
+    Raises:
+        ImportError: If the library is absent that a name needs: a page without the name would look complete.
+    """
     found: dict[str, tuple[str, str]] = {}
     for node in ast.walk(ast.parse(Path(str(fn.__file__)).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {str(alias.asname): (node.module, alias.name) for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("funcnet"):
+            found |= {str(alias.asname): (str(node.module), alias.name) for alias in node.names}
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):  # a second name of an import
             found |= {target.id: found[node.value.id] for target in node.targets if isinstance(target, ast.Name)}
-    return {name: ".".join(found[name]) if inspect.ismodule(getattr(fn, name)) else found[name][0] for name in dir(fn)}
+    public = sorted(name for name in found if not name.startswith("_"))
+    return {name: ".".join(found[name]) if inspect.ismodule(getattr(fn, name)) else found[name][0] for name in public}
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -139,7 +144,7 @@ def _members(module: ModuleType, short: str) -> list[str]:
     shown = {getattr(getattr(fn, name), "__module__", None) for name in dir(fn)}
     for name in dict.fromkeys(names):  # a name with overloads is there several times
         value = getattr(module, name)
-        if not name.startswith("_") and value.__doc__ and (inspect.isclass(value) or inspect.isfunction(value)):
+        if not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
             if value.__module__ in shown and not hasattr(fn, name):  # where the page of its source leads to
                 lines += [".. raw:: html", "", f'   <span id="funcnet.{name}"></span>', ""]
             lines += _directive(value, f"funcnet.{short}.{name}")

@@ -12,8 +12,8 @@ Each part is a Python script, and it is also a notebook, in which you can change
   pictures of all parts go to the folder `figures`.
 - Write all parts as notebooks into a folder: `python examples/tutorial/notebooks.py FOLDER`
 
-A part takes from half a second to about thirteen seconds of processor time, imports included, on one core of a server
-with an AMD EPYC processor; the first five parts take at most four. The first run of all takes longer, because
+A part takes from half a second to about eight seconds of processor time, imports included, on one core of a server with
+an AMD EPYC processor; the first five parts take at most four. The first run of all takes longer, because
 matplotlib collects the fonts of your computer.
 
 The terms of the field stand in *italics* where they first occur, and the [glossary](glossary.md) explains them. Each
