@@ -47,7 +47,7 @@ TABLE: Final = {
     "resume": Example("Stop, resume, and find a wrong label"),
     "exchange": Example("From PyTorch to ONNX", "--epochs 2"),
     "from_the_post": Example("The assertions of the post"),
-    "mnist": Example("MNIST, as in the post", "--epochs 2"),
+    "mnist": Example("MNIST, as in the post", "--epochs 5"),
     "better_mlp": Example("MNIST, better", "--seeds 0 --epochs 2"),
     "mnist_conv": Example("MNIST with convolutions", "--rows 5000 --epochs 2"),
     "many_machines": Example("Many processes, the same bits", "--rows 5000 --epochs 1"),

@@ -69,7 +69,7 @@ TERMS: Final = {
     ): "learning-rate schedule, learning rate schedule, warmup",
     ("networks.md", "Save and load a network, or a run"): "save network, load network, save model, load model, "
     "save weights, load weights",
-    ("networks.md", "Predictions"): "predict probabilities, predictions",
+    ("networks.md", "Predictions"): "predict probabilities, predictions, multi-label",
     ("other_libraries.md", "Estimators for scikit-learn"): "scikit-learn, grid search, pandas",
     ("own_layer.md", ""): "own layer, custom layer",
     ("own_layer.md", "A loss"): "own loss, custom loss",
@@ -78,6 +78,7 @@ TERMS: Final = {
     ("plots.md", "Save a figure, or show it"): "plot loss, loss curve, learning curve",
     ("plots.md", "Two inputs: the decision boundary"): "decision boundary",
     ("plots.md", "Two classes: the ROC curve"): "ROC curve, AUC",
+    ("plots.md", "When training goes wrong: layer statistics"): "dead ReLU, loss does not fall, NaN loss",
     ("plots.md", "Tables in notebooks"): "Jupyter, notebook",
     ("reproducibility.md", ""): "reproducibility, determinism",
     ("sequences.md", ""): "time series, text",
@@ -311,7 +312,10 @@ def _tutorial() -> str:
     texts = [path for path in parts() if not path.stem.endswith("solutions")]
     said = "".join(path.read_text(encoding="utf-8") for path in texts)
     subjects = ["", *(f": {each}" for each in re.findall(r"Next, part \d+: (.*)\.$", said, re.MULTILINE))]
-    lines = [f"- [{title(path)}]({path.stem}.ipynb){each}" for path, each in zip(texts, subjects, strict=True)]
+    lines = [
+        f"- [{title(path)}]({path.stem}.ipynb){'' if each[2:] in title(path).lower() else each}"
+        for path, each in zip(texts, subjects, strict=True)
+    ]
     return "\n".join(["", *lines, ""]) + _toctree(path.stem for path in [*texts, *TUTORIAL.glob("*.md")])
 
 
