@@ -53,9 +53,12 @@ def test_a_weight_is_a_number_of_copies(make: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [Classifier, Regressor])
 def test_a_single_call_accepts_the_estimator(make: Any) -> None:
-    """With all settings but the number of epochs at their defaults, only the check of weights may fail."""
-    rounding = {WEIGHTS: "its relative tolerance of 1e-7 is for float64"}
+    """With all settings but the number of epochs at their defaults, only two checks may fail, by float32's rounding.
+
+    In native arithmetic, some kernels of BLAS round a row differently in another batch.
+    """
+    rounding = dict.fromkeys((WEIGHTS, "check_methods_subset_invariance"), "its tolerance of 1e-7 is for float64")
     found = checks.check_estimator(make(max_iter=30), expected_failed_checks=rounding, on_skip=None)
     assert len(found) >= 50
-    assert {result["check_name"] for result in found if result["status"] == "xfail"} <= {WEIGHTS}
+    assert {result["check_name"] for result in found if result["status"] == "xfail"} <= set(rounding)
     assert {result["status"] for result in found} <= {"passed", "skipped", "xfail"}

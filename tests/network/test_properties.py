@@ -50,16 +50,16 @@ def dtype_of(arithmetic: Arithmetic) -> fn.FloatDType:
 
 @pytest.mark.slow
 def test_random_architectures_differ() -> None:
-    """Of five hundred networks, most differ, and every layer of the table is among them."""
+    """Of a thousand networks, most differ, and every layer of the table is among them."""
     seen: set[str] = set()
 
-    @settings(max_examples=500)
+    @settings(max_examples=1000)
     @given(net=networks())
     def collect(net: tuple[fn.Network, ...]) -> None:
         seen.add(repr(net))
 
     collect()
-    assert len(seen) > 300
+    assert len(seen) > 600
     everything = "".join(seen)
     assert all(type(case.layer()).__name__ in everything for case in VECTOR_CASES)
 
