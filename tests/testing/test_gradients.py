@@ -29,9 +29,14 @@ KEY = fn.Key(3)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_every_layer_agrees_with_central_differences(case: Case, batch: int) -> None:
-    """The gradients with respect to the input and every parameter agree to 1e-7 relative."""
-    report = fn.check_gradients(case.layer(), case.x(batch))
-    assert all(check.passed and check.error <= 1e-9 + 1e-7 * abs(check.expected) for check in report.checks)
+    """The gradients with respect to the input and every parameter agree to 1e-7 of the largest of them.
+
+    The rounding of a difference grows with the output, which all gradients share, and not with the one gradient: with
+    NumPy 1.26 and AVX-512, whose exponential is less exact, it is 2e-8 for a gradient of 0.02.
+    """
+    checks = fn.check_gradients(case.layer(), case.x(batch)).checks
+    largest = max(abs(check.expected) for check in checks)
+    assert all(check.passed and check.error <= 1e-9 + 1e-7 * largest for check in checks)
 
 
 @pytest.mark.slow
