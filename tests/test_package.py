@@ -127,8 +127,8 @@ def test_docstring_examples_are_examples() -> None:
 
 
 def test_the_package_is_small() -> None:
-    """Its files have less than 1.5 MB in total."""
-    assert sum(path.stat().st_size for path in PACKAGE.rglob("*.py")) < 1_500_000
+    """Its files have less than 1.6 MB in total."""
+    assert sum(path.stat().st_size for path in PACKAGE.rglob("*.py")) < 1_600_000
 
 
 def test_the_import_loads_little() -> None:

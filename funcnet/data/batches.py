@@ -26,6 +26,7 @@ from funcnet.core.records import evolve
 from funcnet.network.batch import Batch, Inputs, Rows, take_rows
 from funcnet.random.draws import permutation
 from funcnet.random.keys import Key, check_key
+from funcnet.tracing.replay import Gather
 
 Y = TypeVar("Y", bound=Rows)
 XS = TypeVar("XS", bound=tuple[NDArray[Any], ...])
@@ -74,6 +75,12 @@ class Minibatches(Sequence[Batch[Y, X]]):
 
     def __iter__(self) -> Iterator[Batch[Y, X]]:
         return map(self._cut, self.rows[:: self.batch_size])
+
+    def gathered(self) -> Gather[Batch[Y, X]] | None:
+        """Return where the rows of the batches are; None if a batch is more than rows of the examples."""
+        if self.transform is not None or self.augment is not None or type(self) is not Minibatches:
+            return None
+        return Gather(Batch(self.x, self.y, self.weight), self.order, self.rows, self.batch_size)
 
     def _cut(self, start: int) -> Batch[Y, X]:
         stop = min(start + self.batch_size, self.rows.stop)

@@ -144,7 +144,7 @@ def _header(structure: Node, arrays: dict[str, AnyArray], notes: str) -> Header:
     metadata = {
         "funcnet_format": "1" if notes == NO_NOTES else "2",
         "structure": canonical(structure).decode(),
-        "environment": canonical(attrs.asdict(environment())).decode(),
+        "environment": canonical(environment().entries()).decode(),
         **({} if notes == NO_NOTES else {"notes": notes}),
         "sha256": _NO_HASH,
     }

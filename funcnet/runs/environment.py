@@ -9,12 +9,14 @@ from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any, Final
 
-from attrs import asdict, frozen
+import attrs
+from attrs import field, frozen
 
 from funcnet.arithmetic import Name, in_force
 from funcnet.core.errors import quoted
 from funcnet.core.html import table
-from funcnet.core.names import register_name
+from funcnet.core.names import LATER, register_name
+from funcnet.tracing import native
 
 _UNKNOWN: Final = "not checked"
 _FACTOR: Final = re.compile(r"(\w+)='([ -&(-~]{1,200})'")
@@ -27,7 +29,11 @@ _FACTORS: Final[dict[Name, tuple[str, ...]]] = {
 
 @frozen
 class Environment:
-    """The factors that bits may depend on, in words; see ``environment``. "not checked" marks an unknown value."""
+    """The factors that bits may depend on, in words; see ``environment``. "not checked" marks an unknown value.
+
+    ``replay`` says whether programs run as Python functions or in the native interpreter, with the same bits. Beside
+    "python" it says why an interpreter that was found is not used.
+    """
 
     python: str
     numpy: str
@@ -38,16 +44,26 @@ class Environment:
     simd: str
     platform: str
     arithmetic: str
+    replay: str = field(default="python", metadata=LATER)
+
+    def entries(self) -> dict[str, str]:
+        """Return the entries by name, as files and rows have them: those added later are left out at their default."""
+        own = attrs.fields(Environment)
+        values = {each.name: getattr(self, each.name) for each in own}
+        return {each.name: values[each.name] for each in own if values[each.name] != each.default}
+
+    def __str__(self) -> str:
+        return f"Environment({', '.join(f'{name}={value!r}' for name, value in self.entries().items())})"
 
     def _repr_html_(self) -> str:
-        return table(("factor", "value"), asdict(self).items(), "lt")
+        return table(("factor", "value"), attrs.asdict(self).items(), "lt")
 
 
 register_name(Environment, "funcnet.Environment")
 
 
 def environment() -> Environment:
-    """Describe this process: versions, BLAS kernels and threads, NumPy's SIMD level, platform and arithmetic.
+    """Describe this process: versions, BLAS kernels and threads, NumPy's SIMD level, platform, arithmetic and replay.
 
     BLAS is inspected with threadpoolctl, which ``pip install funcnet[audit]`` installs.
 
@@ -67,6 +83,7 @@ def environment() -> Environment:
         simd=_simd(),
         platform=system(),
         arithmetic=in_force(),
+        replay=native.STATE,
     )
 
 

@@ -42,6 +42,12 @@ nothing.
 step and returns its numbers. It returns None if a guard does not hold; the plain function then computes the step. Each
 program is also checked: in every fold, its first replay is compared with the plain function, bit for bit.
 
+**Native replay** (``native``) is optional: ``python -m funcnet.tracing.native`` compiles an interpreter in C. It reads
+the lines of ``run`` and does the same NumPy calls, without the Python interpreter between them, so that the steps of
+small networks become several times faster. It calls NumPy's inner loops and NumPy's BLAS, so the bits are the same. A
+line that it does not know remains a Python function. Where batches are only rows of arrays, it computes all remaining
+steps of an epoch in one call, once the first replay has been compared with the plain function.
+
 **Why the bits are the same.** Each line is the NumPy call that the function made, on operands with the same elements in
 the same memory order. Only two other things affect the bits. First, BLAS computes the product of an array and itself
 with a different kernel, so operands that were two arrays remain two, even if they are equal. Second, some vectorized

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from funcnet.core.arrays import AnyArray
 from funcnet.tracing.fusion import Family, Flats, families_of, padded
+from funcnet.tracing.native import NativeRun, is_built
 from funcnet.tracing.passes import early, float_masks, live
 from funcnet.tracing.recorder import Layout, Scalar, Tape, Value, layout
 from funcnet.tracing.slabs import SlabWriter, slab_of
@@ -120,6 +121,12 @@ class Program:
         for op in (*tape.ops, *ordered):  # breaks reference cycles that keep the trace's arrays
             op.outs.clear()
         self.run: Callable[..., tuple[Any, ...] | None] = scope["program"](memory.block, self.constants)
+        if many is None and is_built():
+            self.run = NativeRun(self.run, self.source)
+
+    def use_python(self) -> bool:
+        """Run the program in Python from now on; return whether the native interpreter ran it."""
+        return isinstance(self.run, NativeRun) and self.run.turn_off()
 
 
 def _places(families: Iterable[Family], places: dict[Value, int]) -> list[list[int]]:

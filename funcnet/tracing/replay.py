@@ -14,16 +14,18 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from contextlib import contextmanager, suppress
 from threading import Lock
 from types import MethodType
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 import numpy as np
 from attrs import field, frozen
+from numpy.typing import NDArray
 
 from funcnet.core.checks import INFINITY, check_callable, check_count
 from funcnet.core.errors import NonFiniteError, ReplayWarning
 from funcnet.tracing import NotTraceable, Opaque
 from funcnet.tracing.functions import place_of
+from funcnet.tracing.native import NativeRun, is_built
 from funcnet.tracing.program import StateMemory
 from funcnet.tracing.recorder import is_array, kind_of, name_of, recording
 from funcnet.tracing.structure import BY_VALUE, fields_of, is_leaf, leaves_of, same_leaf, structure_of, with_leaves
@@ -235,6 +237,35 @@ class Programs:
 # ------------------------------------------------------------------------------------------------------- folds
 
 
+@frozen(eq=False)
+class Gather(Generic[B]):
+    """Batches that are rows of some arrays: batch k has the rows ``order[places(k)]``, or ``places(k)`` without order.
+
+    Args:
+        sources: All examples, as one batch.
+        order: The row at each place; None if it is the place.
+        used: The places that the batches use, in order.
+        size: The number of places of each batch. The last batch may have fewer.
+    """
+
+    sources: B
+    order: NDArray[np.intp] | None
+    used: range
+    size: int
+
+    def places(self, position: int) -> range:
+        """Return the places of the whole batches from a position on."""
+        return self.used[position * self.size : len(self.used) // self.size * self.size]
+
+
+class Gathered(Protocol[B]):
+    """Batches that may be nothing but rows of some arrays. Several steps then need no batch of their own."""
+
+    def gathered(self) -> Gather[B] | None:
+        """Return where the rows are; None if a batch is computed from its rows."""
+        ...
+
+
 @contextmanager
 def borrowed(key: Callable[[], Hashable]) -> Generator[Programs | None]:
     """Take kept programs for a key and give them back; None inside a trace, if nothing is kept, or without a hash."""
@@ -295,9 +326,21 @@ def replayed_fold(
     """
     with _folding(step, checked(step), state, context) as fold:
         fold.start()
-        for batch in batches:
-            results.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
+        whole = _gathered(batches) if is_built() else None
+        if whole is None:
+            for batch in batches:
+                results.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
+            return fold.value()
+        given, before = cast("Sequence[B]", batches), len(results)
+        while (position := len(results) - before) < len(given):
+            batch = given[position]
+            results += fold.advance_many(batch, whole, position) or [fold.advance(batch)]
         return fold.value()
+
+
+def _gathered(batches: Iterable[B]) -> Gather[B] | None:
+    """Return where the rows are, if the batches' type says so: a proxy, such as a progress bar, must see each batch."""
+    return cast("Gathered[B]", batches).gathered() if hasattr(type(batches), "gathered") else None
 
 
 def checked(step: Step[S, B]) -> Callable[[S, B], tuple[S, tuple[float, float]]]:
@@ -391,6 +434,40 @@ class Fold(Generic[S, B, R]):
         shape.misses += 1
         return self._traced(batch, shape)
 
+    def advance_many(self, batch: B, rows: Gather[B], position: int) -> list[R]:
+        """Compute the steps from a position on in one call of the interpreter, as far as they fit.
+
+        Args:
+            batch: The batch at the position.
+            rows: Where the rows of all batches are.
+            position: The number of the step.
+
+        Returns:
+            The results; [] if no step was computed. In each fold, every program has first been compared with the plain
+            function.
+        """
+        shape = None if self._programs is None else self._programs.last
+        traces = [] if shape is None else [each for each in shape.traces if each.verified and each.is_flat]
+        given = None if shape is None or self._leaves is None or not traces else shape.leaves_of(batch)
+        places = rows.places(position)
+        if self._leaves is None or given is None or not places:
+            return []
+        own, leaves, sources = len(self._leaves), self._leaves + given, leaves_of(rows.sources)
+        for trace in traces if len(sources) == len(given) else ():
+            run: Any = trace.program.run
+            if not isinstance(run, NativeRun) or not trace.fits(leaves):
+                continue
+            given = [leaves[place] for place in trace.given]
+            wholes = [sources[place - own] for place in trace.given]
+            counters = tuple(leaves[place] for place in trace.counters)
+            made, numbers = run.fold(given, wholes, rows.order, places, counters)
+            if made:
+                self._ran.add(trace)
+                for place, number in zip(trace.counters, numbers, strict=True):
+                    self._leaves[place] = number
+                return cast("list[R]", made)
+        return []
+
     def _in_another_shape(self, batch: B) -> R:
         """Compute a step whose batch does not have the shape of the last one."""
         structure = None if self._programs is None else self._structure(batch)
@@ -444,13 +521,38 @@ class Fold(Generic[S, B, R]):
     def _verified(self, trace: Trace, shape: Shape, made: tuple[Any, ...], before: S, batch: B) -> R:
         """Check a replayed step against the plain function, and return the plain result."""
         state, result = self._function(before, batch)
-        trace.verified = same_leaves(leaves_of(result), made[: len(made) - len(trace.counters)]) and same_leaves(
-            leaves_of(state), leaves_of(self.value())
-        )
+        trace.verified = self._agrees(trace, made, (state, result))
+        if not trace.verified and trace.program.use_python():
+            self._recomputed(trace, before, batch, (state, result))
         if not trace.verified:
             self._leave(state)
             self._discard(shape)
         return result
+
+    def _agrees(self, trace: Trace, made: tuple[Any, ...], plain: tuple[S, R]) -> bool:
+        """Return whether a replay has the bits of the plain function's state and result."""
+        state, result = map(leaves_of, plain)
+        return same_leaves(result, made[: len(made) - len(trace.counters)]) and same_leaves(
+            state, leaves_of(self.value())
+        )
+
+    def _recomputed(self, trace: Trace, before: S, batch: B, plain: tuple[S, R]) -> None:
+        """Repeat a replay that differed, in Python: if that one is right, it runs from now on, with a warning."""
+        programs = self._programs
+        assert programs is not None  # noqa: S101  # for the type checkers
+        self._leave(before)
+        self._enter(programs)
+        leaves = [] if self._leaves is None else self._leaves + leaves_of(batch)
+        with suppress(Exception):
+            made = trace.run(leaves)
+            if made is not None:
+                self._taken(trace, made, leaves)
+                trace.verified = self._agrees(trace, made, plain)
+        if trace.verified:
+            fix = "report it with the output of python -m funcnet"
+            name = name_of(self._function)
+            text = f"the native replay of {name} gave different numbers; its replays run in Python from now on; {fix}"
+            warnings.warn(text, ReplayWarning, stacklevel=2)
 
     def _discard(self, shape: Shape) -> None:
         """Compute a shape plainly from now on, with a warning: two computations of one step differed."""

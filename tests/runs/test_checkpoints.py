@@ -938,7 +938,7 @@ def test_larger_elements_come_first(path: Path) -> None:
 def test_a_file_says_where_it_was_made(path: Path) -> None:
     """The metadata contain the environment."""
     header, _ = taken(saved(path))
-    assert json.loads(header["__metadata__"]["environment"]) == attrs.asdict(fn.environment())
+    assert json.loads(header["__metadata__"]["environment"]) == fn.environment().entries()
 
 
 def test_a_file_cut_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

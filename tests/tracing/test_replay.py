@@ -31,6 +31,7 @@ from funcnet.core.trees import map_parameters
 from funcnet.data.batches import Minibatches
 from funcnet.loops.steps import TrainStep
 from funcnet.network.passes import loss_and_grad
+from funcnet.tracing.native import NativeRun
 from funcnet.tracing.structure import leaves_of
 from funcnet.tracing.traces import Trace
 
@@ -115,15 +116,21 @@ def locked(step: fn.Step[Any, Any], state: Any, batches: Iterable[Any]) -> tuple
 def counted_replays() -> Generator[list[bool]]:
     """One truth for each time that a program ran: whether it ran to its end."""
     runs: list[bool] = []
-    run = Trace.run
+    run, fold = Trace.run, NativeRun.fold
 
     def count(self: Trace, leaves: Sequence[Any]) -> Any:
         done = run(self, leaves)
         runs.append(done is not None)
         return done
 
+    def count_all(self: NativeRun, *given: Any) -> Any:
+        done = fold(self, *given)
+        runs.extend([True] * len(done[0]))
+        return done
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trace, "run", count)
+        patch.setattr(NativeRun, "fold", count_all)
         yield runs
 
 
