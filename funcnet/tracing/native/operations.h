@@ -1,8 +1,7 @@
 /* Operations: one of NumPy's own inner loops, a call of NumPy's own BLAS, or a few bytes of work without rounding.
 
    An operation is a row of numbers, in the order of the fields of Op; addresses and registers are among them. */
-#ifndef FUNCNET_OPERATIONS_H
-#define FUNCNET_OPERATIONS_H
+#pragma once
 
 enum { AXES = 6, OPERANDS = 5 };
 enum { LOOP, REDUCE, MATMUL, GEMM, GEMV, TAKE, PUT, LOAD, NUMBER, GUARD, FILL, CALL };
@@ -46,17 +45,18 @@ typedef union {
             if (*(npy_bool *)mask) *(type *)b = *(type *)a;                                              \
     }
 COPY(copy_1, uint8_t, uint8_t, ) COPY(copy_4, uint32_t, uint32_t, ) COPY(copy_8, uint64_t, uint64_t, )
-COPY(bool_float, npy_bool, float, !!) COPY(bool_double, npy_bool, double, !!) COPY(int_float, npy_int, float, )
-COPY(int_double, npy_int, double, ) COPY(long_float, npy_long, float, ) COPY(long_double, npy_long, double, )
-COPY(ulong_double, npy_ulong, double, ) COPY(float_double, float, double, ) COPY(double_float, double, float, )
+COPY(bool_float32, npy_bool, float, !!) COPY(bool_float64, npy_bool, double, !!) COPY(int32_float32, int32_t, float, )
+COPY(int32_float64, int32_t, double, ) COPY(int64_float32, int64_t, float, ) COPY(int64_float64, int64_t, double, )
+COPY(uint64_float64, uint64_t, double, ) COPY(float32_float64, float, double, ) COPY(float64_float32, double, float, )
 MASKED(masked_4, uint32_t) MASKED(masked_8, uint64_t)
 
-static const struct {
-    const char *name; /* the types, or "masked" or nothing and the size in bytes */
-    PyUFuncGenericFunction loop;
-} COPIES[] = {{"?f", bool_float}, {"?d", bool_double}, {"fd", float_double}, {"df", double_float}, {"if", int_float},
-              {"id", int_double}, {"lf", long_float}, {"ld", long_double}, {"Ld", ulong_double}, {"1", copy_1},
-              {"4", copy_4}, {"8", copy_8}, {"masked 4", masked_4}, {"masked 8", masked_8}};
+/* The address of each loop by its name. */
+static PyObject *copies(void) {
+#define AT(loop) #loop, (Py_ssize_t)loop
+    return Py_BuildValue("{snsnsnsnsnsnsnsnsnsnsnsnsnsn}", AT(copy_1), AT(copy_4), AT(copy_8), AT(masked_4), AT(masked_8),
+                         AT(bool_float32), AT(bool_float64), AT(int32_float32), AT(int32_float64), AT(int64_float32),
+                         AT(int64_float64), AT(uint64_float64), AT(float32_float64), AT(float64_float32));
+}
 
 /* ------------------------------------------------------------------------------------------------ operations */
 
@@ -126,8 +126,7 @@ static void run_indexed(const Op *op, char **at) {
     for (npy_intp i = 0; i < op->m; i++) {
         npy_intp place = indices[i] < 0 ? 0 : indices[i] >= op->n ? op->n - 1 : indices[i];
         char *inside = at[0] + place * op->size, *other = at[2] + i * op->size;
-        if (op->kind == TAKE) memcpy(other, inside, op->size);
-        else memcpy(inside, other, op->size);
+        memcpy(op->kind == TAKE ? other : inside, op->kind == TAKE ? inside : other, op->size);
     }
 }
 
@@ -166,5 +165,3 @@ static int number(const Op *op, Register *values) {
     else is_beyond |= op->flag == DIVIDE || __builtin_sub_overflow(0, a.i, &out->i);
     return is_beyond ? BEYOND : DONE;
 }
-
-#endif

@@ -231,7 +231,8 @@ def _keeps_order(fields: Fields) -> bool:
     0 along the reduced axes.
     """
     shape, strides, axes = fields["shape"], fields["strides"], fields["axes"]
-    assert not (isinstance(shape, int) or isinstance(strides, int))  # noqa: S101  # for the type checkers
+    assert not isinstance(shape, int)  # noqa: S101  # for the type checkers
+    assert not isinstance(strides, int)  # noqa: S101
     assert isinstance(axes, int)  # noqa: S101
     of_result = strides[: axes * OPERANDS : OPERANDS]
     return of_result[0] != 0 or (list(of_result).count(0) == 1 and shape[0] <= _LONGEST)
@@ -294,9 +295,9 @@ def _copying(target: Any, source: Any, *, casting: str = "same_kind", where: Any
         given: Any = np.array(source, target.dtype) if type(source) is float and target.dtype.kind == "f" else source
     arrays = (given, target) if where is None else (given, where, target)
     _check(arrays)
-    name = f"{given.dtype.char}{target.dtype.char}"
+    name = f"{given.dtype.name}_{target.dtype.name}"
     if given.dtype == target.dtype:
-        name = f"{'' if where is None else 'masked '}{target.itemsize}"
+        name = f"{'copy' if where is None else 'masked'}_{target.itemsize}"
     demand(name in replay.copies and (where is None or (where.dtype == np.bool_ and given.dtype == target.dtype)))
     shape: tuple[int, ...] = target.shape
     fields = merged([_shown(each, shape) for each in arrays], shape) | {"loop": replay.copies[name]}

@@ -2,10 +2,10 @@
    no form there is a Python function that it calls. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <structmember.h>
 #define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
 #include <numpy/arrayobject.h>
 #include <numpy/ufuncobject.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -21,13 +21,13 @@ enum { ARGUMENTS = 32, LOOKS = 20 }; /* LOOKS: how often in a second a fold look
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    Py_ssize_t count, arguments, registers, results;
-    Py_buffer tables[3]; /* the memory of ops, given and made */
+    PyObject *parts; /* what the program was made from: it keeps the memory of the tables and arrays */
+    PyObject *likes, *functions, *rows; /* likes: an array like each argument, or None */
     const Op *ops;
-    const npy_intp (*given)[2]; /* the type (0 for none) and the register of each argument */
-    const npy_intp (*made)[2];  /* the same of each result */
+    const npy_intp (*given)[2], (*made)[2]; /* the type (0 for none) and the register of each argument and result */
+    const char *kinds; /* the type of each register */
     Register *values;
-    PyObject *kinds, *likes, *functions, *rows, *kept; /* likes: an array like each argument, or None; kept: memory */
+    Py_ssize_t count, arguments, results, registers;
     PyThreadState *saved;
     int is_long, is_busy;
 } Program;
@@ -75,8 +75,7 @@ static int unboxed(npy_intp type, PyObject *given, Register *to) {
 static int call(Program *self, const Op *op) {
     const npy_intp(*rows)[2] = (const npy_intp(*)[2])PyBytes_AS_STRING(PyTuple_GET_ITEM(self->rows, op->flag));
     PyObject *stack[ARGUMENTS], *made = NULL;
-    int code = FAILED, is_free = self->saved != NULL;
-    npy_intp count = 0;
+    int code = FAILED, is_free = self->saved != NULL, count = 0;
     if (is_free) PyEval_RestoreThread(self->saved), self->saved = NULL;
     while (count < op->m && (stack[count] = boxed(rows[count][0], self->values[rows[count][1]]))) count++;
     if (count == op->m) made = PyObject_Vectorcall(PyTuple_GET_ITEM(self->functions, op->flag), stack, count, NULL);
@@ -136,7 +135,7 @@ static int take(Program *self, Py_ssize_t i, PyObject *each, char **given) {
 /* Drop the objects in registers: they may hold the memory of a whole data set. */
 static void leave(Program *self) {
     for (Py_ssize_t i = 0; i < self->registers; i++)
-        if (PyBytes_AS_STRING(self->kinds)[i] == OBJECT) Py_CLEAR(self->values[i].o);
+        if (self->kinds[i] == OBJECT) Py_CLEAR(self->values[i].o);
     self->is_busy = 0;
 }
 
@@ -222,19 +221,11 @@ static PyObject *program_fold(PyObject *object, PyObject *args) {
     if (!PyArg_ParseTuple(args, "O!O!nOnO!O!", &PyTuple_Type, &buffers, &PyTuple_Type, &sources, &epoch.limit, &order,
                           &epoch.start, &PyArray_Type, &log, &PyTuple_Type, &numbers)) return NULL;
     Py_ssize_t count = epoch.count = PyTuple_GET_SIZE(buffers), fed = PyTuple_GET_SIZE(numbers);
-    int fits = count == PyTuple_GET_SIZE(sources) && count + fed == self->arguments && self->results == 2 + fed;
-    for (Py_ssize_t i = 0; fits && i < count; i++) {
-        PyArrayObject *like = (PyArrayObject *)PyTuple_GET_ITEM(self->likes, i);
-        fits = (PyObject *)like != Py_None && PyArray_CheckExact(PyTuple_GET_ITEM(sources, i));
-        fits = fits && PyArray_SIZE(like) && PyArray_NDIM(like);
-    }
-    if (!fits || self->is_busy)
+    if (count != PyTuple_GET_SIZE(sources) || count + fed != self->arguments || self->is_busy)
         return PyErr_Format(PyExc_TypeError, "the program does not fold such arguments");
     self->is_busy = 1;
-    for (Py_ssize_t i = 0; code == DONE && i < count; i++)
-        code = take(self, i, PyTuple_GET_ITEM(buffers, i), epoch.buffers);
-    for (Py_ssize_t i = 0; code == DONE && i < fed; i++)
-        code = take(self, count + i, PyTuple_GET_ITEM(numbers, i), epoch.buffers);
+    for (Py_ssize_t i = 0; code == DONE && i < count + fed; i++)
+        code = take(self, i, PyTuple_GET_ITEM(i < count ? buffers : numbers, i < count ? i : i - count), epoch.buffers);
     for (Py_ssize_t i = 0; code == DONE && i < count; i++) {
         PyArrayObject *buffer = (PyArrayObject *)PyTuple_GET_ITEM(buffers, i);
         epoch.rows = PyArray_DIM(buffer, 0), epoch.bytes[i] = PyArray_NBYTES(buffer) / epoch.rows;
@@ -267,70 +258,33 @@ static PyObject *find_loop(PyObject *Py_UNUSED(module), PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static int has_places(const Program *self, const npy_intp (*rows)[2], npy_intp count) {
-    for (npy_intp i = 0; i < count; i++)
-        if (rows[i][0] && (rows[i][1] < 0 || rows[i][1] >= self->registers ||
-                           rows[i][0] != PyBytes_AS_STRING(self->kinds)[rows[i][1]])) return 0;
-    return 1;
-}
-
-/* Whether all registers, arguments, axes and functions that an operation names exist. */
-static int is_sound(const Program *self, const Op *op) {
-    int has_registers = op->kind >= LOAD && op->kind <= FILL, fits = op->kind >= LOOP && op->kind <= CALL;
-    fits &= op->operands >= 0 && op->operands <= OPERANDS && op->axes >= 0 && op->axes <= AXES;
-    for (const npy_intp *slot = op->slot; fits && slot < op->slot + OPERANDS; slot++)
-        fits = *slot < 0 || (*slot < self->arguments && PyTuple_GET_ITEM(self->likes, *slot) != Py_None);
-    for (const npy_intp *place = &op->out; fits && has_registers && place <= &op->right; place++)
-        fits = *place >= 0 && *place < self->registers;
-    if (!fits || op->kind != CALL) return fits;
-    if (op->flag < 0 || op->flag >= PyTuple_GET_SIZE(self->rows)) return 0;
-    PyObject *rows = PyTuple_GET_ITEM(self->rows, op->flag);
-    return op->m >= 0 && op->m <= ARGUMENTS && op->n >= 0 && PyBytes_CheckExact(rows) &&
-           PyBytes_GET_SIZE(rows) == (op->m + op->n) * 2 * (Py_ssize_t)sizeof(npy_intp) &&
-           has_places(self, (const npy_intp(*)[2])PyBytes_AS_STRING(rows), op->m + op->n);
+/* Program(ops, given, made, values, kinds, likes, functions, rows, is_long, kept): the tables, and the first value and
+   the type of each register, are bytes; `is_long` says to release the GIL; the memory of `kept` is used. The caller
+   checks that the tables fit together. */
+static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(names)) {
+    Program *self = (Program *)type->tp_alloc(type, 0);
+    const char *values;
+    Py_ssize_t size;
+    PyObject *kept;
+    if (!self || !PyArg_ParseTuple(args, "y#y#y#y#y#O!O!O!pO", &self->ops, &self->count, &self->given, &self->arguments,
+                                   &self->made, &self->results, &values, &size, &self->kinds, &self->registers,
+                                   &PyTuple_Type, &self->likes, &PyTuple_Type, &self->functions, &PyTuple_Type,
+                                   &self->rows, &self->is_long, &kept)) return Py_XDECREF(self), NULL;
+    self->count /= sizeof(Op), self->arguments /= sizeof *self->given, self->results /= sizeof *self->made;
+    self->vectorcall = program_call, self->parts = Py_NewRef(args), self->values = PyMem_Malloc(size + 1);
+    if (!self->values) return Py_DECREF(self), PyErr_NoMemory();
+    memcpy(self->values, values, size);
+    return (PyObject *)self;
 }
 
 static void program_free(PyObject *object) {
     Program *self = (Program *)object;
     if (self->values) leave(self);
     PyMem_Free(self->values);
-    for (int i = 0; i < 3; i++) PyBuffer_Release(self->tables + i);
-    Py_XDECREF(self->rows), Py_XDECREF(self->kinds), Py_XDECREF(self->likes);
-    Py_XDECREF(self->functions), Py_XDECREF(self->kept);
+    Py_XDECREF(self->parts);
     Py_TYPE(object)->tp_free(object);
 }
 
-/* Program(ops, given, made, values, kinds, likes, functions, rows, kept, is_long): the tables and the first values of
-   the registers are bytes of numbers, `kinds` has the type of each register, and `is_long` says to release the GIL. */
-static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(names)) {
-    PyObject *values, *kinds, *likes, *functions, *rows, *kept;
-    Program *self = (Program *)type->tp_alloc(type, 0);
-    if (!self || !PyArg_ParseTuple(args, "y*y*y*SSO!O!O!Op", self->tables, self->tables + 1, self->tables + 2, &values,
-                                   &kinds, &PyTuple_Type, &likes, &PyTuple_Type, &functions, &PyTuple_Type, &rows,
-                                   &kept, &self->is_long)) return Py_XDECREF(self), NULL;
-    self->vectorcall = program_call, self->registers = PyBytes_GET_SIZE(kinds);
-    self->ops = self->tables[0].buf, self->count = self->tables[0].len / sizeof(Op);
-    self->given = self->tables[1].buf, self->arguments = self->tables[1].len / sizeof *self->given;
-    self->made = self->tables[2].buf, self->results = self->tables[2].len / sizeof *self->made;
-    self->kinds = Py_NewRef(kinds), self->likes = Py_NewRef(likes), self->kept = Py_NewRef(kept);
-    self->functions = Py_NewRef(functions), self->rows = Py_NewRef(rows);
-    int fits = self->arguments <= ARGUMENTS && self->arguments == PyTuple_GET_SIZE(likes) &&
-               PyBytes_GET_SIZE(values) == self->registers * (Py_ssize_t)sizeof(Register) &&
-               PyTuple_GET_SIZE(rows) == PyTuple_GET_SIZE(functions) &&
-               has_places(self, self->given, self->arguments) && has_places(self, self->made, self->results);
-    for (Py_ssize_t i = 0; fits && i < self->count; i++) fits = is_sound(self, self->ops + i);
-    self->values = fits ? PyMem_Malloc(PyBytes_GET_SIZE(values) + 1) : NULL;
-    if (!self->values) {
-        if (fits) PyErr_NoMemory();
-        else PyErr_SetString(PyExc_ValueError, "the tables of the program do not fit together");
-        return Py_DECREF(self), NULL;
-    }
-    memcpy(self->values, PyBytes_AS_STRING(values), PyBytes_GET_SIZE(values));
-    return (PyObject *)self;
-}
-
-static PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Program, vectorcall), READONLY, NULL}, {NULL, 0, 0, 0, NULL}};
 static PyMethodDef methods[] = {{"fold", program_fold, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 static PyMethodDef functions[] = {{"loop", find_loop, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
 static PyTypeObject ProgramType = {
@@ -340,7 +294,6 @@ static PyTypeObject ProgramType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(Program, vectorcall),
     .tp_call = PyVectorcall_Call,
-    .tp_members = members,
     .tp_methods = methods,
     .tp_new = program_new,
 };
@@ -348,16 +301,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "replay", NULL, -1, f
 
 PyMODINIT_FUNC PyInit_replay(void) {
     if (_import_array() < 0 || _import_umath() < 0 || PyType_Ready(&ProgramType) < 0) return NULL;
-    PyObject *made = PyModule_Create(&module), *copies = PyDict_New();
-    for (size_t k = 0; copies && k < sizeof COPIES / sizeof *COPIES; k++) {
-        PyObject *address = PyLong_FromVoidPtr((void *)COPIES[k].loop);
-        if (!address || PyDict_SetItemString(copies, COPIES[k].name, address) < 0) Py_CLEAR(copies);
-        Py_XDECREF(address);
-    }
-    if (made && (!copies || PyModule_AddObjectRef(made, "Program", (PyObject *)&ProgramType) < 0 ||
-                 PyModule_AddObjectRef(made, "copies", copies) < 0 ||
-                 PyModule_AddStringConstant(made, "built", BUILT) < 0 ||
-                 PyModule_AddIntConstant(made, "words", sizeof(Op) / sizeof(npy_intp)) < 0)) Py_CLEAR(made);
-    Py_XDECREF(copies);
+    PyObject *made = PyModule_Create(&module), *found = copies();
+    if (made && (!found || PyModule_AddObjectRef(made, "Program", (PyObject *)&ProgramType) < 0 ||
+                 PyModule_AddObjectRef(made, "copies", found) < 0 ||
+                 PyModule_AddStringConstant(made, "built", BUILT) < 0)) Py_CLEAR(made);
+    Py_XDECREF(found);
     return made;
 }

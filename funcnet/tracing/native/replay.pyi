@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from funcnet.core.arrays import AnyArray
 
 copies: Final[dict[str, int]]
-words: Final[int]
 built: Final[str]
 
 def loop(function: np.ufunc, types: bytes, /) -> tuple[int, int] | None: ...
@@ -15,16 +14,16 @@ def loop(function: np.ufunc, types: bytes, /) -> tuple[int, int] | None: ...
 class Program:
     def __new__(
         cls,
-        ops: NDArray[np.int64],
-        given: NDArray[np.int64],
-        made: NDArray[np.int64],
+        ops: bytes,
+        given: bytes,
+        made: bytes,
         values: bytes,
         kinds: bytes,
         likes: tuple[AnyArray | None, ...],
         functions: tuple[Callable[..., Any], ...],
         rows: tuple[bytes, ...],
-        kept: object,
         is_long: bool,
+        kept: object,
         /,
     ) -> Self: ...
     def __call__(self, *arguments: Any) -> Any: ...

@@ -442,14 +442,18 @@ class Translator:
 
     def program(self) -> Program:
         """Return the program for the interpreter."""
-        if len(self._source.parameters) > ARGUMENTS or replay.words != WORDS:
+        if len(self._source.parameters) > ARGUMENTS:
             raise UnfitError
-        rows, given, made = (np.array(table, np.int64) for table in (self._rows, self._given(), self._made))
+        rows, given, made = (np.array(t, np.int64).tobytes() for t in (self._rows, self._given(), self._made))
         likes = tuple(
             None if name in self.numbers.places else _like(self._scope[name]) for name in self._source.parameters
         )
-        rest = likes, tuple(self._functions), tuple(self._tables), self._kept, self._work > _LONG
-        return replay.Program(rows, given, made, self.numbers.bytes(), "".join(self.numbers.kinds).encode(), *rest)
+        kinds = "".join(self.numbers.kinds).encode()
+        functions, tables = tuple(self._functions), tuple(self._tables)
+        is_long = self._work > _LONG
+        return replay.Program(
+            rows, given, made, self.numbers.bytes(), kinds, likes, functions, tables, is_long, self._kept
+        )
 
 
 def _packed(fields: ops.Fields) -> Row:
