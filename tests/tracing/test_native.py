@@ -656,6 +656,32 @@ def test_long_sums(dtype: Any, length: int) -> None:
     check_sides(summing, np.ones(3), list(rows), folds=False)
 
 
+def test_axes_have_the_order_of_numpys_iterator() -> None:
+    """Also where two operands have their axes in orders that do not agree, or strides of 0."""
+    random, merged, several = np.random.default_rng(5), operations().merged, 0
+    for _ in range(2000):
+        ndim, count = random.integers(1, 5), random.integers(1, 4)
+        shape = tuple(random.choice([1, 2, 3, 4], ndim).tolist())
+        arrays: list[Any] = []
+        for _ in range(count):
+            strides, step = [0] * ndim, 8
+            for axis in random.permutation(ndim):
+                strides[axis], step = step, step * shape[axis] * int(random.choice([1, 1, 1, 2]))
+            kept = [
+                stride * (size > 1 and chance > 0.25)
+                for stride, size, chance in zip(strides, shape, random.random(ndim), strict=True)
+            ]
+            arrays.append(np.lib.stride_tricks.as_strided(np.empty(step // 8), shape, [int(each) for each in kept]))
+        wanted = np.nditer(arrays, order="K").itviews
+        if wanted[0].ndim and wanted[0].size > 1:
+            made = merged([each.strides for each in arrays], shape)
+            assert tuple(made["shape"]) == wanted[0].shape[::-1]
+            for place, each in enumerate(wanted):
+                assert tuple(made["strides"][place :: operations().OPERANDS]) == each.strides[::-1]
+            several += len(made["shape"]) > 1
+    assert several > 500
+
+
 GUARD: Final = 64
 ARENA: Final = f'''
 from builtins import ARENAS

@@ -134,30 +134,38 @@ def merged(strides: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> dict[s
     """Return the axes in the order of NumPy's iterator, from the inner one outward.
 
     It sorts them by strides, the smallest inside, and merges neighbors if it can. Axes of length 1 are left out.
-    Strides of 0 do not count, and equal ones keep the order of C.
+    Strides of 0 do not count, and equal ones keep the order of C. The steps of the sort are NumPy's: operands that
+    differ in their order may have no order that suits all.
+
+    Source: https://github.com/numpy/numpy/blob/v2.4.0/numpy/_core/src/multiarray/nditer_constr.c, function
+    npyiter_find_best_axis_ordering.
     """
-    order: list[tuple[int, tuple[int, ...]]] = []
-    for size, *ways in zip(shape, *strides, strict=True):
-        place, way = len(order), tuple(ways)
-        while size > 1 and place and _is_outside(way, order[place - 1][1]):
-            place -= 1
+    order: list[tuple[int, tuple[int, ...]]] = []  # the inner axis first
+    for size, *strides_of in reversed(list(zip(shape, *strides, strict=True))):
+        place, way = len(order), tuple(strides_of)
+        for before in range(len(order) - 1, -1, -1):
+            is_inside = _is_inside(way, order[before][1])
+            if is_inside is False:
+                break
+            place = before if is_inside else place
         if size > 1:
             order.insert(place, (size, way))
     axes: list[tuple[int, tuple[int, ...]]] = []
     for size, way in order:
-        if axes and axes[-1][1] == tuple(size * stride for stride in way):
-            axes[-1] = axes[-1][0] * size, way
+        if axes and way == tuple(axes[-1][0] * stride for stride in axes[-1][1]):
+            axes[-1] = axes[-1][0] * size, axes[-1][1]
         else:
             axes.append((size, way))
     demand(len(axes) <= AXES and len(strides) <= OPERANDS)
-    axes = axes[::-1] or [(1, (0,) * len(strides))]
+    axes = axes or [(1, (0,) * len(strides))]
     table = [stride for _, way in axes for stride in (*way, *(0,) * (OPERANDS - len(way)))]
     return {"axes": len(axes), "shape": [size for size, _ in axes], "strides": table}
 
 
-def _is_outside(strides: tuple[int, ...], others: tuple[int, ...]) -> bool:
-    pairs = [a > b for a, b in zip(strides, others, strict=True) if a and b]
-    return bool(pairs) and all(pairs)
+def _is_inside(strides: tuple[int, ...], others: tuple[int, ...]) -> bool | None:
+    """Return whether an axis belongs inside another one by all strides; None if they tell nothing."""
+    pairs = [a < b for a, b in zip(strides, others, strict=True) if a and b]
+    return all(pairs) if pairs else None
 
 
 # ------------------------------------------------------------------------------------------------ calls
