@@ -557,6 +557,11 @@ def _difference(pair: Pair, values: Values) -> str:
     return ""
 
 
+def _mistake(pair: Pair) -> str:
+    """Return why the translation failed, if it did not refuse the program as one that the interpreter cannot run."""
+    return "" if pair.native.reason in {"", "UnfitError()"} else pair.native.reason
+
+
 def reduced(written: Written, seed: int) -> Written:
     """Remove each line without which the two sides still differ."""
     lines = list(written.lines)
@@ -565,6 +570,7 @@ def reduced(written: Written, seed: int) -> Written:
         smaller = evolve(written, lines=tuple(fewer))
         try:
             found, pair = difference(smaller, seed)
+            found = found or _mistake(pair)
         except Exception:  # noqa: BLE001, S112  # not a program
             continue
         if found and "NameError" not in str(pair.wanted):
@@ -600,7 +606,7 @@ def fuzz(
             if trail is not None:
                 trail.write_text(written.source)
             pair = Pair(written)
-            text = _difference(pair, values)
+            text = _difference(pair, values) or _mistake(pair)
             native = len(written.lines) - len(pair.native.lines)
             counts["programs"] += 1
             counts["programs that fold"] += pair.native.can_fold

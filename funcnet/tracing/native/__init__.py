@@ -46,6 +46,7 @@ class NativeRun:
         self._is_new = True
         self.can_fold = False
         self.lines: list[str] = []  # those that Python runs
+        self.reason = ""  # why the interpreter cannot run the program
 
     @property
     def is_native(self) -> bool:
@@ -73,7 +74,8 @@ class NativeRun:
         try:
             made = Translator(self._plain, self._source, given)
             self._program, self.can_fold, self.lines = made.program(), made.can_fold(), made.lines
-        except Exception:  # noqa: BLE001  # the program in Python computes the same
+        except Exception as error:  # noqa: BLE001  # the program in Python computes the same
+            self.reason = repr(error)
             self.turn_off()
 
     def fold(

@@ -7,6 +7,7 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import pack
 from textwrap import dedent
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -56,12 +57,19 @@ _KINDS: Final[dict[object, str]] = {float: REAL, int: INTEGER, bool: TRUTH}
 _ITEMS: Final = {"f": REAL, "d": REAL, "l": INTEGER, "?": TRUTH}
 """What ``item()`` returns, by the letter of the dtype; ``[()]`` returns a number of NumPy."""
 _NUMPY: Final = "fdLli?"
+_PARSING: Final = Lock()
 _LARGEST: Final = 2**53
 """Integers below are floats, too."""
 
 
 class UnfitError(Exception):
     """Raised if a program as a whole cannot be translated."""
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    """Return the lines of a text: in one thread at a time, because the parser of Python 3.11 fails in several."""
+    with _PARSING:
+        return ast.parse(text).body
 
 
 class Source:
@@ -81,7 +89,7 @@ class Source:
         }
         part = dedent(text[text.index("    def run(") : text.rindex("    return run")])
         self._text = part.splitlines()
-        (made,) = ast.parse(part).body
+        (made,) = _parsed(part)
         if not isinstance(made, ast.FunctionDef):
             raise UnfitError
         self.parameters = [each.arg for each in made.args.args]
@@ -92,10 +100,11 @@ class Source:
 
     def add(self, texts: Sequence[str]) -> list[ast.stmt]:
         """Add lines, and return them."""
-        module = ast.parse("\n".join(texts))
-        ast.increment_lineno(module, len(self._text))
+        lines = _parsed("\n".join(texts))
+        for line in lines:
+            ast.increment_lineno(line, len(self._text))
         self._text += texts
-        return module.body
+        return lines
 
     def text(self, line: ast.stmt) -> str:
         """Return the text of a line."""
@@ -236,7 +245,7 @@ class Translator:
         arrays = [each for each in (*args, *options.values()) if is_array(each)]
         for place, kind in enumerate(kinds):
             if kind:  # a number of Python has the dtype of the arrays
-                demand(kind in {"f", "d", "i"} or all(each.dtype == np.float64 for each in arrays))
+                demand(kind in {"f", "d", "i"} or (kind == REAL and all(each.dtype == np.float64 for each in arrays)))
                 cell = args[place] = np.zeros((), "d" if kind == REAL else kind)
                 rows.append(self._fill(cell, call.args[place]))
         found = ops.operations(function, tuple(args), options)
