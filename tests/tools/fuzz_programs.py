@@ -588,7 +588,7 @@ def programs(seed: int) -> Iterator[Written]:
 
 
 def fuzz(
-    operations: int, seed: int, report: Callable[[str], object] = print, trail: Path | None = None
+    operations: int, seed: int, report: Callable[[str], object] = print, trail: Path | None = None, limit: int = 20
 ) -> tuple[Counter[str], list[str]]:
     """Run random programs until the interpreter has run a number of operations; return counts and differences.
 
@@ -597,11 +597,12 @@ def fuzz(
         seed: What programs and values depend on.
         report: What is called with each difference.
         trail: A file that holds the program that runs, for the case that the process crashes.
+        limit: The number of differences after which it ends.
     """
     counts, found, values = Counter[str](), list[str](), Values(seed)
     with np.errstate(all="ignore"):
         for written in programs(seed):
-            if counts["operations"] >= operations or len(found) > 20:
+            if counts["operations"] >= operations or len(found) >= limit:
                 return counts, found
             if trail is not None:
                 trail.write_text(written.source)
