@@ -63,7 +63,7 @@ REDUCED: Final = (
     "bitwise_or",
     "subtract",
 )
-ODD: Final = ("isnan", "isinf", "isfinite", "signbit")
+ODD: Final = ("isnan", "isinf", "isfinite", "negative", "signbit")
 """NumPy's loops of these functions are wrong for some strides of their results; no program has such results."""
 SIGNS: Final = ("<", "<=", ">", ">=", "==", "!=")
 
