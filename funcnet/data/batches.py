@@ -26,7 +26,7 @@ from funcnet.core.records import evolve
 from funcnet.network.batch import Batch, Inputs, Rows, take_rows
 from funcnet.random.draws import permutation
 from funcnet.random.keys import Key, check_key
-from funcnet.tracing.replay import Gather
+from funcnet.tracing.replay import Gather, Gathered
 
 Y = TypeVar("Y", bound=Rows)
 XS = TypeVar("XS", bound=tuple[NDArray[Any], ...])
@@ -39,7 +39,7 @@ else:
 
 
 @frozen(eq=False)
-class Minibatches(Sequence[Batch[Y, X]]):
+class Minibatches(Gathered, Sequence[Batch[Y, X]]):
     """A sequence of batches that has a length, can be sliced, and is the same in every iteration.
 
     ``batches[k:]`` resumes an epoch at batch k. A slice shares ``x``, ``y``, ``order`` and ``weight``, which hold all

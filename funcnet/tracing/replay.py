@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, S
 from contextlib import contextmanager, suppress
 from threading import Lock
 from types import MethodType
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 import numpy as np
@@ -46,6 +46,8 @@ SIGHTINGS: Final = 256
 """The maximum number of shapes that are counted; beyond it, counting starts again."""
 MISSES: Final = 16
 """A shape is computed plainly once steps without a fitting program outnumber replayed steps by more than this."""
+FEW, LONGEST_PAUSE = 4, 63
+"""If the interpreter computes fewer steps in a call, the next ones are computed one by one: 1, 3, 7, ... up to this."""
 CALLS: Final = 4
 """The call of a function outside a fold, counted by shape, that is traced: a trace costs as much as ten calls."""
 
@@ -258,12 +260,14 @@ class Gather(Generic[B]):
         return self.used[position * self.size : len(self.used) // self.size * self.size]
 
 
-class Gathered(Protocol[B]):
+class Gathered:
     """Batches that may be nothing but rows of some arrays. Several steps then need no batch of their own."""
 
-    def gathered(self) -> Gather[B] | None:
+    __slots__ = ()
+
+    def gathered(self) -> Gather[Any] | None:
         """Return where the rows are; None if a batch is computed from its rows."""
-        ...
+        raise NotImplementedError
 
 
 @contextmanager
@@ -340,7 +344,8 @@ def replayed_fold(
 
 def _gathered(batches: Iterable[B]) -> Gather[B] | None:
     """Return where the rows are, if the batches' type says so: a proxy, such as a progress bar, must see each batch."""
-    return cast("Gathered[B]", batches).gathered() if hasattr(type(batches), "gathered") else None
+    made: Gather[Any] | None = batches.gathered() if isinstance(batches, Gathered) else None
+    return made
 
 
 def checked(step: Step[S, B]) -> Callable[[S, B], tuple[S, tuple[float, float]]]:
@@ -394,6 +399,7 @@ class Fold(Generic[S, B, R]):
         self._function, self._state, self._programs, self._traced_at = function, state, programs, traced_at
         self._leaves: list[Any] | None = None  # if the state is in memory: its current numbers, its first arrays
         self._ran: set[Trace] = set()  # the traces replayed since then
+        self._pause = self._waiting = 0  # the steps for which the interpreter is not asked for many, and those to come
         self.varying: set[int] = set()  # the places of numbers that are known to vary
 
     def start(self) -> None:
@@ -444,13 +450,16 @@ class Fold(Generic[S, B, R]):
 
         Returns:
             The results; [] if no step was computed. In each fold, every program has first been compared with the plain
-            function.
+            function. After a call that computes few steps, some steps are left to ``advance``.
         """
+        if self._waiting:
+            self._waiting -= 1
+            return []
         shape = None if self._programs is None else self._programs.last
         traces = [] if shape is None else [each for each in shape.traces if each.verified and each.is_flat]
         given = None if shape is None or self._leaves is None or not traces else shape.leaves_of(batch)
         places = rows.places(position)
-        if self._leaves is None or given is None or not places:
+        if shape is None or self._leaves is None or given is None or not places:
             return []
         own, leaves, sources = len(self._leaves), self._leaves + given, leaves_of(rows.sources)
         for trace in traces if len(sources) == len(given) else ():
@@ -461,8 +470,11 @@ class Fold(Generic[S, B, R]):
             wholes = [sources[place - own] for place in trace.given]
             counters = tuple(leaves[place] for place in trace.counters)
             made, numbers = run.fold(given, wholes, rows.order, places, counters)
+            self._pause = min(2 * self._pause + 1, LONGEST_PAUSE) if len(made) < FEW else 0
+            self._waiting = self._pause
             if made:
                 self._ran.add(trace)
+                shape.misses = max(shape.misses - len(made), 0)
                 for place, number in zip(trace.counters, numbers, strict=True):
                     self._leaves[place] = number
                 return cast("list[R]", made)

@@ -6,7 +6,8 @@ A program consists of the calls that a writer of programs writes: ufuncs, reduct
 and writes, numbers and guards. Shapes, strides, overlaps, dtypes and values are random. All arrays of a program lie in
 one block with guard bytes between them, so a write beyond an array is a difference, too. Arguments are allocated apart,
 with their exact size, so a sanitizer notices a read beyond them. A program on which the two differ is reduced and
-printed.
+printed. Under the sanitizers of gcc: ``python -m funcnet.tracing.native --folder build/checked --sanitize``, and this
+command with ``FUNCNET_NATIVE=build/checked LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0``.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ REDUCED: Final = (
     "logical_or",
     "logical_and",
     "bitwise_or",
+    "bitwise_and",
+    "logaddexp",
+    "hypot",
+    "gcd",
     "subtract",
 )
 ODD: Final = ("isnan", "isinf", "isfinite", "negative", "signbit")
@@ -277,7 +282,8 @@ class Maker:
 
     def _reduction(self) -> None:
         shape, function, letter = self.shape(), self.pick(REDUCED), self.pick("fffddd?lLi")
-        if letter in "fd?" and function in {"bitwise_or", "subtract"}:
+        types = {each[0] for each in SIGNATURES[function]}
+        if letter not in types or (letter == "?" and function == "subtract"):
             function = "add"
         if not shape or function == "subtract" or (self.is_large and self.chance(0.3)):
             shape = self.shape(1)

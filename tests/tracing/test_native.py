@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import gc
+import itertools
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ import sysconfig
 import time
 import tracemalloc
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module, reload
 from pathlib import Path
 from typing import Any, Final, cast
@@ -354,6 +355,93 @@ def test_an_epoch_is_one_call() -> None:
         fn.train_epoch(step, state, batches)
         fn.train_epoch(step, state, batches)
     assert [each for each in steps if each] == [7, 9]
+
+
+REDUCED: Final = sorted(
+    name
+    for name, function in vars(np).items()
+    if isinstance(function, np.ufunc) and function.nin == 2 and not function.signature and function.__name__ == name
+)
+
+
+@pytest.mark.parametrize("name", REDUCED)
+@np.errstate(all="ignore")
+def test_every_reduction(name: str) -> None:
+    """Of one number and of several, whose beginning is the function's identity, or the first of them."""
+    values, length = np.array([-3, 2, 0, -1, 7, -2, 1, 5, -9, 4]), np.dtype(np.float64).itemsize
+    checked = 0
+    for letter, size in itertools.product("fd?lL", (1, 2, 9)):
+        array, out, x = values[:size].astype(letter)[:, None], np.zeros(1, letter), np.zeros(length)
+        text = "\n".join(
+            (
+                "def program(array, out):",
+                "    def run(x):",
+                f"        np.{name}.reduce(array, out=out, axis=0)",
+                "        n0 = x.item()",
+                "        return (n0, )",
+                "    return run",
+            )
+        )
+        scope: dict[str, Any] = {"np": np}
+        exec(text, scope)  # noqa: S102  # one line
+        plain = scope["program"](array, out)
+        try:
+            plain(x[:1])
+        except (TypeError, ValueError):
+            continue  # there is no such reduction
+        wanted, out[...] = out.copy(), values[3]
+        run = NativeRun(plain, text)
+        run(x[:1])
+        checked += run.is_native and not run.lines
+        np.testing.assert_array_equal(out, wanted, strict=True)
+        assert np.array_equal(np.signbit(out.astype(float)), np.signbit(wanted.astype(float)))
+    assert checked or name not in {"add", "hypot", "maximum", "multiply"}
+
+
+def branching(state: Any, batch: Any) -> tuple[Any, float]:
+    """A step whose path depends on a number of the batch."""
+    first, extra = batch.x[0, 0].item(), 0.0
+    for low in range(40):
+        if first <= low:
+            break
+        extra += 0.25
+    state = state * np.float32(0.999) + batch.x.mean(axis=0) * np.float32(1e-3)
+    return state, np.square(state).sum().item() + extra
+
+
+def test_rare_paths() -> None:
+    """Steps that no program fits are as many as without the interpreter; the others are still replayed."""
+    x = np.random.default_rng(0).normal(size=(1200, 4)).astype(np.float32)
+    x[:, 0] = 0
+    x[10::40, 0], x[11::40, 0] = 1 + np.arange(30), 1 + (np.arange(30) + 7) % 35
+    batches, state, calls = fn.minibatches(x, np.zeros(1200, np.int64), 1), np.ones(4, np.float32), list[int]()
+
+    def step(state: Any, batch: Any) -> tuple[Any, float]:
+        calls[-1] += 1
+        return branching(state, batch)
+
+    made: list[Any] = []
+    for _ in range(2):
+        with nullcontext() if not made else without_interpreter():
+            calls.append(0)
+            made.append(fn.train_epoch(step, state, batches))
+    assert fn.fingerprint(made[0]) == fn.fingerprint(made[1])
+    assert calls[0] == calls[1] < 200
+
+
+class Named:
+    """Batches with an attribute of their own that has the name of a method of ``Minibatches``."""
+
+    gathered = True
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the batches."""
+        return iter(fn.minibatches(X, Y, 7))
+
+
+def test_a_name_of_the_users_own() -> None:
+    """Only ``Minibatches`` says where its rows are."""
+    assert ended(folded, STEP, NET, Named()) == ended(folded, STEP, NET, fn.minibatches(X, Y, 7))
 
 
 # ------------------------------------------------------------------------------------------------------ errors

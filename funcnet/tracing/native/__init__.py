@@ -70,13 +70,13 @@ class NativeRun:
     def _translate(self, given: Sequence[Any]) -> None:
         from funcnet.tracing.native.translation import Translator  # noqa: PLC0415  # only if there is an interpreter
 
-        self._is_new = False
         try:
             made = Translator(self._plain, self._source, given)
             self._program, self.can_fold, self.lines = made.program(), made.can_fold(), made.lines
         except Exception as error:  # noqa: BLE001  # the program in Python computes the same
             self.reason = repr(error)
             self.turn_off()
+        self._is_new = False
 
     def fold(
         self,

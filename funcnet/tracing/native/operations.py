@@ -27,7 +27,6 @@ _ROWS, _COLUMNS, _PLAIN, _TRANSPOSED = 101, 102, 111, 112
 _VERSION: Final = np.lib.NumpyVersion(np.__version__)
 _UMATH: Final = import_module("numpy._core.umath" if _VERSION >= "2.0.0" else "numpy.core.umath")
 _LONGEST: Final = BUFFER if _VERSION < "2.3.0" else _LIMIT
-_BEGINNINGS: Final = ((np.add, 0), (np.logical_and, True), (np.logical_or, False))
 _COPYTO: Final = (np.copyto, getattr(np.copyto, "_implementation", np.copyto))
 _DOT: Final = (np.dot, getattr(np.dot, "_implementation", np.dot))
 
@@ -63,12 +62,15 @@ def operations(function: Any, args: tuple[Any, ...], options: dict[str, Any]) ->
     """
     name, owner = getattr(function, "__name__", ""), getattr(function, "__self__", None)
     if isinstance(function, np.ufunc):
+        demand(options.keys() <= {"out", "dtype", "casting"})
         return [_elementwise(function, args, **options)]
     if isinstance(owner, np.ufunc) and name == "reduce" and len(args) == 1:
+        demand({"out"} <= options.keys() <= {"out", "axis", "dtype", "keepdims", "initial"})
         return _reduction(owner, args[0], **options)
     if function in _DOT and len(args) == 3 and not options:
         return [_product(*args)]
     if function in _COPYTO and len(args) == 2:
+        demand(options.keys() <= {"casting", "where"})
         return [_copying(*args, **options)]
     if is_array(owner) and name == "take" and len(args) == 4 and not options:
         demand(args[1] is None)
@@ -222,9 +224,9 @@ def _reduction(
     found = merged((strides, array.strides), array.shape)
     demand(_keeps_order(found))
     found |= _loop(function, (array, array, array)) | {"size": array.itemsize, "flag": FIRST}
-    if initial is None:  # NumPy begins with the first element, except for these functions
-        initial = next((value for each, value in _BEGINNINGS if each is function), None)
-    if initial is not None:
+    if initial is None and function.identity is not None:
+        initial = np.asarray(function.identity).astype(array.dtype)[()]
+    if initial is not None:  # or else NumPy begins with the first element
         demand(isinstance(initial, (bool, int, float, np.generic)) and array.itemsize <= 16)
         with np.errstate(all="ignore"):
             raw = np.array(initial, array.dtype).tobytes().ljust(16, b"\0")

@@ -196,8 +196,8 @@ static int run_steps(Program *self, const Epoch *epoch, double (*log)[2], Py_ssi
         for (Py_ssize_t i = 2; i < self->results; i++) next[i] = self->values[self->made[i][1]];
         for (Py_ssize_t i = 2; i < self->results; i++) self->values[self->given[epoch->count + i - 2][1]] = next[i];
         timespec_get(&now, TIME_UTC);
-        if (now.tv_nsec / (1000000000 / LOOKS) == last) continue;
-        last = now.tv_nsec / (1000000000 / LOOKS);
+        if (now.tv_sec * LOOKS + now.tv_nsec / (1000000000 / LOOKS) == last) continue;
+        last = now.tv_sec * LOOKS + now.tv_nsec / (1000000000 / LOOKS);
         PyEval_RestoreThread(self->saved);
         code = PyErr_CheckSignals();
         self->saved = PyEval_SaveThread();

@@ -196,6 +196,8 @@ class Translator:
             base = name if view is None else next(each for each in _names([view], ast.Load) if each in arrays)
             start = address(self._scope[base])
             found[id(array)] = arrays[base], address(array) - start
+            if array.dtype.alignment > self._scope[base].dtype.alignment:
+                raise UnfitError
             if view is None:
                 reaches = ((size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True))
                 self._ranges.append((start, start + sum(reaches) + array.itemsize))
