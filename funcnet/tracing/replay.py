@@ -261,7 +261,10 @@ class Gather(Generic[B]):
 
 
 class Gathered:
-    """Batches that may be nothing but rows of some arrays. Several steps then need no batch of their own."""
+    """Batches that may be nothing but rows of some arrays. Several steps then need no batch of their own.
+
+    Other batches, such as those of a progress bar, are read one by one.
+    """
 
     __slots__ = ()
 
@@ -330,7 +333,7 @@ def replayed_fold(
     """
     with _folding(step, checked(step), state, context) as fold:
         fold.start()
-        whole = _gathered(batches) if is_built() else None
+        whole: Gather[Any] | None = batches.gathered() if is_built() and isinstance(batches, Gathered) else None
         if whole is None:
             for batch in batches:
                 results.append(fold.advance(batch))  # noqa: PERF401  # after an error, their number is the failing step
@@ -340,12 +343,6 @@ def replayed_fold(
             batch = given[position]
             results += fold.advance_many(batch, whole, position) or [fold.advance(batch)]
         return fold.value()
-
-
-def _gathered(batches: Iterable[B]) -> Gather[B] | None:
-    """Return where the rows are, if the batches' type says so: a proxy, such as a progress bar, must see each batch."""
-    made: Gather[Any] | None = batches.gathered() if isinstance(batches, Gathered) else None
-    return made
 
 
 def checked(step: Step[S, B]) -> Callable[[S, B], tuple[S, tuple[float, float]]]:

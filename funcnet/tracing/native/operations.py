@@ -14,6 +14,7 @@ from funcnet.core.arrays import AnyArray
 from funcnet.tracing.fusion import EXACT
 from funcnet.tracing.native.blas import PRODUCTS
 from funcnet.tracing.native.loaded import replay
+from funcnet.tracing.recorder import address, is_array
 
 LOOP, REDUCE, MATMUL, GEMM, GEMV, TAKE, PUT, LOAD, NUMBER, GUARD, FILL, CALL = range(12)
 INITIAL, FIRST, AS_IT_IS = range(3)
@@ -78,17 +79,6 @@ def operations(function: Any, args: tuple[Any, ...], options: dict[str, Any]) ->
     if function is np.ndarray.put and len(args) == 4 and not options:
         return [_indexed(PUT, *args)]
     raise UnknownError
-
-
-def address(array: AnyArray) -> int:
-    """Return the address of an array's first element."""
-    place: int = array.__array_interface__["data"][0]
-    return place
-
-
-def is_array(value: Any) -> TypeGuard[AnyArray]:
-    """Return whether a value is an array."""
-    return isinstance(value, np.ndarray)
 
 
 def is_plain(array: Any) -> TypeGuard[AnyArray]:

@@ -16,7 +16,8 @@ from attrs import define, field
 from funcnet.core.arrays import AnyArray
 from funcnet.tracing.native import operations as ops
 from funcnet.tracing.native.loaded import replay
-from funcnet.tracing.native.operations import Operation, UnknownError, address, demand, is_array, is_plain
+from funcnet.tracing.native.operations import Operation, UnknownError, demand, is_plain
+from funcnet.tracing.recorder import address, is_array
 
 if TYPE_CHECKING:
     from funcnet.tracing.native.replay import Program  # pyright: ignore[reportMissingModuleSource]  # a stub
